@@ -1,0 +1,76 @@
+# Everything a developer or CI does with Weir. `make help` lists the targets.
+#
+# All is built in the release profile, so that dependencies are compiled once for running, testing and measuring.
+# Tools that `scripts/setup` brings are kept in $(CACHE); with CI set, what cargo builds goes there, too.
+
+CACHE := $(or $(WEIR_CACHE),$(HOME)/.cache/weir)
+ifdef CI
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export WEIR_GUEST_TARGET_DIR ?= $(CACHE)/guest-target
+endif
+export WEIR_GUEST_TARGET_DIR ?= $(CURDIR)/target/guest
+export PATH := $(CACHE)/tools/bin:$(PATH)
+
+WEIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/weir
+WIT := $(wildcard wit/*.wit)
+
+# A guest's component lies beside its sources.
+BENCH_GUEST := tests/bench/guest/guest.wasm
+RUST_GUESTS := examples/nexmark/nexmark.wasm examples/flights/flights.wasm examples/mixed/revenue/revenue.wasm \
+	tests/guests/hostile/hostile.wasm tests/guests/picky/picky.wasm
+OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm tests/guests/c/guest.wasm
+
+# Guests are no members of the host's workspace: they are compiled for WebAssembly.
+GUEST_WORKSPACES := examples tests/guests/hostile tests/guests/picky tests/bench/guest
+
+.PHONY: help demo test bench guests fmt lint clean weir setup-demo setup-test
+.DELETE_ON_ERROR:
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: setup-demo examples/flights/flights.wasm ## one streaming job, from a CSV file to a table on the terminal
+	$(WEIR) run examples/flights/job.toml
+
+test: setup-test guests ## all tests
+	cargo test --release --doc -p weir
+	cargo nextest run --release --workspace
+
+bench: setup-demo examples/nexmark/nexmark.wasm $(BENCH_GUEST) ## speed and memory; beside Apache Flink by ARGS="--flink DIR"
+	tests/bench/run --weir $(WEIR) $(ARGS)
+
+guests: $(RUST_GUESTS) $(OTHER_GUESTS) ## the components of examples and tests
+
+fmt: ## formats all Rust code
+	cargo fmt --all
+	for guest in $(GUEST_WORKSPACES); do cargo fmt --all --manifest-path $$guest/Cargo.toml || exit 1; done
+
+lint: ## what CI checks before it tests
+	cargo fmt --all --check
+	for guest in $(GUEST_WORKSPACES); do cargo fmt --all --check --manifest-path $$guest/Cargo.toml || exit 1; done
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+clean: ## removes what was built here; the tools in the cache stay
+	rm -rf target $(RUST_GUESTS) $(OTHER_GUESTS) $(BENCH_GUEST)
+
+setup-demo:
+	@scripts/setup demo
+
+setup-test:
+	@scripts/setup test
+
+weir:
+	cargo build --release -p weir-cli
+
+# Cargo knows when a guest in Rust is out of date; so `weir build` is always asked.
+$(RUST_GUESTS) $(BENCH_GUEST): weir
+	$(WEIR) build --manifest-path $(@D)/Cargo.toml -o $@
+
+examples/mixed/map/map.wasm: examples/mixed/map/euros.py examples/mixed/map/weir_batch.py $(WIT)
+	$(CACHE)/venv/bin/componentize-py --wit-path wit --world job componentize --stub-wasi --python-path $(@D) euros --output $@
+
+examples/mixed/filter/filter.wasm: examples/mixed/filter/filter.js examples/mixed/filter/weir-batch.js $(WIT)
+	$(CACHE)/npm/node_modules/.bin/jco componentize $< --wit wit --world-name job --bundle --disable all --out $@
+
+tests/guests/c/guest.wasm: tests/guests/c/build tests/guests/c/guest.c tests/guests/c/preview1.wat $(WIT)
+	$< $@

@@ -1,0 +1,94 @@
+//! Heads: what starts a chain and feeds its pipeline.
+
+use crate::bindings::exports::weir::dataflow::chains::Reply;
+use crate::bindings::exports::weir::dataflow::definition::{self as wit, ChainInput, Endpoint, Partitioning};
+use crate::chain::Chain;
+use crate::context::Context;
+use crate::output::Terminal;
+use crate::pipeline::Pipeline;
+use crate::value::Column;
+
+/// What starts a chain: rows of a stream, a keyed function, or a window.
+pub trait Head: Sized + 'static {
+    /// what it pushes into the pipeline
+    type Item: 'static;
+    /// whether the items are the rows of the input
+    const ROWS: bool = false;
+
+    /// The stream itself, where the head only reads one.
+    #[doc(hidden)]
+    fn stream(&self) -> Option<&Upstream> {
+        None
+    }
+
+    /// What the graph says about it.
+    fn describe(&self) -> Description;
+
+    /// Makes the running chain.
+    fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain>;
+}
+
+/// What the graph says about a head.
+pub struct Description {
+    pub(crate) head: wit::Head,
+    pub(crate) inputs: Vec<ChainInput>,
+    /// the columns of the input that can be passed on to outputs, if the head allows it
+    pub(crate) passable: Option<Vec<Column>>,
+    /// whether what it pushes has event times
+    pub(crate) timed: bool,
+}
+
+/// Where the rows of an input come from.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub(crate) from: Vec<Endpoint>,
+    pub(crate) partitioning: Partitioning,
+    /// whether the rows have event times
+    pub(crate) timed: bool,
+}
+
+impl Upstream {
+    /// The input of a chain that reads these columns.
+    pub(crate) fn input(&self, columns: Vec<u32>) -> ChainInput {
+        ChainInput { from: self.from.clone(), partitioning: self.partitioning, key: vec![], columns, times: false }
+    }
+}
+
+/// What follows the head of a chain: the pipeline, what becomes of its rows, and the state of the call.
+pub struct Body<P: Pipeline, W> {
+    pipeline: P,
+    terminal: W,
+    pub(crate) cx: Context,
+}
+
+impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
+    pub(crate) fn new(pipeline: P, terminal: W, cx: Context) -> Self {
+        Self { pipeline, terminal, cx }
+    }
+
+    /// A call with about `rows` rows begins.
+    pub(crate) fn begin(&mut self, rows: usize, watermark: i64, now: i64) {
+        self.terminal.reserve(rows, P::UNTOUCHED);
+        self.cx.watermark = watermark;
+        self.cx.now = now;
+        self.cx.progress = None;
+    }
+
+    /// Pushes an item of the head through the pipeline.
+    #[inline]
+    pub(crate) fn push(&mut self, item: <P::Head as Head>::Item) {
+        let Self { pipeline, terminal, cx } = self;
+        pipeline.push(item, cx, &mut |row, cx| terminal.write(row, cx.origin, cx.time, P::UNTOUCHED));
+    }
+
+    /// What the call has brought forth; `input` is the number of rows, where they came in as rows.
+    pub(crate) fn finish(&mut self, input: Option<usize>) -> Result<Reply, String> {
+        self.pipeline.finish(&mut self.cx);
+        let mut outputs: Vec<_> = self.terminal.finish(input)?.into_iter().collect();
+        self.cx.finish_sides(&mut outputs)?;
+        match self.cx.fault.take() {
+            Some(fault) => Err(fault),
+            None => Ok(Reply { outputs, timers: vec![], progress: self.cx.progress }),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Outputs: rows become columns again.
+
+use crate::bindings::exports::weir::dataflow::chains::{Origins, Output};
+use crate::bindings::exports::weir::dataflow::definition::ColumnOrigin;
+use crate::bindings::weir::dataflow::types::Batch;
+use crate::key::{Appended, Nothing};
+use crate::record::Record;
+use crate::value::{Column, NO_ORIGIN};
+
+/// Collects the rows of one output port of a chain.
+pub(crate) struct RowBuffer<T: Record, A = Nothing> {
+    rows: usize,
+    writer: T::Writer,
+    appended: A,
+    /// u32 a row
+    origins: Vec<u8>,
+    /// i64 a row, where the chain assigns event times
+    times: Vec<u8>,
+    timed: bool,
+    /// the input columns of the passed columns
+    sources: Vec<u32>,
+}
+
+impl<T: Record> RowBuffer<T> {
+    /// A buffer of which the passed columns come from the input columns `sources`.
+    pub(crate) fn new(sources: Vec<u32>, timed: bool) -> Self {
+        Self::with(sources, timed, Nothing)
+    }
+}
+
+impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
+    /// The same, with columns that are appended to those of `T`.
+    pub(crate) fn with(sources: Vec<u32>, timed: bool, appended: A) -> Self {
+        Self { rows: 0, writer: <T as Record>::writer(&sources), appended, origins: vec![], times: vec![], timed, sources }
+    }
+
+    /// Makes room for `rows` rows.
+    pub(crate) fn reserve(&mut self, rows: usize, untouched: bool) {
+        if !untouched {
+            <T as Record>::reserve(&mut self.writer, rows);
+        }
+        self.appended.reserve(rows);
+        self.origins.reserve(rows * 4);
+        if self.timed {
+            self.times.reserve(rows * 8);
+        }
+    }
+
+    /// Adds a row. Of an `untouched` one all columns are passed, so that nothing has to be written.
+    #[inline]
+    pub(crate) fn write(&mut self, row: &T, origin: u32, time: i64, untouched: bool) {
+        self.rows += 1;
+        self.origins.extend_from_slice(&origin.to_le_bytes());
+        if self.timed {
+            self.times.extend_from_slice(&time.to_le_bytes());
+        }
+        if !untouched {
+            <T as Record>::write(row, &mut self.writer, origin);
+        }
+        self.appended.write(row);
+    }
+
+    /// The rows since the last time, if there are any; `input` is how many rows came in, where all may have survived.
+    pub(crate) fn finish(&mut self, port: u32, input: Option<usize>) -> Result<Option<Output>, String> {
+        let rows = std::mem::take(&mut self.rows);
+        let origins = std::mem::take(&mut self.origins);
+        let times = std::mem::take(&mut self.times);
+        if rows == 0 {
+            return Ok(None);
+        }
+        let mut buffers = vec![];
+        let mut appended = vec![];
+        self.appended.finish(&mut appended)?;
+        if let Err(fault) = <T as Record>::finish(&mut self.writer, &mut buffers) {
+            // The host may send a part of these rows again: nothing of them may be left.
+            self.writer = <T as Record>::writer(&self.sources);
+            return Err(fault);
+        }
+        buffers.append(&mut appended);
+        let identity = input == Some(rows)
+            && origins.as_chunks::<4>().0.iter().enumerate().all(|(i, origin)| u32::from_le_bytes(*origin) == i as u32);
+        let origins = if identity { Origins::Identity } else { Origins::Picked(origins) };
+        Ok(Some(Output { port, origins, times, rows: Batch { rows: rows as u32, buffers } }))
+    }
+}
+
+/// What becomes of the rows that reach the end of a pipeline.
+pub trait Terminal<T>: 'static {
+    /// Makes room for `rows` rows.
+    fn reserve(&mut self, rows: usize, untouched: bool);
+    /// Takes a row.
+    fn write(&mut self, row: T, origin: u32, time: i64, untouched: bool);
+    /// The rows since the last time.
+    fn finish(&mut self, input: Option<usize>) -> Result<Option<Output>, String>;
+}
+
+impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
+    fn reserve(&mut self, rows: usize, untouched: bool) {
+        Self::reserve(self, rows, untouched);
+    }
+    #[inline]
+    fn write(&mut self, row: T, origin: u32, time: i64, untouched: bool) {
+        Self::write(self, &row, origin, time, untouched);
+    }
+    fn finish(&mut self, input: Option<usize>) -> Result<Option<Output>, String> {
+        Self::finish(self, 0, input)
+    }
+}
+
+/// Where the columns of an output come from: as the graph says it, and as the writer of its rows needs it.
+///
+/// `input` are the columns that the output's passed columns can be taken from, `None` if the head of the chain allows none.
+pub(crate) fn sources(
+    output: &[Column],
+    input: Option<&[Column]>,
+    untouched: bool,
+) -> Result<(Vec<ColumnOrigin>, Vec<u32>), String> {
+    if untouched {
+        return Ok(((0..output.len() as u32).map(ColumnOrigin::Passed).collect(), vec![NO_ORIGIN; output.len()]));
+    }
+    let mut origins = vec![];
+    let mut sources = vec![];
+    for column in output {
+        if !column.passed {
+            origins.push(ColumnOrigin::Computed);
+            sources.push(NO_ORIGIN);
+            continue;
+        }
+        let source = passed_from(column, input)?;
+        origins.push(ColumnOrigin::Passed(source));
+        sources.push(source);
+    }
+    Ok((origins, sources))
+}
+
+/// The input column that a passed column is taken from.
+fn passed_from(column: &Column, input: Option<&[Column]>) -> Result<u32, String> {
+    let input = input.ok_or_else(|| {
+        format!("the output field `{}` is a `Pass`, which only a chain with one input and no window can pass on", column.name())
+    })?;
+    let same_type = |a: &Column| {
+        let (mut a, b) = (a.fields.clone(), &column.fields);
+        a[0].name.clone_from(&b[0].name);
+        a == *b
+    };
+    match input.iter().position(|i| i.name() == column.from) {
+        Some(index) if input[index].passed && same_type(&input[index]) => Ok(index as u32),
+        _ => Err(format!(
+            "the output field `{}` is a `Pass`, but the input has no `Pass` field `{}` of the same type",
+            column.name(),
+            column.from
+        )),
+    }
+}

@@ -1,0 +1,88 @@
+//! Columns that the job moves on and never looks at.
+
+use std::marker::PhantomData;
+
+use crate::value::{Buffers, Column, Value, Writer};
+
+/// A field of type `T` that stays with the host: the job moves it on, but does not see it.
+///
+/// Its column is not copied into the component and back; the host takes it from the row that an output row came from. So
+/// a `Pass` can only be put into an output of the same call, in the row that it belongs to, and only if the output's field
+/// has the same name as the input's (or `#[weir(from = "…")]` names the input's).
+///
+/// ```
+/// use weir::{Pass, Record, Str};
+///
+/// #[derive(Record)]
+/// struct Bid { auction: u64, url: Pass<Str>, extra: Pass<Str> }
+///
+/// #[derive(Record)]
+/// struct Link { auction: u64, url: Pass<Str> }
+///
+/// fn link(bid: Bid) -> Link {
+///     Link { auction: bid.auction, url: bid.url }
+/// }
+/// ```
+///
+/// A key can be made of such a field: `key_by(Bid::URL)`.
+#[derive(Debug)]
+pub struct Pass<T> {
+    column: u32,
+    row: u32,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Pass<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Pass<T> {}
+
+/// Sees that each token is put back into its own row.
+#[derive(Debug)]
+pub struct PassWriter {
+    source: u32,
+    misplaced: bool,
+}
+
+impl Writer for PassWriter {
+    fn reserve(&mut self, _rows: usize) {}
+
+    fn finish(&mut self, _buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        if std::mem::take(&mut self.misplaced) {
+            return Err("a `Pass` field was put into another row or another field than it came from".into());
+        }
+        Ok(())
+    }
+}
+
+impl<T: Value> Value for Pass<T> {
+    type Reader = u32;
+    type Writer = PassWriter;
+    type Logical = T;
+
+    fn column(name: &str) -> Column {
+        Column { passed: true, ..T::column(name) }
+    }
+    fn open(_buffers: &mut Buffers, index: u32) -> Result<u32, String> {
+        Ok(index)
+    }
+    #[inline]
+    fn read(column: &u32, row: usize) -> Self {
+        Self { column: *column, row: row as u32, of: PhantomData }
+    }
+    fn writer(source: u32) -> PassWriter {
+        PassWriter { source, misplaced: false }
+    }
+    #[inline]
+    fn write(&self, writer: &mut PassWriter, origin: u32) {
+        writer.misplaced |= self.column != writer.source || self.row != origin;
+    }
+    fn write_missing(_writer: &mut PassWriter) {}
+    fn encode(&self, _out: &mut Vec<u8>) {}
+    fn decode(_bytes: &mut &[u8]) -> Result<Self, String> {
+        Err("a `Pass` field cannot be kept in state".into())
+    }
+}

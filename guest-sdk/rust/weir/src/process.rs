@@ -1,0 +1,435 @@
+//! Keyed functions: typed state and timers for each key, over one or two inputs.
+
+use std::marker::PhantomData;
+
+use crate::bindings::exports::weir::dataflow::chains::{DueTimers, Input, Reply, States, Timer as WireTimer};
+use crate::bindings::exports::weir::dataflow::definition::{self as wit, ChainInput};
+use crate::bindings::weir::dataflow::types::Batch;
+use crate::chain::{Chain, slots_of, times_of};
+use crate::context::Context;
+use crate::head::{Body, Description, Head};
+use crate::key::Key;
+use crate::output::Terminal;
+use crate::pipeline::Pipeline;
+use crate::record::{Record, Row};
+use crate::side::Tag;
+use crate::state::{Slots, State};
+use crate::time::{EventTime, TimeDomain};
+use crate::value::{Buffers, Column};
+
+/// A timer that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// the time that it was set to
+    pub time: EventTime,
+    /// the clock that it was set on
+    pub domain: TimeDomain,
+}
+
+/// A function over the rows of a key, with state and timers.
+///
+/// ```
+/// use weir::{KeyedContext, Process, Record, Timer, secs};
+///
+/// #[derive(Record)]
+/// struct Click { user: u64 }
+///
+/// /// Says how many clicks a user made, once none came for a minute.
+/// struct Visits;
+///
+/// impl Process<Click> for Visits {
+///     type Key = u64;
+///     type State = (u64, i64);
+///     type Out = (u64, u64);
+///
+///     fn row(&mut self, (clicks, last): &mut (u64, i64), _click: Click, cx: &mut KeyedContext<u64, (u64, u64)>) {
+///         *clicks += 1;
+///         *last = cx.event_time().millis();
+///         cx.set_event_timer(cx.event_time() + secs(60));
+///     }
+///
+///     fn timer(&mut self, (clicks, last): &mut (u64, i64), timer: Timer, cx: &mut KeyedContext<u64, (u64, u64)>) {
+///         if timer.time.millis() == *last + 60_000 {
+///             cx.emit((*cx.key(), std::mem::take(clicks)));
+///         }
+///     }
+/// }
+/// ```
+pub trait Process<T>: 'static {
+    /// what the stream is keyed by
+    type Key: Key;
+    /// what is kept for each key
+    type State: State;
+    /// what it emits
+    type Out: 'static;
+
+    /// A row of a key.
+    fn row(&mut self, state: &mut Self::State, row: T, cx: &mut KeyedContext<'_, Self::Key, Self::Out>);
+
+    /// A timer of a key is due.
+    fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+}
+
+/// A function over the rows of a key in two streams, with common state and timers.
+pub trait CoProcess<L, R>: 'static {
+    /// what both streams are keyed by
+    type Key: Key;
+    /// what is kept for each key
+    type State: State;
+    /// what it emits
+    type Out: 'static;
+
+    /// A row of the left stream.
+    fn left(&mut self, state: &mut Self::State, row: L, cx: &mut KeyedContext<'_, Self::Key, Self::Out>);
+
+    /// A row of the right stream.
+    fn right(&mut self, state: &mut Self::State, row: R, cx: &mut KeyedContext<'_, Self::Key, Self::Out>);
+
+    /// A timer of a key is due.
+    fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+}
+
+/// A function over the rows of a key that also sees every row of a broadcast stream.
+///
+/// What it keeps of the broadcast rows lives in `self`, once in each subtask. It is not part of checkpoints: after a restart
+/// it is empty until the rows come again, so the broadcast stream should be one that starts from its beginning.
+pub trait BroadcastProcess<T, B>: 'static {
+    /// what the stream is keyed by
+    type Key: Key;
+    /// what is kept for each key
+    type State: State;
+    /// what it emits
+    type Out: 'static;
+
+    /// A row of a key.
+    fn row(&mut self, state: &mut Self::State, row: T, cx: &mut KeyedContext<'_, Self::Key, Self::Out>);
+
+    /// A row of the broadcast stream.
+    fn broadcast(&mut self, row: B);
+
+    /// A timer of a key is due.
+    fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+}
+
+/// The row or timer that a keyed function works on, and what it can do: look at the time, set timers, emit rows.
+pub struct KeyedContext<'a, K, O> {
+    key: &'a K,
+    slot: u32,
+    cx: &'a mut Context,
+    timers: &'a mut Vec<WireTimer>,
+    out: &'a mut Vec<O>,
+}
+
+impl<K, O> KeyedContext<'_, K, O> {
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &K {
+        self.key
+    }
+
+    /// Emits a row.
+    #[inline]
+    pub fn emit(&mut self, row: O) {
+        self.out.push(row);
+    }
+
+    /// Emits a row to a side output, one of those that the operator was given by `.side_output(&tag)`.
+    pub fn side_output<S: Record>(&mut self, tag: &Tag<S>, row: &S) {
+        self.cx.side(tag, row);
+    }
+
+    /// The event time of the row, or the time of the timer. [`EventTime::MIN`] in a stream without event times.
+    #[inline]
+    pub fn event_time(&self) -> EventTime {
+        EventTime::from_millis(self.cx.time)
+    }
+
+    /// The watermark: no row with an event time at or before it is expected any more.
+    pub fn watermark(&self) -> EventTime {
+        EventTime::from_millis(self.cx.watermark)
+    }
+
+    /// The processing time: the same in a replay.
+    pub fn now(&self) -> EventTime {
+        EventTime::from_millis(self.cx.now)
+    }
+
+    /// Calls `timer` for this key once the watermark has reached `time`.
+    pub fn set_event_timer(&mut self, time: EventTime) {
+        self.timer(TimeDomain::Event, time, false);
+    }
+
+    /// Calls `timer` for this key once the clock has reached `time`.
+    pub fn set_processing_timer(&mut self, time: EventTime) {
+        self.timer(TimeDomain::Processing, time, false);
+    }
+
+    /// Deletes the event-time timer at `time`, if there is one.
+    pub fn delete_event_timer(&mut self, time: EventTime) {
+        self.timer(TimeDomain::Event, time, true);
+    }
+
+    /// Deletes the processing-time timer at `time`, if there is one.
+    pub fn delete_processing_timer(&mut self, time: EventTime) {
+        self.timer(TimeDomain::Processing, time, true);
+    }
+
+    fn timer(&mut self, domain: TimeDomain, time: EventTime, delete: bool) {
+        let domain = match domain {
+            TimeDomain::Event => wit::TimeDomain::Event,
+            TimeDomain::Processing => wit::TimeDomain::Processing,
+        };
+        self.timers.push(WireTimer { slot: self.slot, domain, time: time.millis(), delete });
+    }
+}
+
+/// What a running keyed function does with the rows of its inputs; [`Process`] and its kin are adapted to it.
+pub trait KeyedFunction: 'static {
+    /// what the streams are keyed by
+    type Key: Key;
+    /// the rows of input 0
+    type Left: Row;
+    /// the rows of input 1, if there is one
+    type Right: Row;
+    /// what is kept for each key
+    type State: State;
+    /// what it emits
+    type Out: 'static;
+
+    /// A row of input 0.
+    fn left(&mut self, state: &mut Self::State, row: Self::Left, cx: &mut KeyedContext<'_, Self::Key, Self::Out>);
+    /// A row of a keyed input 1.
+    fn right(&mut self, _state: &mut Self::State, _row: Self::Right, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+    /// A row of an input 1 without key.
+    fn unkeyed(&mut self, _row: Self::Right) {}
+    /// A timer.
+    fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+}
+
+/// The head of a chain that starts with a keyed function.
+pub struct ProcessHead<F> {
+    pub(crate) function: F,
+    pub(crate) inputs: Vec<ChainInput>,
+    /// the columns of input 0
+    pub(crate) columns: Vec<Column>,
+    pub(crate) timed: bool,
+}
+
+impl<F: KeyedFunction> Head for ProcessHead<F> {
+    type Item = F::Out;
+
+    fn describe(&self) -> Description {
+        let passable = (self.inputs.len() == 1).then(|| self.columns.clone());
+        Description { head: wit::Head::Process, inputs: self.inputs.clone(), passable, timed: self.timed }
+    }
+
+    fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
+        Box::new(Running { function: self.function, slots: Slots::new(), timers: vec![], out: vec![], body })
+    }
+}
+
+/// A running chain that starts with a keyed function.
+struct Running<F: KeyedFunction, P: Pipeline, W> {
+    function: F,
+    slots: Slots<F::Key, F::State>,
+    timers: Vec<WireTimer>,
+    /// what the function has emitted for the row at hand
+    out: Vec<F::Out>,
+    body: Body<P, W>,
+}
+
+impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> Running<F, P, W> {
+    fn begin(&mut self, rows: usize, watermark: i64, now: i64) {
+        self.timers.clear();
+        self.out.clear();
+        self.body.begin(rows, watermark, now);
+    }
+
+    fn finish(&mut self, rows: Option<usize>) -> Result<Reply, String> {
+        let reply = self.body.finish(rows)?;
+        Ok(Reply { timers: std::mem::take(&mut self.timers), ..reply })
+    }
+
+    /// Calls the function for one slot, and pushes on what it emits.
+    #[inline]
+    fn call(
+        &mut self,
+        slot: u32,
+        call: impl FnOnce(&mut F, &mut F::State, &mut KeyedContext<'_, F::Key, F::Out>),
+    ) -> Result<(), String> {
+        let (key, state) = self.slots.get(slot)?;
+        let mut cx = KeyedContext { key, slot, cx: &mut self.body.cx, timers: &mut self.timers, out: &mut self.out };
+        call(&mut self.function, state, &mut cx);
+        if self.out.len() == 1 {
+            // By far the most common case, and cheaper than `drain`.
+            if let Some(item) = self.out.pop() {
+                self.body.push(item);
+            }
+        } else {
+            for item in self.out.drain(..) {
+                self.body.push(item);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls the function for each row of a keyed input.
+    #[inline]
+    fn rows<R: Row>(
+        &mut self,
+        input: Input,
+        mut call: impl FnMut(&mut F, &mut F::State, R, &mut KeyedContext<'_, F::Key, F::Out>),
+    ) -> Result<(), String> {
+        let rows = input.rows.rows as usize;
+        let reader = R::open(&mut Buffers::new(rows, input.rows.buffers))?;
+        let mut times = times_of(&input.times);
+        if slots_of(&input.slots).len() != rows {
+            return Err("rows of a keyed input came without their slots".into());
+        }
+        for (row, slot) in slots_of(&input.slots).enumerate() {
+            self.body.cx.origin = row as u32;
+            self.body.cx.time = times.next().unwrap_or(i64::MIN);
+            self.call(slot, |function, state, cx| call(function, state, R::read(&reader, row), cx))?;
+        }
+        Ok(())
+    }
+}
+
+impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> Chain for Running<F, P, W> {
+    fn process(&mut self, input: Input) -> Result<Reply, String> {
+        let rows = input.rows.rows as usize;
+        self.begin(rows, input.watermark, input.now);
+        match input.port {
+            0 => self.rows::<F::Left>(input, F::left)?,
+            _ if !input.slots.is_empty() => self.rows::<F::Right>(input, F::right)?,
+            _ => {
+                let reader = F::Right::open(&mut Buffers::new(rows, input.rows.buffers))?;
+                (0..rows).for_each(|row| self.function.unkeyed(F::Right::read(&reader, row)));
+            }
+        }
+        self.finish(Some(rows))
+    }
+
+    fn timers_fired(&mut self, timers: &DueTimers) -> Result<Reply, String> {
+        self.begin(slots_of(&timers.slots).len(), timers.watermark, timers.now);
+        let domain = match timers.domain {
+            wit::TimeDomain::Event => TimeDomain::Event,
+            wit::TimeDomain::Processing => TimeDomain::Processing,
+        };
+        for (row, (slot, time)) in slots_of(&timers.slots).zip(times_of(&timers.times)).enumerate() {
+            self.body.cx.origin = row as u32;
+            self.body.cx.time = time;
+            let timer = Timer { time: EventTime::from_millis(time), domain };
+            self.call(slot, |function, state, cx| function.timer(state, timer, cx))?;
+        }
+        self.finish(None)
+    }
+
+    fn assign_slots(&mut self, slots: &[u8], keys: Batch) -> Result<(), String> {
+        self.slots.assign(slots, keys)
+    }
+    fn clear_slots(&mut self, slots: &[u8]) -> Result<(), String> {
+        self.slots.clear(slots)
+    }
+    fn export_slots(&mut self, slots: &[u8]) -> Result<States, String> {
+        self.slots.export(slots)
+    }
+    fn import_slots(&mut self, slots: &[u8], states: &States) -> Result<(), String> {
+        self.slots.import(slots, states, |state, stored| *state = stored)
+    }
+}
+
+/// Adapts the public traits, each with the rows that it is used for.
+macro_rules! adapters {
+    ($($(#[$doc:meta])* $adapter:ident<$($row:ident),*>: $trait:ident, $right:ty { $($function:tt)* })*) => {$(
+        $(#[$doc])*
+        pub struct $adapter<F, $($row),*>(pub(crate) F, pub(crate) PhantomData<fn($($row),*)>);
+
+        impl<$($row: Record,)* F: $trait<$($row),*>> KeyedFunction for $adapter<F, $($row),*> {
+            type Key = F::Key;
+            type Left = T;
+            type Right = $right;
+            type State = F::State;
+            type Out = F::Out;
+
+            fn timer(&mut self, state: &mut F::State, timer: Timer, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
+                self.0.timer(state, timer, cx);
+            }
+            $($function)*
+        }
+    )*};
+}
+
+adapters! {
+    /// A [`Process`] as a keyed function.
+    Single<T>: Process, () {
+        #[inline]
+        fn left(&mut self, state: &mut F::State, row: T, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
+            self.0.row(state, row, cx);
+        }
+    }
+
+    /// A [`CoProcess`] as a keyed function.
+    Pair<T, R>: CoProcess, R {
+        #[inline]
+        fn left(&mut self, state: &mut F::State, row: T, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
+            self.0.left(state, row, cx);
+        }
+        #[inline]
+        fn right(&mut self, state: &mut F::State, row: R, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
+            self.0.right(state, row, cx);
+        }
+    }
+
+    /// A [`BroadcastProcess`] as a keyed function.
+    WithBroadcast<T, B>: BroadcastProcess, B {
+        #[inline]
+        fn left(&mut self, state: &mut F::State, row: T, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
+            self.0.row(state, row, cx);
+        }
+        fn unkeyed(&mut self, row: B) {
+            self.0.broadcast(row);
+        }
+    }
+}
+
+/// A closure as a [`Process`] without timers.
+pub struct ProcessClosure<F, K, S, O>(pub(crate) F, pub(crate) PhantomData<fn(K, S) -> O>);
+
+impl<T, K: Key, S: State, O: 'static, F: FnMut(&mut S, T, &mut KeyedContext<'_, K, O>) + 'static> Process<T>
+    for ProcessClosure<F, K, S, O>
+{
+    type Key = K;
+    type State = S;
+    type Out = O;
+
+    #[inline]
+    fn row(&mut self, state: &mut S, row: T, cx: &mut KeyedContext<'_, K, O>) {
+        (self.0)(state, row, cx);
+    }
+}
+
+/// Two closures as a [`CoProcess`] without timers.
+pub struct CoProcessClosures<F, G, K, S, O>(pub(crate) F, pub(crate) G, pub(crate) PhantomData<fn(K, S) -> O>);
+
+impl<L, R, K, S, O, F, G> CoProcess<L, R> for CoProcessClosures<F, G, K, S, O>
+where
+    K: Key,
+    S: State,
+    O: 'static,
+    F: FnMut(&mut S, L, &mut KeyedContext<'_, K, O>) + 'static,
+    G: FnMut(&mut S, R, &mut KeyedContext<'_, K, O>) + 'static,
+{
+    type Key = K;
+    type State = S;
+    type Out = O;
+
+    #[inline]
+    fn left(&mut self, state: &mut S, row: L, cx: &mut KeyedContext<'_, K, O>) {
+        (self.0)(state, row, cx);
+    }
+    #[inline]
+    fn right(&mut self, state: &mut S, row: R, cx: &mut KeyedContext<'_, K, O>) {
+        (self.1)(state, row, cx);
+    }
+}

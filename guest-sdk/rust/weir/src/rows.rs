@@ -1,0 +1,73 @@
+//! The head of a chain without state: the rows of a stream.
+
+use std::marker::PhantomData;
+
+use crate::bindings::exports::weir::dataflow::chains::{Input, Reply};
+use crate::bindings::exports::weir::dataflow::definition as wit;
+use crate::chain::Chain;
+use crate::head::{Body, Description, Head, Upstream};
+use crate::output::Terminal;
+use crate::pipeline::Pipeline;
+use crate::projection::own_columns;
+use crate::record::Record;
+use crate::value::Buffers;
+
+/// The rows of a stream, read as `T`.
+#[derive(Debug)]
+pub struct Rows<T> {
+    pub(crate) upstream: Upstream,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Rows<T> {
+    pub(crate) fn new(upstream: Upstream) -> Self {
+        Self { upstream, of: PhantomData }
+    }
+}
+
+impl<T> Clone for Rows<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.upstream.clone())
+    }
+}
+
+impl<T: Record> Head for Rows<T> {
+    type Item = T;
+    const ROWS: bool = true;
+
+    fn stream(&self) -> Option<&Upstream> {
+        Some(&self.upstream)
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            head: wit::Head::Transform,
+            inputs: vec![self.upstream.input(own_columns::<T>())],
+            passable: Some(T::columns()),
+            timed: self.upstream.timed,
+        }
+    }
+
+    fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
+        Box::new(Transform { body })
+    }
+}
+
+/// A running chain without state.
+struct Transform<P: Pipeline, W> {
+    body: Body<P, W>,
+}
+
+impl<T: Record, P: Pipeline<Head = Rows<T>>, W: Terminal<P::Out>> Chain for Transform<P, W> {
+    fn process(&mut self, input: Input) -> Result<Reply, String> {
+        let rows = input.rows.rows as usize;
+        let reader = <T as crate::Row>::open(&mut Buffers::new(rows, input.rows.buffers))?;
+        self.body.begin(rows, input.watermark, input.now);
+        self.body.cx.split = input.split;
+        for row in 0..rows {
+            self.body.cx.origin = row as u32;
+            self.body.push(<T as crate::Row>::read(&reader, row));
+        }
+        self.body.finish(Some(rows))
+    }
+}

@@ -1,0 +1,326 @@
+//! Text and bytes that are not copied: slices of the buffer that their batch came in.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::rc::Rc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::bindings::weir::dataflow::types::DataType;
+use crate::value::{Buffers, OffsetWriter, Plain, Value, Writer, bounds, open_offsets, take, take_length};
+
+/// Bytes that share the buffer of their batch: reading or cloning them allocates nothing.
+///
+/// Whoever keeps them keeps the whole batch's buffer. State that the SDK holds itself (rows in windows, keys) is copied
+/// out of it; in state of your own use [`Bytes::detached`] or `Vec<u8>`.
+#[derive(Clone, Default)]
+pub struct Bytes {
+    owner: Rc<Vec<u8>>,
+    start: u32,
+    end: u32,
+}
+
+impl Bytes {
+    /// The same bytes in a buffer of their own.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        if self.owner.len() == self.len() { self.clone() } else { Self::from(self.to_vec()) }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.owner[self.start as usize..self.end as usize]
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        let end = u32::try_from(bytes.len()).expect("a value is smaller than a guest's memory, 4 GiB");
+        Self { owner: Rc::new(bytes), start: 0, end }
+    }
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self::from(bytes.to_vec())
+    }
+}
+
+/// Text that shares the buffer of its batch: reading or cloning it allocates nothing. It is used like a `&str`.
+///
+/// Whoever keeps it keeps the whole batch's buffer. State that the SDK holds itself (rows in windows, keys) is copied
+/// out of it; in state of your own use [`Str::detached`] or `String`.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Str(Bytes);
+
+impl Str {
+    /// The text.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub fn as_str(&self) -> &str {
+        // SAFETY: a `Str` is made of a `String`, or of a row of a `utf8` column, of which the host guarantees that every row
+        // is valid UTF-8; a slice of a row is not made.
+        unsafe { std::str::from_utf8_unchecked(&self.0) }
+    }
+
+    /// The same text in a buffer of its own.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(self.0.detached())
+    }
+}
+
+impl Deref for Str {
+    type Target = str;
+
+    #[inline]
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl From<String> for Str {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes().into())
+    }
+}
+
+impl From<&str> for Str {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+macro_rules! like {
+    ($type:ident, $target:ty) => {
+        impl AsRef<$target> for $type {
+            #[inline]
+            fn as_ref(&self) -> &$target {
+                self
+            }
+        }
+        impl Borrow<$target> for $type {
+            #[inline]
+            fn borrow(&self) -> &$target {
+                self
+            }
+        }
+        impl Hash for $type {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                (**self).hash(state);
+            }
+        }
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                (**self).fmt(f)
+            }
+        }
+        impl PartialEq<$target> for $type {
+            fn eq(&self, other: &$target) -> bool {
+                **self == *other
+            }
+        }
+        impl PartialEq<&$target> for $type {
+            fn eq(&self, other: &&$target) -> bool {
+                **self == **other
+            }
+        }
+    };
+}
+
+like!(Bytes, [u8]);
+like!(Str, str);
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bytes {}
+
+impl PartialOrd for Bytes {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Bytes {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl fmt::Display for Str {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl Serialize for Str {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Str {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// A column of text or bytes, ready to be read.
+#[derive(Debug)]
+pub struct SharedColumn {
+    offsets: Vec<u8>,
+    owner: Rc<Vec<u8>>,
+}
+
+impl SharedColumn {
+    fn open(buffers: &mut Buffers) -> Result<Self, String> {
+        let (offsets, end) = open_offsets(buffers)?;
+        Ok(Self { offsets, owner: Rc::new(buffers.take(end)?) })
+    }
+
+    #[inline]
+    fn get(&self, row: usize) -> Bytes {
+        let (start, end) = bounds(&self.offsets, row);
+        Bytes { owner: Rc::clone(&self.owner), start: start as u32, end: end as u32 }
+    }
+}
+
+/// A column of text or bytes that is being written.
+#[derive(Debug, Default)]
+pub struct BytesWriter {
+    offsets: OffsetWriter,
+    bytes: Vec<u8>,
+}
+
+impl BytesWriter {
+    #[inline]
+    fn push(&mut self, row: &[u8]) {
+        append(&mut self.bytes, row);
+        self.offsets.push(self.bytes.len());
+    }
+}
+
+impl Writer for BytesWriter {
+    fn reserve(&mut self, rows: usize) {
+        self.offsets.reserve(rows);
+        self.bytes.reserve(rows * 16);
+    }
+
+    fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        self.offsets.finish(self.bytes.len(), buffers)?;
+        buffers.push(std::mem::take(&mut self.bytes));
+        Ok(())
+    }
+}
+
+/// Appends `row` to `bytes`.
+///
+/// In WebAssembly a copy of unknown length is `memory.copy`, which the host runs as a function call; for a few bytes that
+/// call costs more than the copy. So short rows are copied by fixed-size loads and stores, which may overlap.
+#[inline]
+fn append(bytes: &mut Vec<u8>, row: &[u8]) {
+    /// Two copies of `N` bytes, from the front and from the back, cover every length from `N` to `2 * N`.
+    #[inline]
+    #[allow(unsafe_code)]
+    fn ends<const N: usize>(bytes: &mut Vec<u8>, row: &[u8]) {
+        let (Some(head), Some(tail)) = (row.first_chunk::<N>(), row.last_chunk::<N>()) else { return };
+        let (head, tail) = (*head, *tail);
+        let old = bytes.len();
+        bytes.reserve(row.len());
+        // SAFETY: there is room for `row.len()` more bytes, which is at least N, so both copies lie within it; as it is at most
+        // 2 * N, they write every one of these bytes before `set_len` shows them.
+        unsafe {
+            let end = bytes.as_mut_ptr().add(old);
+            end.cast::<[u8; N]>().write_unaligned(head);
+            end.add(row.len() - N).cast::<[u8; N]>().write_unaligned(tail);
+            bytes.set_len(old + row.len());
+        }
+    }
+    match row.len() {
+        0 => {}
+        1 => bytes.push(row[0]),
+        2..=4 => ends::<2>(bytes, row),
+        5..=8 => ends::<4>(bytes, row),
+        9..=16 => ends::<8>(bytes, row),
+        17..=32 => ends::<16>(bytes, row),
+        33..=64 => ends::<32>(bytes, row),
+        _ => bytes.extend_from_slice(row),
+    }
+}
+
+macro_rules! shared {
+    ($($type:ty, $data_type:ident, $reader:ident, $row:ident => $read:expr, $value:ident => $bytes:expr, $owned:ident => $decode:expr, $detach:expr;)*) => {$(
+        impl Plain for $type {
+            type Reader = SharedColumn;
+            type Writer = BytesWriter;
+            const TYPE: DataType = DataType::$data_type;
+
+            fn open_plain(buffers: &mut Buffers) -> Result<SharedColumn, String> {
+                SharedColumn::open(buffers)
+            }
+            #[inline]
+            fn read_plain($reader: &SharedColumn, $row: usize) -> Self {
+                $read
+            }
+            fn plain_writer() -> BytesWriter {
+                BytesWriter::default()
+            }
+            #[inline]
+            fn write_plain(&self, writer: &mut BytesWriter) {
+                let $value = self;
+                writer.push($bytes);
+            }
+            fn write_empty(writer: &mut BytesWriter) {
+                writer.push(&[]);
+            }
+            fn encode_plain(&self, out: &mut Vec<u8>) {
+                let $value = self;
+                (($bytes).len() as u32).encode(out);
+                out.extend_from_slice($bytes);
+            }
+            fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
+                let length = take_length(bytes)?;
+                let $owned = take(bytes, length)?.to_vec();
+                $decode
+            }
+            fn detach_plain(&mut self) {
+                let detach: fn(&mut Self) = $detach;
+                detach(self);
+            }
+        }
+    )*};
+}
+
+/// Text out of encoded state.
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| "encoded state has text that is not UTF-8".into())
+}
+
+shared! {
+    Str, Utf8, reader, row => Str(reader.get(row)), v => v.as_bytes(), owned => text(owned).map(Str::from), |v| *v = v.detached();
+    Bytes, Binary, reader, row => reader.get(row), v => v, owned => Ok(Bytes::from(owned)), |v| *v = v.detached();
+    String, Utf8, reader, row => Str(reader.get(row)).as_str().to_owned(), v => v.as_bytes(), owned => text(owned), |_| {};
+}

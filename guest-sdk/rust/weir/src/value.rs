@@ -1,0 +1,559 @@
+//! Values: what a field of a row can be, and how it is read from and written to a column.
+//!
+//! A column crosses as the buffers that `wit/types.wit` describes: first the validity, then the type's own. [`Plain`] knows
+//! the type's own buffers; [`Value`] adds the validity in front, which is empty for a plain type and a bit a row for `Option`.
+//! Everything is resolved at compile time, so that reading a row is a handful of loads.
+
+use crate::bindings::weir::dataflow::types::{DataType, Field};
+use crate::time::EventTime;
+
+/// The origin of a row that does not come from an input row.
+pub const NO_ORIGIN: u32 = u32::MAX;
+
+/// A column as `describe` declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// the column, and what is nested in it, depth first
+    pub fields: Vec<Field>,
+    /// whether it stays with the host (`Pass`)
+    pub passed: bool,
+    /// of a passed column of an output: the input column that it is taken from
+    pub from: String,
+    /// what is wrong with it
+    pub fault: Option<&'static str>,
+}
+
+impl Column {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.fields[0].name
+    }
+
+    /// The same column under the name `from` when it is passed on from an input.
+    #[must_use]
+    pub fn taken_from(mut self, from: &str) -> Self {
+        self.from = from.to_owned();
+        self
+    }
+
+    /// A column of the given parts.
+    fn of(name: &str, data_type: DataType, nullable: bool, nested: Vec<Self>) -> Self {
+        let children = nested.len() as u32;
+        let mut column = Self {
+            fields: vec![Field { name: name.to_owned(), data_type, nullable, children }],
+            passed: false,
+            from: name.to_owned(),
+            fault: None,
+        };
+        for child in nested {
+            column.fault = column.fault.or(child.fault);
+            if child.passed {
+                column.fault = Some("a `Pass` cannot be nested in a list or another record");
+            }
+            column.fields.extend(child.fields);
+        }
+        column
+    }
+}
+
+/// The buffers of a batch, taken one after another.
+#[derive(Debug)]
+pub struct Buffers {
+    rows: usize,
+    buffers: std::vec::IntoIter<Vec<u8>>,
+}
+
+impl Buffers {
+    /// The buffers of a batch of `rows` rows.
+    pub fn new(rows: usize, buffers: Vec<Vec<u8>>) -> Self {
+        Self { rows, buffers: buffers.into_iter() }
+    }
+
+    /// The number of rows of the column that comes next.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The next buffer, which is at least `bytes` long.
+    pub fn take(&mut self, bytes: usize) -> Result<Vec<u8>, String> {
+        let buffer = self.buffers.next().ok_or("a batch has too few buffers")?;
+        if buffer.len() < bytes { Err("a buffer of a batch is too short".into()) } else { Ok(buffer) }
+    }
+
+    /// The next buffer as offsets of the rows of this column.
+    fn take_offsets(&mut self) -> Result<Vec<u8>, String> {
+        self.take((self.rows + 1) * 4)
+    }
+}
+
+/// Collects a column.
+pub trait Writer: 'static {
+    /// Makes room for `rows` more rows.
+    fn reserve(&mut self, rows: usize);
+
+    /// Moves the buffers out, and is empty again.
+    fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String>;
+}
+
+/// A type that a field of a [`Record`](crate::Record) can have.
+///
+/// Integers, floats, `bool`, `String`, [`Str`](crate::Str), [`Bytes`](crate::Bytes), `Vec<u8>`, [`EventTime`], records, `Vec` of
+/// any of them, `Option` of any of them, and [`Pass`](crate::Pass).
+pub trait Value: Sized + 'static {
+    /// a column of a batch, ready to be read
+    type Reader: 'static;
+    /// a column that is being written
+    type Writer: Writer;
+    /// what the column holds: the type itself, or what a `Pass` stands for
+    type Logical;
+    /// whether a list of it is `binary`
+    const BYTE: bool = false;
+
+    /// The column that a field of this name and type is.
+    fn column(name: &str) -> Column;
+    /// Opens the next column of a batch, the record's field number `index`.
+    fn open(buffers: &mut Buffers, index: u32) -> Result<Self::Reader, String>;
+    /// The value in a row.
+    fn read(reader: &Self::Reader, row: usize) -> Self;
+    /// Makes a writer; `source` is the input column that a passed column comes from.
+    fn writer(source: u32) -> Self::Writer;
+    /// Adds the value to a column; the row comes from input row `origin`.
+    fn write(&self, writer: &mut Self::Writer, origin: u32);
+    /// Adds a row without a value to a column (of a nested record that is not there itself).
+    fn write_missing(writer: &mut Self::Writer);
+    /// Appends the value to encoded state.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Takes the value off encoded state.
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String>;
+    /// Copies what the value shares with the batch that it came in, so that keeping it does not keep the batch.
+    fn detach(&mut self) {}
+}
+
+/// A value that is always there: every [`Value`] but `Option` and `Pass`.
+pub trait Plain: Sized + 'static {
+    /// the type's own buffers, ready to be read
+    type Reader: 'static;
+    /// the type's own buffers, being written
+    type Writer: Writer;
+    /// the type of the column
+    const TYPE: DataType;
+    /// whether a list of it is `binary`
+    const BYTE: bool = false;
+
+    /// The columns nested in it.
+    fn nested() -> Vec<Column> {
+        vec![]
+    }
+    /// Opens the type's own buffers.
+    fn open_plain(buffers: &mut Buffers) -> Result<Self::Reader, String>;
+    /// The value in a row.
+    fn read_plain(reader: &Self::Reader, row: usize) -> Self;
+    /// Makes a writer.
+    fn plain_writer() -> Self::Writer;
+    /// Adds the value.
+    fn write_plain(&self, writer: &mut Self::Writer);
+    /// Adds a row without a value.
+    fn write_empty(writer: &mut Self::Writer);
+    /// Appends the value to encoded state.
+    fn encode_plain(&self, out: &mut Vec<u8>);
+    /// Takes the value off encoded state.
+    fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String>;
+    /// Copies what the value shares with its batch.
+    fn detach_plain(&mut self) {}
+}
+
+/// Takes `count` bytes off encoded state.
+pub(crate) fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], String> {
+    let (head, tail) = bytes.split_at_checked(count).ok_or("encoded state ends too early")?;
+    *bytes = tail;
+    Ok(head)
+}
+
+/// Takes a length off encoded state.
+pub(crate) fn take_length(bytes: &mut &[u8]) -> Result<usize, String> {
+    u32::decode(bytes).map(|n| n as usize)
+}
+
+/// One bit a row.
+#[derive(Debug, Default)]
+pub struct BitWriter {
+    bytes: Vec<u8>,
+    rows: usize,
+}
+
+impl BitWriter {
+    /// Adds a bit.
+    #[inline]
+    pub fn push(&mut self, bit: bool) {
+        if self.rows % 8 == 0 {
+            self.bytes.push(0);
+        }
+        let last = self.rows / 8;
+        self.bytes[last] |= u8::from(bit) << (self.rows % 8);
+        self.rows += 1;
+    }
+}
+
+impl Writer for BitWriter {
+    fn reserve(&mut self, rows: usize) {
+        self.bytes.reserve(rows.div_ceil(8));
+    }
+
+    fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        self.rows = 0;
+        buffers.push(std::mem::take(&mut self.bytes));
+        Ok(())
+    }
+}
+
+#[inline]
+fn bit(bytes: &[u8], row: usize) -> bool {
+    bytes[row / 8] >> (row % 8) & 1 == 1
+}
+
+impl Plain for bool {
+    type Reader = Vec<u8>;
+    type Writer = BitWriter;
+    const TYPE: DataType = DataType::Boolean;
+
+    fn open_plain(buffers: &mut Buffers) -> Result<Vec<u8>, String> {
+        buffers.take(buffers.rows.div_ceil(8))
+    }
+    #[inline]
+    fn read_plain(reader: &Vec<u8>, row: usize) -> Self {
+        bit(reader, row)
+    }
+    fn plain_writer() -> BitWriter {
+        BitWriter::default()
+    }
+    #[inline]
+    fn write_plain(&self, writer: &mut BitWriter) {
+        writer.push(*self);
+    }
+    fn write_empty(writer: &mut BitWriter) {
+        writer.push(false);
+    }
+    fn encode_plain(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(*self));
+    }
+    fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
+        Ok(take(bytes, 1)?[0] != 0)
+    }
+}
+
+/// Bytes of a column, appended row by row.
+#[derive(Debug, Default)]
+pub struct FixedWriter<const WIDTH: usize>(Vec<u8>);
+
+impl<const WIDTH: usize> FixedWriter<WIDTH> {
+    /// Adds a row.
+    #[inline]
+    pub fn push(&mut self, bytes: [u8; WIDTH]) {
+        self.0.extend_from_slice(&bytes);
+    }
+}
+
+impl<const WIDTH: usize> Writer for FixedWriter<WIDTH> {
+    fn reserve(&mut self, rows: usize) {
+        self.0.reserve(rows * WIDTH);
+    }
+
+    fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        buffers.push(std::mem::take(&mut self.0));
+        Ok(())
+    }
+}
+
+/// Numbers and times: one little-endian value a row.
+macro_rules! fixed {
+    ($($type:ty as $raw:ty, $data_type:ident, $value:ident => $to:expr, $from:expr $(, $byte:literal)?;)*) => {$(
+        impl Plain for $type {
+            type Reader = Vec<u8>;
+            type Writer = FixedWriter<{ size_of::<$raw>() }>;
+            const TYPE: DataType = DataType::$data_type;
+            $(const BYTE: bool = $byte;)?
+
+            fn open_plain(buffers: &mut Buffers) -> Result<Vec<u8>, String> {
+                buffers.take(buffers.rows * size_of::<$raw>())
+            }
+            #[inline]
+            fn read_plain(reader: &Vec<u8>, row: usize) -> Self {
+                $from(<$raw>::from_le_bytes(reader.as_chunks::<{ size_of::<$raw>() }>().0[row]))
+            }
+            fn plain_writer() -> Self::Writer {
+                FixedWriter::default()
+            }
+            #[inline]
+            fn write_plain(&self, writer: &mut Self::Writer) {
+                let $value = *self;
+                writer.push($to.to_le_bytes());
+            }
+            fn write_empty(writer: &mut Self::Writer) {
+                writer.push([0; _]);
+            }
+            fn encode_plain(&self, out: &mut Vec<u8>) {
+                let $value = *self;
+                out.extend_from_slice(&$to.to_le_bytes());
+            }
+            fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
+                let raw = take(bytes, size_of::<$raw>())?.try_into().expect("as many bytes were taken");
+                Ok($from(<$raw>::from_le_bytes(raw)))
+            }
+        }
+    )*};
+}
+
+fixed! {
+    i8 as i8, Int8, v => v, |v| v;
+    i16 as i16, Int16, v => v, |v| v;
+    i32 as i32, Int32, v => v, |v| v;
+    i64 as i64, Int64, v => v, |v| v;
+    u8 as u8, Uint8, v => v, |v| v, true;
+    u16 as u16, Uint16, v => v, |v| v;
+    u32 as u32, Uint32, v => v, |v| v;
+    u64 as u64, Uint64, v => v, |v| v;
+    f32 as f32, Float32, v => v, |v| v;
+    f64 as f64, Float64, v => v, |v| v;
+    EventTime as i64, EventTime, v => v.millis(), EventTime::from_millis;
+}
+
+/// A column whose rows all have a value: an empty validity, then the type's own buffers.
+#[derive(Debug)]
+pub struct Required<W>(W);
+
+impl<W: Writer> Writer for Required<W> {
+    fn reserve(&mut self, rows: usize) {
+        self.0.reserve(rows);
+    }
+
+    fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        buffers.push(vec![]);
+        self.0.finish(buffers)
+    }
+}
+
+impl<T: Plain> Value for T {
+    type Reader = T::Reader;
+    type Writer = Required<T::Writer>;
+    type Logical = T;
+    const BYTE: bool = T::BYTE;
+
+    fn column(name: &str) -> Column {
+        Column::of(name, T::TYPE, false, T::nested())
+    }
+    fn open(buffers: &mut Buffers, _index: u32) -> Result<T::Reader, String> {
+        buffers.take(0)?;
+        T::open_plain(buffers)
+    }
+    #[inline]
+    fn read(reader: &T::Reader, row: usize) -> Self {
+        T::read_plain(reader, row)
+    }
+    fn writer(_source: u32) -> Self::Writer {
+        Required(T::plain_writer())
+    }
+    #[inline]
+    fn write(&self, writer: &mut Self::Writer, _origin: u32) {
+        self.write_plain(&mut writer.0);
+    }
+    fn write_missing(writer: &mut Self::Writer) {
+        T::write_empty(&mut writer.0);
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_plain(out);
+    }
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+        T::decode_plain(bytes)
+    }
+    fn detach(&mut self) {
+        self.detach_plain();
+    }
+}
+
+/// A column whose rows may lack a value: a bit a row, then the type's own buffers.
+#[derive(Debug)]
+pub struct Optional<W> {
+    validity: BitWriter,
+    values: W,
+}
+
+impl<W: Writer> Writer for Optional<W> {
+    fn reserve(&mut self, rows: usize) {
+        self.validity.reserve(rows);
+        self.values.reserve(rows);
+    }
+
+    fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        self.validity.finish(buffers)?;
+        self.values.finish(buffers)
+    }
+}
+
+impl<T: Plain> Value for Option<T> {
+    type Reader = (Vec<u8>, T::Reader);
+    type Writer = Optional<T::Writer>;
+    type Logical = Self;
+
+    fn column(name: &str) -> Column {
+        Column::of(name, T::TYPE, true, T::nested())
+    }
+    fn open(buffers: &mut Buffers, _index: u32) -> Result<Self::Reader, String> {
+        let validity = buffers.take(0)?;
+        if !validity.is_empty() && validity.len() < buffers.rows.div_ceil(8) {
+            return Err("a validity buffer is too short".into());
+        }
+        Ok((validity, T::open_plain(buffers)?))
+    }
+    #[inline]
+    fn read((validity, values): &Self::Reader, row: usize) -> Self {
+        (validity.is_empty() || bit(validity, row)).then(|| T::read_plain(values, row))
+    }
+    fn writer(_source: u32) -> Self::Writer {
+        Optional { validity: BitWriter::default(), values: T::plain_writer() }
+    }
+    #[inline]
+    fn write(&self, writer: &mut Self::Writer, _origin: u32) {
+        writer.validity.push(self.is_some());
+        match self {
+            Some(value) => value.write_plain(&mut writer.values),
+            None => T::write_empty(&mut writer.values),
+        }
+    }
+    fn write_missing(writer: &mut Self::Writer) {
+        Self::write(&None, writer, NO_ORIGIN);
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.is_some()));
+        if let Some(value) = self {
+            value.encode_plain(out);
+        }
+    }
+    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
+        match take(bytes, 1)? {
+            [0] => Ok(None),
+            _ => T::decode_plain(bytes).map(Some),
+        }
+    }
+    fn detach(&mut self) {
+        if let Some(value) = self {
+            value.detach_plain();
+        }
+    }
+}
+
+/// Offsets of rows of varying length.
+#[derive(Debug, Default)]
+pub struct OffsetWriter(FixedWriter<4>);
+
+impl OffsetWriter {
+    /// Ends a row at `end`. What does not fit into 31 bits is found by `finish`'s caller through the length.
+    #[inline]
+    pub fn push(&mut self, end: usize) {
+        self.0.push((end as u32).to_le_bytes());
+    }
+
+    /// Makes room for `rows` more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.0.reserve(rows + 1);
+        if self.0.0.is_empty() {
+            self.0.push([0; 4]);
+        }
+    }
+
+    /// Moves the buffer out; `end` is where the last row ends.
+    pub fn finish(&mut self, end: usize, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        if end > i32::MAX as usize {
+            return Err("a column of an output has more than 2 GiB".into());
+        }
+        self.reserve(0);
+        self.0.finish(buffers)
+    }
+}
+
+/// The bounds of a row, from a buffer of offsets.
+#[inline]
+pub(crate) fn bounds(offsets: &[u8], row: usize) -> (usize, usize) {
+    let offsets = offsets.as_chunks::<4>().0;
+    (u32::from_le_bytes(offsets[row]) as usize, u32::from_le_bytes(offsets[row + 1]) as usize)
+}
+
+/// Opens offsets, and says how many rows the nested column has.
+pub(crate) fn open_offsets(buffers: &mut Buffers) -> Result<(Vec<u8>, usize), String> {
+    let offsets = buffers.take_offsets()?;
+    let (_, end) = if buffers.rows == 0 { (0, 0) } else { bounds(&offsets, buffers.rows - 1) };
+    Ok((offsets, end))
+}
+
+/// A list.
+#[derive(Debug)]
+pub struct ListWriter<W> {
+    offsets: OffsetWriter,
+    items: W,
+    count: usize,
+    binary: bool,
+}
+
+impl<W: Writer> Writer for ListWriter<W> {
+    fn reserve(&mut self, rows: usize) {
+        self.offsets.reserve(rows);
+    }
+
+    fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        self.offsets.finish(std::mem::take(&mut self.count), buffers)?;
+        let validity = buffers.len();
+        self.items.finish(buffers)?;
+        if self.binary {
+            buffers.remove(validity);
+        }
+        Ok(())
+    }
+}
+
+impl<T: Value> Plain for Vec<T> {
+    type Reader = (Vec<u8>, T::Reader);
+    type Writer = ListWriter<T::Writer>;
+    const TYPE: DataType = if T::BYTE { DataType::Binary } else { DataType::Sequence };
+
+    fn nested() -> Vec<Column> {
+        if T::BYTE { vec![] } else { vec![T::column("item")] }
+    }
+    fn open_plain(buffers: &mut Buffers) -> Result<Self::Reader, String> {
+        let (offsets, items) = open_offsets(buffers)?;
+        let items = if T::BYTE {
+            // The bytes of a binary column have no validity of their own.
+            let bytes = buffers.take(items)?;
+            T::open(&mut Buffers::new(items, vec![vec![], bytes]), 0)?
+        } else {
+            let rows = std::mem::replace(&mut buffers.rows, items);
+            let items = T::open(buffers, 0)?;
+            buffers.rows = rows;
+            items
+        };
+        Ok((offsets, items))
+    }
+    fn read_plain((offsets, items): &Self::Reader, row: usize) -> Self {
+        let (start, end) = bounds(offsets, row);
+        (start..end).map(|i| T::read(items, i)).collect()
+    }
+    fn plain_writer() -> Self::Writer {
+        ListWriter { offsets: OffsetWriter::default(), items: T::writer(NO_ORIGIN), count: 0, binary: T::BYTE }
+    }
+    fn write_plain(&self, writer: &mut Self::Writer) {
+        self.iter().for_each(|item| item.write(&mut writer.items, NO_ORIGIN));
+        writer.count += self.len();
+        writer.offsets.push(writer.count);
+    }
+    fn write_empty(writer: &mut Self::Writer) {
+        writer.offsets.push(writer.count);
+    }
+    fn encode_plain(&self, out: &mut Vec<u8>) {
+        (self.len() as u32).encode(out);
+        self.iter().for_each(|item| item.encode(out));
+    }
+    fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
+        (0..take_length(bytes)?).map(|_| T::decode(bytes)).collect()
+    }
+    fn detach_plain(&mut self) {
+        self.iter_mut().for_each(T::detach);
+    }
+}

@@ -1,0 +1,118 @@
+//! The figures of a server and its jobs, in Prometheus' text format.
+//!
+//! All metric names are here. Labels are bounded: the tenant, the job's id, the operator ids of its plan.
+
+use std::fmt::{Display, Write};
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use weir_coordinator::JobSummary;
+use weir_coordinator::service::Figures;
+use weir_worker::metrics::{OperatorSnapshot, Snapshot};
+
+use crate::App;
+use crate::problem::Problem;
+
+pub async fn get(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
+    let text = encode(&app.coordinator.figures().await?, app.clock.now_ms());
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+}
+
+/// One metric of operators: its name, type, help, and value.
+type OperatorMetric = (&'static str, &'static str, &'static str, fn(&OperatorSnapshot) -> f64);
+
+const OPERATORS: &[OperatorMetric] = &[
+    ("weir_task_records_in_total", "counter", "Rows in.", |o| o.records_in as f64),
+    ("weir_task_records_out_total", "counter", "Rows out.", |o| o.records_out as f64),
+    ("weir_task_bytes_in_total", "counter", "Bytes in.", |o| o.bytes_in as f64),
+    ("weir_task_bytes_out_total", "counter", "Bytes out.", |o| o.bytes_out as f64),
+    ("weir_task_records_dropped_total", "counter", "Rows passed over because the guest failed on them.", |o| o.skipped_records as f64),
+    ("weir_task_busy_seconds_total", "counter", "Seconds of work.", |o| o.busy_seconds),
+    ("weir_task_busy_ratio", "gauge", "Share of time that the operator's tasks worked.", |o| o.busy_ratio),
+    ("weir_task_idle_ratio", "gauge", "Share of time that they had no input.", |o| o.idle_ratio),
+    ("weir_task_backpressured_ratio", "gauge", "Share of time that they waited for room.", |o| o.backpressured_ratio),
+    ("weir_udf_seconds_total", "counter", "Seconds of guest code.", |o| o.guest_seconds),
+    ("weir_udf_memory_bytes", "gauge", "Linear memory of guests.", |o| o.guest_memory_bytes as f64),
+    ("weir_window_late_records_total", "counter", "Rows that came too late for their window.", |o| o.late_records as f64),
+    ("weir_state_slots", "gauge", "Keys (with windows) that have state in guests.", |o| o.slots as f64),
+];
+
+/// One metric of jobs.
+type JobMetric = (&'static str, &'static str, &'static str, fn(&Snapshot) -> f64);
+
+const JOBS: &[JobMetric] = &[
+    ("weir_source_events_total", "counter", "Events that sources gave.", |s| s.events_in as f64),
+    ("weir_source_bytes_total", "counter", "Bytes that sources read.", |s| s.bytes_in as f64),
+    ("weir_source_malformed_total", "counter", "Malformed events that were passed over.", |s| s.malformed as f64),
+    ("weir_sink_rows_total", "counter", "Rows that sinks took.", |s| s.rows_out as f64),
+];
+
+fn encode(figures: &Figures, now_ms: i64) -> String {
+    let mut text = Text(String::new());
+    text.metric("weir_worker_slots", "gauge", "Slots, by whether jobs hold them.");
+    text.sample("weir_worker_slots", &[("state", "used")], figures.slots_used);
+    text.sample("weir_worker_slots", &[("state", "free")], figures.slots - figures.slots_used);
+    text.metric("weir_job_state", "gauge", "1 for the state that a job is in.");
+    for (job, _) in &figures.jobs {
+        let id = job.id.to_string();
+        let labels = [("tenant", job.tenant.as_str()), ("job", &id), ("name", &job.name), ("state", job.state.name())];
+        text.sample("weir_job_state", &labels, 1);
+    }
+    for (name, kind, help, value) in JOBS {
+        text.metric(name, kind, help);
+        for (job, snapshot) in with_figures(figures) {
+            let id = job.id.to_string();
+            text.sample(name, &[("tenant", job.tenant.as_str()), ("job", &id)], value(snapshot));
+        }
+    }
+    for (name, kind, help, value) in OPERATORS {
+        text.metric(name, kind, help);
+        text.operators(name, figures, |o| Some(value(o)));
+    }
+    text.metric("weir_task_watermark_lag_seconds", "gauge", "How far the watermark is behind the clock.");
+    text.operators("weir_task_watermark_lag_seconds", figures, |o| {
+        // At the end of the input the watermark is at the end of time: there is nothing to wait for.
+        let watermark = o.watermark.filter(|&w| w != i64::MAX)?;
+        Some(now_ms.saturating_sub(watermark) as f64 / 1e3)
+    });
+    text.0
+}
+
+fn with_figures(figures: &Figures) -> impl Iterator<Item = (&JobSummary, &Snapshot)> {
+    figures.jobs.iter().filter_map(|(job, snapshot)| snapshot.as_ref().map(|s| (job, s)))
+}
+
+/// The text under construction.
+struct Text(String);
+
+impl Text {
+    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to a string does not fail");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (i, (label, text)) in labels.iter().enumerate() {
+            let open = if i == 0 { '{' } else { ',' };
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            write!(self.0, "{open}{label}=\"{text}\"").expect("writing to a string does not fail");
+        }
+        writeln!(self.0, "}} {value}").expect("writing to a string does not fail");
+    }
+
+    fn operators(&mut self, name: &str, figures: &Figures, value: impl Fn(&OperatorSnapshot) -> Option<f64>) {
+        for (job, snapshot) in with_figures(figures) {
+            let id = job.id.to_string();
+            for (index, operator) in snapshot.operators.iter().enumerate() {
+                // Names need not be unique (two exchanges); the place in the plan is.
+                let index = index.to_string();
+                let labels =
+                    [("tenant", job.tenant.as_str()), ("job", &id), ("operator", &operator.name), ("index", &index)];
+                if let Some(value) = value(operator) {
+                    self.sample(name, &labels, value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `/v1/jobs`
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use weir_coordinator::{JobId, JobSummary, JobView, TenantId};
+use weir_plan::JobSpec;
+
+use super::{SPEC_BYTES_MAX, content_type};
+use crate::App;
+use crate::problem::Problem;
+
+/// Start a job
+///
+/// The spec names uploaded components by their ids. Its paths are relative to the server's folder for files and stay inside it.
+#[utoipa::path(
+    post, path = "/v1/jobs", tag = "jobs",
+    request_body(
+        description = "the job spec",
+        content(
+            (Object = "application/json", example = json!({
+                "component": "sha256:…",
+                "sources": { "bids": { "connector": "nexmark" } },
+                "sinks": { "out": { "connector": "stdout" } }
+            })),
+            (String = "application/toml")
+        )
+    ),
+    responses(
+        (status = 201, description = "it is accepted", body = JobSummary),
+        (status = 422, description = "the spec is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "there are not enough slots", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn submit(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<JobSummary>), Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("spec_bytes_max", SPEC_BYTES_MAX),
+        _ => Problem::malformed(rejection.body_text()),
+    })?;
+    let spec = read_spec(content_type(&headers), &body)?;
+    let summary = app.coordinator.submit(&TenantId::default(), spec).await?;
+    Ok((StatusCode::CREATED, Json(summary)))
+}
+
+fn read_spec(content_type: &str, body: &[u8]) -> Result<JobSpec, Problem> {
+    match content_type {
+        "application/toml" => {
+            let text = std::str::from_utf8(body).map_err(|_| Problem::bad_spec("the spec is not UTF-8"))?;
+            JobSpec::from_toml(text, &[]).map_err(|e| Problem::bad_spec(e.to_string()))
+        }
+        "application/json" => {
+            let spec: JobSpec = serde_json::from_slice(body).map_err(|e| Problem::bad_spec(e.to_string()))?;
+            spec.check().map_err(|e| Problem::bad_spec(e.to_string()))?;
+            Ok(spec)
+        }
+        _ => Err(Problem::wrong_type("application/json or application/toml")),
+    }
+}
+
+/// List jobs
+#[utoipa::path(
+    get, path = "/v1/jobs", tag = "jobs",
+    responses((status = 200, description = "all jobs, oldest first", body = Vec<JobSummary>))
+)]
+pub async fn list(State(app): State<App>) -> Result<Json<Vec<JobSummary>>, Problem> {
+    Ok(Json(app.coordinator.jobs().await?))
+}
+
+/// Show a job: its state, what it has done, its spec and its plan
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path, description = "`job_…`")),
+    responses(
+        (status = 200, description = "the job", body = JobView),
+        (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
+    Ok(Json(app.coordinator.job(id.parse::<JobId>()?).await?))
+}
+
+/// Drain a job: it finishes what it has read, and ends
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/stop", tag = "jobs",
+    params(("id" = String, Path, description = "`job_…`")),
+    responses(
+        (status = 202, description = "it was told", body = JobSummary),
+        (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "it has ended", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn stop(State(app): State<App>, Path(id): Path<String>) -> Result<(StatusCode, Json<JobSummary>), Problem> {
+    Ok((StatusCode::ACCEPTED, Json(app.coordinator.stop(id.parse()?).await?)))
+}
+
+/// End a job now
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = String, Path, description = "`job_…`")),
+    responses(
+        (status = 202, description = "it was told", body = JobSummary),
+        (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "it has ended", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Result<(StatusCode, Json<JobSummary>), Problem> {
+    Ok((StatusCode::ACCEPTED, Json(app.coordinator.cancel(id.parse()?).await?)))
+}

@@ -1,0 +1,42 @@
+//! `weir deploy`
+
+use anyhow::Context;
+
+use crate::exit::Failure;
+use crate::server_args::ServerArgs;
+use crate::spec_file::{self, SpecArgs};
+
+/// Start a job on a server: upload its components, send its spec, print its id
+///
+/// The components are files or folders with a guest's sources, as with `weir run`. The paths of the job's sources and sinks are
+/// relative to the server's folder for files.
+///
+/// Example: weir deploy job.toml --server http://127.0.0.1:8081 --set parallelism=2
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub async fn run(args: &Args) -> Result<(), Failure> {
+    let mut spec = spec_file::read(&args.spec)?;
+    let client = args.server.client();
+    let mut ids = vec![];
+    for path in spec_file::component_files(&spec, &spec_file::base(&args.spec.spec))? {
+        let wasm = std::fs::read(&path).with_context(|| format!("cannot read the component {}", path.display()))?;
+        let component = client.upload(wasm).await.with_context(|| path.display().to_string())?;
+        eprintln!("uploaded {} as {}", path.display(), component.id);
+        ids.push(component.id);
+    }
+    // The ids are in the order of the spec's components.
+    let mut ids = ids.into_iter();
+    for component in spec.component.iter_mut().chain(spec.components.values_mut().map(|c| &mut c.component)) {
+        *component = ids.next().context("every component was uploaded")?;
+    }
+    let job = client.submit(&spec).await?;
+    println!("{}", job.id);
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The process's standard output, as a sink writes to it.
+
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+/// Bytes that are collected before they are written.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Standard output. When its reader has gone away it says so, and swallows what still comes: that is not an error of the job.
+pub struct Stdout {
+    out: BufWriter<File>,
+    closed: Arc<Notify>,
+    is_closed: bool,
+}
+
+impl Stdout {
+    /// The process's standard output. `closed` is notified when its reader goes away.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn new(closed: Arc<Notify>) -> io::Result<Self> {
+        // Not `io::stdout()`, which writes at every end of line.
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Ok(Self { out: BufWriter::with_capacity(BUFFER_BYTES, file), closed, is_closed: false })
+    }
+
+    fn unless_closed<T>(&mut self, result: io::Result<T>, swallowed: T) -> io::Result<T> {
+        match result {
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                self.closed.notify_one();
+                Ok(swallowed)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_closed {
+            return Ok(bytes.len());
+        }
+        let written = self.out.write(bytes);
+        self.unless_closed(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        let flushed = self.out.flush();
+        self.unless_closed(flushed, ())
+    }
+}

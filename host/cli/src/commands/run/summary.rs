@@ -1,0 +1,138 @@
+//! What a run has done, for a reader and for a program.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use weir_worker::metrics::{JobMetrics, OperatorSnapshot, Snapshot};
+
+use crate::process;
+
+/// What a run has done. The field names are what programs read: they do not change.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// the job's name
+    pub job: String,
+    /// subtasks of each vertex
+    pub parallelism: u16,
+    /// events that sources gave
+    pub events_in: u64,
+    /// rows that sinks took
+    pub rows_out: u64,
+    /// from the deployment to the end
+    pub seconds: f64,
+    /// user and system time of the whole process
+    pub cpu_seconds: f64,
+    /// `events_in` by `seconds`
+    pub events_per_second: f64,
+    /// `events_in` by `cpu_seconds`
+    pub events_per_cpu_second: f64,
+    /// of all `blackhole` sinks, summed
+    #[serde(serialize_with = "hexadecimal")]
+    pub checksum: Option<u64>,
+    /// the most memory that was resident at once
+    pub peak_rss_bytes: Option<u64>,
+    /// from the start of the process to the first row at a sink
+    pub first_row_ms: Option<f64>,
+    /// by quantile, of the sink that measured it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<serde_json::Map<String, serde_json::Value>>,
+    /// malformed events that were passed over
+    pub malformed: u64,
+    /// rows that came too late for their window
+    pub late_records: u64,
+    /// rows that were passed over because the guest failed on them
+    pub skipped_records: u64,
+    /// operators in the order of the plan
+    pub operators: Vec<OperatorSnapshot>,
+}
+
+fn hexadecimal<S: Serializer>(checksum: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match checksum {
+        Some(checksum) => serializer.collect_str(&format_args!("{checksum:016x}")),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl Summary {
+    /// What the job and the process have done until now.
+    pub fn new(job: String, parallelism: u16, metrics: &JobMetrics) -> Self {
+        let cpu_seconds = process::cpu_time().as_secs_f64();
+        let Snapshot { seconds, events_in, rows_out, malformed, operators, sinks, .. } = metrics.snapshot();
+        let reports = || sinks.iter().map(|sink| &sink.report);
+        let first_row = reports().filter_map(|r| r.first_row).min();
+        Self {
+            job,
+            parallelism,
+            events_in,
+            rows_out,
+            seconds,
+            cpu_seconds,
+            events_per_second: events_in as f64 / seconds.max(1e-9),
+            events_per_cpu_second: events_in as f64 / cpu_seconds.max(1e-9),
+            checksum: reports().filter_map(|r| r.checksum).reduce(u64::wrapping_add),
+            peak_rss_bytes: process::peak_rss_bytes(),
+            first_row_ms: first_row.map(|at| at.saturating_duration_since(process::start()).as_secs_f64() * 1e3),
+            latency_us: reports().find(|r| !r.latency_us.is_empty()).map(|r| {
+                r.latency_us.iter().map(|&(quantile, us)| (format!("p{}", quantile * 100.0), us.into())).collect()
+            }),
+            malformed,
+            late_records: operators.iter().map(|o| o.late_records).sum(),
+            skipped_records: operators.iter().map(|o| o.skipped_records).sum(),
+            operators,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} events in, {} rows out, {:.2} s, {} events/s ({} per CPU second), {} MB",
+            self.job,
+            number(self.events_in as f64),
+            number(self.rows_out as f64),
+            self.seconds,
+            number(self.events_per_second),
+            number(self.events_per_cpu_second),
+            self.peak_rss_bytes.unwrap_or(0) >> 20,
+        )?;
+        for (what, count) in [("malformed", self.malformed), ("late", self.late_records), ("skipped", self.skipped_records)] {
+            if count > 0 {
+                writeln!(f, "  {what}: {count}")?;
+            }
+        }
+        if let Some(checksum) = self.checksum {
+            writeln!(f, "  checksum: {checksum:016x}")?;
+        }
+        if let Some(latency) = &self.latency_us {
+            let quantiles: Vec<_> = latency.iter().map(|(quantile, us)| format!("{quantile} {us}")).collect();
+            writeln!(f, "  latency in µs: {}", quantiles.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with three digits or so: `987`, `12.3 k`, `4.56 M`.
+pub fn number(n: f64) -> String {
+    let (scaled, unit) = match n {
+        n if n < 1e4 => return format!("{n:.0}"),
+        n if n < 1e6 => (n / 1e3, "k"),
+        n if n < 1e9 => (n / 1e6, "M"),
+        n => (n / 1e9, "G"),
+    };
+    let digits = if scaled < 10.0 { 2 } else { usize::from(scaled < 100.0) };
+    format!("{scaled:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    /// Numbers keep about three digits.
+    #[test]
+    fn numbers_are_short() {
+        for (n, text) in [(0.0, "0"), (9999.0, "9999"), (12_345.0, "12.3 k"), (4_560_000.0, "4.56 M"), (2.5e11, "250 G")] {
+            assert_eq!(number(n), text);
+        }
+    }
+}

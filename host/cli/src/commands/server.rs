@@ -1,0 +1,67 @@
+//! `weir server`
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use weir_base::Clock;
+use weir_coordinator::Options;
+use weir_sandbox::Sandbox;
+use weir_worker::Worker;
+
+use crate::exit::Failure;
+
+/// Run a server: coordinator, worker and REST interface in one process
+///
+/// Whoever can reach the address can run jobs: bind it to one that only friends can reach. Files of jobs are in DATA-DIR/files/default.
+///
+/// Example: weir server --bind 127.0.0.1:8081 --slots 8 --data-dir /var/lib/weir
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The address to listen on; port 0 is any free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", env = "WEIR_BIND")]
+    bind: SocketAddr,
+
+    /// How many slots there are; a job takes as many as its parallelism
+    #[arg(long, value_name = "N", default_value_t = Options::default().slots, env = "WEIR_SLOTS")]
+    slots: u16,
+
+    /// Where components, compiled code and files of jobs are kept
+    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().data_dir, env = "WEIR_DATA_DIR")]
+    data_dir: PathBuf,
+}
+
+pub async fn run(args: &Args) -> Result<(), Failure> {
+    let cache_dir = Some(args.data_dir.join("compiled"));
+    let sandbox = Sandbox::new(&weir_sandbox::Options { cache_dir, ..weir_sandbox::Options::default() })?;
+    let options = Options { data_dir: args.data_dir.clone(), slots: args.slots, ..Options::default() };
+    let clock = Clock::system();
+    let (service, handle) = options.build(sandbox, Worker::new(args.slots), clock.clone())?;
+    let listener = TcpListener::bind(args.bind).await.with_context(|| format!("cannot listen on {}", args.bind))?;
+    eprintln!("listening on http://{}", listener.local_addr()?);
+
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let signals = async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        eprintln!("stopping: jobs are cancelled");
+        stop.send_replace(true);
+    };
+    let service = service.run(told(stopped.clone()));
+    let api = weir_api::serve(listener, handle, clock, told(stopped));
+    let ((), (), served) = tokio::join!(signals, service, api);
+    served.context("the REST interface failed")?;
+    Ok(())
+}
+
+/// Completes when the value becomes true, or its sender goes.
+fn told(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+}

@@ -1,0 +1,61 @@
+//! `weir tail`
+
+use std::io::{self, ErrorKind, Write};
+
+use weir_client::{Line, Lines, follow::Next};
+
+use crate::exit::Failure;
+use crate::server_args::ServerArgs;
+
+/// Print what a job on a server writes, until it ends
+///
+/// A server keeps the last lines of a job's `stdout` sinks and of its components' logs: those come first. If the job failed, so does
+/// this command.
+///
+/// Example: weir tail job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4 --logs
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The job's id
+    job: String,
+
+    /// Print what its components log, instead of what its stdout sinks write
+    #[arg(long)]
+    logs: bool,
+
+    /// Print only lines after this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    after: u64,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub async fn run(args: &Args) -> Result<(), Failure> {
+    let client = args.server.client();
+    let lines = if args.logs { Lines::Logs } else { Lines::Output };
+    let mut follow = client.follow(&args.job, lines, args.after).await?;
+    loop {
+        match follow.next().await? {
+            Next::Line(line) => match print(&line) {
+                // The reader has gone: that is how `weir tail … | head` ends.
+                Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                printed => printed?,
+            },
+            Next::Missed(count) => eprintln!("{count} lines are gone: the server keeps only the last ones"),
+            Next::End => break,
+        }
+    }
+    let job = client.job(&args.job).await?.job;
+    match job.failure {
+        Some(failure) => Err(anyhow::anyhow!("the job failed: {}", failure.message).into()),
+        None => Ok(()),
+    }
+}
+
+fn print(line: &Line) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match &line.level {
+        Some(level) => writeln!(stdout, "{level:5} {}", line.text),
+        None => writeln!(stdout, "{}", line.text),
+    }
+}

@@ -1,0 +1,40 @@
+//! How the command ends.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done; a job finished, or was drained |
+//! | 1 | it failed, and standard error says why |
+//! | 2 | the command line is wrong |
+//! | 130 | it was interrupted a second time |
+
+use std::process::ExitCode;
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// the error, to be told
+    Error(anyhow::Error),
+    /// it was told already
+    Told,
+    /// interrupted a second time
+    Interrupted,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// Tells the error, if there is one to tell.
+pub fn report(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Error(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Told) => ExitCode::from(1),
+        Err(Failure::Interrupted) => ExitCode::from(130),
+    }
+}

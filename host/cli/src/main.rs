@@ -1,0 +1,37 @@
+//! The `weir` command.
+//!
+//! Standard output is for data, standard error for talk. One file per command under [`commands`]; what they share: [`spec_file`] (a
+//! job spec with its components), [`guest`] (building components), [`sdk`] (what guests are built with), [`process`] (what this process has used).
+
+mod args;
+mod commands;
+mod exit;
+mod guest;
+mod home;
+mod process;
+mod sdk;
+mod server_args;
+mod spec_file;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime::Builder;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    process::mark_start();
+    let args = args::Args::parse();
+    weir_base::telemetry::init(args.verbose);
+    let mut runtime = Builder::new_multi_thread();
+    if let Some(threads) = args.threads {
+        runtime.worker_threads(threads.get());
+    }
+    let result = match runtime.enable_all().build() {
+        Ok(runtime) => runtime.block_on(commands::run(args.command)),
+        Err(e) => Err(anyhow::anyhow!("the runtime cannot start: {e}").into()),
+    };
+    exit::report(result)
+}

@@ -1,0 +1,28 @@
+//! Which server a command talks to.
+
+use weir_client::Client;
+
+/// Which server.
+#[derive(clap::Args, Debug)]
+pub struct ServerArgs {
+    /// The server's address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", env = "WEIR_SERVER")]
+    server: String,
+}
+
+impl ServerArgs {
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        Client::new(&self.server)
+    }
+}
+
+/// How a command prints what it got.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// for people
+    #[default]
+    Table,
+    /// for programs
+    Json,
+}

@@ -1,0 +1,140 @@
+//! A typed client of the REST interface.
+//!
+//! One method a route. What is sent and received is in [`types`]; a stream of lines is taken apart in [`follow`]. A request that the server refuses
+//! gives an [`Error`] with the server's own words and code.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), weir_client::Error> {
+//! let client = weir_client::Client::new("http://127.0.0.1:8081");
+//! for job in client.jobs().await? {
+//!     println!("{} {}", job.id, job.state);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod error;
+pub mod follow;
+pub mod types;
+
+use reqwest::{RequestBuilder, Response, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use error::Error;
+pub use types::{Component, Job, JobDetail, Line, Lines, Page};
+
+/// Talks to one server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// A client of the server at this address, like `http://127.0.0.1:8081`.
+    pub fn new(base: &str) -> Self {
+        Self { http: reqwest::Client::new(), base: base.trim_end_matches('/').to_owned() }
+    }
+
+    /// The server's address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/v1/{path}", self.base)
+    }
+
+    /// Uploads a component.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn upload(&self, wasm: Vec<u8>) -> Result<Component, Error> {
+        let request = self.http.post(self.url("components")).header(header::CONTENT_TYPE, "application/octet-stream");
+        self.json(request.body(wasm)).await
+    }
+
+    /// The components that were uploaded.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn components(&self) -> Result<Vec<Component>, Error> {
+        self.json(self.http.get(self.url("components"))).await
+    }
+
+    /// One component.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such component.
+    pub async fn component(&self, id: &str) -> Result<Component, Error> {
+        self.json(self.http.get(self.url(&format!("components/{id}")))).await
+    }
+
+    /// Starts a job. `spec` is a job spec, or anything that serializes as one.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn submit(&self, spec: &(impl Serialize + Sync)) -> Result<Job, Error> {
+        self.json(self.http.post(self.url("jobs")).json(spec)).await
+    }
+
+    /// All jobs, oldest first.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn jobs(&self) -> Result<Vec<Job>, Error> {
+        self.json(self.http.get(self.url("jobs"))).await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such job.
+    pub async fn job(&self, id: &str) -> Result<JobDetail, Error> {
+        self.json(self.http.get(self.url(&format!("jobs/{id}")))).await
+    }
+
+    /// Lets a job finish what it has read, and end.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, there is no such job, or it has ended.
+    pub async fn stop(&self, id: &str) -> Result<Job, Error> {
+        self.json(self.http.post(self.url(&format!("jobs/{id}/stop")))).await
+    }
+
+    /// Ends a job now.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, there is no such job, or it has ended.
+    pub async fn cancel(&self, id: &str) -> Result<Job, Error> {
+        self.json(self.http.post(self.url(&format!("jobs/{id}/cancel")))).await
+    }
+
+    /// Some lines of a job after number `after`.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such job.
+    pub async fn lines(&self, id: &str, lines: Lines, after: u64) -> Result<Page, Error> {
+        self.json(self.http.get(self.url(&format!("jobs/{id}/{}?after={after}", lines.path())))).await
+    }
+
+    /// The lines of a job after number `after`, and those to come.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such job.
+    pub async fn follow(&self, id: &str, lines: Lines, after: u64) -> Result<follow::Follow, Error> {
+        let request = self.http.get(self.url(&format!("jobs/{id}/{}?after={after}&follow=true", lines.path())));
+        Ok(follow::Follow::new(self.send(request).await?))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let response = request.send().await.map_err(|e| Error::unreachable(&self.base, &e))?;
+        if response.status().is_success() { Ok(response) } else { Err(Error::refused(response).await) }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+        let response = self.send(request).await?;
+        response.json().await.map_err(|e| Error::answer(&e))
+    }
+}

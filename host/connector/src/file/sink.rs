@@ -1,0 +1,168 @@
+//! Writes a file that all subtasks share.
+//!
+//! A subtask encodes (and compresses) a block of whole rows by itself, and appends it under a lock. The file is complete when the last
+//! subtask has finished.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use parking_lot::Mutex;
+use weir_types::Batch;
+
+use crate::format::compression::Compression;
+use crate::format::decoder::create;
+use crate::format::encoder::Encoder;
+use crate::format::parquet::{Output, RowGroup};
+use crate::totals::Totals;
+use crate::{Error, Report, Sink, Writer};
+
+/// A block of text is appended once it is this long.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+pub(super) struct OneFile {
+    path: PathBuf,
+    schema: SchemaRef,
+    /// none = parquet
+    encoder: Option<Encoder>,
+    compression: Compression,
+    totals: Arc<Totals>,
+    /// made by the first writer
+    shared: Mutex<Option<Shared>>,
+}
+
+/// The file, as all writers hold it.
+#[derive(Clone)]
+enum Shared {
+    Text(Arc<TextFile>),
+    Parquet(Arc<ParquetFile>),
+}
+
+struct TextFile {
+    path: PathBuf,
+    file: Mutex<fs::File>,
+    unfinished: Mutex<u16>,
+}
+
+struct ParquetFile {
+    output: Output,
+    unfinished: Mutex<u16>,
+}
+
+impl OneFile {
+    pub fn new(path: PathBuf, schema: SchemaRef, encoder: Option<Encoder>, compression: Compression) -> Self {
+        Self { path, schema, encoder, compression, totals: Arc::default(), shared: Mutex::new(None) }
+    }
+
+    /// Begins the file.
+    fn create(&self, parallelism: u16) -> Result<Shared, Error> {
+        let failed = |e| Error::io(format!("the file {} cannot be written", self.path.display()), e);
+        let mut file = create(&self.path).map_err(failed)?;
+        let unfinished = Mutex::new(parallelism);
+        let Some(encoder) = &self.encoder else {
+            let output = Output::create(&self.path, file, &self.schema)?;
+            return Ok(Shared::Parquet(Arc::new(ParquetFile { output, unfinished })));
+        };
+        // Also without a header: the block of no bytes makes a compressed file one even if no row follows.
+        let header = self.compression.block(encoder.header()).map_err(failed)?;
+        file.write_all(&header).map_err(failed)?;
+        self.totals.add_bytes(header.len() as u64);
+        Ok(Shared::Text(Arc::new(TextFile { path: self.path.clone(), file: Mutex::new(file), unfinished })))
+    }
+}
+
+impl Sink for OneFile {
+    fn writer(&self, _: u16, parallelism: u16) -> Result<Box<dyn Writer>, Error> {
+        let mut shared = self.shared.lock();
+        let file = match &*shared {
+            Some(file) => file.clone(),
+            None => shared.insert(self.create(parallelism)?).clone(),
+        };
+        let totals = Arc::clone(&self.totals);
+        Ok(match (file, &self.encoder) {
+            (Shared::Text(file), Some(encoder)) => {
+                Box::new(TextWriter { file, encoder: encoder.clone(), compression: self.compression, block: Vec::new(), totals })
+            }
+            (Shared::Parquet(file), _) => Box::new(ParquetWriter { file, group: RowGroup::default(), totals }),
+            (Shared::Text(_), None) => unreachable!("a file of text has an encoder"),
+        })
+    }
+
+    fn report(&self) -> Report {
+        self.totals.report()
+    }
+}
+
+struct TextWriter {
+    file: Arc<TextFile>,
+    encoder: Encoder,
+    compression: Compression,
+    block: Vec<u8>,
+    totals: Arc<Totals>,
+}
+
+impl Writer for TextWriter {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.encoder.encode(batch, &mut self.block);
+        self.totals.add_rows(batch.rows());
+        if self.block.len() >= BLOCK_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let failed = |e| Error::io(format!("the file {} cannot be written", self.file.path.display()), e);
+        let bytes = self.compression.block(&self.block).map_err(failed)?;
+        self.file.file.lock().write_all(&bytes).map_err(failed)?;
+        self.totals.add_bytes(bytes.len() as u64);
+        self.block.clear();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        if is_last(&self.file.unfinished) {
+            let synced = self.file.file.lock().sync_all();
+            synced.map_err(|e| Error::io(format!("the file {} cannot be written", self.file.path.display()), e))?;
+        }
+        Ok(())
+    }
+}
+
+struct ParquetWriter {
+    file: Arc<ParquetFile>,
+    group: RowGroup,
+    totals: Arc<Totals>,
+}
+
+impl Writer for ParquetWriter {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.totals.add_rows(batch.rows());
+        self.totals.add_bytes(self.group.add(batch, &self.file.output)?);
+        Ok(())
+    }
+
+    /// A parquet file cannot be read before its footer is there, so nothing is gained by putting out a small row group.
+    fn flush(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.totals.add_bytes(self.group.end(&self.file.output)?);
+        if is_last(&self.file.unfinished) {
+            let file_bytes = self.file.output.complete()?;
+            self.totals.add_bytes(file_bytes.saturating_sub(self.totals.bytes()));
+        }
+        Ok(())
+    }
+}
+
+/// Counts a writer that has finished; whether it was the last one.
+fn is_last(unfinished: &Mutex<u16>) -> bool {
+    let mut unfinished = unfinished.lock();
+    *unfinished = unfinished.saturating_sub(1);
+    *unfinished == 0
+}

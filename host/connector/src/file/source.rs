@@ -1,0 +1,240 @@
+//! Reads files.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow_schema::SchemaRef;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::format::compression::Compression;
+use crate::format::decoder::{Decoder, Policy, TextFormat};
+use crate::format::parquet;
+use crate::{Error, Fetch, Fetched, Reader, Source, Split};
+
+/// How much is read from a file at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// One file, or all that match a pattern.
+pub(super) struct Files {
+    pub base: PathBuf,
+    pub path: String,
+    /// none = as the extension says
+    pub compression: Option<Compression>,
+    pub schema: SchemaRef,
+    pub policy: Arc<Policy>,
+    /// none = parquet
+    pub text: Option<TextFormat>,
+}
+
+impl Source for Files {
+    fn splits(&self, _parallelism: u16) -> Result<Vec<Split>, Error> {
+        self.paths()?.into_iter().map(|path| self.split(&path)).collect()
+    }
+
+    fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
+        let bad = || Error::options(format!("\"{}\" is not a split of files at a position of it", split.id));
+        let path = Path::new(split.spec.get("path").and_then(|p| p.as_str()).ok_or_else(bad)?);
+        match &self.text {
+            Some(format) => {
+                let position = split.position.as_ref().map(|p| Position::deserialize(p).map_err(|_| bad())).transpose()?;
+                let compression = self.compression.unwrap_or_else(|| Compression::of(path));
+                let decoder = Decoder::new(path.display().to_string(), format, &self.schema, Arc::clone(&self.policy))?;
+                Ok(Box::new(TextReader::open(path, compression, decoder, position)?))
+            }
+            None => {
+                let position = split.position.as_ref().map_or(Some(0), serde_json::Value::as_u64).ok_or_else(bad)?;
+                Ok(Box::new(ParquetReader(parquet::Reader::open(path, &self.schema, position)?)))
+            }
+        }
+    }
+}
+
+impl Files {
+    /// The files, in order.
+    fn paths(&self) -> Result<Vec<PathBuf>, Error> {
+        let path = self.base.join(&self.path);
+        let is_pattern = self.path.contains(['*', '?', '[']);
+        if path.is_file() || !is_pattern {
+            let found = fs::metadata(&path).map_err(|e| Error::io(format!("the file {} cannot be read", path.display()), e))?;
+            if found.is_dir() {
+                return Err(Error::options(format!("{0} is a folder; for its files, write a pattern like {0}/*.jsonl", path.display())));
+            }
+            return Ok(vec![path]);
+        }
+        let pattern = Path::new(&glob::Pattern::escape(&self.base.to_string_lossy())).join(&self.path);
+        let matches = glob::glob(&pattern.to_string_lossy())
+            .map_err(|e| Error::options(format!("the path {} is not a pattern: {e}", self.path)))?;
+        let mut paths = Vec::new();
+        for found in matches {
+            let found = found.map_err(|e| Error::io(format!("the files of {} cannot be listed", self.path), e.into_error()))?;
+            if found.is_file() {
+                paths.push(found);
+            }
+        }
+        paths.sort();
+        if paths.is_empty() {
+            return Err(Error::options(format!("no file matches {}", path.display())));
+        }
+        Ok(paths)
+    }
+
+    fn split(&self, path: &Path) -> Result<Split, Error> {
+        let Some(name) = path.to_str() else {
+            return Err(Error::options(format!("the name of the file {} is not UTF-8", path.display())));
+        };
+        let id = path.strip_prefix(&self.base).ok().and_then(Path::to_str).unwrap_or(name);
+        Ok(Split { id: id.into(), spec: serde_json::json!({ "path": name }), position: None })
+    }
+}
+
+/// How far a file of text was read: up to a line's end.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Position {
+    /// bytes of the text, without compression
+    bytes: u64,
+    /// lines, for messages
+    lines: u64,
+}
+
+struct TextReader {
+    path: PathBuf,
+    input: Box<dyn Read + Send>,
+    /// bytes that were read from the file itself
+    file_bytes: Arc<AtomicU64>,
+    /// those that a fetch has told of
+    told_bytes: u64,
+    buffer: Vec<u8>,
+    /// what of the buffer was read and not yet decoded
+    unread: std::ops::Range<usize>,
+    at_end: bool,
+    /// bytes of the text that were decoded
+    decoded: u64,
+    decoder: Decoder,
+}
+
+impl TextReader {
+    fn open(path: &Path, compression: Compression, decoder: Decoder, position: Option<Position>) -> Result<Self, Error> {
+        let file_bytes = Arc::new(AtomicU64::new(0));
+        let failed = |e| Error::io(format!("the file {} cannot be read", path.display()), e);
+        let mut reader = Self {
+            path: path.into(),
+            input: open(path, compression, 0, &file_bytes).map_err(failed)?,
+            file_bytes,
+            told_bytes: 0,
+            buffer: vec![0; READ_BYTES],
+            unread: 0..0,
+            at_end: false,
+            decoded: 0,
+            decoder,
+        };
+        while reader.decoder.awaits_header() && !reader.at_end {
+            reader.fill()?;
+            reader.decode(0)?;
+        }
+        if let Some(Position { bytes, lines }) = position {
+            reader.input = open(path, compression, bytes, &reader.file_bytes).map_err(failed)?;
+            (reader.unread, reader.at_end, reader.decoded) = (0..0, false, bytes);
+            reader.decoder.set_lines(lines);
+        }
+        reader.told_bytes = reader.file_bytes.load(Ordering::Relaxed);
+        Ok(reader)
+    }
+
+    fn decode(&mut self, max_rows: usize) -> Result<(), Error> {
+        let used = self.decoder.decode(&self.buffer[self.unread.clone()], self.at_end, max_rows)?;
+        self.unread.start += used;
+        self.decoded += used as u64;
+        Ok(())
+    }
+
+    /// Reads more behind what is unread.
+    fn fill(&mut self) -> Result<(), Error> {
+        self.buffer.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        if self.unread.end == self.buffer.len() {
+            // A record that is longer than the buffer.
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        let read = loop {
+            match self.input.read(&mut self.buffer[self.unread.end..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let read = read.map_err(|e| Error::io(format!("the file {} cannot be read", self.path.display()), e))?;
+        self.unread.end += read;
+        self.at_end = read == 0;
+        Ok(())
+    }
+}
+
+impl Reader for TextReader {
+    fn read(&mut self, max_rows: usize) -> Result<Fetched, Error> {
+        let max_rows = max_rows.max(1);
+        self.decode(max_rows)?;
+        while !self.decoder.has_enough(max_rows) && !self.at_end {
+            self.fill()?;
+            self.decode(max_rows)?;
+        }
+        let Some(mut fetch) = self.decoder.take() else { return Ok(Fetched::End) };
+        let file_bytes = self.file_bytes.load(Ordering::Relaxed);
+        fetch.bytes = file_bytes - self.told_bytes;
+        self.told_bytes = file_bytes;
+        Ok(Fetched::Rows(fetch))
+    }
+
+    fn position(&self) -> serde_json::Value {
+        serde_json::json!({ "bytes": self.decoded, "lines": self.decoder.lines() })
+    }
+}
+
+/// Opens a file so that reading starts behind the first `skip` bytes of its text.
+fn open(path: &Path, compression: Compression, skip: u64, counter: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+    let shorter = || io::Error::new(io::ErrorKind::UnexpectedEof, format!("it is shorter than the {skip} bytes that were read before"));
+    let mut file = fs::File::open(path)?;
+    if compression == Compression::None {
+        if file.metadata()?.len() < skip {
+            return Err(shorter());
+        }
+        file.seek(SeekFrom::Start(skip))?;
+        return compression.reader(Counted { file, counter: Arc::clone(counter) });
+    }
+    let mut text = compression.reader(Counted { file, counter: Arc::clone(counter) })?;
+    if io::copy(&mut text.by_ref().take(skip), &mut io::sink())? < skip {
+        return Err(shorter());
+    }
+    Ok(text)
+}
+
+/// A file whose read bytes are counted.
+struct Counted {
+    file: fs::File,
+    counter: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.counter.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+struct ParquetReader(parquet::Reader);
+
+impl Reader for ParquetReader {
+    fn read(&mut self, max_rows: usize) -> Result<Fetched, Error> {
+        let Some(batch) = self.0.read(max_rows)? else { return Ok(Fetched::End) };
+        // How many bytes of a column's chunk a row took cannot be told; those of its decoded values come near.
+        let (events, bytes) = (batch.rows() as u64, batch.bytes() as u64);
+        Ok(Fetched::Rows(Fetch { batches: vec![(0, batch)], events, bytes, malformed: 0 }))
+    }
+
+    fn position(&self) -> serde_json::Value {
+        self.0.position().into()
+    }
+}

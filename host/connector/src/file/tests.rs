@@ -1,0 +1,231 @@
+use std::fs;
+use std::io::Read;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::{Fetched, conformance};
+
+/// A folder of its own, and what connects to it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn context(&self) -> Context {
+        Context { base: self.0.path().into(), stdout: Arc::new(Mutex::new(Vec::new())), name: "files".into() }
+    }
+
+    fn source(&self, options: &str, schema: &SchemaRef) -> Result<Box<dyn Source>, Error> {
+        File.source(&options.parse().unwrap(), &[Stream { name: String::new(), schema: schema.clone() }], &self.context())
+    }
+
+    fn sink(&self, options: &str, schema: &SchemaRef) -> Result<Box<dyn Sink>, Error> {
+        File.sink(&options.parse().unwrap(), schema, &self.context())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+
+    /// All rows of a source as JSON lines, in the order of splits, and how many events were malformed.
+    fn rows(&self, options: &str, schema: &SchemaRef) -> Result<(Vec<String>, u64), Error> {
+        let source = self.source(options, schema)?;
+        let (mut rows, mut malformed) = (Vec::new(), 0);
+        for split in source.splits(1)? {
+            let mut reader = source.reader(&split, &Arc::new(Notify::new()))?;
+            while let Fetched::Rows(fetch) = reader.read(1000)? {
+                malformed += fetch.malformed;
+                for (_, batch) in fetch.batches {
+                    let mut text = Vec::new();
+                    Encoder::jsonl(schema)?.encode(&batch, &mut text);
+                    rows.extend(String::from_utf8(text).unwrap().lines().map(String::from));
+                }
+            }
+        }
+        Ok((rows, malformed))
+    }
+}
+
+fn numbers() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]))
+}
+
+/// Every kind of file that there is, with whether it takes lists and records.
+const KINDS: [(&str, bool); 7] = [
+    ("rows.jsonl", true),
+    ("deep/er/rows.jsonl.gz", true),
+    ("rows.jsonl.zst", true),
+    ("rows.csv", false),
+    ("rows.csv.gz", false),
+    ("rows.csv.zst", false),
+    ("rows.parquet", true),
+];
+
+#[test]
+fn sinks_conform() {
+    // Goal: what several subtasks write into a file of each kind is in it once.
+    for (path, nested) in KINDS {
+        let folder = Folder::new();
+        let options = format!("path = \"{path}\"");
+        conformance::sink(&|schema| folder.sink(&options, schema), nested, &|schema| folder.rows(&options, schema).unwrap().0);
+    }
+}
+
+#[test]
+fn sources_conform() {
+    // Goal: a file of each kind gives the same rows in every way of reading it.
+    for (path, nested) in KINDS {
+        let folder = Folder::new();
+        let options = format!("path = \"{path}\"");
+        let (schema, batch) = conformance::sample(nested);
+        let sink = folder.sink(&options, &schema).unwrap();
+        let mut writer = sink.writer(0, 1).unwrap();
+        for _ in 0..20 {
+            writer.write(&batch).unwrap();
+            writer.flush().unwrap();
+        }
+        writer.finish().unwrap();
+        let bind = |streams: &[Stream]| File.source(&options.parse().unwrap(), streams, &folder.context());
+        conformance::source(&bind, &[Stream { name: String::new(), schema }]);
+    }
+}
+
+#[test]
+fn compressed_files_are_what_other_programs_read() {
+    // Goal: a file of several compressed blocks is one text to an ordinary decompressor.
+    let folder = Folder::new();
+    let (schema, batch) = conformance::sample(true);
+    let mut plain = Vec::new();
+    Encoder::jsonl(&schema).unwrap().encode(&batch, &mut plain);
+    for path in ["rows.jsonl.gz", "rows.jsonl.zst"] {
+        let sink = folder.sink(&format!("path = \"{path}\""), &schema).unwrap();
+        let mut writer = sink.writer(0, 1).unwrap();
+        for _ in 0..3 {
+            writer.write(&batch).unwrap();
+            writer.flush().unwrap();
+        }
+        writer.finish().unwrap();
+        let file = fs::File::open(folder.0.path().join(path)).unwrap();
+        assert_eq!(sink.report().bytes, file.metadata().unwrap().len());
+        let mut text = Vec::new();
+        match path.ends_with("gz") {
+            true => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut text).unwrap(),
+            false => zstd::Decoder::new(file).unwrap().read_to_end(&mut text).unwrap(),
+        };
+        assert_eq!(text, plain.repeat(3));
+    }
+}
+
+#[test]
+fn a_pattern_is_a_split_for_each_file() {
+    // Goal: files come in order, each as a split that is named after it.
+    let folder = Folder::new();
+    folder.write("b.jsonl", "{\"n\":2}\n");
+    folder.write("a.jsonl", "{\"n\":1}");
+    folder.write("c.csv", "n\n3\n");
+    let splits = folder.source("path = \"*.jsonl\"", &numbers()).unwrap().splits(4).unwrap();
+    assert_eq!(splits.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["a.jsonl", "b.jsonl"]);
+    assert_eq!(folder.rows("path = \"*.jsonl\"", &numbers()).unwrap().0, ["{\"n\":1}", "{\"n\":2}"]);
+}
+
+#[test]
+fn records_longer_than_a_block_are_read() {
+    // Goal: a line of some megabytes is a row like any other.
+    let folder = Folder::new();
+    let long = "x".repeat(3 << 20);
+    folder.write("long.jsonl", &format!("{{\"n\":1}}\n{{\"skipped\":\"{long}\",\"n\":2}}\n{{\"n\":3}}\n"));
+    assert_eq!(folder.rows("path = \"long.jsonl\"", &numbers()).unwrap().0, ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"]);
+}
+
+#[test]
+fn malformed_lines_follow_the_policy() {
+    // Goal: fail names the place; skip counts; rejects writes each malformed line with its place and reason.
+    let folder = Folder::new();
+    folder.write("in.jsonl", "{\"n\":1}\n{\"n\":\"two\"}\n\n{\"n\":3}\nfour\n");
+    let error = folder.rows("path = \"in.jsonl\"", &numbers()).unwrap_err();
+    for part in ["in.jsonl, line 2", "expected an integer", "\"two\"", "on_malformed"] {
+        assert!(error.message.contains(part), "\"{error}\" lacks \"{part}\"");
+    }
+    let good = vec!["{\"n\":1}".to_string(), "{\"n\":3}".to_string()];
+    assert_eq!(folder.rows("path = \"in.jsonl\"\non_malformed = \"skip\"", &numbers()).unwrap(), (good.clone(), 2));
+    let rejecting = "path = \"in.jsonl\"\non_malformed = \"rejects\"\nrejects_path = \"bad/lines.jsonl\"";
+    assert_eq!(folder.rows(rejecting, &numbers()).unwrap(), (good, 2));
+    let rejects: Vec<serde_json::Value> = folder.read("bad/lines.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(rejects.len(), 2);
+    assert_eq!((&rejects[1]["line"], &rejects[1]["text"]), (&5.into(), &"four".into()));
+    assert!(rejects[0]["file"].as_str().unwrap().ends_with("in.jsonl"));
+    assert!(rejects[0]["reason"].as_str().unwrap().contains("expected an integer"));
+}
+
+#[test]
+fn csv_dialects_are_understood() {
+    // Goal: delimiter, missing header, and what stands for no value, when reading and when writing.
+    let folder = Folder::new();
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Float64, true)]));
+    folder.write("in.tsv", "1.5\tx\nNA\tNA\n");
+    let read = "path = \"in.tsv\"\nformat = \"csv\"\ndelimiter = \"\\t\"\ncolumns = [\"b\", \"a\"]\nnull_values = [\"NA\"]";
+    assert_eq!(folder.rows(read, &schema).unwrap().0, ["{\"a\":\"x\",\"b\":1.5}", "{}"]);
+    let sink = folder.sink("path = \"out.txt\"\nformat = \"csv\"\ndelimiter = \";\"\nnull = \"NA\"", &schema).unwrap();
+    let columns: Vec<arrow_array::ArrayRef> = vec![
+        Arc::new(arrow_array::StringArray::from(vec![Some("x;y"), Some("NA"), None])),
+        Arc::new(arrow_array::Float64Array::from(vec![Some(0.5), None, Some(2.0)])),
+    ];
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&weir_types::Batch::new(3, columns, None)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(folder.read("out.txt"), "a;b\n\"x;y\";0.5\n\"NA\";NA\nNA;2.0\n");
+}
+
+#[test]
+fn parquet_columns_are_converted_or_refused() {
+    // Goal: a column of a narrower type is read as the wider one that a job wants; one that is missing or has nulls is an error.
+    let folder = Folder::new();
+    let narrow: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, true)]));
+    let sink = folder.sink("path = \"n.parquet\"", &narrow).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    let column = Arc::new(arrow_array::Int32Array::from(vec![Some(1), Some(2)]));
+    writer.write(&weir_types::Batch::new(2, vec![column], None)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(folder.rows("path = \"n.parquet\"", &numbers()).unwrap().0, ["{\"n\":1}", "{\"n\":2}"]);
+    let other: SchemaRef = Arc::new(Schema::new(vec![Field::new("m", DataType::Int64, false)]));
+    assert!(folder.rows("path = \"n.parquet\"", &other).unwrap_err().message.contains("no column \"m\"; it has: n"));
+    let sink = folder.sink("path = \"null.parquet\"", &narrow).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&weir_types::Batch::new(1, vec![Arc::new(arrow_array::Int32Array::from(vec![None]))], None)).unwrap();
+    writer.finish().unwrap();
+    assert!(folder.rows("path = \"null.parquet\"", &numbers()).unwrap_err().message.contains("lacks a value"));
+}
+
+#[test]
+fn what_cannot_be_read_or_written_is_refused() {
+    // Goal: each error names the file or the option, and what to do.
+    let folder = Folder::new();
+    folder.write("here.jsonl", "{\"n\":1}");
+    fs::create_dir(folder.0.path().join("folder")).unwrap();
+    let check = |options: &str, parts: &[&str]| {
+        let error = folder.rows(options, &numbers()).unwrap_err();
+        parts.iter().for_each(|part| assert!(error.message.contains(part), "\"{error}\" lacks \"{part}\""));
+    };
+    check("path = \"gone.jsonl\"", &["gone.jsonl"]);
+    check("path = \"*.csv\"", &["*.csv", "no file matches"]);
+    check("path = \"folder\"\nformat = \"csv\"", &["is a folder", "pattern"]);
+    check("path = \"here.xml\"", &["here.xml", "format"]);
+    check("pth = \"here.jsonl\"", &["pth", "`path`", "`on_malformed`"]);
+    check("", &["path"]);
+    check("path = \"here.jsonl\"\ndelimiter = \";\"", &["delimiter", "csv"]);
+    check("path = \"here.csv\"\ndelimiter = \"é\"", &["delimiter", "ASCII"]);
+    check("path = \"here.jsonl\"\non_malformed = \"rejects\"", &["rejects_path"]);
+    check("path = \"here.jsonl\"\ncompression = \"gzip\"", &["here.jsonl"]);
+    let Err(error) = folder.sink("path = \"here.jsonl/x.jsonl\"", &numbers()).unwrap().writer(0, 1) else { panic!("a file is no folder") };
+    assert!(error.message.contains("x.jsonl"), "{error}");
+}

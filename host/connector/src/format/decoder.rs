@@ -1,0 +1,232 @@
+//! Turns bytes of text into rows, record by record, and deals with records that are malformed.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use super::columns::{Reason, Rows};
+use super::csv::{Csv, Dialect};
+use super::json;
+use crate::{Error, Fetch};
+
+/// A record longer than this is malformed: a missing quote must not read a whole file into memory.
+pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// A format of text, and how it looks.
+#[derive(Clone, Debug)]
+pub(crate) enum TextFormat {
+    /// a JSON object a line
+    Jsonl,
+    /// CSV
+    Csv(Dialect),
+}
+
+/// What is done with a record that is malformed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnMalformed {
+    /// the job fails
+    #[default]
+    Fail,
+    /// it is counted and passed over
+    Skip,
+    /// it is counted, written to the rejects file, and passed over
+    Rejects,
+}
+
+/// What is done with malformed records, for all readers of a source.
+pub(crate) struct Policy {
+    on_malformed: OnMalformed,
+    rejects_path: PathBuf,
+    /// made when there is something to write
+    rejects: Mutex<Option<File>>,
+}
+
+impl Policy {
+    /// `rejects_path` is needed where malformed records are written to it.
+    pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>) -> Result<Self, Error> {
+        match (on_malformed, &rejects_path) {
+            (OnMalformed::Rejects, None) => Err(Error::options("on_malformed = \"rejects\" needs the option rejects_path")),
+            (OnMalformed::Fail | OnMalformed::Skip, Some(_)) => {
+                Err(Error::options("the option rejects_path needs on_malformed = \"rejects\""))
+            }
+            _ => Ok(Self { on_malformed, rejects_path: rejects_path.unwrap_or_default(), rejects: Mutex::new(None) }),
+        }
+    }
+
+    fn handle(&self, input: &str, line: u64, Reason(why): Reason, record: &[u8]) -> Result<(), Error> {
+        match self.on_malformed {
+            OnMalformed::Skip => Ok(()),
+            OnMalformed::Fail => Err(Error::malformed(format!(
+                "{input}, line {line}: {why} (to pass over such lines, set on_malformed = \"skip\" or \"rejects\")"
+            ))),
+            OnMalformed::Rejects => {
+                let text = String::from_utf8_lossy(record);
+                let mut reject = serde_json::json!({
+                    "file": input, "line": line, "reason": why, "text": text.trim_end_matches(['\r', '\n']),
+                })
+                .to_string();
+                reject.push('\n');
+                let failed = |e| Error::io(format!("the rejects file {} cannot be written", self.rejects_path.display()), e);
+                let mut rejects = self.rejects.lock();
+                let file = match &mut *rejects {
+                    Some(file) => file,
+                    none => none.insert(create(&self.rejects_path).map_err(failed)?),
+                };
+                file.write_all(reject.as_bytes()).map_err(failed)
+            }
+        }
+    }
+}
+
+/// Creates a file and the folders above it.
+pub(crate) fn create(path: &std::path::Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    File::create(path)
+}
+
+enum Records {
+    Jsonl,
+    Csv(Csv),
+}
+
+impl Records {
+    /// Finds the end of the record that `bytes` begins with.
+    fn next(&mut self, bytes: &[u8], at_end: bool) -> Option<usize> {
+        match self {
+            Self::Jsonl => memchr::memchr(b'\n', bytes).map(|at| at + 1).or(at_end.then_some(bytes.len())),
+            Self::Csv(csv) => csv.next_record(bytes, at_end),
+        }
+    }
+}
+
+/// Decodes one input.
+pub(crate) struct Decoder {
+    input: String,
+    records: Records,
+    rows: Rows,
+    policy: Arc<Policy>,
+    /// lines that were decoded
+    lines: u64,
+    /// what was decoded since the last `take`
+    events: u64,
+    malformed: u64,
+}
+
+impl Decoder {
+    /// Makes a decoder for rows of `schema`. `input` is what messages call the input.
+    pub fn new(input: String, format: &TextFormat, schema: &SchemaRef, policy: Arc<Policy>) -> Result<Self, Error> {
+        let rows = Rows::new(schema)?;
+        let records = match format {
+            TextFormat::Jsonl => Records::Jsonl,
+            TextFormat::Csv(dialect) => {
+                if let Some(column) = rows.columns.iter().find(|c| c.is_nested()) {
+                    return Err(Error::options(format!("csv has no lists and records, as the column \"{}\" is", column.name())));
+                }
+                Records::Csv(Csv::new(dialect.clone(), &rows)?)
+            }
+        };
+        Ok(Self { input, records, rows, policy, lines: 0, events: 0, malformed: 0 })
+    }
+
+    /// Whether the first record, a header, was not seen yet.
+    pub fn awaits_header(&self) -> bool {
+        matches!(&self.records, Records::Csv(csv) if csv.awaits_header())
+    }
+
+    /// The number of lines that were decoded.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Goes on counting lines from here.
+    pub fn set_lines(&mut self, lines: u64) {
+        self.lines = lines;
+    }
+
+    /// Whether there is as much to take as was asked for.
+    pub fn has_enough(&self, max_rows: usize) -> bool {
+        self.rows.are_enough(max_rows) || self.malformed >= max_rows as u64
+    }
+
+    /// Decodes records until there are enough rows. Returns how many bytes they were; what is left is the start of a record whose end is
+    /// not there yet, or there are enough. `at_end`: nothing follows `bytes`.
+    pub fn decode(&mut self, bytes: &[u8], at_end: bool, max_rows: usize) -> Result<usize, Error> {
+        let mut at = 0;
+        while at < bytes.len() && (self.awaits_header() || !self.has_enough(max_rows)) {
+            let rest = &bytes[at..];
+            let length = match self.records.next(rest, at_end) {
+                Some(length) => {
+                    self.record(&rest[..length])?;
+                    length
+                }
+                None if at_end || rest.len() > RECORD_BYTES_MAX => self.unending_record(rest)?,
+                None => break,
+            };
+            self.lines += match &self.records {
+                Records::Jsonl => 1,
+                Records::Csv(_) => memchr::memchr_iter(b'\n', &rest[..length]).count() as u64,
+            };
+            at += length;
+        }
+        Ok(at)
+    }
+
+    /// Takes what was decoded: rows, events and malformed ones. None if there is nothing.
+    pub fn take(&mut self) -> Option<Fetch> {
+        if self.events == 0 {
+            return None;
+        }
+        let batches = if self.rows.len() > 0 { vec![(0, self.rows.take())] } else { Vec::new() };
+        let (events, malformed) = (std::mem::take(&mut self.events), std::mem::take(&mut self.malformed));
+        Some(Fetch { batches, events, malformed, bytes: 0 })
+    }
+
+    /// A record that does not end, or not soon enough: its first line is malformed. Decoding goes on behind it.
+    fn unending_record(&mut self, rest: &[u8]) -> Result<usize, Error> {
+        let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let why = format!("a quoted field or a line does not end within {} MiB", RECORD_BYTES_MAX >> 20);
+        self.reject(Reason(why), &rest[..line])?;
+        Ok(line)
+    }
+
+    fn record(&mut self, record: &[u8]) -> Result<(), Error> {
+        let Ok(text) = std::str::from_utf8(record) else {
+            return self.reject(Reason("the line is not UTF-8".into()), record);
+        };
+        let is_blank = record.first().is_none_or(|b| b.is_ascii_whitespace()) && text.trim().is_empty();
+        let read = match &mut self.records {
+            Records::Jsonl if is_blank => return Ok(()),
+            Records::Jsonl => json::read_object(text, &mut self.rows.columns, self.rows.len()),
+            Records::Csv(csv) if csv.awaits_header() => {
+                return csv
+                    .read_header(text, &self.rows)
+                    .map_err(|Reason(why)| Error::malformed(format!("the header of {}: {why}", self.input)));
+            }
+            Records::Csv(csv) if is_blank && !csv.has_blank_records() => return Ok(()),
+            Records::Csv(csv) => csv.read_record(text, &mut self.rows),
+        };
+        match read.and_then(|()| self.rows.end_row(record.len())) {
+            Ok(()) => {
+                self.events += 1;
+                Ok(())
+            }
+            Err(reason) => self.reject(reason, record),
+        }
+    }
+
+    #[cold]
+    fn reject(&mut self, reason: Reason, record: &[u8]) -> Result<(), Error> {
+        self.rows.drop_row();
+        self.events += 1;
+        self.malformed += 1;
+        self.policy.handle(&self.input, self.lines + 1, reason, record)
+    }
+}

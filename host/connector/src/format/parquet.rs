@@ -1,0 +1,229 @@
+//! Apache Parquet.
+//!
+//! Reading, only the chunks of wanted columns are decoded. Writing, each subtask makes row groups of its own, so that subtasks encode
+//! beside each other and only take turns to append; the footer completes the file.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader};
+use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
+use arrow_schema::{DataType, Schema, SchemaRef};
+use parking_lot::Mutex;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, compute_leaves};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use weir_types::Batch;
+
+use crate::{Error, ErrorKind};
+
+/// How many rows are decoded at once.
+const READ_ROWS: usize = 8192;
+/// How many rows a subtask collects into a row group.
+const ROW_GROUP_ROWS: usize = 256 * 1024;
+
+fn failed(what: &str, path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::io(format!("the parquet file {} cannot be {what}", path.display()), error)
+}
+
+/// Reads the rows of a file.
+pub(crate) struct Reader {
+    path: std::path::PathBuf,
+    rows: ParquetRecordBatchReader,
+    /// for each column of the rows, which of the file's projected columns it is
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    decoded: Batch,
+    position: u64,
+}
+
+impl Reader {
+    /// Opens a file behind its first `position` rows.
+    pub fn open(path: &Path, schema: &SchemaRef, position: u64) -> Result<Self, Error> {
+        let file = File::open(path).map_err(|e| failed("opened", path, e))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed("read", path, e))?;
+        let fields = builder.schema().fields().clone();
+        let mut roots = Vec::new();
+        for wanted in schema.fields() {
+            let Some((index, found)) = fields.find(wanted.name()) else {
+                let names: Vec<_> = fields.iter().map(|f| f.name().as_str()).collect();
+                return Err(Error::options(format!(
+                    "{} has no column \"{}\"; it has: {}",
+                    path.display(),
+                    wanted.name(),
+                    names.join(", ")
+                )));
+            };
+            if !can_cast_types(found.data_type(), wanted.data_type()) {
+                return Err(Error::options(format!(
+                    "the column \"{}\" of {} is of type {}, which cannot be read as {}",
+                    wanted.name(),
+                    path.display(),
+                    found.data_type(),
+                    wanted.data_type()
+                )));
+            }
+            roots.push(index);
+        }
+        let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+        if position > total {
+            return Err(Error::options(format!("{} has {total} rows; it cannot be read from row {position} on", path.display())));
+        }
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
+        let rows = builder
+            .with_projection(mask)
+            .with_batch_size(READ_ROWS)
+            .with_offset(usize::try_from(position).unwrap_or(usize::MAX))
+            .build()
+            .map_err(|e| failed("read", path, e))?;
+        let projected = rows.schema();
+        let columns = schema.fields().iter().map(|f| projected.index_of(f.name())).collect::<Result<_, _>>();
+        Ok(Self {
+            path: path.into(),
+            rows,
+            columns: columns.map_err(|e| failed("read", path, e))?,
+            schema: Arc::clone(schema),
+            decoded: Batch::empty(schema),
+            position,
+        })
+    }
+
+    /// The number of rows that were read or passed over.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next rows; none at the end.
+    pub fn read(&mut self, max_rows: usize) -> Result<Option<Batch>, Error> {
+        while self.decoded.is_empty() {
+            match self.rows.next() {
+                None => return Ok(None),
+                Some(batch) => self.decoded = self.convert(&batch.map_err(|e| failed("read", &self.path, e))?)?,
+            }
+        }
+        let rows = self.decoded.rows().min(max_rows.max(1));
+        let head = self.decoded.slice(0, rows);
+        self.decoded = self.decoded.slice(rows, self.decoded.rows() - rows);
+        self.position += rows as u64;
+        Ok(Some(head))
+    }
+
+    /// The columns in the order and the types of the rows.
+    fn convert(&self, batch: &RecordBatch) -> Result<Batch, Error> {
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let convert = |(field, &index): (&arrow_schema::FieldRef, &usize)| -> Result<ArrayRef, Error> {
+            let malformed = |why: String| {
+                Error::malformed(format!(
+                    "{}, rows {} to {}: \"{}\" {why}",
+                    self.path.display(),
+                    self.position + 1,
+                    self.position + batch.num_rows() as u64,
+                    field.name()
+                ))
+            };
+            let array = cast_with_options(batch.column(index), field.data_type(), &strict)
+                .map_err(|e| malformed(format!("cannot be read as {}: {e}", field.data_type())))?;
+            if array.null_count() > 0 && !field.is_nullable() {
+                return Err(malformed("lacks a value, and one is required".into()));
+            }
+            Ok(array)
+        };
+        let columns = self.schema.fields().iter().zip(&self.columns).map(convert).collect::<Result<_, _>>()?;
+        Ok(Batch::new(batch.num_rows(), columns, None))
+    }
+}
+
+/// A file that several writers append row groups to.
+pub(crate) struct Output {
+    path: std::path::PathBuf,
+    /// of the columns as they are stored, all in the plain layouts
+    schema: SchemaRef,
+    groups: ArrowRowGroupWriterFactory,
+    /// none once it is complete
+    file: Mutex<Option<SerializedFileWriter<File>>>,
+}
+
+impl Output {
+    /// Begins a file.
+    pub fn create(path: &Path, file: File, schema: &SchemaRef) -> Result<Self, Error> {
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+        let (writer, groups) = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
+            .and_then(ArrowWriter::into_serialized_writer)
+            .map_err(|e| failed("written", path, e))?;
+        Ok(Self { path: path.into(), schema: Arc::clone(schema), groups, file: Mutex::new(Some(writer)) })
+    }
+
+    /// Appends a row group of these rows. Returns the bytes that it takes.
+    fn append(&self, batches: &[Batch]) -> Result<u64, Error> {
+        self.try_append(batches).map_err(|e| failed("written", &self.path, e))
+    }
+
+    fn try_append(&self, batches: &[Batch]) -> Result<u64, ParquetError> {
+        let mut writers = self.groups.create_column_writers(0)?;
+        for batch in batches {
+            let mut leaf_writers = writers.iter_mut();
+            for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+                // Text in views is written as plain text.
+                let column = arrow_cast::cast(column, field.data_type())?;
+                for (leaf, writer) in compute_leaves(field, &column)?.iter().zip(leaf_writers.by_ref()) {
+                    writer.write(leaf)?;
+                }
+            }
+        }
+        let chunks = writers.into_iter().map(|w| w.close()).collect::<Result<Vec<_>, _>>()?;
+        let mut file = self.file.lock();
+        let file = file.as_mut().ok_or_else(|| ParquetError::General("the file is complete".into()))?;
+        let mut group = file.next_row_group()?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        Ok(u64::try_from(group.close()?.compressed_size()).unwrap_or(0))
+    }
+
+    /// Completes the file by its footer. Returns the bytes of the file.
+    pub fn complete(&self) -> Result<u64, Error> {
+        let Some(mut file) = self.file.lock().take() else { return Ok(0) };
+        file.finish().map_err(|e| failed("completed", &self.path, e))?;
+        Ok(file.bytes_written() as u64)
+    }
+}
+
+/// The rows that a subtask collects for its next row group.
+#[derive(Default)]
+pub(crate) struct RowGroup {
+    batches: Vec<Batch>,
+    rows: usize,
+}
+
+impl RowGroup {
+    /// Adds rows; a full group goes to the file. Returns the bytes that went there.
+    pub fn add(&mut self, batch: &Batch, output: &Output) -> Result<u64, Error> {
+        self.batches.push(batch.clone());
+        self.rows += batch.rows();
+        if self.rows >= ROW_GROUP_ROWS { self.end(output) } else { Ok(0) }
+    }
+
+    /// Appends what there is to the file. Returns the bytes that went there.
+    pub fn end(&mut self, output: &Output) -> Result<u64, Error> {
+        self.rows = 0;
+        let batches = std::mem::take(&mut self.batches);
+        if batches.is_empty() { Ok(0) } else { output.append(&batches) }
+    }
+}
+
+/// Refuses a schema that parquet does not have.
+pub(crate) fn check(schema: &Schema) -> Result<(), Error> {
+    match schema.fields().iter().find(|f| matches!(f.data_type(), DataType::Struct(fields) if fields.is_empty())) {
+        None => Ok(()),
+        Some(field) => Err(Error {
+            kind: ErrorKind::Options,
+            message: format!("parquet has no records without fields, as the column \"{}\" is", field.name()),
+            source: None,
+        }),
+    }
+}

@@ -1,0 +1,217 @@
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use proptest::prelude::*;
+
+use super::csv::Dialect;
+use super::decoder::{Decoder, OnMalformed, Policy, TextFormat};
+use super::encoder::Encoder;
+use crate::{Error, conformance};
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("n", DataType::Int64, false),
+        Field::new("text", DataType::Utf8, true),
+        Field::new("x", DataType::Float64, true),
+        Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
+    ]))
+}
+
+fn csv(null_values: Option<&[&str]>) -> TextFormat {
+    let null_values = null_values.map(|nulls| nulls.iter().map(|n| n.to_string()).collect());
+    TextFormat::Csv(Dialect { delimiter: b',', header: true, columns: Vec::new(), null_values })
+}
+
+fn decoder(format: &TextFormat, schema: &SchemaRef, on_malformed: OnMalformed) -> Decoder {
+    Decoder::new("in".into(), format, schema, Arc::new(Policy::new(on_malformed, None).unwrap())).unwrap()
+}
+
+/// Decodes the whole input at once: the rows as JSON lines, and the number of malformed ones.
+fn decode(format: &TextFormat, schema: &SchemaRef, on_malformed: OnMalformed, input: &[u8]) -> Result<(String, u64), Error> {
+    let mut decoder = decoder(format, schema, on_malformed);
+    assert_eq!(decoder.decode(input, true, usize::MAX)?, input.len(), "at the end, all is decoded");
+    let (mut text, mut malformed) = (Vec::new(), 0);
+    if let Some(fetch) = decoder.take() {
+        malformed = fetch.malformed;
+        fetch.batches.iter().for_each(|(_, batch)| Encoder::jsonl(schema).unwrap().encode(batch, &mut text));
+    }
+    Ok((String::from_utf8(text).unwrap(), malformed))
+}
+
+fn accepts(format: &TextFormat, input: &str, expected: &str) {
+    let (rows, _) = decode(format, &schema(), OnMalformed::Fail, input.as_bytes()).unwrap_or_else(|e| panic!("{input}: {e}"));
+    assert_eq!(rows.trim_end(), expected, "{input}");
+}
+
+fn refuses(format: &TextFormat, input: &[u8], parts: &[&str]) {
+    let Err(error) = decode(format, &schema(), OnMalformed::Fail, input) else { panic!("{} was accepted", input.escape_ascii()) };
+    for part in parts {
+        assert!(error.message.contains(part), "\"{error}\" lacks \"{part}\"");
+    }
+}
+
+#[test]
+fn json_is_read() {
+    // Goal: what JSON allows is read: any order of keys, unknown keys of all kinds, escapes, spaces, duplicates, missing values.
+    for (input, expected) in [
+        (r#"{"n":1}"#, r#"{"n":1}"#),
+        (r#" { "text" : "a" , "n" : -5 } "#, r#"{"n":-5,"text":"a"}"#),
+        (r#"{"a":{"n":7,"b":[1,{}, "]"]},"n":1,"c":null,"d":true,"e":-1.5e-3}"#, r#"{"n":1}"#),
+        (r#"{"n":1,"text":"\u00e4\ud83e\udd80\n\"\\\/"}"#, r#"{"n":1,"text":"ä🦀\n\"\\/"}"#),
+        (r#"{"n":1,"text":"a","n":2,"text":null}"#, r#"{"n":2}"#),
+        (r#"{"n":-9223372036854775808,"x":1}"#, r#"{"n":-9223372036854775808,"x":1.0}"#),
+        (r#"{"\u006e":1,"x":1e2}"#, r#"{"n":1,"x":100.0}"#),
+        (r#"{"n":1,"at":"2015-07-15T02:00:00+02:00"}"#, r#"{"n":1,"at":"2015-07-15T00:00:00Z"}"#),
+        (r#"{"n":1,"at":-1}"#, r#"{"n":1,"at":"1969-12-31T23:59:59.999Z"}"#),
+        ("{\"n\":1}\r\n\n  \n{\"n\":2}\n", "{\"n\":1}\n{\"n\":2}"),
+        ("", ""),
+    ] {
+        accepts(&TextFormat::Jsonl, input, expected);
+    }
+}
+
+#[test]
+fn malformed_json_is_refused() {
+    // Goal: the error names the line, the column and what was found, also where the malformed value is not wanted.
+    let check = |input: &str, parts: &[&str]| refuses(&TextFormat::Jsonl, input.as_bytes(), parts);
+    check("{\"n\":1}\n{\"n\":\"1\"}", &["in, line 2", "\"n\": expected an integer", "found \"1\"", "on_malformed"]);
+    check(r#"{"text":"a"}"#, &["\"n\" is missing"]);
+    check(r#"{"n":null}"#, &["\"n\": a value is required"]);
+    check(r#"{"n":9223372036854775808}"#, &["9223372036854775808"]);
+    check(r#"{"n":123456789012345678901234567890123456789012}"#, &["1234567890"]);
+    check(r#"{"n":1.0}"#, &["found 1.0"]);
+    check(r#"{"n":01}"#, &["\"n\""]);
+    check(r#"{"n":-}"#, &["\"n\""]);
+    check(r#"{"n":1,"text":5}"#, &["\"text\": expected text, found 5"]);
+    check(r#"{"n":1,"at":"yesterday"}"#, &["instant", "yesterday"]);
+    check(r#"{"n":1,"text":"\x"}"#, &["escape"]);
+    check(r#"{"n":1,"text":"\ud800"}"#, &["escape"]);
+    check(r#"{"n":1,"skipped":"\q"}"#, &["escape"]);
+    check(r#"{"n":1,"skipped":1.}"#, &["number"]);
+    check(r#"{"n":1,"skipped":[1 2]}"#, &["','"]);
+    check(r#"{"n":1,"text":"a}"#, &["rest of a string", "the end"]);
+    check("{\"n\":1,\"text\":\"a\tb\"}", &["control characters"]);
+    check(r#"{"n":1} x"#, &["end of the line", "'x'", "byte 9"]);
+    check(r#"{"n":1,}"#, &["a key"]);
+    check("[1]", &["an object", "'['"]);
+    check(&format!("{{\"n\":1,\"deep\":{}", "[".repeat(100_000)), &["deep"]);
+    refuses(&TextFormat::Jsonl, b"{\"n\":1,\"text\":\"\xff\"}", &["UTF-8"]);
+}
+
+#[test]
+fn csv_is_read() {
+    // Goal: columns are found by name; quotes, line ends in fields and values that mean none are understood.
+    let (plain, na) = (csv(None), csv(Some(&["NA", ""])));
+    for (format, input, expected) in [
+        (&plain, "x,n,text\n1.5,2,a\n", r#"{"n":2,"text":"a","x":1.5}"#),
+        (&plain, "\u{feff}n,text,x,at\r\n1,\"a \"\"b\"\",\nc\",,2015-07-15T00:00:00Z\r\n", r#"{"n":1,"text":"a \"b\",\nc","at":"2015-07-15T00:00:00Z"}"#),
+        (&plain, "n,text\n1,\n2,\"\"\n\n3,NA", "{\"n\":1}\n{\"n\":2,\"text\":\"\"}\n{\"n\":3,\"text\":\"NA\"}"),
+        (&na, "n,text,x\n1,NA,NA\n2,\"NA\",-7", "{\"n\":1}\n{\"n\":2,\"text\":\"NA\",\"x\":-7.0}"),
+        (&plain, "n,text\n", ""),
+    ] {
+        let names: Vec<_> = input.lines().next().unwrap_or_default().trim_start_matches('\u{feff}').split(',').collect();
+        let wanted: Vec<_> = (0..4).filter(|&i| names.contains(&schema().field(i).name().as_str())).collect();
+        let schema = Arc::new(schema().project(&wanted).unwrap());
+        let (rows, _) = decode(format, &schema, OnMalformed::Fail, input.as_bytes()).unwrap_or_else(|e| panic!("{input}: {e}"));
+        assert_eq!(rows.trim_end(), expected, "{input}");
+    }
+}
+
+#[test]
+fn malformed_csv_is_refused() {
+    // Goal: the error names the line, the column and what was found. A record of several lines counts as several.
+    let check = |input: &str, parts: &[&str]| refuses(&csv(None), input.as_bytes(), parts);
+    check("n,text,x,at\n1,\"a\nb\",,\nz,,,\n", &["in, line 4", "\"n\": expected an integer", "found z"]);
+    check("n,text,x,at\n1,a\n", &["2 fields", "\"x\" is number 3"]);
+    check("n,text,x,at\n,a,,\n", &["\"n\": a value is required"]);
+    check("n,text,x,at\n1,\"a\"b,,\n", &["quote"]);
+    check("n,text,x,at\n1,\"a,,\n2,b,,\n", &["line 2", "does not end"]);
+    check("n,text,x\n1,a,\n", &["no column \"at\"", "n, text, x"]);
+}
+
+#[test]
+fn malformed_lines_are_passed_over() {
+    // Goal: with skip, exactly the good lines come, the others are counted, and a half-read row leaves no trace.
+    let input = "{\"n\":1,\"text\":\"a\"}\nnonsense\n{\"text\":\"b\",\"n\":false}\n{\"n\":2}\n{\"n\":3,\"text\":\"c";
+    let (rows, malformed) = decode(&TextFormat::Jsonl, &schema(), OnMalformed::Skip, input.as_bytes()).unwrap();
+    assert_eq!((rows.as_str(), malformed), ("{\"n\":1,\"text\":\"a\"}\n{\"n\":2}\n", 3));
+    let input = "n,text,x,at\nz,a,,\n1,a,,\n1,a\n2,\"open,,\n3,,,\n";
+    let (rows, malformed) = decode(&csv(None), &schema(), OnMalformed::Skip, input.as_bytes()).unwrap();
+    assert_eq!((rows.as_str(), malformed), ("{\"n\":1,\"text\":\"a\"}\n{\"n\":3}\n", 3));
+}
+
+#[test]
+fn samples_survive_the_way_through_text() {
+    // Goal: every type, and every text that has to be escaped, reads back as it was written.
+    for (format, encoder, nested) in [
+        (TextFormat::Jsonl, Encoder::jsonl as fn(&SchemaRef) -> Result<Encoder, Error>, true),
+        (csv(None), |schema| Encoder::csv(schema, b',', String::new(), true), false),
+        (csv(Some(&["NA"])), |schema| Encoder::csv(schema, b',', "NA".into(), true), false),
+    ] {
+        let (schema, batch) = conformance::sample(nested);
+        let encoder = encoder(&schema).unwrap();
+        let (mut expected, mut text) = (Vec::new(), encoder.header().to_vec());
+        Encoder::jsonl(&schema).unwrap().encode(&batch, &mut expected);
+        encoder.encode(&batch, &mut text);
+        let (rows, _) = decode(&format, &schema, OnMalformed::Fail, &text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(rows, String::from_utf8(expected).unwrap(), "{format:?}");
+    }
+}
+
+/// Bytes that look like the formats, but not quite.
+fn nearly_text() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = prop::sample::select(vec![
+        "{", "}", "\"n\":", "\"text\":\"", "\"", ",", "\n", "1", "-", "null", "\\", "\\u12", "[", "]", "x", "é", "\r\n", "1.5e", "n,text,x,at\n", ":",
+    ]);
+    let piece = prop_oneof![8 => pieces.prop_map(|p| p.as_bytes().to_vec()), 1 => prop::collection::vec(any::<u8>(), 0..4)];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in nearly_text()) {
+        // Goal: any input is either rows or malformed records; nothing panics, whatever the format.
+        let (nested, _) = conformance::sample(true);
+        let _ = decode(&TextFormat::Jsonl, &nested, OnMalformed::Skip, &bytes);
+        let _ = decode(&TextFormat::Jsonl, &schema(), OnMalformed::Skip, &bytes);
+        let _ = decode(&csv(None), &schema(), OnMalformed::Skip, &bytes);
+    }
+
+    #[test]
+    fn where_the_input_is_cut_does_not_matter(bytes in nearly_text(), cut in 0_usize..200) {
+        // Goal: input that arrives in two parts gives the rows that it gives as a whole.
+        let header = b"n,text,x,at\n";
+        for (format, input) in [(TextFormat::Jsonl, bytes.clone()), (csv(None), [&header[..], &bytes].concat())] {
+            let cut = cut.min(input.len());
+            let whole = decode(&format, &schema(), OnMalformed::Skip, &input).unwrap();
+            let mut decoder = decoder(&format, &schema(), OnMalformed::Skip);
+            let used = decoder.decode(&input[..cut], false, usize::MAX).unwrap();
+            prop_assert!(used <= cut);
+            prop_assert_eq!(used + decoder.decode(&input[used..], true, usize::MAX).unwrap(), input.len());
+            let (mut text, mut malformed) = (Vec::new(), 0);
+            if let Some(fetch) = decoder.take() {
+                malformed = fetch.malformed;
+                fetch.batches.iter().for_each(|(_, batch)| Encoder::jsonl(&schema()).unwrap().encode(batch, &mut text));
+            }
+            prop_assert_eq!((String::from_utf8(text).unwrap(), malformed), whole);
+        }
+    }
+
+    #[test]
+    fn any_text_survives_the_way_through_json_and_csv(texts in prop::collection::vec(any::<Option<String>>(), 1..20)) {
+        // Goal: escaping and unescaping are inverses.
+        let field = Field::new("text", DataType::Utf8, true);
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false), field]));
+        let n = arrow_array::Int64Array::from_iter_values(0..texts.len() as i64);
+        let batch = weir_types::Batch::new(texts.len(), vec![Arc::new(n), Arc::new(arrow_array::StringArray::from(texts))], None);
+        let json = Encoder::jsonl(&schema).unwrap();
+        let mut expected = Vec::new();
+        json.encode(&batch, &mut expected);
+        let expected = String::from_utf8(expected).unwrap();
+        prop_assert_eq!(&decode(&TextFormat::Jsonl, &schema, OnMalformed::Fail, expected.as_bytes()).unwrap().0, &expected);
+        let csv_encoder = Encoder::csv(&schema, b',', String::new(), true).unwrap();
+        let mut text = csv_encoder.header().to_vec();
+        csv_encoder.encode(&batch, &mut text);
+        prop_assert_eq!(&decode(&csv(None), &schema, OnMalformed::Fail, &text).unwrap().0, &expected);
+    }
+}

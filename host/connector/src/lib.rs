@@ -1,0 +1,31 @@
+//! Sources and sinks.
+//!
+//! A connector is one system to read from or write to. It has a [`Connector`] entry in the table of [`registry`], which makes a
+//! [`Source`] or a [`Sink`] from the options of a job spec. A source has *splits* (a partition, a file, a shard); each is read by a
+//! [`Reader`] with a position of its own. A sink has one [`Writer`] per subtask.
+//!
+//! Readers and writers are plain, synchronous objects without a runtime: a reader that has nothing to give says until when or for
+//! what it waits, and the task that drives it sleeps. [`conformance`] is the suite that every connector passes.
+
+pub mod source;
+pub mod sink;
+pub mod registry;
+pub mod error;
+
+mod options;
+mod totals;
+mod format;
+
+pub mod nexmark;
+pub mod blackhole;
+pub mod file;
+pub mod stdin;
+pub mod stdout;
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+
+pub use error::Error;
+pub use registry::{Connector, Context, connectors, find};
+pub use sink::{Report, Sink, Writer};
+pub use source::{Fetch, Fetched, Reader, Source, Split};

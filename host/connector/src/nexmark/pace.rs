@@ -1,0 +1,53 @@
+//! When the events of a paced generator are due.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// A schedule: event n is due n / rate after the start.
+///
+/// It never slips: a reader that falls behind finds all events due that it has missed, and a latency that is measured from the due
+/// instant counts the time that an event had to wait for its turn.
+#[derive(Debug)]
+pub(super) struct Pace {
+    start: Instant,
+    start_unix_us: f64,
+    events_per_us: f64,
+    first: u64,
+}
+
+/// A reader that has given all due events sleeps at least this long, so that it does not wake for each event.
+const PAUSE_MIN: Duration = Duration::from_micros(200);
+
+impl Pace {
+    /// Event `first` is due now.
+    pub fn new(events_per_s: f64, first: u64) -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            start: Instant::now(),
+            start_unix_us: since_1970.as_micros() as f64,
+            events_per_us: events_per_s / 1e6,
+            first,
+        }
+    }
+
+    /// The events with numbers below this are due.
+    pub fn due(&self) -> u64 {
+        self.first + (self.start.elapsed().as_nanos() as f64 / 1e3 * self.events_per_us) as u64 + 1
+    }
+
+    /// When to look again for event `n`, which is not due.
+    pub fn pause(&self, n: u64) -> Instant {
+        let due = self.start + Duration::try_from_secs_f64(self.due_us(n) / 1e6).unwrap_or(Duration::MAX / 2);
+        due.max(Instant::now() + PAUSE_MIN)
+    }
+
+    /// The instant at which event `n` is due, in µs since 1970.
+    #[inline(always)]
+    pub fn due_unix_us(&self, n: u64) -> u64 {
+        (self.start_unix_us + self.due_us(n)) as u64
+    }
+
+    #[inline(always)]
+    fn due_us(&self, n: u64) -> f64 {
+        n.saturating_sub(self.first) as f64 / self.events_per_us
+    }
+}

@@ -1,0 +1,31 @@
+//! The options of a connector, as a job spec gives them.
+
+use serde::de::DeserializeOwned;
+
+use crate::registry::Stream;
+use crate::{Context, Error};
+
+/// Reads the options into `T`, a struct with `#[serde(deny_unknown_fields)]`, so that a misspelt option is an error that names the
+/// known ones.
+pub(crate) fn parse<T: DeserializeOwned>(options: &toml::Table, context: &Context) -> Result<T, Error> {
+    options.clone().try_into().map_err(|e: toml::de::Error| Error::options(format!("options of \"{}\": {}", context.name, e.message())))
+}
+
+/// The error of a connector that cannot be a source.
+pub(crate) fn not_a_source(name: &str) -> Error {
+    Error::options(format!("the connector \"{name}\" can be written to, but not read from"))
+}
+
+/// The error of a connector that cannot be a sink.
+pub(crate) fn not_a_sink(name: &str) -> Error {
+    Error::options(format!("the connector \"{name}\" can be read from, but not written to"))
+}
+
+/// The stream that a job wants of a source that has only one.
+pub(crate) fn only_stream<'a>(streams: &'a [Stream], context: &Context) -> Result<&'a Stream, Error> {
+    match streams {
+        [stream] if stream.name.is_empty() => Ok(stream),
+        [stream] => Err(Error::options(format!("\"{}\" has only one stream, which has no name, so not \"{}\"", context.name, stream.name))),
+        _ => Err(Error::options(format!("\"{}\" has one stream, not {}", context.name, streams.len()))),
+    }
+}

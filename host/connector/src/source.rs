@@ -1,0 +1,73 @@
+//! Where rows come from.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use weir_types::Batch;
+
+use crate::Error;
+
+/// A part of a source with a position of its own: a file, a partition, a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// unique in the source, and stable: the same data has the same id after a restart
+    pub id: String,
+    /// what the connector needs to know to read it
+    pub spec: serde_json::Value,
+    /// where to start: what [`Reader::position`] gave; none = from the beginning
+    pub position: Option<serde_json::Value>,
+}
+
+/// A source, bound to its options and to the streams and columns that a job wants of it.
+pub trait Source: Send + Sync {
+    /// All splits there are now, in a stable order. `parallelism` is how many subtasks will read them.
+    ///
+    /// # Errors
+    /// If the outside cannot be listed, or there is nothing where there should be something.
+    fn splits(&self, parallelism: u16) -> Result<Vec<Split>, Error>;
+
+    /// Starts to read a split at its position. `wake` is notified when a reader that said [`Fetched::Waiting`] has something.
+    ///
+    /// # Errors
+    /// If the split cannot be opened, or its position is not one of it.
+    fn reader(&self, split: &Split, wake: &std::sync::Arc<tokio::sync::Notify>) -> Result<Box<dyn Reader>, Error>;
+}
+
+/// What a reader has to give.
+#[derive(Debug)]
+pub enum Fetched {
+    /// some rows
+    Rows(Fetch),
+    /// nothing before this instant
+    NotBefore(Instant),
+    /// nothing until `wake` is notified
+    Waiting,
+    /// nothing any more
+    End,
+}
+
+/// Some rows of one split.
+#[derive(Debug, Default)]
+pub struct Fetch {
+    /// rows by stream: the index into the streams that the source was bound to. In the order in which they are to be processed.
+    pub batches: Vec<(usize, Batch)>,
+    /// the events of the outside that these are: lines, messages. Counts those, too, that had no column to read.
+    pub events: u64,
+    /// the bytes of the outside that these were, before decompression is undone
+    pub bytes: u64,
+    /// events that were malformed and passed over
+    pub malformed: u64,
+}
+
+/// Reads one split.
+pub trait Reader: Send {
+    /// The next rows: at most about `max_rows` events, and less if more are not there *now*. Never blocks for long: a reader that waits
+    /// for the outside says so.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Malformed`] if the source's policy is to fail on malformed input, and `Io` if the outside fails.
+    fn read(&mut self, max_rows: usize) -> Result<Fetched, Error>;
+
+    /// Where the next `read` starts: with it in [`Split::position`], a new reader gives exactly the rows that this one would.
+    fn position(&self) -> serde_json::Value;
+}

@@ -1,0 +1,165 @@
+//! The components that were uploaded, by the digest of their bytes.
+//!
+//! `<data dir>/components/<tenant>/<hash>.wasm`, written once and never changed: a file that is there is whole. Compiled forms are not kept
+//! here but in the sandbox's cache, which can be thrown away.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use weir_sandbox::{Component, ComponentHash, Limits, LogSink, Sandbox};
+use weir_types::graph::Graph;
+
+use crate::error::{self, Error, ErrorKind};
+use crate::prepare;
+use crate::tenant::TenantId;
+
+const PREFIX: &str = "sha256:";
+
+/// The store of components.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// What is told about a component.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ComponentView {
+    /// `sha256:…`
+    pub id: String,
+    /// bytes
+    pub size: u64,
+    /// what it makes of no arguments
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graph: Option<GraphSummary>,
+    /// why there is no graph: a component may refuse to describe itself without arguments
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+}
+
+/// A graph in short.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct GraphSummary {
+    /// the job's name
+    pub name: String,
+    /// names to be bound in a spec's `[sources]`
+    pub sources: Vec<String>,
+    /// names to be bound in a spec's `[sinks]`
+    pub sinks: Vec<String>,
+    /// operator ids, in the order of the graph
+    pub operators: Vec<String>,
+}
+
+impl From<&Graph> for GraphSummary {
+    fn from(graph: &Graph) -> Self {
+        let mut sources: Vec<_> = graph.sources.iter().map(|s| s.name.clone()).collect();
+        sources.dedup();
+        Self {
+            name: graph.name.clone(),
+            sources,
+            sinks: graph.sinks.iter().map(|s| s.name.clone()).collect(),
+            operators: graph.chains.iter().flat_map(|c| &c.operators).map(|o| o.id.clone()).collect(),
+        }
+    }
+}
+
+/// The id of a component: its hash with the name of the function.
+pub fn id(hash: ComponentHash) -> String {
+    format!("{PREFIX}{hash}")
+}
+
+impl Store {
+    /// A store under this data directory.
+    ///
+    /// # Errors
+    /// If its folder cannot be made.
+    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        let dir = data_dir.join("components");
+        std::fs::create_dir_all(&dir).map_err(|e| Error::storage(format_args!("cannot make {}", dir.display()), &e))?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self, tenant: &TenantId, hash: ComponentHash) -> PathBuf {
+        self.dir.join(tenant.as_str()).join(format!("{hash}.wasm"))
+    }
+
+    /// Stores a component that was loaded, and so is one. Storing it again changes nothing.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn put(&self, tenant: &TenantId, hash: ComponentHash, wasm: &[u8]) -> Result<(), Error> {
+        let path = self.path(tenant, hash);
+        if path.exists() {
+            return Ok(());
+        }
+        let write = || {
+            let dir = path.parent().expect("a component's path has a folder");
+            std::fs::create_dir_all(dir)?;
+            // Under a name of its own first, so that a file with a hash for a name is whole.
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            file.write_all(wasm)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|e| e.error)?;
+            Ok(())
+        };
+        write().map_err(|e| Error::storage("cannot store the component", &e))
+    }
+
+    /// Loads a component.
+    ///
+    /// # Errors
+    /// If there is none with this id.
+    pub async fn load(&self, sandbox: &Sandbox, tenant: &TenantId, id: &str) -> Result<Component, Error> {
+        let path = self.path(tenant, parse(id)?);
+        let wasm = std::fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => not_found(id),
+            _ => Error::storage(format_args!("cannot read component \"{id}\""), &e),
+        })?;
+        prepare::load(sandbox, wasm).await
+    }
+
+    /// The ids and sizes of a tenant's components, by id.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn list(&self, tenant: &TenantId) -> Result<Vec<ComponentView>, Error> {
+        let mut views = vec![];
+        let dir = match std::fs::read_dir(self.dir.join(tenant.as_str())) {
+            Ok(dir) => dir,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(views),
+            Err(e) => return Err(Error::storage("cannot list components", &e)),
+        };
+        for entry in dir.flatten() {
+            let name = entry.file_name();
+            let hash = name.to_str().and_then(|n| n.strip_suffix(".wasm")).and_then(|h| h.parse().ok());
+            if let (Some(hash), Ok(metadata)) = (hash, entry.metadata()) {
+                views.push(ComponentView { id: id(hash), size: metadata.len(), graph: None, refusal: None });
+            }
+        }
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(views)
+    }
+}
+
+/// What is told about a loaded component.
+pub async fn view(component: &Component) -> ComponentView {
+    let described = component.describe(&[], &Limits::default(), &LogSink::none()).await;
+    ComponentView {
+        id: id(component.hash()),
+        size: component.inspect().size as u64,
+        graph: described.as_ref().ok().map(GraphSummary::from),
+        refusal: described.err().map(|e| e.message),
+    }
+}
+
+fn parse(id: &str) -> Result<ComponentHash, Error> {
+    id.strip_prefix(PREFIX).and_then(|hash| hash.parse().ok()).ok_or_else(|| {
+        let message = format!("\"{id}\" is no component id; it is \"sha256:\" and 64 hexadecimal digits, as an upload answers");
+        Error::new(ErrorKind::Invalid, error::COMPONENT_NOT_FOUND, message)
+    })
+}
+
+fn not_found(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound, error::COMPONENT_NOT_FOUND, format!("there is no component \"{id}\"; upload it first"))
+}

@@ -1,0 +1,68 @@
+//! Why the coordinator refused something.
+
+/// What the caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// change what was sent
+    Invalid,
+    /// it is not there
+    NotFound,
+    /// it is not in a state for that
+    Conflict,
+    /// something is used up: free it, or raise the limit
+    QuotaExceeded,
+    /// the server is going down, or cannot do it now: try again
+    Unavailable,
+    /// look at the server
+    Internal,
+}
+
+/// Why the coordinator refused something. `code` is stable and has a page in the documentation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// what the caller can do
+    pub kind: ErrorKind,
+    /// `WEIR-<AREA>-<NUMBER>`
+    pub code: &'static str,
+    /// what, and what to do
+    pub message: String,
+}
+
+/// The job spec is malformed.
+pub const SPEC_MALFORMED: &str = "WEIR-JOB-001";
+/// The job spec and its components do not fit together.
+pub const SPEC_UNFIT: &str = "WEIR-JOB-002";
+/// There is no such job.
+pub const JOB_NOT_FOUND: &str = "WEIR-JOB-003";
+/// There are not enough free slots.
+pub const NO_SLOTS: &str = "WEIR-JOB-004";
+/// The job has ended already.
+pub const JOB_ENDED: &str = "WEIR-JOB-005";
+/// The job wants a file or a connector that jobs of the API may not have.
+pub const NOT_ALLOWED: &str = "WEIR-JOB-006";
+/// The bytes are no component of a job.
+pub const COMPONENT_INVALID: &str = "WEIR-COMPONENT-001";
+/// There is no such component.
+pub const COMPONENT_NOT_FOUND: &str = "WEIR-COMPONENT-002";
+/// The component refused to describe its graph.
+pub const COMPONENT_NOT_DESCRIBED: &str = "WEIR-COMPONENT-003";
+/// The server's disk failed.
+pub const STORAGE: &str = "WEIR-SERVER-001";
+/// The server is going down.
+pub const STOPPING: &str = "WEIR-SERVER-002";
+
+impl Error {
+    /// An error of this kind and code.
+    pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, code, message: message.into() }
+    }
+
+    pub(crate) fn storage(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        Self::new(ErrorKind::Internal, STORAGE, format!("{what}: {error}"))
+    }
+
+    pub(crate) fn stopping() -> Self {
+        Self::new(ErrorKind::Unavailable, STOPPING, "the server is going down")
+    }
+}

@@ -1,0 +1,79 @@
+//! What jobs of the API may read and write.
+//!
+//! Whoever may send a job must not thereby read or write the server's disk. So the paths of such jobs are relative to one folder
+//! (`<data dir>/files/<tenant>`) and stay inside it, and they have no standard input. Jobs of `weir run` are the user's own: none of this holds
+//! for them.
+
+use std::path::{Component, Path};
+
+use weir_plan::JobSpec;
+use weir_plan::spec::Binding;
+
+use crate::error::{self, Error, ErrorKind};
+
+/// The connectors that a job of the API may use, with their options that are paths.
+const CONNECTORS: &[(&str, &[&str])] =
+    &[("nexmark", &[]), ("blackhole", &[]), ("stdout", &[]), ("file", &["path"])];
+
+/// Checks every binding of a spec.
+///
+/// # Errors
+/// If a connector is not offered to jobs of the API, or a path leaves the folder.
+pub fn check(spec: &JobSpec) -> Result<(), Error> {
+    spec.sources.iter().chain(&spec.sinks).try_for_each(|(name, binding)| check_binding(name, binding))
+}
+
+fn check_binding(name: &str, binding: &Binding) -> Result<(), Error> {
+    let refuse = |message| Err(Error::new(ErrorKind::Invalid, error::NOT_ALLOWED, message));
+    let Some((_, paths)) = CONNECTORS.iter().find(|(connector, _)| *connector == binding.connector) else {
+        let names: Vec<_> = CONNECTORS.iter().map(|(name, _)| *name).collect();
+        return refuse(format!(
+            "\"{name}\" uses the connector \"{}\", which this server does not offer; it offers: {}",
+            binding.connector,
+            names.join(", ")
+        ));
+    };
+    for option in *paths {
+        let values = match binding.options.get(*option) {
+            Some(toml::Value::Array(values)) => values.as_slice(),
+            Some(value) => std::slice::from_ref(value),
+            None => &[],
+        };
+        for path in values.iter().filter_map(toml::Value::as_str) {
+            if !stays_inside(Path::new(path)) {
+                return refuse(format!(
+                    "\"{name}\": the path \"{path}\" leaves the server's folder for files; write it relative to that folder, without `..`"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path, taken relative to a folder, cannot lead out of it.
+fn stays_inside(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(connector: &str, path: &str) -> Result<(), Error> {
+        let options = toml::Table::from_iter([("path".to_owned(), toml::Value::String(path.to_owned()))]);
+        check_binding("in", &Binding { connector: connector.to_owned(), options })
+    }
+
+    /// Only relative paths that go down are let through, of known connectors.
+    #[test]
+    fn paths_stay_inside() {
+        for good in ["a.csv", "a/b/*.csv.gz", "./a", "..a"] {
+            assert_eq!(checked("file", good), Ok(()), "{good}");
+        }
+        for bad in ["/etc/passwd", "..", "../a", "a/../../b", "a/.."] {
+            assert!(checked("file", bad).is_err(), "{bad}");
+        }
+        assert!(checked("stdin", "x").is_err());
+        assert!(checked("cable", "x").expect_err("no such connector").message.contains("nexmark, blackhole"));
+    }
+}

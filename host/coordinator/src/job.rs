@@ -1,0 +1,203 @@
+//! One job: its record, what is told about it, and the task that drives it.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use ulid::Ulid;
+use utoipa::ToSchema;
+use weir_plan::JobSpec;
+use weir_protocol::job::{Command, State};
+use weir_worker::job::Commander;
+use weir_worker::metrics::{JobMetrics, Snapshot};
+use weir_worker::{Deployment, Event, Failure, FailureKind, Outcome, Worker};
+
+use crate::error::{self, Error, ErrorKind};
+use crate::ring::Ring;
+use crate::tenant::TenantId;
+
+const PREFIX: &str = "job_";
+
+/// The id of a job. Ids sort by the time of their making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(Ulid);
+
+impl JobId {
+    /// A new id.
+    pub(crate) fn generate() -> Self {
+        Self(Ulid::new())
+    }
+}
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{PREFIX}{}", self.0)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let ulid = text.strip_prefix(PREFIX).and_then(|ulid| Ulid::from_string(ulid).ok());
+        ulid.map(Self).ok_or_else(|| not_found(text))
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+pub(crate) fn not_found(id: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::NotFound, error::JOB_NOT_FOUND, format!("there is no job \"{id}\""))
+}
+
+/// A job in short.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct JobSummary {
+    /// its id
+    #[schema(value_type = String, example = "job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4")]
+    pub id: JobId,
+    /// whose it is
+    pub tenant: TenantId,
+    /// its name, which need not be unique
+    pub name: String,
+    /// where it is in its life
+    #[schema(value_type = String, example = "running")]
+    pub state: State,
+    /// the slots that it holds, or held
+    pub slots: u16,
+    /// when it was accepted
+    #[schema(value_type = String, format = DateTime)]
+    pub created: Timestamp,
+    /// when it ended
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended: Option<Timestamp>,
+    /// why it failed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub failure: Option<Failure>,
+}
+
+/// All that is told about a job.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct JobView {
+    /// in short
+    #[serde(flatten)]
+    pub summary: JobSummary,
+    /// what it has done so far; none before it was deployed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub metrics: Option<Snapshot>,
+    /// the spec, with its defaults
+    #[schema(value_type = Object)]
+    pub spec: Arc<JobSpec>,
+    /// the plan as text
+    #[schema(value_type = String)]
+    pub plan: Arc<str>,
+}
+
+/// What a job has done: while it runs, and afterwards.
+pub(crate) enum Metrics {
+    None,
+    Live(Arc<JobMetrics>),
+    Final(Box<Snapshot>),
+}
+
+/// The record of a job.
+pub(crate) struct Job {
+    pub summary: JobSummary,
+    pub spec: Arc<JobSpec>,
+    pub plan: Arc<str>,
+    pub output: Ring,
+    pub log: Ring,
+    pub metrics: Metrics,
+    /// there once the job is on its worker
+    pub commander: Option<Commander>,
+    /// until it is deployed
+    pub deployment: Option<Deployment>,
+}
+
+impl Job {
+    pub fn view(&self) -> JobView {
+        JobView {
+            summary: self.summary.clone(),
+            metrics: self.snapshot(),
+            spec: Arc::clone(&self.spec),
+            plan: Arc::clone(&self.plan),
+        }
+    }
+
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        match &self.metrics {
+            Metrics::None => None,
+            Metrics::Live(live) => Some(live.snapshot()),
+            Metrics::Final(snapshot) => Some((**snapshot).clone()),
+        }
+    }
+
+    /// The job is on its worker: what was asked for in the meantime is passed on.
+    pub fn deployed(&mut self, commander: Commander, metrics: Arc<JobMetrics>) {
+        match self.summary.state {
+            State::Draining => commander.send(weir_worker::Command::Drain),
+            State::Cancelling => commander.send(weir_worker::Command::Cancel),
+            _ => {}
+        }
+        self.commander = Some(commander);
+        self.metrics = Metrics::Live(metrics);
+    }
+
+    /// Tells the worker, if the job has got there.
+    pub fn send(&self, command: Command) {
+        let command = match command {
+            Command::Drain => weir_worker::Command::Drain,
+            Command::Cancel => weir_worker::Command::Cancel,
+            Command::Deploy | Command::ReleaseSlots => return,
+        };
+        if let Some(commander) = &self.commander {
+            commander.send(command);
+        }
+    }
+
+    /// The job has ended: what it holds of its worker is let go.
+    pub fn ended(&mut self, failure: Option<Failure>, now: Timestamp) {
+        self.summary.failure = failure;
+        self.summary.ended = Some(now);
+        self.commander = None;
+        if let Some(snapshot) = self.snapshot() {
+            self.metrics = Metrics::Final(Box::new(snapshot));
+        }
+        self.output.close();
+        self.log.close();
+    }
+}
+
+/// What the task of a job reports.
+pub(crate) enum Report {
+    Deployed(Commander, Arc<JobMetrics>),
+    Opened,
+    Ended(Outcome),
+}
+
+/// Brings a job onto its worker and reports what becomes of it. Ends when the job has.
+pub(crate) async fn drive(worker: Worker, deployment: Deployment, reports: impl AsyncFn(Report)) {
+    let mut handle = match worker.deploy(deployment) {
+        Ok(handle) => handle,
+        Err(failure) => return reports(Report::Ended(Outcome::Failed { failure })).await,
+    };
+    reports(Report::Deployed(handle.commander(), Arc::clone(handle.metrics()))).await;
+    loop {
+        match handle.event().await {
+            Some(Event::Running) => reports(Report::Opened).await,
+            Some(Event::Ended(outcome)) => return reports(Report::Ended(outcome)).await,
+            None => {
+                let failure = Failure::new(FailureKind::Internal, "the worker dropped the job without a word");
+                return reports(Report::Ended(Outcome::Failed { failure })).await;
+            }
+        }
+    }
+}

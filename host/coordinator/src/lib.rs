@@ -1,0 +1,28 @@
+//! Owns components and jobs: stores the ones, schedules and ends the others.
+//!
+//! [`Options`] make a [`Service`] and its [`Handle`]. The service is one loop that owns every job's record; it decides by
+//! [`weir_protocol::job`] and does nothing that takes long: what takes long (compiling, describing, opening tasks) runs in the
+//! caller's task or in the job's own, and reports back by messages. Handles are cheap to clone.
+//!
+//! `weir run` needs no service, for it has one job: it [`prepare`]s the job and gives it to a worker itself.
+//!
+//! In reading order: [`prepare`], [`component`] (the store), [`ring`] (a job's last lines), [`job`], [`service`], [`handle`].
+
+pub mod component;
+pub mod error;
+pub mod files;
+pub mod handle;
+pub mod job;
+pub mod options;
+pub mod prepare;
+pub mod ring;
+pub mod service;
+pub mod tenant;
+
+pub use error::{Error, ErrorKind};
+pub use handle::Handle;
+pub use job::{JobId, JobSummary, JobView};
+pub use options::Options;
+pub use prepare::{Prepared, prepare};
+pub use service::Service;
+pub use tenant::TenantId;

@@ -1,0 +1,65 @@
+//! From a spec and the bytes of its components to a job that can be deployed.
+
+use weir_plan::spec::{ComponentSpec, LimitsSpec};
+use weir_plan::{JobPlan, JobSpec};
+use weir_sandbox::{Component, GuestErrorKind, Limits, LogSink, Sandbox};
+
+use crate::error::{self, Error, ErrorKind};
+
+/// A job that can be deployed.
+#[derive(Debug)]
+pub struct Prepared {
+    /// what runs
+    pub plan: JobPlan,
+    /// the components, in the order of the plan's
+    pub components: Vec<Component>,
+}
+
+/// Compiles a component, on a thread where that harms nobody.
+///
+/// # Errors
+/// If the bytes are no component of a job.
+pub async fn load(sandbox: &Sandbox, wasm: Vec<u8>) -> Result<Component, Error> {
+    let sandbox = sandbox.clone();
+    let loaded = tokio::task::spawn_blocking(move || sandbox.load(&wasm)).await;
+    let loaded = loaded.map_err(|e| Error::new(ErrorKind::Internal, error::STORAGE, format!("compiling was ended: {e}")))?;
+    loaded.map_err(|e| match e.kind {
+        weir_sandbox::ErrorKind::Invalid => Error::new(ErrorKind::Invalid, error::COMPONENT_INVALID, e.message),
+        weir_sandbox::ErrorKind::Internal => Error::new(ErrorKind::Internal, error::STORAGE, e.message),
+    })
+}
+
+/// Asks the components for their graphs and plans the job. `components` are those of [`JobSpec::component_specs`], in that order.
+///
+/// # Errors
+/// If a component refuses its arguments, or the spec does not fit the graphs.
+pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) -> Result<Prepared, Error> {
+    let limits = limits(&spec.limits);
+    let mut graphs = vec![];
+    for ((name, component_spec), component) in spec.component_specs().iter().zip(&components) {
+        let graph = component.describe(&arguments(component_spec), &limits, log).await;
+        graphs.push(graph.map_err(|e| {
+            let which = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
+            let what = if e.kind == GuestErrorKind::Returned { "refused its arguments" } else { "did not describe its graph" };
+            Error::new(ErrorKind::Invalid, error::COMPONENT_NOT_DESCRIBED, format!("the component{which} {what}: {}", e.message))
+        })?);
+    }
+    let plan = weir_plan::plan(spec, &graphs)
+        .map_err(|e| Error::new(ErrorKind::Invalid, error::SPEC_UNFIT, e.to_string()))?;
+    Ok(Prepared { plan, components })
+}
+
+/// The arguments of a component's `describe`.
+pub fn arguments(spec: &ComponentSpec) -> Vec<(String, String)> {
+    spec.args.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
+}
+
+/// What a spec's `[limits]` mean to the sandbox.
+pub fn limits(spec: &LimitsSpec) -> Limits {
+    Limits {
+        memory_bytes: usize::try_from(spec.guest_memory.0).unwrap_or(usize::MAX),
+        call_deadline: spec.call_deadline.0,
+        log_bytes_per_second: usize::try_from(spec.log_bytes_per_second.0).unwrap_or(usize::MAX),
+        ..Limits::default()
+    }
+}

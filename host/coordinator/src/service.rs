@@ -1,0 +1,256 @@
+//! The loop that owns all jobs.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use weir_base::Clock;
+use weir_protocol::job::{self as protocol, Command, End, Event, State};
+use weir_sandbox::Sandbox;
+use weir_worker::metrics::Snapshot;
+use weir_worker::{Outcome, Worker};
+
+use crate::component::Store;
+use crate::error::{self, Error, ErrorKind};
+use crate::handle::Handle;
+use crate::job::{self, Job, JobId, JobSummary, JobView, Metrics, Report};
+use crate::options::Options;
+use crate::ring::Ring;
+
+/// How many messages can wait for the service.
+const MESSAGES_MAX: usize = 256;
+
+/// What handles and the tasks of jobs ask of the service.
+pub(crate) enum Message {
+    Submit { job: Box<Job>, reply: Reply<JobSummary> },
+    List { reply: oneshot::Sender<Vec<JobSummary>> },
+    Get { id: JobId, reply: Reply<JobView> },
+    End { id: JobId, event: Event, reply: Reply<JobSummary> },
+    Rings { id: JobId, reply: Reply<(Ring, Ring)> },
+    Figures { reply: oneshot::Sender<Figures> },
+    Report(JobId, Report),
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// The figures of all jobs, for a metrics endpoint.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// slots that jobs hold
+    pub slots_used: u16,
+    /// all slots
+    pub slots: u16,
+    /// jobs, with what they have done
+    pub jobs: Vec<(JobSummary, Option<Snapshot>)>,
+}
+
+/// Owns jobs. Made by [`Options::build`].
+pub struct Service {
+    options: Options,
+    worker: Worker,
+    clock: Clock,
+    messages: mpsc::Receiver<Message>,
+    /// for the tasks of jobs
+    sender: mpsc::Sender<Message>,
+    jobs: BTreeMap<JobId, Job>,
+    tasks: JoinSet<()>,
+}
+
+impl Options {
+    /// Makes a service that runs its jobs on `worker`, and its handle.
+    ///
+    /// # Errors
+    /// If the data directory cannot be made.
+    pub fn build(self, sandbox: Sandbox, worker: Worker, clock: Clock) -> Result<(Service, Handle), Error> {
+        let store = Store::open(&self.data_dir)?;
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+        let handle = Handle::new(sender.clone(), sandbox, store, self.clone(), clock.clone());
+        let service =
+            Service { options: self, worker, clock, messages, sender, jobs: BTreeMap::new(), tasks: JoinSet::new() };
+        Ok((service, handle))
+    }
+}
+
+impl Service {
+    /// Serves until `shutdown` completes; then cancels all jobs and waits until they have ended.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                message = self.messages.recv() => match message {
+                    Some(message) => self.handle(message),
+                    None => break,
+                },
+                Some(_) = self.tasks.join_next() => {}
+            }
+        }
+        let ids: Vec<_> = self.jobs.keys().copied().collect();
+        for id in ids {
+            // Those that have ended refuse, which is as well.
+            let _ = self.step(id, Event::CancelRequested);
+        }
+        while self.jobs.values().any(|job| !job.summary.state.is_end()) {
+            let Some(message) = self.messages.recv().await else { break };
+            match message {
+                Message::Submit { reply, .. } => drop(reply.send(Err(Error::stopping()))),
+                message => self.handle(message),
+            }
+        }
+    }
+
+    /// A reply that nobody waits for any more is dropped: whoever asked has gone away.
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Submit { job, reply } => drop(reply.send(self.submit(*job))),
+            Message::List { reply } => {
+                drop(reply.send(self.jobs.values().map(|job| job.summary.clone()).collect()));
+            }
+            Message::Get { id, reply } => drop(reply.send(self.job(id).map(|job| job.view()))),
+            Message::End { id, event, reply } => {
+                let stepped = self.job(id).map(drop).and_then(|()| self.step(id, event));
+                drop(reply.send(stepped.and_then(|()| Ok(self.job(id)?.summary.clone()))));
+            }
+            Message::Rings { id, reply } => {
+                drop(reply.send(self.job(id).map(|job| (job.output.clone(), job.log.clone()))));
+            }
+            Message::Figures { reply } => drop(reply.send(Figures {
+                slots_used: self.slots_used(),
+                slots: self.options.slots,
+                jobs: self.jobs.values().map(|job| (job.summary.clone(), job.snapshot())).collect(),
+            })),
+            Message::Report(id, report) => self.report(id, report),
+        }
+    }
+
+    fn job(&mut self, id: JobId) -> Result<&mut Job, Error> {
+        self.jobs.get_mut(&id).ok_or_else(|| job::not_found(id))
+    }
+
+    fn slots_used(&self) -> u16 {
+        self.jobs.values().filter(|job| !job.summary.state.is_end()).map(|job| job.summary.slots).sum()
+    }
+
+    fn submit(&mut self, job: Job) -> Result<JobSummary, Error> {
+        let (needed, free) = (job.summary.slots, self.options.slots - self.slots_used());
+        if needed > free {
+            return Err(Error::new(
+                ErrorKind::QuotaExceeded,
+                error::NO_SLOTS,
+                format!(
+                    "the job needs {needed} slots, but {free} of {} are free; lower its parallelism, end other jobs or start the server with more slots",
+                    self.options.slots
+                ),
+            ));
+        }
+        let id = job.summary.id;
+        tracing::info!(job = %id, tenant = %job.summary.tenant, name = job.summary.name, slots = needed, "job accepted");
+        self.jobs.insert(id, job);
+        self.step(id, Event::Scheduled)?;
+        Ok(self.job(id)?.summary.clone())
+    }
+
+    fn report(&mut self, id: JobId, report: Report) {
+        let event = match report {
+            Report::Deployed(commander, metrics) => {
+                if let Ok(job) = self.job(id) {
+                    job.deployed(commander, metrics);
+                }
+                return;
+            }
+            Report::Opened => Event::Opened,
+            Report::Ended(outcome) => {
+                let (end, failure) = match outcome {
+                    Outcome::Finished => (End::Finished, None),
+                    Outcome::Cancelled => (End::Cancelled, None),
+                    Outcome::Failed { failure } => (End::Failed, Some(failure)),
+                };
+                let now = self.now();
+                if let Ok(job) = self.job(id) {
+                    job.ended(failure, now);
+                }
+                Event::Ended(end)
+            }
+        };
+        if let Err(refused) = self.step(id, event) {
+            tracing::error!(job = %id, ?event, "the job's task reported what cannot be: {refused}");
+        }
+        self.forget_old();
+    }
+
+    /// Feeds an event to a job, and carries out what follows.
+    fn step(&mut self, id: JobId, event: Event) -> Result<(), Error> {
+        let (worker, sender) = (self.worker.clone(), self.sender.clone());
+        let Some(job) = self.jobs.get_mut(&id) else { return Err(job::not_found(id)) };
+        let (state, commands) = protocol::next(job.summary.state, event).map_err(|refused| {
+            Error::new(ErrorKind::Conflict, error::JOB_ENDED, format!("{refused}: there is nothing to end"))
+        })?;
+        if state != job.summary.state {
+            job.summary.state = state;
+            match &job.summary.failure {
+                Some(failure) => tracing::warn!(job = %id, tenant = %job.summary.tenant, %state, "job failed: {failure}"),
+                None => tracing::info!(job = %id, tenant = %job.summary.tenant, %state, "job is {state}"),
+            }
+        }
+        for command in commands {
+            match command {
+                Command::Deploy => {
+                    let deployment = job.deployment.take().expect("a job is deployed once");
+                    self.tasks.spawn(job::drive(worker.clone(), deployment, async move |report| {
+                        // The service outlives its jobs' tasks; a report that comes too late has nobody to read it.
+                        let _ = sender.send(Message::Report(id, report)).await;
+                    }));
+                    return Ok(());
+                }
+                Command::Drain | Command::Cancel => job.send(*command),
+                // Slots are counted over the jobs that have not ended.
+                Command::ReleaseSlots => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the oldest jobs that have ended.
+    fn forget_old(&mut self) {
+        let ended: Vec<_> = self.jobs.values().filter(|j| j.summary.state.is_end()).map(|j| j.summary.id).collect();
+        let surplus = ended.len().saturating_sub(self.options.ended_jobs_max);
+        for id in &ended[..surplus] {
+            self.jobs.remove(id);
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        now(&self.clock)
+    }
+}
+
+/// What the clock shows.
+pub(crate) fn now(clock: &Clock) -> Timestamp {
+    Timestamp::from_millisecond(clock.now_ms()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+impl Job {
+    /// A job that is accepted, and holds nothing yet.
+    pub(crate) fn created(
+        summary: JobSummary,
+        spec: Arc<weir_plan::JobSpec>,
+        plan: Arc<str>,
+        rings: (Ring, Ring),
+        deployment: weir_worker::Deployment,
+    ) -> Self {
+        assert_eq!(summary.state, State::Created);
+        Self {
+            summary,
+            spec,
+            plan,
+            output: rings.0,
+            log: rings.1,
+            metrics: Metrics::None,
+            commander: None,
+            deployment: Some(deployment),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Bounded channels, and the gate in which those of one subtask end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::Message;
+
+/// The receiver is gone: the job is being taken down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the receiver of a channel is gone")]
+pub struct Closed;
+
+/// Makes a gate with `channels` channels, each of which holds up to `capacity` batches.
+pub fn gate(channels: usize, capacity: usize) -> (Gate, Vec<Sender>) {
+    let shared = Arc::new(Shared {
+        queues: Mutex::new(Queues {
+            queues: (0..channels).map(|_| Queue::default()).collect(),
+            ready: VecDeque::with_capacity(channels),
+            closed: false,
+        }),
+        capacity,
+        readable: Notify::new(),
+        writable: (0..channels).map(|_| Notify::new()).collect(),
+    });
+    let senders = (0..channels).map(|channel| Sender { shared: Arc::clone(&shared), channel }).collect();
+    (Gate { shared }, senders)
+}
+
+struct Shared {
+    queues: Mutex<Queues>,
+    capacity: usize,
+    readable: Notify,
+    /// one for each channel
+    writable: Vec<Notify>,
+}
+
+struct Queues {
+    queues: Vec<Queue>,
+    /// channels with messages, in turn
+    ready: VecDeque<usize>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Message>,
+    /// batches among them
+    batches: usize,
+}
+
+/// The sending end of one channel.
+pub struct Sender {
+    shared: Arc<Shared>,
+    channel: usize,
+}
+
+impl Sender {
+    /// Sends a message; waits while the channel is full. Only batches take up room, and a watermark takes the place of one just before it.
+    ///
+    /// # Errors
+    /// If the gate is gone.
+    pub async fn send(&self, message: Message) -> Result<(), Closed> {
+        let mut message = Some(message);
+        loop {
+            if self.offer(&mut message)? {
+                return Ok(());
+            }
+            // A batch taken in between has left a permit: this does not wait.
+            self.shared.writable[self.channel].notified().await;
+        }
+    }
+
+    /// Puts the message into the queue, if there is room.
+    fn offer(&self, message: &mut Option<Message>) -> Result<bool, Closed> {
+        let mut queues = self.shared.queues.lock();
+        if queues.closed {
+            return Err(Closed);
+        }
+        let queue = &mut queues.queues[self.channel];
+        let is_batch = matches!(message, Some(Message::Batch(_)));
+        if is_batch && queue.batches >= self.shared.capacity {
+            return Ok(false);
+        }
+        let Some(message) = message.take() else { return Ok(true) };
+        let was_empty = queue.messages.is_empty();
+        queue.batches += usize::from(is_batch);
+        match (queue.messages.back_mut(), message) {
+            (Some(Message::Watermark(last)), Message::Watermark(next)) => *last = next,
+            (_, message) => queue.messages.push_back(message),
+        }
+        if was_empty {
+            queues.ready.push_back(self.channel);
+            drop(queues);
+            self.shared.readable.notify_one();
+        }
+        Ok(true)
+    }
+}
+
+/// The receiving end of all channels of one subtask.
+pub struct Gate {
+    shared: Arc<Shared>,
+}
+
+impl Gate {
+    /// The next message and its channel; waits for one. Channels that have messages take turns.
+    pub async fn receive(&mut self) -> (usize, Message) {
+        loop {
+            if let Some(next) = self.try_receive() {
+                return next;
+            }
+            // A message that came in between has left a permit: this does not wait.
+            self.shared.readable.notified().await;
+        }
+    }
+
+    /// The next message, if there is one.
+    pub fn try_receive(&mut self) -> Option<(usize, Message)> {
+        let mut queues = self.shared.queues.lock();
+        let channel = queues.ready.pop_front()?;
+        let queue = &mut queues.queues[channel];
+        let message = queue.messages.pop_front().expect("a ready channel has a message");
+        let was_full = queue.batches >= self.shared.capacity;
+        queue.batches -= usize::from(matches!(message, Message::Batch(_)));
+        let makes_room = was_full && queue.batches < self.shared.capacity;
+        if !queue.messages.is_empty() {
+            queues.ready.push_back(channel);
+        }
+        drop(queues);
+        if makes_room {
+            self.shared.writable[channel].notify_one();
+        }
+        Some((channel, message))
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let mut queues = self.shared.queues.lock();
+        queues.closed = true;
+        queues.queues.clear();
+        queues.ready.clear();
+        drop(queues);
+        self.shared.writable.iter().for_each(Notify::notify_one);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_types::{Batch, Watermark};
+
+    use super::*;
+
+    fn rows(n: usize) -> Message {
+        Message::Batch(Batch::new(n, vec![], None))
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    }
+
+    /// Order is kept in each channel, watermarks are folded together, and channels take turns.
+    #[test]
+    fn keeps_order_and_takes_turns() {
+        block_on(async {
+            let (mut gate, senders) = gate(2, 4);
+            for n in 1..=2 {
+                senders[0].send(rows(n)).await.expect("open");
+                senders[0].send(Message::Watermark(Watermark(n as i64 * 10))).await.expect("open");
+                senders[0].send(Message::Watermark(Watermark(n as i64 * 10 + 1))).await.expect("open");
+            }
+            senders[1].send(rows(3)).await.expect("open");
+            let mut seen = vec![];
+            while let Some((channel, message)) = gate.try_receive() {
+                seen.push(match message {
+                    Message::Batch(b) => format!("{channel}:{}", b.rows()),
+                    Message::Watermark(w) => format!("{channel}:w{}", w.0),
+                    other => panic!("{other:?}"),
+                });
+            }
+            assert_eq!(seen, ["0:1", "1:3", "0:w11", "0:2", "0:w21"]);
+        });
+    }
+
+    /// A full channel makes its sender wait until a batch is taken; control messages pass; a gate that is gone is told.
+    #[test]
+    fn waits_when_full() {
+        block_on(async {
+            let (mut gate, senders) = gate(1, 1);
+            senders[0].send(rows(1)).await.expect("open");
+            senders[0].send(Message::Watermark(Watermark(1))).await.expect("control messages take no room");
+            let mut second = std::pin::pin!(senders[0].send(rows(2)));
+            assert!(futures_poll(second.as_mut()).await.is_none(), "full");
+            assert!(matches!(gate.receive().await, (0, Message::Batch(_))));
+            assert_eq!(futures_poll(second.as_mut()).await, Some(Ok(())));
+            drop(gate);
+            assert_eq!(senders[0].send(rows(3)).await, Err(Closed));
+        });
+    }
+
+    /// Polls once.
+    async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(match future.as_mut().poll(cx) {
+                std::task::Poll::Ready(out) => Some(out),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}

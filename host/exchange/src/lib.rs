@@ -1,0 +1,17 @@
+//! What lies between tasks: partitioners, bounded channels, gates.
+//!
+//! ```text
+//! node ─▶ Outbox (partitioner) ─▶ channel ─▶ Gate ─▶ node
+//!                              ─▶ channel ─▶ Gate (of another subtask)
+//! ```
+//!
+//! A channel keeps the order of its messages: a watermark or a barrier never overtakes a batch. It holds a limited number of batches; a sender
+//! that meets a full one waits, and that is all there is to back-pressure.
+
+pub mod channel;
+pub mod message;
+pub mod outbox;
+
+pub use channel::{Gate, Sender, gate};
+pub use message::Message;
+pub use outbox::Outbox;

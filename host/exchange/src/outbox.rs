@@ -1,0 +1,214 @@
+//! Deals the rows of a node out to the subtasks of another vertex.
+
+use arrow_array::UInt32Array;
+use weir_types::graph::Partitioning;
+use weir_types::key::{KeyGroup, group_of, hash_columns, owner};
+use weir_types::{Batch, Watermark};
+
+use crate::Message;
+use crate::channel::{Closed, Sender};
+
+/// Rows below which a hash partition is held back to be joined with the next one. A quarter of the usual batch: at small parallelism
+/// nothing is ever held back.
+const HELD_ROWS_MIN: usize = 1024;
+
+/// The sending end of an exchange: the channels of one node of one subtask to all subtasks of the receiving vertex.
+pub struct Outbox {
+    senders: Vec<Sender>,
+    partitioner: Partitioner,
+    /// what each receiver has not been sent yet
+    held: Vec<Held>,
+    /// the last watermark; it reaches a receiver after what is held for it
+    watermark: Watermark,
+    max_parallelism: u16,
+}
+
+#[derive(Default)]
+struct Held {
+    batches: Vec<Batch>,
+    rows: usize,
+}
+
+enum Partitioner {
+    One(usize),
+    Rebalance { next: usize },
+    Broadcast,
+    Hash { key: Vec<usize>, owners: Vec<u16>, hashes: Vec<u64>, indices: Vec<Vec<u32>> },
+}
+
+/// Why rows could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// the receiver is gone
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// rows could not be put together
+    #[error("cannot deal rows out: {0}")]
+    Arrow(#[from] arrow_schema::ArrowError),
+}
+
+impl Outbox {
+    /// Deals out to `senders` (one for each receiving subtask). `subtask` is the sender's own index, `key` the key columns for hash.
+    pub fn new(partitioning: Partitioning, key: &[usize], subtask: u16, max_parallelism: u16, senders: Vec<Sender>) -> Self {
+        let receivers = senders.len() as u16;
+        let partitioner = match partitioning {
+            _ if receivers == 1 => Partitioner::One(0),
+            Partitioning::Forward => Partitioner::One(usize::from(subtask)),
+            Partitioning::Rebalance => Partitioner::Rebalance { next: usize::from(subtask) },
+            Partitioning::Broadcast => Partitioner::Broadcast,
+            Partitioning::Hash => Partitioner::Hash {
+                key: key.to_vec(),
+                owners: (0..max_parallelism).map(|g| owner(KeyGroup(g), receivers, max_parallelism)).collect(),
+                hashes: vec![],
+                indices: vec![vec![]; senders.len()],
+            },
+        };
+        let held = senders.iter().map(|_| Held::default()).collect();
+        Self { senders, partitioner, held, watermark: Watermark::NONE, max_parallelism }
+    }
+
+    /// Sends rows, or holds a few back until `flush`.
+    ///
+    /// # Errors
+    /// If a receiver is gone, or rows cannot be put together.
+    pub async fn send(&mut self, batch: Batch) -> Result<(), Error> {
+        match &mut self.partitioner {
+            Partitioner::One(to) => self.senders[*to].send(Message::Batch(batch)).await?,
+            Partitioner::Rebalance { next } => {
+                let to = *next % self.senders.len();
+                *next = to + 1;
+                self.senders[to].send(Message::Batch(batch)).await?;
+            }
+            Partitioner::Broadcast => {
+                for sender in &self.senders {
+                    sender.send(Message::Batch(batch.clone())).await?;
+                }
+            }
+            Partitioner::Hash { key, owners, hashes, indices } => {
+                let columns: Vec<_> = key.iter().map(|&c| batch.column(c).clone()).collect();
+                hash_columns(batch.rows(), &columns, hashes);
+                for (row, &hash) in hashes.iter().enumerate() {
+                    let to = owners[usize::from(group_of(hash, self.max_parallelism).0)];
+                    indices[usize::from(to)].push(row as u32);
+                }
+                for (to, indices) in indices.iter_mut().enumerate() {
+                    if indices.is_empty() {
+                        continue;
+                    }
+                    let capacity = indices.len();
+                    let rows = UInt32Array::from(std::mem::replace(indices, Vec::with_capacity(capacity)));
+                    self.held[to].rows += rows.len();
+                    self.held[to].batches.push(batch.take(&rows)?);
+                }
+                for to in 0..self.held.len() {
+                    if self.held[to].rows >= HELD_ROWS_MIN {
+                        self.release(to).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is held for a receiver.
+    async fn release(&mut self, to: usize) -> Result<(), Error> {
+        let held = &mut self.held[to];
+        if held.rows > 0 {
+            let batch = Batch::concat(&held.batches)?;
+            held.batches.clear();
+            held.rows = 0;
+            self.senders[to].send(Message::Batch(batch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells all receivers that no row at or before `watermark` follows; where rows are held back, after those.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn watermark(&mut self, watermark: Watermark) -> Result<(), Error> {
+        self.watermark = watermark;
+        for to in 0..self.senders.len() {
+            if self.held[to].rows == 0 {
+                self.senders[to].send(Message::Watermark(watermark)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all that is held back. Called when the sender has nothing more to do for the moment, and before barriers.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        for to in 0..self.senders.len() {
+            if self.held[to].rows > 0 {
+                self.release(to).await?;
+                if self.watermark != Watermark::NONE {
+                    self.senders[to].send(Message::Watermark(self.watermark)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a message to every receiver, after all that is held back.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn broadcast(&mut self, message: Message) -> Result<(), Error> {
+        self.flush().await?;
+        for sender in &self.senders {
+            sender.send(message.clone()).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::UInt64Type;
+    use arrow_array::{ArrayRef, UInt64Array};
+    use weir_types::key::hash_u64;
+
+    use super::*;
+    use crate::gate;
+
+    /// Every row reaches the owner of its key, and only it; a watermark comes after the rows that were before it.
+    #[test]
+    fn deals_out_by_key_group() {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            let (mut gates, senders): (Vec<_>, Vec<_>) =
+                (0..3).map(|_| gate(1, 1000)).map(|(g, mut s)| (g, s.pop().expect("one channel"))).unzip();
+            let mut outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
+            for n in 0..50u64 {
+                let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values((n * 100)..(n * 100 + 100)));
+                outbox.send(Batch::new(100, vec![keys], None)).await.expect("open");
+                outbox.watermark(Watermark(n as i64)).await.expect("open");
+            }
+            outbox.broadcast(Message::End).await.expect("open");
+            let mut total = 0;
+            for (subtask, gate) in gates.iter_mut().enumerate() {
+                let mut watermark = -1;
+                while let Some((_, message)) = gate.try_receive() {
+                    match message {
+                        Message::Batch(batch) => {
+                            for &key in batch.column(0).as_primitive::<UInt64Type>().values() {
+                                assert_eq!(usize::from(owner(group_of(hash_u64(key), 128), 3, 128)), subtask);
+                                assert!((key / 100) as i64 > watermark, "row {key} came after watermark {watermark}");
+                                total += 1;
+                            }
+                        }
+                        Message::Watermark(w) => watermark = w.0,
+                        Message::End => assert_eq!(watermark, 49),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            assert_eq!(total, 5000);
+        });
+    }
+}

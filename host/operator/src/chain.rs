@@ -1,0 +1,153 @@
+//! What a chain node does, whatever its head is.
+
+use weir_plan::job::ChainNode;
+use weir_state::StateBackend;
+use weir_types::graph::Head;
+use weir_types::{Batch, EventTime};
+
+use crate::body::Body;
+use crate::context::Context;
+use crate::emission::{Emission, Emitted};
+use crate::process::Process;
+use crate::transform::Transform;
+use crate::window::Window;
+use crate::Error;
+
+/// A chain at work. Which variant it is, is asked once a batch.
+pub enum ChainOperator {
+    /// no guest code
+    Relay(Emission),
+    /// stateless
+    Transform(Transform),
+    /// keyed state and timers
+    Process(Box<Process>),
+    /// accumulators of windows
+    Window(Box<Window>),
+}
+
+/// What a chain is made from, besides its plan.
+pub struct Parts {
+    /// the user's part
+    pub body: Body,
+    /// where cold slots go
+    pub backend: Box<dyn StateBackend>,
+    /// the most slots in the guest
+    pub slots_max: Option<usize>,
+    /// key groups of the job
+    pub max_parallelism: u16,
+}
+
+impl ChainOperator {
+    /// Makes the operator of a node. `parts` is asked for only if the head needs a guest.
+    ///
+    /// # Errors
+    /// If the guest does not start, or a key cannot be one.
+    pub fn new(node: &ChainNode, needed: &[Vec<bool>], parts: Option<Parts>) -> Result<Self, Error> {
+        let emission = Emission::new(&node.chain, needed);
+        let inputs = node.chain.inputs.clone();
+        Ok(match (node.chain.head, parts) {
+            (Head::Relay, _) | (_, None) => Self::Relay(emission),
+            (Head::Transform, Some(parts)) => Self::Transform(Transform::new(parts.body, inputs, emission)),
+            (Head::Process, Some(parts)) => {
+                Self::Process(Box::new(Process::new(parts.body, inputs, &key_types(node), emission)?))
+            }
+            (Head::Window(window), Some(parts)) => {
+                Self::Window(Box::new(Window::new(&window, node, &key_types(node), emission, parts)?))
+            }
+        })
+    }
+
+    /// Whether a node of this head runs guest code.
+    pub fn needs_guest(head: Head) -> bool {
+        head != Head::Relay
+    }
+
+    /// Rows for an input.
+    ///
+    /// # Errors
+    /// If the guest fails, or the rows cannot be put together.
+    pub async fn on_batch(&mut self, port: usize, batch: &Batch, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+        context.batches += 1;
+        match self {
+            Self::Relay(emission) => {
+                let (port, batch) = emission.relay(0, batch)?;
+                if emission.assigns_times() {
+                    context.note_progress(batch.times().and_then(|times| times.iter().copied().max()));
+                }
+                out.push((port, batch));
+                Ok(())
+            }
+            Self::Transform(transform) => transform.on_batch(port, batch, context, out).await,
+            Self::Process(process) => process.on_batch(port, batch, context, out).await,
+            Self::Window(window) => window.on_batch(port, batch, context, out).await,
+        }
+    }
+
+    /// The context's watermark has advanced.
+    ///
+    /// # Errors
+    /// As `on_batch`.
+    pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => Ok(()),
+            Self::Process(process) => process.on_watermark(context, out).await,
+            Self::Window(window) => window.on_watermark(context, out).await,
+        }
+    }
+
+    /// The clock has reached what `next_clock` said.
+    ///
+    /// # Errors
+    /// As `on_batch`.
+    pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => Ok(()),
+            Self::Process(process) => process.on_clock(context, out).await,
+            Self::Window(window) => window.on_clock(context, out).await,
+        }
+    }
+
+    /// When processing time is to be looked at next.
+    pub fn next_clock(&mut self) -> Option<EventTime> {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => None,
+            Self::Process(process) => process.next_clock(),
+            Self::Window(window) => window.next_clock(),
+        }
+    }
+
+    /// The user's part.
+    pub fn body(&self) -> Option<&Body> {
+        match self {
+            Self::Relay(_) => None,
+            Self::Transform(transform) => Some(transform.body()),
+            Self::Process(process) => Some(process.body()),
+            Self::Window(window) => Some(window.body()),
+        }
+    }
+
+    /// How many keys (with windows) have state in the guest.
+    pub fn slots(&self) -> usize {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => 0,
+            Self::Process(process) => process.slots(),
+            Self::Window(window) => window.slots(),
+        }
+    }
+
+    /// Rows that came too late for their window.
+    pub fn late_rows(&self) -> u64 {
+        match self {
+            Self::Window(window) => window.late_rows(),
+            Self::Relay(_) | Self::Transform(_) | Self::Process(_) => 0,
+        }
+    }
+}
+
+/// The types of the key columns, which are the same for all keyed inputs.
+fn key_types(node: &ChainNode) -> Vec<arrow_schema::DataType> {
+    let keyed = node.chain.inputs.iter().zip(&node.inputs).find(|(input, _)| !input.key.is_empty());
+    keyed.map_or_else(Vec::new, |(input, schema)| {
+        input.key.iter().map(|&column| schema.field(column).data_type().clone()).collect()
+    })
+}

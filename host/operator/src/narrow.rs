@@ -1,0 +1,108 @@
+//! Finds the row on which a guest fails, by halving.
+
+use std::fmt::Write;
+
+use arrow_array::{Array, ArrayRef};
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::SchemaRef;
+use weir_sandbox::GuestError;
+use weir_types::Batch;
+use weir_types::call::{Input, Slot};
+
+use crate::body::Body;
+use crate::guest::GuestStart;
+
+/// What a guest was doing when it failed: enough to do it again.
+pub struct Attempt<'a> {
+    /// how to start the guest
+    pub start: &'a GuestStart,
+    /// the rows, as they were passed
+    pub input: Input<'a>,
+    /// whether the rows were for `accumulate` instead of `process`
+    pub accumulates: bool,
+    /// the slots of the rows with their keys, for keyed heads. The state they had is not restored: what is found is a row that fails on
+    /// fresh state.
+    pub assigned: Option<(&'a [Slot], &'a [ArrayRef])>,
+}
+
+/// The first row that fails by itself, in a new instance; none if no single row does.
+pub async fn failing_row(attempt: &Attempt<'_>) -> Option<(usize, GuestError)> {
+    let start = attempt.start.for_narrowing();
+    let (mut from, mut rows) = (0, attempt.input.rows);
+    let mut failure = None;
+    // The range [from, from + rows) fails; halve it. Where the left half passes, the right one is to blame.
+    while rows > 1 {
+        let left = rows / 2;
+        match attempt.fails(&start, from, left).await {
+            Some(error) => {
+                rows = left;
+                failure = Some(error);
+            }
+            None => {
+                from += left;
+                rows -= left;
+            }
+        }
+    }
+    match failure {
+        Some(error) if rows == 1 && attempt.fails(&start, from, 1).await.is_some() => Some((from, error)),
+        _ => attempt.fails(&start, from, rows).await.map(|error| (from, error)),
+    }
+}
+
+impl Attempt<'_> {
+    /// The error of a new instance on these rows, if there is one.
+    async fn fails(&self, start: &GuestStart, from: usize, rows: usize) -> Option<GuestError> {
+        let mut body = match Body::start(start.clone()).await {
+            Ok(body) => body,
+            Err(error) => return Some(error),
+        };
+        if let Some((slots, keys)) = self.assigned
+            && body.assign_slots(slots, keys).await.is_err()
+        {
+            return None;
+        }
+        let columns: Vec<ArrayRef> = self.input.columns.iter().map(|c| c.slice(from, rows)).collect();
+        let input = Input {
+            rows,
+            columns: &columns,
+            times: self.input.times.map(|t| &t[from..from + rows]),
+            slots: self.input.slots.map(|s| &s[from..from + rows]),
+            ..self.input
+        };
+        let result = if self.accumulates { body.accumulate(input).await } else { body.process(input).await.map(drop) };
+        match result {
+            Err(crate::Error::Guest(error)) => Some(error),
+            Ok(()) | Err(_) => None,
+        }
+    }
+}
+
+/// The longest description of a row, in bytes.
+const ROW_BYTES_MAX: usize = 500;
+
+/// A row for people: `{auction: 5, channel: "Google"}`; columns that were left out are not shown.
+pub fn describe_row(batch: &Batch, schema: &SchemaRef, row: usize) -> String {
+    let options = FormatOptions::default().with_null("null");
+    let mut text = String::from("{");
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if column.data_type().is_null() {
+            continue;
+        }
+        let Ok(formatter) = ArrayFormatter::try_new(column, &options) else { continue };
+        let separator = if text.len() > 1 { ", " } else { "" };
+        let quote = if column.data_type().is_string() { "\"" } else { "" };
+        let _ = write!(text, "{separator}{}: {quote}{}{quote}", field.name(), formatter.value(row));
+        if text.len() > ROW_BYTES_MAX {
+            let mut end = ROW_BYTES_MAX;
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+            text.push('…');
+            return text;
+        }
+    }
+    text.push('}');
+    text
+}

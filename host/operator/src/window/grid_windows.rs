@@ -1,0 +1,533 @@
+//! Windows on a grid: tumbling, sliding, global.
+//!
+//! Accumulators are kept by (key, *part*). Where windows do not overlap, a part is a window. Where they do, it is a cell of the grid, which all
+//! windows over it share; a window is merged from its cells when it is emitted. Triggers that look at the rows of one window (its number of
+//! rows, purging) cannot share cells: then a part is a window, and a row is accumulated once for each of its windows.
+
+use std::collections::BTreeSet;
+
+use arrow_array::ArrayRef;
+use weir_plan::job::Stage;
+use weir_state::{Created, Namespaces, Slot, SlotTable};
+use weir_types::graph;
+use weir_types::{EventTime, KeyGroup, KeyGroupRange};
+
+use super::eviction::Place;
+use super::feed::Feed;
+use super::grid::{Grid, Span};
+use super::partial::PartialList;
+use super::policy::{Policy, Tally};
+use super::round::{Round, assign_slots, renew_slots};
+use super::turn::{PaneList, Turn};
+use crate::Error;
+
+/// The state of all keys' windows.
+pub(super) struct GridWindows {
+    grid: Grid,
+    /// whether parts are cells that overlapping windows share
+    shares_cells: bool,
+    stage: Stage,
+    /// whether something has to be known of the rows in a slot
+    tallied: bool,
+    /// slots by key and start of the part
+    table: SlotTable,
+    /// by slot, if `tallied`
+    tallies: Vec<Tally>,
+    /// starts of the parts that have rows
+    parts: BTreeSet<EventTime>,
+    /// windows with rows that time has not passed, by end, then start
+    coming: BTreeSet<(EventTime, EventTime)>,
+    round: Round,
+    placed: Placed,
+    slots: Vec<Slot>,
+    created: Vec<Created>,
+}
+
+/// Where the rows of a batch belong. Kept from batch to batch for its memory only.
+#[derive(Debug, Default)]
+struct Placed {
+    /// rows of the batch, once for each part that they belong to
+    rows: Vec<u32>,
+    /// the start of the part of each of `rows`
+    parts: Vec<EventTime>,
+    late: Vec<u32>,
+    /// whether `rows` is simply all rows of the batch
+    complete: bool,
+    /// the part of all rows, if there is only one
+    only: Option<EventTime>,
+    /// whether a row belongs to a window that time has passed
+    passed: bool,
+}
+
+/// The parts that rows of one cell belong to.
+#[derive(Debug)]
+struct Cell {
+    span: Span,
+    parts: Vec<EventTime>,
+    late: bool,
+}
+
+impl GridWindows {
+    pub fn new(grid: Grid, window: &graph::Window, stage: Stage, table: SlotTable) -> Self {
+        let policy = Policy::of(window);
+        let shares_cells = grid.overlaps() && window.mergeable && (policy.emits_once() || !policy.purging && policy.every_count.is_none());
+        Self {
+            grid,
+            shares_cells,
+            stage,
+            tallied: !policy.emits_once() || stage == Stage::Local,
+            table,
+            tallies: vec![],
+            parts: BTreeSet::new(),
+            coming: BTreeSet::new(),
+            round: Round::default(),
+            placed: Placed::default(),
+            slots: vec![],
+            created: vec![],
+        }
+    }
+
+    /// How many slots the guest holds.
+    pub fn slots(&self) -> usize {
+        self.table.len()
+    }
+
+    /// All slots, each with a slot of the table that has its key.
+    pub fn live(&self) -> Vec<(Slot, Slot)> {
+        self.parts.iter().flat_map(|&part| self.table.slots_of(part)).map(|slot| (slot, slot)).collect()
+    }
+
+    pub fn table(&self) -> &SlotTable {
+        &self.table
+    }
+
+    /// The time at which there is something to do next.
+    pub fn next_due(&self, policy: &Policy) -> Option<EventTime> {
+        let emission = self.coming.first().map(|(end, _)| end.saturating_sub(1));
+        let expiry = self.parts.first().map(|&part| policy.expiry(self.last_end(part)));
+        [emission, expiry].into_iter().flatten().min()
+    }
+
+    /// Takes a batch in.
+    pub async fn add(&mut self, feed: &Feed<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
+        self.place(feed, turn);
+        turn.set_aside(feed, &self.placed.late)?;
+        if self.placed.rows.is_empty() && !self.placed.complete {
+            return Ok(());
+        }
+        let selected: Vec<ArrayRef>;
+        let (rows, keys) = if self.placed.complete {
+            (feed.len(), &feed.keys)
+        } else {
+            selected = feed.keys_of(&self.placed.rows)?;
+            (self.placed.rows.len(), &selected)
+        };
+        let parts = match self.placed.only {
+            Some(part) => Namespaces::Constant(part),
+            None => Namespaces::PerRow(&self.placed.parts),
+        };
+        self.table.assign(rows, keys, parts, &mut self.slots, &mut self.created)?;
+        self.open_slots(turn).await?;
+
+        let emits_here = turn.policy.every_count.is_some() || self.placed.passed && turn.policy.emits_on_late_rows();
+        if emits_here {
+            self.add_row_by_row(feed, turn).await?;
+        } else {
+            let selection = (!self.placed.complete).then_some(&self.placed.rows[..]);
+            feed.accumulate(selection, &self.slots, turn).await?;
+            if self.tallied {
+                for &slot in &self.slots {
+                    turn.policy.add(&mut self.tallies[slot as usize], 1);
+                }
+            }
+        }
+        self.evict(turn).await
+    }
+
+    /// Finds the parts that the rows belong to, and the rows that are late.
+    fn place(&mut self, feed: &Feed<'_>, turn: &Turn<'_>) {
+        let mut placed = std::mem::take(&mut self.placed);
+        placed.rows.clear();
+        placed.parts.clear();
+        placed.late.clear();
+        placed.complete = true;
+        placed.only = None;
+        placed.passed = false;
+        let (first, last) = feed.times.iter().fold((EventTime::MAX, EventTime::MIN), |(lo, hi), &t| (lo.min(t), hi.max(t)));
+        let mut cell = self.cell(first, turn, &mut placed);
+        if cell.span.contains(last) && cell.parts.len() == 1 {
+            // Most batches: all rows belong to one part.
+            placed.only = Some(cell.parts[0]);
+            self.placed = placed;
+            return;
+        }
+        // Around a boundary rows go back and forth between two cells.
+        let mut other: Option<Cell> = None;
+        for (row, &time) in feed.times.iter().enumerate() {
+            if !cell.span.contains(time) {
+                let next = match other.take() {
+                    Some(known) if known.span.contains(time) => known,
+                    _ => self.cell(time, turn, &mut placed),
+                };
+                other = Some(std::mem::replace(&mut cell, next));
+            }
+            if cell.late {
+                placed.late.push(row as u32);
+            }
+            for &part in &cell.parts {
+                placed.rows.push(row as u32);
+                placed.parts.push(part);
+            }
+            placed.complete &= cell.parts.len() == 1;
+        }
+        self.placed = placed;
+    }
+
+    /// The cell of a time, as rows that come now see it. Opens its parts.
+    fn cell(&mut self, time: EventTime, turn: &Turn<'_>, placed: &mut Placed) -> Cell {
+        let span = self.grid.cell(time);
+        let mut cell = Cell { span, parts: vec![], late: false };
+        let mut any = false;
+        for window in self.grid.windows(span.start) {
+            any = true;
+            // Before an exchange nothing is late: what is, is decided behind it.
+            if self.stage != Stage::Local && turn.policy.is_expired(window.end, turn.time) {
+                cell.late = true;
+                continue;
+            }
+            let part = if self.shares_cells { span.start } else { window.start };
+            if cell.parts.last() != Some(&part) {
+                cell.parts.push(part);
+            }
+            self.parts.insert(part);
+            if Policy::is_past(window.end, turn.time) {
+                placed.passed = true;
+            } else if self.stage != Stage::Local {
+                self.coming.insert((window.end, window.start));
+            }
+        }
+        cell.late &= any && cell.parts.is_empty();
+        cell
+    }
+
+    /// Tells the guest about the slots in `created`, and brings back the state that the backend has of them.
+    async fn open_slots(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        if self.created.is_empty() {
+            return Ok(());
+        }
+        self.tally_created();
+        let slots: Vec<_> = self.created.iter().map(|c| (c.slot, c.slot)).collect();
+        assign_slots(&slots, &self.table, turn).await?;
+        let back: Vec<Slot> = self.created.iter().filter(|c| c.restore).map(|c| c.slot).collect();
+        if let (false, Some(eviction)) = (back.is_empty(), turn.eviction.as_deref_mut()) {
+            let places: Vec<_> = back.iter().map(|&slot| Place { key: slot, namespace: self.table.namespace(slot) }).collect();
+            let taken = eviction.take(&self.table, &places)?;
+            let found: Vec<Slot> = taken.found.iter().map(|&i| back[i]).collect();
+            self.put_back(&found, &taken.tallies);
+            if !found.is_empty() {
+                turn.body.import_slots(&found, &taken.states).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tally_created(&mut self) {
+        if self.tallied {
+            self.tallies.resize(self.table.slot_bound(), Tally::default());
+            for created in &self.created {
+                self.tallies[created.slot as usize] = Tally::default();
+            }
+        }
+    }
+
+    /// Notes that these slots have their state from the backend.
+    fn put_back(&mut self, slots: &[Slot], tallies: &[Tally]) {
+        self.table.restored(slots);
+        if self.tallied {
+            for (&slot, &tally) in slots.iter().zip(tallies) {
+                self.tallies[slot as usize] = tally;
+            }
+        }
+    }
+
+    /// Adds rows of which each may emit its window.
+    async fn add_row_by_row(&mut self, feed: &Feed<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
+        if self.shares_cells {
+            self.restore_siblings(turn).await?;
+        }
+        let late_emits = turn.policy.emits_on_late_rows();
+        let mut pane: Vec<Slot> = vec![];
+        let slots = std::mem::take(&mut self.slots);
+        let mut purged: Vec<Slot> = vec![];
+        for (i, &slot) in slots.iter().enumerate() {
+            let row = if self.placed.complete { i as u32 } else { self.placed.rows[i] };
+            if self.round.is_settled(slot) {
+                self.round.finish(feed, &self.table, turn).await?;
+            }
+            self.round.add(row, slot);
+            let full = self.tallied && turn.policy.add(&mut self.tallies[slot as usize], 1);
+            let part = self.placed.only.unwrap_or_else(|| self.placed.parts[i]);
+            if self.shares_cells {
+                for window in self.grid.windows(part) {
+                    if Policy::is_past(window.end, turn.time) && !turn.policy.is_expired(window.end, turn.time) {
+                        pane.clear();
+                        pane.extend(self.parts.range(window.start..window.end).filter_map(|&part| self.table.sibling(slot, part)));
+                        self.round.emit(window, &pane);
+                    }
+                }
+            } else {
+                let window = self.grid.window(part);
+                if full || late_emits && Policy::is_past(window.end, turn.time) {
+                    self.round.emit(window, &[slot]);
+                    if self.tallied {
+                        self.tallies[slot as usize].changed = false;
+                        if turn.policy.purging {
+                            self.tallies[slot as usize].filled = false;
+                            self.round.purge(slot, slot);
+                            purged.push(slot);
+                        }
+                    }
+                }
+            }
+        }
+        self.slots = slots;
+        self.round.finish(feed, &self.table, turn).await?;
+        self.release(purged, turn).await
+    }
+
+    /// Before late rows emit windows of shared cells: brings back the evicted cells of their keys.
+    async fn restore_siblings(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let Some(eviction) = turn.eviction.as_deref_mut() else { return Ok(()) };
+        let mut places: Vec<(Slot, EventTime)> = vec![];
+        for &slot in &self.slots {
+            for window in self.grid.windows(self.table.namespace(slot)) {
+                if Policy::is_past(window.end, turn.time) && !turn.policy.is_expired(window.end, turn.time) {
+                    let cells = self.parts.range(window.start..window.end);
+                    let away = cells.filter(|&&cell| self.table.evicted(cell) > 0 && self.table.sibling(slot, cell).is_none());
+                    places.extend(away.map(|&cell| (slot, cell)));
+                }
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<_> = places.iter().map(|&(key, namespace)| Place { key, namespace }).collect();
+        let taken = eviction.take(&self.table, &asked)?;
+        let (of, cells): (Vec<Slot>, Vec<EventTime>) = taken.found.iter().map(|&i| places[i]).unzip();
+        let keys = self.table.key_columns(&of)?;
+        self.bring_in(&keys, Namespaces::PerRow(&cells), &taken.tallies, &taken.states, turn).await
+    }
+
+    /// Gives slots to entries that were taken from the backend.
+    async fn bring_in(
+        &mut self,
+        keys: &[ArrayRef],
+        parts: Namespaces<'_>,
+        tallies: &[Tally],
+        states: &weir_types::call::States,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Error> {
+        if tallies.is_empty() {
+            return Ok(());
+        }
+        let mut slots = vec![];
+        self.table.assign(tallies.len(), keys, parts, &mut slots, &mut self.created)?;
+        self.tally_created();
+        self.put_back(&slots, tallies);
+        let assigned: Vec<_> = slots.iter().map(|&slot| (slot, slot)).collect();
+        assign_slots(&assigned, &self.table, turn).await?;
+        turn.body.import_slots(&slots, states).await
+    }
+
+    /// Frees those of some purged slots that got no rows since, and of which nothing else has to be known.
+    async fn release(&mut self, mut slots: Vec<Slot>, turn: &mut Turn<'_>) -> Result<(), Error> {
+        slots.sort_unstable();
+        slots.dedup();
+        slots.retain(|&slot| self.tallies[slot as usize] == Tally::default());
+        self.free(&slots, turn).await
+    }
+
+    async fn free(&mut self, slots: &[Slot], turn: &mut Turn<'_>) -> Result<(), Error> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        turn.body.clear_slots(slots).await?;
+        self.table.remove(slots);
+        Ok(())
+    }
+
+    /// Emits the windows that time has passed and drops those that have expired.
+    pub async fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        if self.stage == Stage::Local {
+            return self.export(turn.time, turn).await;
+        }
+        while let Some(&(end, start)) = self.coming.first()
+            && Policy::is_past(end, turn.time)
+        {
+            self.coming.pop_first();
+            if turn.policy.on_time {
+                let purges = turn.policy.purging && !turn.policy.is_expired(end, turn.time);
+                self.emit(Span { start, end }, false, purges, turn).await?;
+            }
+        }
+        while let Some(&part) = self.parts.first()
+            && turn.policy.is_expired(self.last_end(part), turn.time)
+        {
+            self.parts.pop_first();
+            let slots: Vec<Slot> = self.table.slots_of(part).collect();
+            self.free(&slots, turn).await?;
+            if let (Some(eviction), true) = (turn.eviction.as_deref_mut(), self.table.evicted(part) > 0) {
+                eviction.drop_namespace(part)?;
+                self.table.forget_evicted(part);
+            }
+        }
+        self.evict(turn).await
+    }
+
+    /// The end of the last window that a part belongs to.
+    fn last_end(&self, part: EventTime) -> EventTime {
+        match self.shares_cells {
+            true => self.grid.windows(part).next_back().map_or(part, |window| window.end),
+            false => self.grid.window(part).end,
+        }
+    }
+
+    /// Emits those of the windows to come that have changed.
+    pub async fn emit_early(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let windows: Vec<_> = self.coming.iter().copied().collect();
+        for (end, start) in windows {
+            self.emit(Span { start, end }, true, turn.policy.purging, turn).await?;
+        }
+        if self.shares_cells {
+            self.tallies.iter_mut().for_each(|tally| tally.changed = false);
+        }
+        self.evict(turn).await
+    }
+
+    /// Emits a window of all keys, or of those whose rows have changed. Where much of it was evicted, it is brought back some key groups at a time.
+    async fn emit(&mut self, window: Span, only_changed: bool, purges: bool, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let parts: Vec<EventTime> = match self.shares_cells {
+            true => self.parts.range(window.start..window.end).copied().collect(),
+            false => vec![window.start],
+        };
+        let evicted = parts.iter().map(|&part| self.table.evicted(part)).sum();
+        // That cells have changed is forgotten in `emit_early`, for which they all have to be here.
+        let at_once = only_changed && self.shares_cells;
+        let steps = turn.eviction.as_ref().map_or_else(Vec::new, |eviction| eviction.steps(evicted, at_once));
+        let Some((last, others)) = steps.split_last() else {
+            return self.emit_groups(window, &parts, None, only_changed, purges, turn).await;
+        };
+        for groups in others {
+            self.restore(&parts, *groups, turn).await?;
+            self.emit_groups(window, &parts, Some(*groups), only_changed, purges, turn).await?;
+            self.evict(turn).await?;
+        }
+        self.restore(&parts, *last, turn).await?;
+        self.emit_groups(window, &parts, Some(*last), only_changed, purges, turn).await
+    }
+
+    /// Emits a window of the keys in some key groups, or in all.
+    async fn emit_groups(
+        &mut self,
+        window: Span,
+        parts: &[EventTime],
+        key_groups: Option<KeyGroupRange>,
+        only_changed: bool,
+        purges: bool,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Error> {
+        let (mut groups, mut slots) = (vec![], vec![]);
+        self.table.group_by_key(parts, &mut groups, &mut slots);
+        let mut panes = PaneList::default();
+        let mut purged = vec![];
+        for range in groups.windows(2) {
+            let pane = &slots[range[0] as usize..range[1] as usize];
+            if let (Some(wanted), Some(eviction)) = (key_groups, &turn.eviction)
+                && let KeyGroup(group) = self.table.key_group(pane[0], eviction.max_parallelism)
+                && !(wanted.start..wanted.end).contains(&group)
+            {
+                continue;
+            }
+            if self.tallied && !self.note_emission(pane, only_changed, purges, &mut purged) {
+                continue;
+            }
+            panes.push(window, pane.iter().copied());
+            if panes.is_full() {
+                panes.emit(turn).await?;
+            }
+        }
+        panes.emit(turn).await?;
+        renew_slots(&purged, &self.table, turn).await?;
+        self.release(purged.into_iter().map(|(slot, _)| slot).collect(), turn).await
+    }
+
+    /// Whether there is something to emit of a pane; if so, notes that it is.
+    fn note_emission(&mut self, pane: &[Slot], only_changed: bool, purges: bool, purged: &mut Vec<(Slot, Slot)>) -> bool {
+        let any = |what: fn(&Tally) -> bool| pane.iter().any(|&slot| what(&self.tallies[slot as usize]));
+        if !any(|tally| tally.filled) || only_changed && !any(|tally| tally.changed) {
+            return false;
+        }
+        // Cells that windows share change for all of them: see `emit_early`. They are never purged.
+        if let (false, &[slot]) = (self.shares_cells, pane) {
+            let tally = &mut self.tallies[slot as usize];
+            tally.changed = false;
+            if purges {
+                tally.filled = false;
+                purged.push((slot, slot));
+            }
+        }
+        true
+    }
+
+    /// Brings back the evicted entries of these parts in these key groups.
+    async fn restore(&mut self, parts: &[EventTime], groups: KeyGroupRange, turn: &mut Turn<'_>) -> Result<(), Error> {
+        for &part in parts {
+            let Some(eviction) = turn.eviction.as_deref_mut().filter(|_| self.table.evicted(part) > 0) else { continue };
+            let (keys, taken) = eviction.take_namespace(part, groups)?;
+            let keys = self.table.decode_keys(keys.iter().map(|k| &k[..]))?;
+            self.bring_in(&keys, Namespaces::Constant(part), &taken.tallies, &taken.states, turn).await?;
+        }
+        Ok(())
+    }
+
+    /// Evicts cold slots if there are too many.
+    async fn evict(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let Some(eviction) = turn.eviction.as_deref_mut() else { return Ok(()) };
+        let surplus = eviction.surplus(self.table.len());
+        if surplus == 0 {
+            return Ok(());
+        }
+        if self.stage == Stage::Local {
+            return self.export(EventTime::MAX, turn).await;
+        }
+        let mut cold = vec![];
+        self.table.coldest(surplus, &mut cold);
+        let states = turn.body.export_slots(&cold).await?;
+        let places: Vec<_> = cold.iter().map(|&slot| Place { key: slot, namespace: self.table.namespace(slot) }).collect();
+        let tallies: Vec<Tally> = cold.iter().map(|&slot| self.tallies.get(slot as usize).copied().unwrap_or_default()).collect();
+        eviction.put(&self.table, &places, &tallies, &states)?;
+        turn.body.clear_slots(&cold).await?;
+        self.table.evict(&cold);
+        Ok(())
+    }
+
+    /// Before an exchange: hands on the accumulators of the parts that time is about to pass.
+    pub async fn export(&mut self, time: EventTime, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let mut partials = PartialList::default();
+        while let Some(&part) = self.parts.first() {
+            let span = if self.shares_cells { self.grid.cell(part) } else { self.grid.window(part) };
+            if !Policy::is_past(span.end, time) {
+                break;
+            }
+            self.parts.pop_first();
+            for slot in self.table.slots_of(part) {
+                partials.push(slot, slot, span, self.tallies[slot as usize].rows);
+            }
+        }
+        partials.export(&self.table, turn).await?;
+        self.table.remove(&partials.slots);
+        Ok(())
+    }
+}

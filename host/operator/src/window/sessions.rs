@@ -1,0 +1,440 @@
+//! Session windows: a key's rows, until none came for a while.
+//!
+//! Each row is a session of its own, from its time until the gap has passed, and merges with those of its key that it intersects; their
+//! accumulators are merged by the guest. Bounds are kept here and accumulators in slots; of an evicted session only the accumulator leaves.
+//!
+//! **Before an exchange** a session may be handed on before time has passed it (at a barrier, or for room). The rest of it must then arrive
+//! behind the exchange before the part that was handed on is emitted there. So that part stays here as an interval without a slot, rows that
+//! intersect it begin an accumulator with the *deadline* at which that part ends, and it is handed on by then.
+
+use weir_plan::job::Stage;
+use weir_state::{Clock, Created, NO_SLOT, Namespaces, Slot, SlotTable, Timers};
+use weir_types::EventTime;
+
+use super::eviction::Place;
+use super::feed::Feed;
+use super::grid::Span;
+use super::intervals::{Intervals, NO_SESSION, SessionId};
+use super::partial::PartialList;
+use super::policy::{Policy, Tally};
+use super::round::{Round, renew_slots};
+use super::turn::{PaneList, Turn};
+use crate::Error;
+
+/// Sessions whose accumulators are brought back from the backend at once when they are emitted.
+const SESSIONS_PER_STEP_MAX: usize = 4096;
+
+/// The state of all keys' sessions.
+pub(super) struct Sessions {
+    gap_ms: i64,
+    stage: Stage,
+    /// keys that have sessions, under the namespace 0
+    table: SlotTable,
+    intervals: Intervals,
+    slots: SlotPool,
+    /// looks at a session when its time has come, or before: a session that grows does not set its timer anew
+    timers: Timers<SessionId>,
+    /// sessions that have changed since they were emitted, some of which may be gone
+    changed: Vec<SessionId>,
+    /// before an exchange: late accumulators, which no session may take in any more
+    stale: PartialList,
+    round: Round,
+    /// slots that are free once the round is over
+    freed: Vec<Slot>,
+    keys: Vec<Slot>,
+    created: Vec<Created>,
+    found: Vec<SessionId>,
+}
+
+/// The guest's slots, and whose they are.
+#[derive(Debug, Default)]
+struct SlotPool {
+    owners: Vec<SessionId>,
+    free: Vec<Slot>,
+    clock: Clock,
+}
+
+impl SlotPool {
+    fn take(&mut self, owner: SessionId) -> Result<Slot, Error> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let next = Slot::try_from(self.owners.len()).ok().filter(|&slot| slot != NO_SLOT);
+                self.owners.push(NO_SESSION);
+                next.ok_or(weir_state::Error::SlotsExhausted)?
+            }
+        };
+        self.owners[slot as usize] = owner;
+        self.clock.insert(slot);
+        Ok(slot)
+    }
+
+    fn give_back(&mut self, slot: Slot) {
+        self.clock.remove(slot);
+        self.free.push(slot);
+    }
+}
+
+impl Sessions {
+    pub fn new(gap_ms: i64, stage: Stage, table: SlotTable) -> Self {
+        Self {
+            // Plans refuse gaps below 1.
+            gap_ms: gap_ms.max(1),
+            stage,
+            table,
+            intervals: Intervals::default(),
+            slots: SlotPool::default(),
+            timers: Timers::default(),
+            changed: vec![],
+            stale: PartialList::default(),
+            round: Round::default(),
+            freed: vec![],
+            keys: vec![],
+            created: vec![],
+            found: vec![],
+        }
+    }
+
+    /// How many slots the guest holds.
+    pub fn slots(&self) -> usize {
+        self.slots.clock.len()
+    }
+
+    /// All slots, each with a slot of the table that has its key.
+    pub fn live(&self) -> Vec<(Slot, Slot)> {
+        self.intervals.iter().filter(|(_, s)| s.slot != NO_SLOT).map(|(_, s)| (s.slot, s.key)).collect()
+    }
+
+    pub fn table(&self) -> &SlotTable {
+        &self.table
+    }
+
+    /// The time at which there is something to do next, or before.
+    pub fn next_due(&mut self) -> Option<EventTime> {
+        self.timers.next()
+    }
+
+    /// Takes a batch in.
+    pub async fn add(&mut self, feed: &Feed<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
+        self.table.assign(feed.len(), &feed.keys, Namespaces::Constant(0), &mut self.keys, &mut self.created)?;
+        self.intervals.grow(self.table.slot_bound());
+        let mut late = vec![];
+        let keys = std::mem::take(&mut self.keys);
+        for (row, &key) in keys.iter().enumerate() {
+            let start = feed.times[row];
+            let span = Span { start, end: feed.end(row).unwrap_or_else(|| start.saturating_add(self.gap_ms)) };
+            let after = self.intervals.intersecting(key, span, &mut self.found);
+            if self.found.is_empty() && turn.policy.is_expired(span.end, turn.time) {
+                match self.stage {
+                    Stage::Local => self.add_stale(row, key, span)?,
+                    Stage::Complete | Stage::Merging => late.push(row as u32),
+                }
+                continue;
+            }
+            let found = self.found.iter().map(|&id| self.intervals.get(id).slot);
+            if found.into_iter().any(|slot| slot != NO_SLOT && self.round.is_settled(slot)) {
+                self.finish_round(feed, turn).await?;
+            }
+            let id = match self.found.last() {
+                None => self.intervals.insert(key, span, after),
+                Some(&oldest) => self.merge(oldest, span)?,
+            };
+            self.add_row(row, id, feed.weight(row), turn)?;
+        }
+        self.keys = keys;
+        self.finish_round(feed, turn).await?;
+        turn.set_aside(feed, &late)?;
+        self.forget_keys_without_sessions(late.iter().map(|&row| self.keys[row as usize]).collect());
+        self.hand_on_stale(turn).await?;
+        self.evict(turn).await
+    }
+
+    /// Merges the sessions in `found`, and a row's span, into the oldest of them.
+    fn merge(&mut self, oldest: SessionId, span: Span) -> Result<SessionId, Error> {
+        for i in 0..self.found.len() - 1 {
+            let id = self.found[i];
+            let mut source = *self.intervals.get(id);
+            // What holds nothing needs no merging, except that an evicted accumulator has to be let go.
+            if source.tally.filled {
+                let into = self.slot(oldest)?;
+                source.slot = self.slot(id)?;
+                self.round.merge(into, source.slot);
+                self.freed.push(source.slot);
+            } else if source.slot != NO_SLOT {
+                self.round.discard(source.slot);
+                self.freed.push(source.slot);
+            }
+            self.timers.delete(source.timer, id);
+            self.intervals.remove(id);
+            let target = self.intervals.get_mut(oldest);
+            target.span.end = target.span.end.max(source.span.end);
+            target.deadline = target.deadline.min(source.deadline);
+            target.tally.merge(source.tally);
+        }
+        let target = self.intervals.get_mut(oldest);
+        target.span.start = target.span.start.min(span.start);
+        target.span.end = target.span.end.max(span.end);
+        Ok(oldest)
+    }
+
+    /// A row of a session, whose bounds are already right.
+    fn add_row(&mut self, row: usize, id: SessionId, weight: u64, turn: &Turn<'_>) -> Result<(), Error> {
+        let slot = self.slot(id)?;
+        self.slots.clock.touch(slot);
+        self.round.add(row as u32, slot);
+        let session = self.intervals.get_mut(id);
+        if turn.policy.early_every_ms.is_some() && !session.tally.changed {
+            self.changed.push(id);
+        }
+        let full = turn.policy.add(&mut session.tally, weight);
+        if self.stage != Stage::Local {
+            let past = Policy::is_past(session.span.end, turn.time);
+            session.emitted = past;
+            if full || past && turn.policy.on_time {
+                self.round.emit(session.span, &[slot]);
+                session.tally.changed = false;
+                if turn.policy.purging {
+                    session.tally.filled = false;
+                    self.round.purge(slot, session.key);
+                }
+            }
+        }
+        self.arm(id, turn);
+        Ok(())
+    }
+
+    /// The slot of a session's accumulator; gets one if it has none.
+    #[inline]
+    fn slot(&mut self, id: SessionId) -> Result<Slot, Error> {
+        let session = self.intervals.get_mut(id);
+        if session.slot == NO_SLOT {
+            session.slot = self.slots.take(id)?;
+            // An accumulator that is not here and holds rows was evicted; before an exchange, what is not here is not coming back.
+            if session.tally.filled && self.stage != Stage::Local {
+                self.round.restore(session.slot, Place { key: session.key, namespace: i64::from(id) });
+            } else {
+                self.round.assign(session.slot, session.key);
+            }
+        }
+        Ok(session.slot)
+    }
+
+    /// Sets the session's timer, unless it goes off in time as it is.
+    #[inline]
+    fn arm(&mut self, id: SessionId, turn: &Turn<'_>) {
+        let due = self.due(id, turn);
+        let session = self.intervals.get_mut(id);
+        if due < session.timer {
+            if session.timer != EventTime::MAX {
+                self.timers.delete(session.timer, id);
+            }
+            session.timer = due;
+            self.timers.set(due, id);
+        }
+    }
+
+    /// When there is something to do about a session.
+    #[inline]
+    fn due(&self, id: SessionId, turn: &Turn<'_>) -> EventTime {
+        let session = self.intervals.get(id);
+        match self.stage {
+            Stage::Local => (session.span.end.saturating_sub(1)).min(session.deadline),
+            _ if session.emitted => turn.policy.expiry(session.span.end),
+            _ => session.span.end.saturating_sub(1),
+        }
+    }
+
+    /// Before an exchange: a row that is late unless a session behind the exchange takes it in. It goes there by itself, ahead of later rows.
+    fn add_stale(&mut self, row: usize, key: Slot, span: Span) -> Result<(), Error> {
+        let slot = self.slots.take(NO_SESSION)?;
+        self.round.assign(slot, key);
+        self.round.add(row as u32, slot);
+        self.stale.push(slot, key, span, 1);
+        Ok(())
+    }
+
+    async fn hand_on_stale(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let stale = std::mem::take(&mut self.stale);
+        stale.export(&self.table, turn).await?;
+        stale.slots.iter().for_each(|&slot| self.slots.give_back(slot));
+        self.forget_keys_without_sessions(stale.keys);
+        Ok(())
+    }
+
+    async fn finish_round(&mut self, feed: &Feed<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
+        self.round.finish(feed, &self.table, turn).await?;
+        self.freed.drain(..).for_each(|slot| self.slots.give_back(slot));
+        Ok(())
+    }
+
+    fn forget_keys_without_sessions(&mut self, mut keys: Vec<Slot>) {
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|&key| self.intervals.is_empty(key));
+        self.table.remove(&keys);
+    }
+
+    /// Emits the sessions that time has passed and drops those that have expired.
+    pub async fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        if self.stage == Stage::Local {
+            let due = self.take_due(turn);
+            return self.export(due, turn).await;
+        }
+        let mut due = self.take_due(turn);
+        due.sort_unstable_by_key(|&id| (self.intervals.get(id).span.end, id));
+        for step in due.chunks(SESSIONS_PER_STEP_MAX) {
+            let emits = |&&id: &&SessionId| {
+                let session = self.intervals.get(id);
+                turn.policy.on_time && !session.emitted && session.tally.filled
+            };
+            let emitted: Vec<SessionId> = step.iter().filter(emits).copied().collect();
+            let purges = turn.policy.purging;
+            self.emit(&emitted, purges, turn).await?;
+            let (mut cleared, mut keys) = (vec![], vec![]);
+            let mut away = vec![];
+            for &id in step {
+                self.intervals.get_mut(id).emitted = true;
+                let session = *self.intervals.get(id);
+                if !turn.policy.is_expired(session.span.end, turn.time) {
+                    self.arm(id, turn);
+                    continue;
+                }
+                if session.slot != NO_SLOT {
+                    cleared.push(session.slot);
+                } else if session.tally.filled {
+                    away.push(Place { key: session.key, namespace: i64::from(id) });
+                }
+                keys.push(session.key);
+                self.intervals.remove(id);
+            }
+            if let (Some(eviction), false) = (turn.eviction.as_deref_mut(), away.is_empty()) {
+                eviction.drop_places(&self.table, &away)?;
+            }
+            if !cleared.is_empty() {
+                turn.body.clear_slots(&cleared).await?;
+                cleared.iter().for_each(|&slot| self.slots.give_back(slot));
+            }
+            self.forget_keys_without_sessions(keys);
+            self.evict(turn).await?;
+        }
+        Ok(())
+    }
+
+    /// The sessions with something to do. Timers of sessions that have grown since are set anew.
+    fn take_due(&mut self, turn: &Turn<'_>) -> Vec<SessionId> {
+        let mut due = vec![];
+        while let Some((_, id)) = self.timers.pop_due(turn.time) {
+            self.intervals.get_mut(id).timer = EventTime::MAX;
+            if self.due(id, turn) <= turn.time {
+                due.push(id);
+            } else {
+                self.arm(id, turn);
+            }
+        }
+        due
+    }
+
+    /// Emits those sessions to come that have changed.
+    pub async fn emit_early(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        changed.retain(|&id| {
+            let Some(session) = self.intervals.find_mut(id) else { return false };
+            let emits = session.tally.changed && session.tally.filled && !Policy::is_past(session.span.end, turn.time);
+            session.tally.changed = false;
+            emits
+        });
+        for step in changed.chunks(SESSIONS_PER_STEP_MAX) {
+            self.emit(step, turn.policy.purging, turn).await?;
+            self.evict(turn).await?;
+        }
+        Ok(())
+    }
+
+    /// Emits sessions.
+    async fn emit(&mut self, ids: &[SessionId], purges: bool, turn: &mut Turn<'_>) -> Result<(), Error> {
+        for &id in ids {
+            self.slot(id)?;
+        }
+        self.round.assign_slots(&self.table, turn).await?;
+        let mut panes = PaneList::default();
+        let mut purged = vec![];
+        for &id in ids {
+            let session = self.intervals.get_mut(id);
+            panes.push(session.span, [session.slot]);
+            session.tally.changed = false;
+            if purges {
+                session.tally.filled = false;
+                purged.push((session.slot, session.key));
+            }
+            if panes.is_full() {
+                panes.emit(turn).await?;
+            }
+        }
+        panes.emit(turn).await?;
+        renew_slots(&purged, &self.table, turn).await
+    }
+
+    /// Evicts cold accumulators if there are too many.
+    async fn evict(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let Some(eviction) = turn.eviction.as_deref_mut() else { return Ok(()) };
+        let surplus = eviction.surplus(self.slots.clock.len());
+        if surplus == 0 {
+            return Ok(());
+        }
+        if self.stage == Stage::Local {
+            return self.export_all(turn).await;
+        }
+        let mut cold = vec![];
+        self.slots.clock.coldest(surplus, &mut cold);
+        let owner = |slot: &Slot| self.slots.owners[*slot as usize];
+        // What was purged is simply dropped.
+        let (filled, empty): (Vec<Slot>, Vec<Slot>) = cold.into_iter().partition(|s| self.intervals.get(owner(s)).tally.filled);
+        let states = turn.body.export_slots(&filled).await?;
+        let owners: Vec<SessionId> = filled.iter().map(owner).collect();
+        let place = |&id: &SessionId| Place { key: self.intervals.get(id).key, namespace: i64::from(id) };
+        let places: Vec<_> = owners.iter().map(place).collect();
+        // What is known of a session's rows stays here.
+        eviction.put(&self.table, &places, &vec![Tally::default(); places.len()], &states)?;
+        let cold = [filled, empty].concat();
+        turn.body.clear_slots(&cold).await?;
+        for slot in cold {
+            self.intervals.get_mut(self.slots.owners[slot as usize]).slot = NO_SLOT;
+            self.slots.give_back(slot);
+        }
+        Ok(())
+    }
+
+    /// Before an exchange: hands on all accumulators.
+    pub async fn export_all(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let all: Vec<SessionId> = self.intervals.iter().map(|(id, _)| id).collect();
+        self.export(all, turn).await
+    }
+
+    /// Before an exchange: hands on the accumulators of these sessions. Those that time has not passed stay as intervals.
+    async fn export(&mut self, ids: Vec<SessionId>, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let mut partials = PartialList::default();
+        let mut keys = vec![];
+        for id in ids {
+            let session = self.intervals.get_mut(id);
+            if session.slot != NO_SLOT {
+                partials.push(session.slot, session.key, session.span, session.tally.rows);
+                session.slot = NO_SLOT;
+                session.tally = Tally::default();
+                session.deadline = session.span.end.saturating_sub(1);
+            }
+            if Policy::is_past(session.span.end, turn.time) {
+                keys.push(session.key);
+                self.timers.delete(session.timer, id);
+                self.intervals.remove(id);
+            } else {
+                self.arm(id, turn);
+            }
+        }
+        partials.export(&self.table, turn).await?;
+        partials.slots.iter().for_each(|&slot| self.slots.give_back(slot));
+        self.forget_keys_without_sessions(keys);
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Random streams through random windows, compared with the reference.
+
+use proptest::prelude::*;
+use weir_plan::job::Stage;
+use weir_types::EventTime;
+use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
+
+use crate::harness::{Operator, Row};
+use crate::reference::{Pane, Reference};
+
+/// What happens to an operator.
+#[derive(Clone, Debug)]
+enum Step {
+    /// a row of a key, so far from the watermark
+    Row(i64, i64),
+    /// the batch ends here
+    Cut,
+    /// the watermark advances by so much
+    Watermark(i64),
+    /// the clock advances by so much
+    Clock(i64),
+    /// a barrier comes
+    Barrier,
+}
+
+fn steps(earliest: i64) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => (0..4i64, earliest..30i64).prop_map(|(key, time)| Step::Row(key, time)),
+        2 => Just(Step::Cut),
+        2 => (0..12i64).prop_map(Step::Watermark),
+        1 => (0..8i64).prop_map(Step::Clock),
+        1 => Just(Step::Barrier),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+fn assigner() -> impl Strategy<Value = Assigner> {
+    prop_oneof![
+        (1..12i64, -5..20i64).prop_map(|(size_ms, offset_ms)| Assigner::Tumbling { size_ms, offset_ms }),
+        (1..14i64, 1..8i64, -5..20i64).prop_map(|(size_ms, slide_ms, offset_ms)| Assigner::Sliding { size_ms, slide_ms, offset_ms }),
+        (1..8i64).prop_map(|gap_ms| Assigner::Session { gap_ms }),
+        Just(Assigner::Global),
+    ]
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    let trigger = (prop::bool::weighted(0.8), prop::option::of(1..6u64), prop::option::of(1..5u64), any::<bool>());
+    (assigner(), prop::bool::weighted(0.8), trigger, 0..15i64, any::<bool>()).prop_map(
+        |(assigner, event, (on_time, early_every_ms, every_count, purging), lateness, late_port)| Window {
+            assigner,
+            domain: if event { TimeDomain::Event } else { TimeDomain::Processing },
+            trigger: Trigger { on_time, early_every_ms, every_count, purging },
+            allowed_lateness_ms: (lateness - 5).max(0),
+            late_port: late_port.then_some(1),
+            mergeable: true,
+        },
+    )
+}
+
+/// A window that may be aggregated before an exchange.
+fn plain_window() -> impl Strategy<Value = Window> {
+    let trigger = Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false };
+    assigner().prop_map(move |assigner| Window {
+        assigner,
+        domain: TimeDomain::Event,
+        trigger,
+        allowed_lateness_ms: 0,
+        late_port: None,
+        mergeable: true,
+    })
+}
+
+fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort();
+    items
+}
+
+/// The state of the stream, as steps change it.
+struct Stream {
+    pending: Vec<Row>,
+    next_id: u32,
+    watermark: EventTime,
+    now: EventTime,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self { pending: vec![], next_id: 0, watermark: -10, now: -7 }
+    }
+
+    fn row(&mut self, key: i64, distance: i64) -> Row {
+        self.next_id += 1;
+        let row = (key, self.watermark + distance, self.next_id);
+        self.pending.push(row);
+        row
+    }
+}
+
+/// Runs the steps through an operator and the reference; what they emit must agree up to each watermark and tick.
+fn check(window: Window, slots_max: Option<usize>, steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
+    let mut operator = Operator::new(window, Stage::Complete, slots_max);
+    let mut reference = Reference::new(window);
+    let mut stream = Stream::new();
+    let mut late_rows = 0;
+    for step in steps.iter().chain(&[Step::Watermark(i64::MAX)]) {
+        if let &Step::Row(key, distance) = step {
+            let (key, time, id) = stream.row(key, distance);
+            reference.row(key, time, id, stream.now);
+            continue;
+        }
+        if matches!(step, Step::Cut | Step::Barrier) && !cuts {
+            continue;
+        }
+        operator.context.now = stream.now;
+        operator.rows(&stream.pending);
+        stream.pending.clear();
+        match *step {
+            Step::Row(..) | Step::Cut => {}
+            Step::Barrier => operator.barrier(),
+            Step::Watermark(by) => {
+                stream.watermark = if by == i64::MAX { by } else { stream.watermark + by };
+                operator.watermark(stream.watermark);
+                reference.watermark(stream.watermark);
+            }
+            Step::Clock(by) => {
+                stream.now += by;
+                if operator.next_clock().is_some_and(|next| next <= stream.now) {
+                    operator.clock(stream.now);
+                } else {
+                    operator.context.now = stream.now;
+                }
+                reference.clock(stream.now);
+            }
+        }
+        if let Some(max) = slots_max {
+            prop_assert!(operator.slots() <= max, "{} slots are more than {max}", operator.slots());
+        }
+        let (panes, late) = operator.take();
+        // Panes are compared where both sides have seen the same rows.
+        prop_assert_eq!(sorted(panes), sorted(std::mem::take(&mut reference.panes)), "after {:?}", step);
+        let expected = std::mem::take(&mut reference.late);
+        late_rows += expected.len() as u64;
+        prop_assert_eq!(operator.late_rows(), late_rows);
+        prop_assert_eq!(sorted(late), if window.late_port.is_some() { expected } else { vec![] });
+    }
+    Ok(())
+}
+
+/// Runs the steps through `locals` operators before and one behind an exchange, and through the reference.
+fn check_exchange(window: Window, locals: usize, slots_max: Option<usize>, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut before: Vec<_> = (0..locals).map(|_| Operator::new(window, Stage::Local, slots_max)).collect();
+    let mut behind = Operator::new(window, Stage::Merging, slots_max);
+    let mut reference = Reference::new(window);
+    let mut stream = Stream::new();
+    let mut late_rows = 0;
+    for step in steps.iter().chain(&[Step::Watermark(i64::MAX)]) {
+        if let &Step::Row(key, distance) = step {
+            let (key, time, id) = stream.row(key, distance);
+            reference.row(key, time, id, stream.now);
+            continue;
+        }
+        for (i, operator) in before.iter_mut().enumerate() {
+            let rows: Vec<Row> = stream.pending.iter().copied().filter(|r| r.2 as usize % locals == i).collect();
+            operator.rows(&rows);
+        }
+        stream.pending.clear();
+        if let Step::Watermark(by) = *step {
+            stream.watermark = if by == i64::MAX { by } else { stream.watermark + by };
+            before.iter_mut().for_each(|operator| operator.watermark(stream.watermark));
+        }
+        if matches!(step, Step::Barrier) {
+            before.iter_mut().for_each(Operator::barrier);
+            prop_assert!(before.iter().all(|operator| operator.slots() == 0), "a barrier finds nothing before an exchange");
+        }
+        for operator in &mut before {
+            operator.out.drain(..).for_each(|(_, batch)| behind.batch(&batch));
+        }
+        if matches!(step, Step::Watermark(_)) {
+            behind.watermark(stream.watermark);
+            reference.watermark(stream.watermark);
+            let panes: Vec<Pane> = behind.take().0;
+            prop_assert_eq!(sorted(panes), sorted(std::mem::take(&mut reference.panes)), "after {:?}", step);
+            late_rows += std::mem::take(&mut reference.late).len() as u64;
+            prop_assert_eq!(behind.late_rows(), late_rows);
+        }
+    }
+    prop_assert_eq!(before.iter().map(Operator::slots).sum::<usize>() + behind.slots(), 0);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// All assigners and triggers, late rows, any cuts: the operator does what the reference does.
+    #[test]
+    fn agrees_with_the_reference(window in window(), steps in steps(-20), cuts: bool) {
+        check(window, None, &steps, cuts)?;
+    }
+
+    /// Windows that are emitted once take other paths through the operator.
+    #[test]
+    fn plain_windows_agree_with_the_reference(window in plain_window(), steps in steps(-6), cuts: bool) {
+        check(window, None, &steps, cuts)?;
+    }
+
+    /// A limit of a few slots changes no result, and holds.
+    #[test]
+    fn eviction_changes_nothing(window in window(), steps in steps(-20), slots_max in 1..6usize) {
+        check(window, Some(slots_max), &steps, true)?;
+    }
+
+    /// Aggregating before an exchange changes no result, late rows included.
+    #[test]
+    fn preaggregation_changes_nothing(window in plain_window(), steps in steps(-15), slots_max in prop::option::of(1..6usize)) {
+        check_exchange(window, 1, slots_max, &steps)?;
+    }
+
+    /// Nor does it where several subtasks aggregate: which rows are late is then a race, so that none are.
+    #[test]
+    fn preaggregation_by_several_changes_nothing(window in plain_window(), steps in steps(1), slots_max in prop::option::of(1..6usize)) {
+        check_exchange(window, 3, slots_max, &steps)?;
+    }
+}

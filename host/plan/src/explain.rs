@@ -1,0 +1,314 @@
+//! The plan as text: what `weir explain` prints.
+//!
+//! One paragraph a vertex, in the plan's order, and one line a node. The text is the same for the same plan, so that it can be compared
+//! between versions of a job.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write};
+
+use arrow_schema::{DataType, Schema};
+use weir_types::graph::{Assigner, ColumnOrigin, Head, OperatorInfo, Partitioning, TimeDomain, Watermarks, Window};
+
+use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex};
+use crate::spec::Binding;
+
+/// The plan as text, which ends with a line feed.
+pub fn explain(plan: &JobPlan) -> String {
+    let mut out = String::new();
+    write(plan, &mut out).expect("writing to a string does not fail");
+    out
+}
+
+fn write(plan: &JobPlan, out: &mut String) -> fmt::Result {
+    let subtasks: u32 = plan.vertices.iter().map(|v| u32::from(v.parallelism)).sum();
+    writeln!(
+        out,
+        "job {}: parallelism {}, {} key groups, {}, {}",
+        plan.name,
+        plan.spec.parallelism,
+        plan.spec.max_parallelism,
+        count(plan.vertices.len(), "vertex", "vertices"),
+        count(subtasks as usize, "subtask", "subtasks"),
+    )?;
+    for (index, vertex) in plan.vertices.iter().enumerate() {
+        writeln!(out, "\nvertex {index}, {}: {}", count(usize::from(vertex.parallelism), "subtask", "subtasks"), vertex.name)?;
+        root(plan, vertex, out)?;
+        for (number, node) in vertex.nodes.iter().enumerate() {
+            write!(out, "  {number} ")?;
+            match &node.kind {
+                NodeKind::Chain(chain) => chain_node(plan, vertex, node, chain, out)?,
+                NodeKind::Sink(sink) => {
+                    let sink = &plan.sinks[*sink];
+                    writeln!(
+                        out,
+                        "sink {}: {}, from {}",
+                        sink.name,
+                        connector(&plan.spec.sinks, &sink.name),
+                        feeds(plan, vertex, node)
+                    )?;
+                    columns(&sink.schema, &[], out)?;
+                }
+                NodeKind::Exchange(edge) => {
+                    let to = &plan.edges[*edge];
+                    let how = partitioning(plan, vertex, node, to);
+                    writeln!(out, "exchange {edge}: {how} to vertex {}, from {}", to.to, feeds(plan, vertex, node))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The source of a vertex with the columns that are read, or the exchanges that come in.
+fn root(plan: &JobPlan, vertex: &Vertex, out: &mut String) -> fmt::Result {
+    match &vertex.root {
+        Root::Source(source) => {
+            let source = &plan.sources[*source];
+            writeln!(out, "  source {}: {}", source.name, connector(&plan.spec.sources, &source.name))?;
+            for (index, stream) in source.streams.iter().enumerate() {
+                if !stream.name.is_empty() || source.streams.len() > 1 {
+                    writeln!(out, "    stream {}", named(&stream.name, index))?;
+                }
+                columns(&stream.schema, &stream.needed, out)?;
+            }
+            Ok(())
+        }
+        Root::Gate(edges) => {
+            let from: Vec<_> = edges.iter().map(|&e| format!("exchange {e} of vertex {}", plan.edges[e].from)).collect();
+            writeln!(out, "  gate: {}", from.join(", "))
+        }
+    }
+}
+
+fn chain_node(plan: &JobPlan, vertex: &Vertex, node: &Node, node_chain: &ChainNode, out: &mut String) -> fmt::Result {
+    let chain = &node_chain.chain;
+    let stage = match node_chain.stage {
+        Stage::Complete => "",
+        Stage::Local => ", local part",
+        Stage::Merging => ", merging part",
+    };
+    let component = plan.components.get(node_chain.component).filter(|name| !name.is_empty() && chain.head != Head::Relay);
+    let component = component.map(|name| format!(" of {name}")).unwrap_or_default();
+    // The local part of a window only accumulates: what follows the window runs after the merging part.
+    let operators =
+        if node_chain.stage == Stage::Local { &chain.operators[..1.min(chain.operators.len())] } else { &chain.operators };
+    writeln!(out, "chain{component}: {}{stage}, from {}", operator_list(operators), feeds(plan, vertex, node))?;
+    if let Head::Window(window) = &chain.head {
+        writeln!(out, "      {}", describe_window(window))?;
+    }
+    for (input, schema) in chain.inputs.iter().zip(&node_chain.inputs) {
+        let key = (!input.key.is_empty()).then(|| format!("key {}", names(schema, &input.key)));
+        let reads = match (&chain.head, node_chain.stage) {
+            (Head::Relay, _) | (_, Stage::Merging) => None,
+            _ if input.columns.is_empty() => Some("reads no column".to_owned()),
+            _ => Some(format!("reads {}", names(schema, &input.columns))),
+        };
+        let times = (input.times && node_chain.stage != Stage::Merging).then(|| "event times".to_owned());
+        let line: Vec<_> = key.into_iter().chain(reads).chain(times).collect();
+        if !line.is_empty() {
+            writeln!(out, "      {}", line.join("; "))?;
+        }
+    }
+    if node_chain.stage == Stage::Local {
+        return Ok(());
+    }
+    if let Some(assigner) = &chain.event_time {
+        let column = assigner.column.map_or("computed".to_owned(), |c| chain.outputs[0].schema.field(c).name().clone());
+        match assigner.watermarks {
+            Watermarks::Bounded(ms) => writeln!(out, "      event time {column}, at most {} out of order", duration(ms as i64))?,
+            Watermarks::Generated => writeln!(out, "      event time {column}, watermarks by the guest")?,
+        }
+    }
+    for (port, output) in chain.outputs.iter().enumerate() {
+        let name = if output.name.is_empty() { String::new() } else { format!(" {}", output.name) };
+        let fields = output.schema.fields().iter().zip(&output.columns).enumerate().map(|(i, (field, origin))| {
+            let unread = node.needed.get(port).and_then(|n| n.get(i)) == Some(&false);
+            let how = match (unread, origin) {
+                (true, _) => " (not read)",
+                (false, ColumnOrigin::Passed(_)) => " (passed)",
+                (false, ColumnOrigin::Computed) => "",
+            };
+            format!("{}{how}", field.name())
+        });
+        writeln!(out, "      out{name}: {}", fields.collect::<Vec<_>>().join(", "))?;
+    }
+    Ok(())
+}
+
+/// `filter-1 (filter) → map`: the kind is left out where the id says it.
+fn operator_list(operators: &[OperatorInfo]) -> String {
+    let one = |o: &OperatorInfo| {
+        let says_kind = o.id.strip_prefix(&o.kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        if says_kind { o.id.clone() } else { format!("{} ({})", o.id, o.kind) }
+    };
+    operators.iter().map(one).collect::<Vec<_>>().join(" → ")
+}
+
+fn describe_window(window: &Window) -> String {
+    let offset = |ms: i64| if ms == 0 { String::new() } else { format!(" from {}", duration(ms)) };
+    let mut parts = vec![match window.assigner {
+        Assigner::Tumbling { size_ms, offset_ms } => format!("tumbling {}{}", duration(size_ms), offset(offset_ms)),
+        Assigner::Sliding { size_ms, slide_ms, offset_ms } => {
+            format!("sliding {} every {}{}", duration(size_ms), duration(slide_ms), offset(offset_ms))
+        }
+        Assigner::Session { gap_ms } => format!("session with a gap of {}", duration(gap_ms)),
+        Assigner::Global => "global".to_owned(),
+    }];
+    parts.push(match window.domain {
+        TimeDomain::Event => "event time".to_owned(),
+        TimeDomain::Processing => "processing time".to_owned(),
+    });
+    if !window.trigger.on_time {
+        parts.push("not emitted at its end".to_owned());
+    }
+    if let Some(ms) = window.trigger.early_every_ms {
+        parts.push(format!("early every {}", duration(ms as i64)));
+    }
+    if let Some(count) = window.trigger.every_count {
+        parts.push(format!("every {count} rows"));
+    }
+    if window.trigger.purging {
+        parts.push("purging".to_owned());
+    }
+    if window.allowed_lateness_ms > 0 {
+        parts.push(format!("lateness {}", duration(window.allowed_lateness_ms)));
+    }
+    if window.late_port.is_some() {
+        parts.push("late rows go to a side output".to_owned());
+    }
+    format!("window: {}", parts.join(", "))
+}
+
+/// Where a node's rows come from.
+fn feeds(plan: &JobPlan, vertex: &Vertex, node: &Node) -> String {
+    let several = node.feeds.iter().any(|f| f.port > 0);
+    let one = |feed: &Feed| {
+        let from = match feed.from {
+            Origin::Stream(stream) => match vertex.root {
+                Root::Source(source) => match plan.sources[source].streams[stream].name.as_str() {
+                    "" => "the source".to_owned(),
+                    name => format!("stream {name}"),
+                },
+                Root::Gate(_) => "the source".to_owned(),
+            },
+            Origin::Edge(place) => match &vertex.root {
+                Root::Gate(edges) => format!("exchange {}", edges[place]),
+                Root::Source(_) => "the gate".to_owned(),
+            },
+            Origin::Node { node, port } => match port {
+                0 => node.to_string(),
+                port => format!("{node}.{}", port_name(vertex, node, port)),
+            },
+        };
+        if several { format!("{from} (input {})", feed.port) } else { from }
+    };
+    node.feeds.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The name of a side output, or its number.
+fn port_name(vertex: &Vertex, node: usize, port: usize) -> String {
+    match &vertex.nodes[node].kind {
+        NodeKind::Chain(chain) => named(&chain.chain.outputs[port].name, port),
+        NodeKind::Sink(_) | NodeKind::Exchange(_) => port.to_string(),
+    }
+}
+
+fn named(name: &str, index: usize) -> String {
+    if name.is_empty() { index.to_string() } else { name.to_owned() }
+}
+
+fn partitioning(plan: &JobPlan, vertex: &Vertex, node: &Node, edge: &Edge) -> String {
+    match edge.partitioning {
+        Partitioning::Forward => "forward".to_owned(),
+        Partitioning::Rebalance if plan.vertices[edge.to].parallelism == 1 => "all rows".to_owned(),
+        Partitioning::Rebalance => "rebalance".to_owned(),
+        Partitioning::Broadcast => "broadcast".to_owned(),
+        Partitioning::Hash => {
+            let sent = node.feeds.first().map(|feed| sent_columns(plan, vertex, feed.from)).unwrap_or_default();
+            let key = edge.key.iter().map(|&c| sent.get(c).cloned().unwrap_or_else(|| c.to_string()));
+            format!("hash({})", key.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// The names of the columns that come from `origin`.
+fn sent_columns(plan: &JobPlan, vertex: &Vertex, origin: Origin) -> Vec<String> {
+    let all = |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect();
+    match (origin, &vertex.root) {
+        (Origin::Stream(stream), Root::Source(source)) => all(&plan.sources[*source].streams[stream].schema),
+        (Origin::Edge(place), Root::Gate(edges)) => {
+            // What came over an edge has the columns of the node that sent it.
+            let sender = &plan.vertices[plan.edges[edges[place]].from];
+            let sent = sender.nodes.iter().find(|n| matches!(n.kind, NodeKind::Exchange(e) if e == edges[place]));
+            sent.and_then(|n| n.feeds.first()).map(|f| sent_columns(plan, sender, f.from)).unwrap_or_default()
+        }
+        (Origin::Node { node, port }, _) => match &vertex.nodes[node].kind {
+            NodeKind::Chain(chain) if chain.stage == Stage::Local => {
+                let key = &chain.chain.inputs[0].key;
+                key.iter().map(|&c| chain.inputs[0].field(c).name().clone()).collect()
+            }
+            NodeKind::Chain(chain) => all(&chain.chain.outputs[port].schema),
+            NodeKind::Sink(_) | NodeKind::Exchange(_) => vec![],
+        },
+        (Origin::Stream(_), Root::Gate(_)) | (Origin::Edge(_), Root::Source(_)) => vec![],
+    }
+}
+
+/// The connector that a source or sink is bound to.
+fn connector<'a>(bindings: &'a BTreeMap<String, Binding>, name: &str) -> &'a str {
+    bindings.get(name).map_or("not bound", |b| &b.connector)
+}
+
+/// One line a column; those that are not `needed` are marked (no list: all are needed).
+fn columns(schema: &Schema, needed: &[bool], out: &mut String) -> fmt::Result {
+    let width = schema.fields().iter().map(|f| f.name().chars().count()).max().unwrap_or(0);
+    for (i, field) in schema.fields().iter().enumerate() {
+        let optional = if field.is_nullable() { "?" } else { "" };
+        let unread = if needed.get(i) == Some(&false) { ", not read" } else { "" };
+        writeln!(out, "      {:width$}  {}{optional}{unread}", field.name(), TypeName(field.data_type()))?;
+    }
+    Ok(())
+}
+
+fn names(schema: &Schema, columns: &[usize]) -> String {
+    columns.iter().map(|&c| schema.field(c).name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// A type in the words of `wit/types.wit`.
+pub struct TypeName<'a>(pub &'a DataType);
+
+impl Display for TypeName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            DataType::Timestamp(_, _) => f.write_str("event-time"),
+            DataType::List(item) => write!(f, "sequence<{}>", Self(item.data_type())),
+            DataType::Struct(fields) => {
+                f.write_str("structure<")?;
+                for (i, field) in fields.iter().enumerate() {
+                    let comma = if i > 0 { ", " } else { "" };
+                    write!(f, "{comma}{}: {}", field.name(), Self(field.data_type()))?;
+                }
+                f.write_str(">")
+            }
+            other => f.write_str(&other.to_string().to_lowercase()),
+        }
+    }
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// Milliseconds in the greatest unit that fits.
+fn duration(ms: i64) -> String {
+    let sign = if ms < 0 { "-" } else { "" };
+    let (n, unit) = match ms.unsigned_abs() {
+        0 => (0, "s"),
+        ms if ms % 86_400_000 == 0 => (ms / 86_400_000, "d"),
+        ms if ms % 3_600_000 == 0 => (ms / 3_600_000, "h"),
+        ms if ms % 60_000 == 0 => (ms / 60_000, "m"),
+        ms if ms % 1000 == 0 => (ms / 1000, "s"),
+        ms => (ms, "ms"),
+    };
+    format!("{sign}{n}{unit}")
+}

@@ -1,0 +1,22 @@
+//! From a job spec and the graphs of its components to the tasks that run.
+//!
+//! ```text
+//! JobSpec  ─┐
+//!           ├─ plan ─▶ JobPlan: vertices (tasks, times parallelism) and the edges (exchanges) between them
+//! Graph(s) ─┘
+//! ```
+//!
+//! Everything here is a pure function of its inputs: no files, no clock, no runtime. In reading order: [`spec`] (what the user writes),
+//! [`job`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text).
+
+pub mod error;
+pub mod explain;
+pub mod job;
+pub mod planner;
+pub mod spec;
+pub mod units;
+
+pub use error::Error;
+pub use job::JobPlan;
+pub use planner::plan;
+pub use spec::JobSpec;

@@ -1,0 +1,76 @@
+//! Which columns somebody reads.
+//!
+//! A column that nobody downstream reads is not generated, parsed, copied or sent. Computed from the sinks back to the sources.
+
+use weir_types::graph::{Chain, ColumnOrigin, Head};
+
+use super::logical::{From, Kind, Logical};
+
+/// The columns that are read, of each stream and of each output port of each node.
+#[derive(Debug)]
+pub struct Needed {
+    /// `[source][stream][column]`
+    pub streams: Vec<Vec<Vec<bool>>>,
+    /// `[node][port][column]`
+    pub nodes: Vec<Vec<Vec<bool>>>,
+}
+
+/// Computes what is needed.
+pub fn needed(logical: &Logical) -> Needed {
+    let mut needed = Needed {
+        streams: logical
+            .sources
+            .iter()
+            .map(|s| s.streams.iter().map(|s| vec![false; s.schema.fields().len()]).collect())
+            .collect(),
+        nodes: logical
+            .nodes
+            .iter()
+            .map(|n| match &n.kind {
+                Kind::Chain { chain, .. } => chain.outputs.iter().map(|o| vec![false; o.schema.fields().len()]).collect(),
+                Kind::Sink(_) => vec![],
+            })
+            .collect(),
+    };
+    for (i, node) in logical.nodes.iter().enumerate().rev() {
+        if let Kind::Chain { chain, .. } = &node.kind {
+            // The event time is taken from the assembled column.
+            if let Some(column) = chain.event_time.and_then(|e| e.column) {
+                needed.nodes[i][0][column] = true;
+            }
+        }
+        for (port, input) in node.inputs.iter().enumerate() {
+            let columns: Vec<usize> = match &node.kind {
+                Kind::Sink(_) => (0..input.schema.fields().len()).collect(),
+                Kind::Chain { chain, .. } => read_by(chain, port, &needed.nodes[i]),
+            };
+            for from in &input.from {
+                let marks = match *from {
+                    From::Stream { source, stream } => &mut needed.streams[source][stream],
+                    From::Node { node, port } => &mut needed.nodes[node][port],
+                };
+                columns.iter().for_each(|&c| marks[c] = true);
+            }
+        }
+    }
+    needed
+}
+
+/// The columns of input `port` that a chain needs, if these columns of its outputs are needed.
+fn read_by(chain: &Chain, port: usize, outputs: &[Vec<bool>]) -> Vec<usize> {
+    let input = &chain.inputs[port];
+    let mut columns = input.key.clone();
+    if chain.head != Head::Relay {
+        columns.extend(&input.columns);
+    }
+    if port == 0 {
+        for (output, needed) in chain.outputs.iter().zip(outputs) {
+            for (origin, &needed) in output.columns.iter().zip(needed) {
+                if let (ColumnOrigin::Passed(column), true) = (origin, needed) {
+                    columns.push(*column);
+                }
+            }
+        }
+    }
+    columns
+}

@@ -1,0 +1,329 @@
+//! Plans of graphs that are made by hand, compared as the text that `weir explain` prints.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use insta::assert_snapshot;
+use weir_types::graph::{
+    Assigner, Chain, ColumnOrigin, Endpoint, Graph, Head, Input, OperatorInfo, Output, Partitioning, Sink, Source, TimeDomain,
+    Trigger, Window,
+};
+
+use crate::explain::explain;
+use crate::{JobSpec, plan};
+
+fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(|(name, t)| Field::new(*name, t.clone(), false)).collect::<Vec<_>>()))
+}
+
+fn bid() -> SchemaRef {
+    schema(&[("auction", DataType::UInt64), ("price", DataType::UInt64), ("url", DataType::Utf8)])
+}
+
+fn counted() -> SchemaRef {
+    schema(&[("auction", DataType::UInt64), ("count", DataType::UInt64)])
+}
+
+fn operators(ids: &[&str]) -> Vec<OperatorInfo> {
+    let kind = |id: &str| id.split('-').next().unwrap_or_default().to_owned();
+    ids.iter().map(|id| OperatorInfo { id: (*id).to_owned(), kind: kind(id) }).collect()
+}
+
+fn input(from: Endpoint, partitioning: Partitioning, key: &[usize], columns: &[usize]) -> Input {
+    Input { from: vec![from], partitioning, key: key.to_vec(), columns: columns.to_vec(), times: false }
+}
+
+/// A filter: reads these columns, passes all on.
+fn filter(id: &str, from: Endpoint, reads: &[usize], schema: &SchemaRef) -> Chain {
+    let passed = (0..schema.fields().len()).map(ColumnOrigin::Passed).collect();
+    Chain {
+        operators: operators(&[id]),
+        head: Head::Transform,
+        inputs: vec![input(from, Partitioning::Forward, &[], reads)],
+        outputs: vec![Output { name: String::new(), schema: schema.clone(), columns: passed }],
+        event_time: None,
+        parallelism: None,
+    }
+}
+
+/// A count over tumbling windows, by these key columns of [`bid`].
+fn window(from: Endpoint, key: &[usize]) -> Chain {
+    let window = Window {
+        assigner: Assigner::Tumbling { size_ms: 10_000, offset_ms: 0 },
+        domain: TimeDomain::Event,
+        trigger: Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false },
+        allowed_lateness_ms: 0,
+        late_port: None,
+        mergeable: true,
+    };
+    Chain {
+        operators: operators(&["window-1", "map-1"]),
+        head: Head::Window(window),
+        inputs: vec![input(from, Partitioning::Hash, key, &[])],
+        outputs: vec![Output { name: String::new(), schema: counted(), columns: vec![ColumnOrigin::Computed; 2] }],
+        event_time: None,
+        parallelism: None,
+    }
+}
+
+const CHAIN_0: Endpoint = Endpoint::Chain { chain: 0, port: 0 };
+const CHAIN_1: Endpoint = Endpoint::Chain { chain: 1, port: 0 };
+
+fn graph(chains: Vec<Chain>, out: Endpoint) -> Graph {
+    Graph {
+        name: "counts".into(),
+        sources: vec![Source { name: "bids".into(), stream: String::new(), schema: bid() }],
+        chains,
+        sinks: vec![Sink { name: "out".into(), from: vec![out] }],
+    }
+}
+
+/// Bids, filtered by price, counted by auction.
+fn counts() -> Graph {
+    graph(vec![filter("filter-1", Endpoint::Source(0), &[1], &bid()), window(CHAIN_0, &[0])], CHAIN_1)
+}
+
+const ONE: &str = r#"
+    component = "a.wasm"
+    [sources.bids]
+    connector = "nexmark"
+    [sinks.out]
+    connector = "stdout"
+"#;
+
+fn spec(text: &str, settings: &[(&str, &str)]) -> JobSpec {
+    let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    JobSpec::from_toml(text, &settings).expect("a good spec")
+}
+
+fn planned(text: &str, settings: &[(&str, &str)], graphs: &[Graph]) -> String {
+    explain(&plan(&spec(text, settings), graphs).expect("a good job"))
+}
+
+fn refused(text: &str, settings: &[(&str, &str)], graphs: &[Graph]) -> String {
+    plan(&spec(text, settings), graphs).expect_err("a bad job").to_string()
+}
+
+/// With one subtask nothing has to be exchanged: the whole job is one task. Nobody reads `url`.
+#[test]
+fn one_subtask_is_one_task() {
+    assert_snapshot!(planned(ONE, &[], &[counts()]), @r"
+    job counts: parallelism 1, 128 key groups, 1 vertex, 1 subtask
+
+    vertex 0, 1 subtask: bids → filter-1 → window-1 → map-1 → out
+      source bids: nexmark
+          auction  uint64
+          price    uint64
+          url      utf8, not read
+      0 chain: filter-1, from the source
+          reads price
+          out: auction (passed), price (not read), url (not read)
+      1 chain: window-1 → map-1, from 0
+          window: tumbling 10s, event time
+          key auction; reads no column
+          out: auction, count
+      2 sink out: stdout, from 1
+          auction  uint64
+          count    uint64
+    ");
+}
+
+/// A mergeable window is counted on both sides of the exchange.
+#[test]
+fn windows_are_preaggregated() {
+    assert_snapshot!(planned(ONE, &[("parallelism", "4")], &[counts()]), @r"
+    job counts: parallelism 4, 128 key groups, 2 vertices, 8 subtasks
+
+    vertex 0, 4 subtasks: bids → filter-1 → window-1 (local)
+      source bids: nexmark
+          auction  uint64
+          price    uint64
+          url      utf8, not read
+      0 chain: filter-1, from the source
+          reads price
+          out: auction (passed), price (not read), url (not read)
+      1 chain: window-1, local part, from 0
+          window: tumbling 10s, event time
+          key auction; reads no column
+      2 exchange 0: hash(auction) to vertex 1, from 1
+
+    vertex 1, 4 subtasks: window-1 → map-1 → out
+      gate: exchange 0 of vertex 0
+      0 chain: window-1 → map-1, merging part, from exchange 0
+          window: tumbling 10s, event time
+          key auction
+          out: auction, count
+      1 sink out: stdout, from 0
+          auction  uint64
+          count    uint64
+    ");
+}
+
+/// Without pre-aggregation, rows go through the exchange by their key.
+#[test]
+fn preaggregation_can_be_turned_off() {
+    let text = planned(ONE, &[("parallelism", "4"), ("preaggregation", "false")], &[counts()]);
+    assert!(text.contains("exchange 0: hash(auction) to vertex 1"), "{text}");
+    assert!(!text.contains("local part"), "{text}");
+}
+
+/// A window that emits early, waits for late rows or cannot merge its accumulators sees every row itself.
+#[test]
+fn windows_that_see_every_row_are_not_preaggregated() {
+    let changes: [fn(&mut Window); 5] = [
+        |w| w.mergeable = false,
+        |w| w.domain = TimeDomain::Processing,
+        |w| w.trigger.every_count = Some(1),
+        |w| w.trigger.early_every_ms = Some(100),
+        |w| w.allowed_lateness_ms = 1,
+    ];
+    for (i, change) in changes.iter().enumerate() {
+        let mut graph = counts();
+        let Head::Window(window) = &mut graph.chains[1].head else { panic!("chain 1 is the window") };
+        change(window);
+        let text = planned(ONE, &[("parallelism", "2")], &[graph]);
+        assert!(!text.contains("local part"), "change {i}: {text}");
+    }
+}
+
+/// Rows without a key are one key: one subtask takes them all.
+#[test]
+fn keyless_windows_have_one_subtask() {
+    let graph = graph(vec![filter("filter-1", Endpoint::Source(0), &[1], &bid()), window(CHAIN_0, &[])], CHAIN_1);
+    assert_snapshot!(planned(ONE, &[("parallelism", "4")], &[graph]), @r"
+    job counts: parallelism 4, 128 key groups, 2 vertices, 5 subtasks
+
+    vertex 0, 4 subtasks: bids → filter-1 → window-1 (local)
+      source bids: nexmark
+          auction  uint64, not read
+          price    uint64
+          url      utf8, not read
+      0 chain: filter-1, from the source
+          reads price
+          out: auction (not read), price (not read), url (not read)
+      1 chain: window-1, local part, from 0
+          window: tumbling 10s, event time
+          reads no column
+      2 exchange 0: all rows to vertex 1, from 1
+
+    vertex 1, 1 subtask: window-1 → map-1 → out
+      gate: exchange 0 of vertex 0
+      0 chain: window-1 → map-1, merging part, from exchange 0
+          window: tumbling 10s, event time
+          out: auction, count
+      1 sink out: stdout, from 0
+          auction  uint64
+          count    uint64
+    ");
+}
+
+/// Without chaining each step is a task of its own.
+#[test]
+fn chaining_can_be_turned_off() {
+    let plan = plan(&spec(ONE, &[("chaining", "false"), ("parallelism", "2")]), &[counts()]).expect("a good job");
+    assert_eq!(plan.vertices.len(), 4, "{}", explain(&plan));
+}
+
+const LINKED: &str = r#"
+    [components.clean]
+    component = "clean.wasm"
+    [components.count]
+    component = "count.wasm"
+    [links]
+    "clean.out" = "count.bids"
+    [sources."clean.bids"]
+    connector = "nexmark"
+    [sinks."count.out"]
+    connector = "stdout"
+"#;
+
+/// The graph of a component whose sink offers `offered`.
+fn clean(offered: &SchemaRef) -> Graph {
+    let mut graph = graph(vec![filter("filter-1", Endpoint::Source(0), &[1], offered)], CHAIN_0);
+    graph.sources[0].schema = offered.clone();
+    graph
+}
+
+/// A linked sink that has more columns than are wanted is projected by a relay, and what the relay drops is not read.
+#[test]
+fn links_project_by_name() {
+    let offered =
+        schema(&[("note", DataType::Utf8), ("price", DataType::UInt64), ("url", DataType::Utf8), ("auction", DataType::UInt64)]);
+    let count = graph(vec![window(Endpoint::Source(0), &[0])], CHAIN_0);
+    assert_snapshot!(planned(LINKED, &[], &[clean(&offered), count]), @r"
+    job counts: parallelism 1, 128 key groups, 1 vertex, 1 subtask
+
+    vertex 0, 1 subtask: clean.bids → filter-1 → link-clean.out → window-1 → map-1 → count.out
+      source clean.bids: nexmark
+          note     utf8, not read
+          price    uint64
+          url      utf8, not read
+          auction  uint64
+      0 chain of clean: filter-1, from the source
+          reads price
+          out: note (not read), price (not read), url (not read), auction (passed)
+      1 chain: link-clean.out, from 0
+          out: auction (passed), price (not read), url (not read)
+      2 chain of count: window-1 → map-1, from 1
+          window: tumbling 10s, event time
+          key auction; reads no column
+          out: auction, count
+      3 sink count.out: stdout, from 2
+          auction  uint64
+          count    uint64
+    ");
+}
+
+/// A link whose columns are missing or of another type is refused, with the column's name.
+#[test]
+fn links_of_other_columns_are_refused() {
+    let count = graph(vec![window(Endpoint::Source(0), &[0])], CHAIN_0);
+    let missing = schema(&[("note", DataType::Utf8), ("price", DataType::UInt64)]);
+    assert_snapshot!(refused(LINKED, &[], &[clean(&missing), count.clone()]), @r#"link "clean.out": column "auction" is wanted, but not there"#);
+    let other = schema(&[("auction", DataType::Utf8), ("price", DataType::UInt64), ("url", DataType::Utf8)]);
+    assert_snapshot!(refused(LINKED, &[], &[clean(&other), count]), @r#"link "clean.out": column "auction" is Utf8 there, but UInt64 is wanted"#);
+}
+
+/// Components that feed each other are refused.
+#[test]
+fn loops_are_refused() {
+    let text = r#"
+        [components.a]
+        component = "a.wasm"
+        [components.b]
+        component = "b.wasm"
+        [links]
+        "a.out" = "b.bids"
+        "b.out" = "a.bids"
+    "#;
+    assert_snapshot!(refused(text, &[], &[clean(&bid()), clean(&bid())]), @r#"the links go round in a loop through component "a""#);
+}
+
+/// What is not bound, and what is bound without being there, is named.
+#[test]
+fn wrong_names_are_named() {
+    let no_sink = ONE.replace("[sinks.out]", "[sinks.hot]");
+    assert_snapshot!(refused(&no_sink, &[], &[counts()]), @r#"the job writes to "out", but the spec has no [sinks.out]"#);
+    let no_source = ONE.replace("[sources.bids]", "[sources.bid]");
+    assert_snapshot!(refused(&no_source, &[], &[counts()]), @r#"the job reads "bids", but the spec has no [sources.bids]"#);
+    assert_snapshot!(refused(ONE, &[("sources.more.connector", "file")], &[counts()]), @r#"the job reads no "more"; it reads: bids"#);
+    assert_snapshot!(refused(ONE, &[("sinks.more.connector", "file")], &[counts()]), @r#"the job writes no "more"; it writes: out"#);
+    let unknown = LINKED.replace("\"clean.out\"", "\"cleen.out\"");
+    assert_snapshot!(refused(&unknown, &[], &[clean(&bid()), counts()]), @r#"link "cleen.out": there is no component "cleen""#);
+}
+
+/// A side output keeps its name, and what nobody reads of it is not made.
+#[test]
+fn side_outputs_are_named() {
+    let mut graph = counts();
+    graph.chains[0].outputs.push(Output {
+        name: "cheap".into(),
+        schema: bid(),
+        columns: vec![ColumnOrigin::Passed(0), ColumnOrigin::Passed(1), ColumnOrigin::Passed(2)],
+    });
+    graph.sinks.push(Sink { name: "cheap".into(), from: vec![Endpoint::Chain { chain: 0, port: 1 }] });
+    let text = planned(ONE, &[("sinks.cheap.connector", "file")], &[graph]);
+    assert!(text.contains("out: auction (passed), price (not read), url (not read)"), "{text}");
+    assert!(text.contains("out cheap: auction (passed), price (passed), url (passed)"), "{text}");
+    assert!(text.contains("sink cheap: file, from 0.cheap"), "{text}");
+}

@@ -1,0 +1,199 @@
+//! Which chains share a task, and what lies between tasks.
+
+use weir_types::graph::{Chain, Graph, Head, Partitioning, TimeDomain};
+
+use super::columns::Needed;
+use super::logical::{From, Kind, Logical, NodeInput};
+use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex};
+use crate::spec::JobSpec;
+
+/// Where a logical node has got to.
+#[derive(Clone, Copy)]
+struct Place {
+    vertex: usize,
+    node: usize,
+}
+
+struct Builder<'a> {
+    spec: &'a JobSpec,
+    vertices: Vec<Vertex>,
+    edges: Vec<Edge>,
+    /// of each source
+    source_vertices: Vec<usize>,
+    /// of each logical node
+    places: Vec<Place>,
+}
+
+/// Builds the plan.
+pub fn build(spec: &JobSpec, graphs: &[Graph], logical: Logical, needed: Needed) -> JobPlan {
+    let mut builder = Builder { spec, vertices: vec![], edges: vec![], source_vertices: vec![], places: vec![] };
+    let mut sources = logical.sources;
+    for (index, source) in sources.iter_mut().enumerate() {
+        for (stream, needed) in source.streams.iter_mut().zip(&needed.streams[index]) {
+            stream.needed.clone_from(needed);
+        }
+        builder.source_vertices.push(builder.vertices.len());
+        let name = source.name.clone();
+        builder.vertices.push(Vertex { name, parallelism: spec.parallelism, root: Root::Source(index), nodes: vec![] });
+    }
+    for (node, needed) in logical.nodes.into_iter().zip(needed.nodes) {
+        builder.place(node.kind, &node.inputs, needed);
+    }
+    for vertex in &mut builder.vertices {
+        vertex.name = vertex_name(vertex, &sources, &logical.sinks);
+    }
+    JobPlan {
+        name: spec.name.clone().unwrap_or_else(|| graphs.first().map_or_else(|| "job".into(), |g| g.name.clone())),
+        spec: spec.clone(),
+        components: spec.component_specs().into_iter().map(|(name, _)| name).collect(),
+        sources,
+        sinks: logical.sinks,
+        vertices: builder.vertices,
+        edges: builder.edges,
+    }
+}
+
+/// The ids of what a vertex does, for people.
+fn vertex_name(vertex: &Vertex, sources: &[crate::job::SourcePlan], sinks: &[crate::job::SinkPlan]) -> String {
+    let root = match vertex.root {
+        Root::Source(source) => Some(sources[source].name.clone()),
+        Root::Gate(_) => None,
+    };
+    let nodes = vertex.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Chain(chain) => Some(chain.name()),
+        NodeKind::Sink(sink) => Some(sinks[*sink].name.clone()),
+        NodeKind::Exchange(_) => None,
+    });
+    root.into_iter().chain(nodes).collect::<Vec<_>>().join(" → ")
+}
+
+impl Builder<'_> {
+    /// Puts a node into a vertex, with exchanges from where its rows come.
+    fn place(&mut self, kind: Kind, inputs: &[NodeInput], needed: Vec<Vec<bool>>) {
+        let parallelism = self.parallelism(&kind, inputs);
+        let home = self.shared_vertex(inputs, parallelism);
+        let stage = match &kind {
+            Kind::Chain { chain, .. } if home.is_none() && self.spec.preaggregation && can_preaggregate(chain) => Stage::Merging,
+            _ => Stage::Complete,
+        };
+        let vertex = home.unwrap_or_else(|| {
+            self.vertices.push(Vertex { name: String::new(), parallelism, root: Root::Gate(vec![]), nodes: vec![] });
+            self.vertices.len() - 1
+        });
+        let mut feeds = vec![];
+        for (port, input) in inputs.iter().enumerate() {
+            for &from in &input.from {
+                let from = if home.is_some() {
+                    self.origin(from)
+                } else {
+                    Origin::Edge(self.exchange(from, vertex, input, &kind, stage))
+                };
+                feeds.push(Feed { from, port });
+            }
+        }
+        let kind = match kind {
+            Kind::Sink(sink) => NodeKind::Sink(sink),
+            Kind::Chain { component, index, chain } => {
+                let inputs = inputs.iter().map(|i| i.schema.clone()).collect();
+                NodeKind::Chain(Box::new(ChainNode { component, index, chain: *chain, inputs, stage }))
+            }
+        };
+        self.vertices[vertex].nodes.push(Node { kind, feeds, needed });
+        self.places.push(Place { vertex, node: self.vertices[vertex].nodes.len() - 1 });
+    }
+
+    fn vertex_of(&self, from: From) -> usize {
+        match from {
+            From::Stream { source, .. } => self.source_vertices[source],
+            From::Node { node, .. } => self.places[node].vertex,
+        }
+    }
+
+    /// The same origin, inside its vertex.
+    fn origin(&self, from: From) -> Origin {
+        match from {
+            From::Stream { stream, .. } => Origin::Stream(stream),
+            From::Node { node, port } => Origin::Node { node: self.places[node].node, port },
+        }
+    }
+
+    fn parallelism(&self, kind: &Kind, inputs: &[NodeInput]) -> u16 {
+        // Rows without a key are one key: they cannot be dealt out.
+        if inputs.iter().any(|i| i.partitioning == Partitioning::Hash && i.key.is_empty()) {
+            return 1;
+        }
+        match kind {
+            Kind::Chain { chain, .. } if chain.parallelism.is_some() => {
+                chain.parallelism.unwrap_or(1).min(self.spec.max_parallelism)
+            }
+            // What needs no exchange stays where its rows are.
+            _ if inputs.iter().all(|i| i.partitioning == Partitioning::Forward) => {
+                let from = inputs.iter().flat_map(|i| &i.from).map(|&f| self.vertices[self.vertex_of(f)].parallelism);
+                from.max().unwrap_or(self.spec.parallelism)
+            }
+            Kind::Chain { .. } | Kind::Sink(_) => self.spec.parallelism,
+        }
+    }
+
+    /// The vertex that the node can be a part of: all its rows come from there, and none of them has to go to another subtask.
+    fn shared_vertex(&self, inputs: &[NodeInput], parallelism: u16) -> Option<usize> {
+        let mut vertices = inputs.iter().flat_map(|i| &i.from).map(|&f| self.vertex_of(f));
+        let first = vertices.next()?;
+        let together = vertices.all(|v| v == first) && self.vertices[first].parallelism == parallelism;
+        let stays = |i: &NodeInput| i.partitioning == Partitioning::Forward || parallelism == 1;
+        (self.spec.chaining && together && inputs.iter().all(stays)).then_some(first)
+    }
+
+    /// Adds an edge to `vertex`, with the sending node (and a local aggregation before it); returns its place in the gate.
+    fn exchange(&mut self, from: From, vertex: usize, input: &NodeInput, kind: &Kind, stage: Stage) -> usize {
+        let sender = self.vertex_of(from);
+        let mut origin = self.origin(from);
+        let mut key = input.key.clone();
+        if let (Stage::Merging, Kind::Chain { component, index, chain }) = (stage, kind) {
+            let local = ChainNode {
+                component: *component,
+                index: *index,
+                chain: (**chain).clone(),
+                inputs: vec![input.schema.clone()],
+                stage: Stage::Local,
+            };
+            let feeds = vec![Feed { from: origin, port: 0 }];
+            self.vertices[sender].nodes.push(Node { kind: NodeKind::Chain(Box::new(local)), feeds, needed: vec![] });
+            origin = Origin::Node { node: self.vertices[sender].nodes.len() - 1, port: 0 };
+            // Partial rows begin with the key columns.
+            key = (0..key.len()).collect();
+        }
+        let same_parallelism = self.vertices[sender].parallelism == self.vertices[vertex].parallelism;
+        let partitioning = match input.partitioning {
+            Partitioning::Forward if !same_parallelism => Partitioning::Rebalance,
+            Partitioning::Hash if self.vertices[vertex].parallelism == 1 => Partitioning::Rebalance,
+            other => other,
+        };
+        let edge = self.edges.len();
+        self.edges.push(Edge { from: sender, to: vertex, partitioning, key });
+        let feeds = vec![Feed { from: origin, port: 0 }];
+        self.vertices[sender].nodes.push(Node { kind: NodeKind::Exchange(edge), feeds, needed: vec![] });
+        match &mut self.vertices[vertex].root {
+            Root::Gate(edges) => {
+                edges.push(edge);
+                edges.len() - 1
+            }
+            Root::Source(_) => unreachable!("a source has no gate"),
+        }
+    }
+}
+
+/// Whether a window gives the same result when its rows are aggregated before the exchange: its accumulators can be merged, and nothing
+/// but the watermark decides when it is emitted or what is late.
+fn can_preaggregate(chain: &Chain) -> bool {
+    let Head::Window(window) = chain.head else { return false };
+    window.mergeable
+        && window.domain == TimeDomain::Event
+        && window.trigger.on_time
+        && window.trigger.early_every_ms.is_none()
+        && window.trigger.every_count.is_none()
+        && window.allowed_lateness_ms == 0
+        && window.late_port.is_none()
+        && chain.inputs.len() == 1
+        && chain.inputs[0].partitioning == Partitioning::Hash
+}

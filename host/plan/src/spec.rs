@@ -1,0 +1,306 @@
+//! The job spec: what the user writes in `JOB.toml` (or sends as JSON).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::units::{SpecDuration, SpecSize};
+
+/// A job: which components, bound to which connectors, run how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// the job's name; where it is missing, the name that the component's graph has
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// the job's only component: a path (relative to the spec), or the id of an uploaded one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
+    /// several components by name, instead of `component`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub components: BTreeMap<String, ComponentSpec>,
+    /// joins components: `"clean.out" = "keep.in"` feeds sink `out` of component `clean` to source `in` of component `keep`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+    /// arguments of the only component's `describe`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, Argument>,
+    /// subtasks of each vertex
+    #[serde(default = "one")]
+    pub parallelism: u16,
+    /// key groups: the most subtasks that the job can ever have; fixed for its life
+    #[serde(default = "max_parallelism")]
+    pub max_parallelism: u16,
+    /// whether neighbours without an exchange between them share a task
+    #[serde(default = "yes")]
+    pub chaining: bool,
+    /// whether windows are aggregated before an exchange as far as they can be
+    #[serde(default = "yes")]
+    pub preaggregation: bool,
+    /// the streams that the job reads, by the names of the graph: `connector` and its options
+    #[serde(default)]
+    pub sources: BTreeMap<String, Binding>,
+    /// the streams that the job writes
+    #[serde(default)]
+    pub sinks: BTreeMap<String, Binding>,
+    /// where keyed state is kept
+    #[serde(default)]
+    pub state: StateSpec,
+    /// how rows are put into batches
+    #[serde(default)]
+    pub batch: BatchSpec,
+    /// what a guest may use
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    /// what happens with a row on which the guest fails
+    #[serde(default)]
+    pub on_error: ErrorPolicy,
+}
+
+/// One of several components.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentSpec {
+    /// a path (relative to the spec), or the id of an uploaded one
+    pub component: String,
+    /// arguments of its `describe`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, Argument>,
+}
+
+/// An argument: a string, or a number or boolean that is handed on as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// `query = "q5"`
+    Text(String),
+    /// `n = 3`
+    Integer(i64),
+    /// `ratio = 0.5`
+    Float(f64),
+    /// `verbose = true`
+    Boolean(bool),
+}
+
+impl std::fmt::Display for Argument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(v) => v.fmt(f),
+            Self::Integer(v) => v.fmt(f),
+            Self::Float(v) => v.fmt(f),
+            Self::Boolean(v) => v.fmt(f),
+        }
+    }
+}
+
+/// Binds a source or a sink to a connector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Binding {
+    /// the connector's name
+    pub connector: String,
+    /// of a source: after how long without rows a split no longer holds the watermark back; none = it always does
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<SpecDuration>,
+    /// the connector's options
+    #[serde(flatten)]
+    pub options: toml::Table,
+}
+
+/// Which state backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// in the process's memory
+    #[default]
+    Memory,
+}
+
+/// Where keyed state is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StateSpec {
+    /// the backend
+    pub backend: Backend,
+    /// how much keyed state each subtask may keep in its guest; what is colder goes to the backend. None: as much as the guest's memory holds.
+    pub memory_limit: Option<SpecSize>,
+    /// like `memory_limit`, as a number of slots (keys, or keys and windows) for each operator of a subtask
+    pub slots_max: Option<usize>,
+}
+
+/// How rows are put into batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchSpec {
+    /// the most rows of a batch. A batch is cut earlier when its source has no more rows to give at the moment.
+    pub rows: usize,
+    /// batches that a channel between two subtasks holds before its sender has to wait
+    pub channel_capacity: usize,
+}
+
+impl Default for BatchSpec {
+    fn default() -> Self {
+        Self { rows: 4096, channel_capacity: 8 }
+    }
+}
+
+/// What a guest may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSpec {
+    /// linear memory of one instance
+    pub guest_memory: SpecSize,
+    /// running time of one guest call
+    pub call_deadline: SpecDuration,
+    /// bytes of log that the job may write in a second
+    pub log_bytes_per_second: SpecSize,
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        Self {
+            guest_memory: SpecSize(256 << 20),
+            call_deadline: SpecDuration(Duration::from_secs(10)),
+            log_bytes_per_second: SpecSize(64 << 10),
+        }
+    }
+}
+
+/// What happens with a row on which the guest fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorPolicy {
+    /// the job fails, and its error names the operator, the batch and the row
+    #[default]
+    Fail,
+    /// the row is passed over and counted; in stateless chains only
+    Skip,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn max_parallelism() -> u16 {
+    weir_types::key::MAX_PARALLELISM_DEFAULT
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl JobSpec {
+    /// Reads a spec from TOML text, after `settings` (`path.to.key`, `value`) were applied to it.
+    ///
+    /// # Errors
+    /// If the text is no TOML, a setting has no place, or a key is unknown, missing or of the wrong type.
+    pub fn from_toml(text: &str, settings: &[(String, String)]) -> Result<Self, Error> {
+        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::new(e.to_string()))?;
+        for (path, value) in settings {
+            set(&mut table, path, value)?;
+        }
+        let spec: Self = table.try_into().map_err(|e: toml::de::Error| Error::new(e.message().to_owned()))?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// Checks what types alone cannot say.
+    ///
+    /// # Errors
+    /// If a number is out of its range, or there is not exactly one way to find the components.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.max_parallelism == 0 || self.max_parallelism > 32_768 {
+            return Err(Error::new("max_parallelism must be from 1 to 32768"));
+        }
+        if self.parallelism == 0 || self.parallelism > self.max_parallelism {
+            return Err(Error::new(format!("parallelism must be from 1 to max_parallelism ({})", self.max_parallelism)));
+        }
+        if self.batch.rows == 0 || self.batch.rows > 1 << 20 {
+            return Err(Error::new("batch.rows must be from 1 to 1048576"));
+        }
+        if self.batch.channel_capacity == 0 {
+            return Err(Error::new("batch.channel_capacity must be at least 1"));
+        }
+        if self.state.slots_max == Some(0) {
+            return Err(Error::new("state.slots_max must be at least 1"));
+        }
+        if self.component.is_some() != self.components.is_empty() {
+            return Err(Error::new("name the job's component with `component = \"…\"`, or several in `[components.NAME]`"));
+        }
+        if self.component.is_none() && !self.args.is_empty() {
+            return Err(Error::new("with `[components.NAME]`, put arguments into `[components.NAME.args]`"));
+        }
+        Ok(())
+    }
+
+    /// The components by name; the only one of a job with `component` has an empty name.
+    pub fn component_specs(&self) -> Vec<(String, ComponentSpec)> {
+        match &self.component {
+            Some(component) => vec![(String::new(), ComponentSpec { component: component.clone(), args: self.args.clone() })],
+            None => self.components.iter().map(|(name, spec)| (name.clone(), spec.clone())).collect(),
+        }
+    }
+}
+
+/// Sets `path.to.key` of a table to `value`: a TOML value if it is one, else a string.
+///
+/// # Errors
+/// If the path is empty, or leads through something that is no table.
+pub fn set(table: &mut toml::Table, path: &str, value: &str) -> Result<(), Error> {
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut keys: Vec<&str> = path.split('.').collect();
+    let last = keys.pop().filter(|k| !k.is_empty()).ok_or_else(|| Error::new("a setting is `path.to.key=value`"))?;
+    let mut at = table;
+    for key in keys {
+        let entry = at.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| Error::new(format!("cannot set \"{path}\": \"{key}\" is no table")))?;
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = r#"
+        component = "a.wasm"
+        [sources.in]
+        connector = "file"
+        path = "x.csv"
+        [sinks.out]
+        connector = "stdout"
+    "#;
+
+    fn settings(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    /// Settings replace and add values, in their types where they have one.
+    #[test]
+    fn settings_apply() {
+        let spec =
+            JobSpec::from_toml(SPEC, &settings(&[("parallelism", "2"), ("sources.in.path", "/a b/*.csv"), ("args.q", "q5")]))
+                .expect("a good spec");
+        assert_eq!(spec.parallelism, 2);
+        assert_eq!(spec.sources["in"].options["path"].as_str(), Some("/a b/*.csv"));
+        assert_eq!(spec.args["q"].to_string(), "q5");
+    }
+
+    /// Every mistake is refused with a message that names the key.
+    #[test]
+    fn mistakes_are_named() {
+        for (path, value, named) in [
+            ("paralelism", "2", "paralelism"),
+            ("parallelism", "0", "parallelism"),
+            ("state.backend", "floppy", "floppy"),
+            ("limits.call_deadline", "10", "call_deadline"),
+            ("batch.rows", "0", "batch.rows"),
+        ] {
+            let error = JobSpec::from_toml(SPEC, &settings(&[(path, value)])).expect_err(path).to_string();
+            assert!(error.contains(named) || path == "limits.call_deadline", "{path}: {error}");
+        }
+    }
+}

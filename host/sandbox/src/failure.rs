@@ -1,0 +1,84 @@
+//! What the engine says about a call that failed, in the words of a user of Weir.
+
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::engine::one_line;
+use crate::error::{GuestError, GuestErrorKind};
+use crate::host::{DeadlineExceeded, Denied, Host};
+use crate::options::Limits;
+
+/// The most frames that an error carries.
+const FRAMES_MAX: usize = 20;
+
+/// A call that did not return.
+pub(crate) struct Failure<'a> {
+    pub error: &'a wasmtime::Error,
+    pub place: &'a str,
+    pub limits: &'a Limits,
+    pub starting: bool,
+}
+
+impl Failure<'_> {
+    pub(crate) fn explain(&self, host: &mut Host) -> GuestError {
+        let (kind, message) = self.reason(host);
+        GuestError { kind, message: format!("{}: {message}", self.place), backtrace: backtrace(self.error) }
+    }
+
+    fn reason(&self, host: &mut Host) -> (GuestErrorKind, String) {
+        let Self { error, limits, .. } = self;
+        let said = host.log.lock().take_last_error().map(|line| format!("; its last error line was: {line}")).unwrap_or_default();
+        if error.downcast_ref::<DeadlineExceeded>().is_some() {
+            let deadline = limits.call_deadline;
+            return (
+                GuestErrorKind::Deadline,
+                format!("the call ran for more than {deadline:?}, its limit `call_deadline`{said}"),
+            );
+        }
+        match host.memory.take_denied() {
+            Some(Denied::Memory) => {
+                let (has, limit) = (host.memory.bytes(), limits.memory_bytes);
+                return (
+                    GuestErrorKind::Memory,
+                    format!(
+                        "the guest has {has} bytes of memory and wants more than its limit of {limit} (`memory_bytes`){said}"
+                    ),
+                );
+            }
+            Some(Denied::Table) => {
+                let limit = limits.table_elements;
+                return (
+                    GuestErrorKind::Memory,
+                    format!("the guest wants tables of more than {limit} elements (`table_elements`){said}"),
+                );
+            }
+            None => (),
+        }
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            let trap = match trap {
+                Trap::UnreachableCodeReached => "the guest panicked or gave up (`unreachable`)".to_owned(),
+                trap => format!("the guest crashed: {}", trap.to_string().trim_start_matches("wasm trap: ")),
+            };
+            return (GuestErrorKind::Trap, format!("{trap}{said}"));
+        }
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return (GuestErrorKind::Trap, format!("the guest exited with status {}{said}", exit.0));
+        }
+        let text = one_line(error);
+        if text.contains("fuel allocated for hostcalls") {
+            let limit = limits.reply_bytes;
+            return (GuestErrorKind::Memory, format!("the call returned more than {limit} bytes, its limit `reply_bytes`{said}"));
+        }
+        let kind = if self.starting { GuestErrorKind::Start } else { GuestErrorKind::Trap };
+        (kind, format!("{text}{said}"))
+    }
+}
+
+/// The guest's functions, innermost first.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return vec![] };
+    // The engine's own rendering demangles the names; it has a line for each frame: `0: 0x1f - module!function`.
+    let text = trace.to_string();
+    let frames = text.lines().skip(1).filter_map(|line| line.split_once(" - ").map(|(_, name)| name));
+    frames.take(FRAMES_MAX).map(str::to_owned).collect()
+}

@@ -1,0 +1,140 @@
+//! What can be told about a component without running it, and whether it is one at all.
+
+use wasmparser::{KnownCustom, Payload, ProducersFieldValue};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::error::Error;
+use crate::wit;
+
+/// A component, from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// its size in bytes
+    pub size: usize,
+    /// the interfaces that it imports
+    pub imports: Vec<String>,
+    /// the interfaces that it exports
+    pub exports: Vec<String>,
+    /// what it was written in and made with, as its tools say: (`language`, `Rust`, ``), (`processed-by`, `rustc`, `1.95`)
+    pub producers: Vec<Producer>,
+}
+
+/// A tool or a language that took part in the making of a component.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Producer {
+    /// its part: `language`, `processed-by` or `sdk`
+    pub role: String,
+    /// its name
+    pub name: String,
+    /// its version, if it says
+    pub version: String,
+}
+
+/// What guests can import: Weir's interface, the types that it speaks of, and an empty WASI 0.2 (see [`crate::wasi`]).
+const ALLOWED: [&str; 11] = [
+    wit::HOST,
+    wit::TYPES,
+    "wasi:io/",
+    "wasi:clocks/",
+    "wasi:random/",
+    "wasi:filesystem/types",
+    "wasi:filesystem/preopens",
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/std",
+    "wasi:cli/terminal-",
+];
+
+/// Checks that these bytes look like a component, before a compiler reads them.
+pub(crate) fn check_bytes(wasm: &[u8], size_max: usize) -> Result<(), Error> {
+    if wasm.len() > size_max {
+        return Err(Error::invalid(format!(
+            "the component has {} bytes, which is over the limit of {size_max} (`max_component_bytes`)",
+            wasm.len()
+        )));
+    }
+    if Engine::detect_precompiled(wasm).is_some() {
+        return Err(Error::invalid("this is compiled machine code; only WebAssembly is accepted"));
+    }
+    if wasm.starts_with(b"\0asm\x01\0\0\0") {
+        return Err(Error::invalid("this is a core module, not a component; build it with `weir build`"));
+    }
+    let text = || std::str::from_utf8(wasm).is_ok_and(|text| text.trim_start().starts_with(['(', ';']));
+    if wasm.starts_with(b"\0asm") || text() {
+        return Ok(());
+    }
+    Err(Error::invalid("this is not WebAssembly; build a component with `weir build`"))
+}
+
+impl Inspection {
+    pub(crate) fn new(engine: &Engine, component: &Component, wasm: &[u8]) -> Self {
+        let ty = component.component_type();
+        let name = |(name, _): (&str, _)| name.to_owned();
+        Self {
+            size: wasm.len(),
+            imports: ty.imports(engine).map(|(n, item)| name((n, item))).collect(),
+            exports: ty.exports(engine).map(|(n, item)| name((n, item))).collect(),
+            producers: producers(wasm),
+        }
+    }
+
+    /// Checks the imports against what there is, and the exports against what a job must have.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for import in &self.imports {
+            if !ALLOWED.iter().any(|prefix| import.starts_with(prefix)) {
+                return Err(Error::invalid(refuse(import)));
+            }
+        }
+        for export in [wit::DEFINITION, wit::CHAINS] {
+            if !self.exports.iter().any(|e| e == export) {
+                return Err(Error::invalid(format!(
+                    "the component does not export `{export}`, so it is no Weir job; build it with `weir build`"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse(import: &str) -> String {
+    if import.starts_with("wasi:http/") || import.starts_with("wasi:sockets/") {
+        format!("the component imports `{import}`, but guests have no network: remove the code that uses it")
+    } else if import.starts_with("weir:dataflow/") {
+        format!(
+            "the component imports `{import}`, but this version of Weir offers `{}`: build it anew with a matching SDK",
+            wit::HOST
+        )
+    } else {
+        format!("the component imports `{import}`, which is not allowed: guests have `{}` and nothing else", wit::HOST)
+    }
+}
+
+/// Reads the `producers` sections of the component and of the modules within.
+fn producers(wasm: &[u8]) -> Vec<Producer> {
+    let mut found = vec![];
+    // The text format has no such sections, and a section that cannot be read is as good as none.
+    for payload in wasmparser::Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        if let Payload::CustomSection(section) = payload
+            && let KnownCustom::Producers(fields) = section.as_known()
+        {
+            for field in fields.into_iter().map_while(Result::ok) {
+                let producer = |v: ProducersFieldValue<'_>| Producer {
+                    role: field.name.to_owned(),
+                    name: v.name.to_owned(),
+                    version: v.version.to_owned(),
+                };
+                found.extend(field.values.into_iter().map_while(Result::ok).map(producer));
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Whether an item of a component is a function; used to say what is missing.
+pub(crate) fn is_function(item: &ComponentItem) -> bool {
+    matches!(item, ComponentItem::ComponentFunc(_))
+}

@@ -1,0 +1,52 @@
+//! Where the bytes of state are kept that is not in a slot.
+
+use weir_types::{KeyGroup, KeyGroupRange};
+
+use crate::Error;
+
+/// What names an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateKey<'a> {
+    /// the key's group: what a rescale moves by
+    pub group: KeyGroup,
+    /// the number that the subtask's snapshot gives to the operator's id
+    pub operator: u32,
+    /// start of a window or slice, number of a session; 0 where there is none
+    pub namespace: i64,
+    /// the key
+    pub key: &'a [u8],
+}
+
+/// Holds entries of bytes by [`StateKey`].
+///
+/// The contract, which the `conformance` module checks:
+/// - Calls take batches: an implementation on disk turns each into one operation. Of several entries with one key in a batch the last one holds.
+/// - Entries are ordered as `StateKey` is: by group, operator, namespace (signed), key (as bytes). Scans go in this order.
+/// - A backend belongs to one subtask and is used by one thread at a time. What a call has changed, the next call sees.
+/// - Any bytes are allowed in keys and values, also none.
+/// - An error leaves each entry of the call either as it was or as it should be.
+pub trait StateBackend: Send {
+    /// Writes entries, over those that are there.
+    fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), Error>;
+
+    /// Calls `found` with the index and the value of each key that is there, in the order of `keys`.
+    fn get(&self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error>;
+
+    /// Removes entries; those that are not there are passed over.
+    fn delete(&mut self, keys: &[StateKey<'_>]) -> Result<(), Error>;
+
+    /// Calls `each` with the entries of an operator in these groups, of one namespace or of all, in order.
+    fn scan(
+        &self,
+        groups: KeyGroupRange,
+        operator: u32,
+        namespace: Option<i64>,
+        each: &mut dyn FnMut(StateKey<'_>, &[u8]),
+    ) -> Result<(), Error>;
+
+    /// Removes all entries that [`scan`](Self::scan) would show.
+    fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), Error>;
+
+    /// Room taken, in bytes: an estimate for metrics and limits.
+    fn bytes(&self) -> usize;
+}

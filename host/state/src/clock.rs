@@ -1,0 +1,134 @@
+//! Which slots have gone cold, and which have changed.
+//!
+//! The second-chance algorithm (Corbató 1968): an access sets a bit; a hand goes round, clears the bits that it finds set and picks the slots whose
+//! bit is still clear from its last visit. An access costs one store of a byte, and picking is amortized over the accesses that set the bits.
+
+use crate::Slot;
+
+const RESIDENT: u8 = 1;
+const ACCESSED: u8 = 2;
+const CHANGED: u8 = 4;
+
+/// The access bits of slots.
+#[derive(Debug, Default)]
+pub struct Clock {
+    flags: Vec<u8>,
+    hand: usize,
+    resident: usize,
+}
+
+impl Clock {
+    /// Takes in a slot, as just accessed.
+    pub fn insert(&mut self, slot: Slot) {
+        let index = slot as usize;
+        if index >= self.flags.len() {
+            self.flags.resize(index + 1, 0);
+        }
+        self.resident += usize::from(self.flags[index] == 0);
+        self.flags[index] = RESIDENT | ACCESSED | CHANGED;
+    }
+
+    /// Forgets a slot.
+    pub fn remove(&mut self, slot: Slot) {
+        let flags = &mut self.flags[slot as usize];
+        self.resident -= usize::from(*flags != 0);
+        *flags = 0;
+    }
+
+    /// Notes that a slot was accessed and may have changed. The slot must have been inserted.
+    #[inline]
+    pub fn touch(&mut self, slot: Slot) {
+        self.flags[slot as usize] = RESIDENT | ACCESSED | CHANGED;
+    }
+
+    /// How many slots there are.
+    pub fn len(&self) -> usize {
+        self.resident
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.resident == 0
+    }
+
+    /// Appends up to `count` slots to `cold`, coldest first. They stay in the clock until they are removed.
+    pub fn coldest(&mut self, count: usize, cold: &mut Vec<Slot>) {
+        let mut wanted = count.min(self.resident);
+        // After one round every bit is clear, so that two rounds find any number that there is.
+        for _ in 0..2 * self.flags.len() {
+            if wanted == 0 {
+                break;
+            }
+            let index = self.hand;
+            self.hand = (self.hand + 1) % self.flags.len();
+            let flags = &mut self.flags[index];
+            if *flags == 0 {
+                continue;
+            }
+            if *flags & ACCESSED == 0 {
+                cold.push(index as Slot);
+                wanted -= 1;
+                // So that the second round does not pick it again.
+                *flags |= ACCESSED;
+            } else {
+                *flags &= !ACCESSED;
+            }
+        }
+    }
+
+    /// Appends the slots that were inserted or touched since the last call to `changed`, in the order of their numbers.
+    pub fn take_changed(&mut self, changed: &mut Vec<Slot>) {
+        for (index, flags) in self.flags.iter_mut().enumerate() {
+            if *flags & CHANGED != 0 {
+                *flags &= !CHANGED;
+                changed.push(index as Slot);
+            }
+        }
+    }
+
+    /// The memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.flags.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn coldest(clock: &mut Clock, count: usize) -> Vec<Slot> {
+        let mut cold = vec![];
+        clock.coldest(count, &mut cold);
+        cold
+    }
+
+    /// Slots that were accessed since the hand's last visit are spared, and none is picked twice in one call.
+    #[test]
+    fn gives_a_second_chance() {
+        let mut clock = Clock::default();
+        (0..6).for_each(|s| clock.insert(s));
+        assert_eq!(coldest(&mut clock, 2), [0, 1]);
+        clock.remove(0);
+        clock.remove(1);
+        clock.touch(3);
+        assert_eq!(coldest(&mut clock, 2), [2, 4]);
+        let mut all = coldest(&mut clock, 100);
+        all.sort_unstable();
+        assert_eq!(all, [2, 3, 4, 5]);
+        assert!(coldest(&mut Clock::default(), 3).is_empty());
+    }
+
+    /// A change is reported once.
+    #[test]
+    fn reports_changes_once() {
+        let mut clock = Clock::default();
+        (0..3).for_each(|s| clock.insert(s));
+        let mut changed = vec![];
+        clock.take_changed(&mut changed);
+        assert_eq!(changed, [0, 1, 2]);
+        clock.touch(1);
+        changed.clear();
+        clock.take_changed(&mut changed);
+        assert_eq!(changed, [1]);
+    }
+}

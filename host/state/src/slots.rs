@@ -1,0 +1,564 @@
+//! Which key, and which window of it, owns which slot.
+//!
+//! A [`SlotTable`] maps (key, namespace) to a small number, the slot, under which the guest holds the state. The namespace is the start
+//! of a window or slice, or 0 where there is none. Slots are dense and used again, so that arrays indexed by slot, here and in the guest, stay
+//! as small as the state that is there.
+//!
+//! The work is done a batch at a time. An entry of the hash table is 16 bytes: the key itself where it is an integer (its hash where not), the
+//! namespace's index, and the slot. So a look-up of an integer key touches the entry and nothing else.
+//!
+//! A slot may be *evicted*: its bytes went to a [`StateBackend`](crate::StateBackend) and the table forgets it, but for a count in its
+//! namespace. When the key comes back it gets a new slot, marked [`Created::restore`]: the backend may have its bytes. An entry
+//! is either in a slot or in the backend, never in both.
+
+mod lists;
+#[cfg(test)]
+mod tests;
+
+use arrow_array::{Array, ArrayRef, new_null_array};
+use arrow_buffer::NullBuffer;
+use arrow_row::Rows;
+use arrow_schema::DataType;
+use hashbrown::HashTable;
+use weir_types::key::{group_of, hash_columns, hash_u64};
+use weir_types::{KeyGroup, call::Slot};
+
+use crate::key_codec::{KeyCodec, KeyShape, for_each_text, widen};
+use crate::{Clock, Error};
+use lists::NamespaceLists;
+
+/// What stands for "no slot" in results of look-ups.
+pub const NO_SLOT: Slot = Slot::MAX;
+
+/// The namespaces of the rows of a batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Namespaces<'a> {
+    /// all rows have this one
+    Constant(i64),
+    /// one for each row
+    PerRow(&'a [i64]),
+}
+
+impl Namespaces<'_> {
+    /// The namespace of a row.
+    #[inline]
+    pub fn at(&self, row: usize) -> i64 {
+        match self {
+            Self::Constant(namespace) => *namespace,
+            Self::PerRow(namespaces) => namespaces[row],
+        }
+    }
+}
+
+/// A slot that did not exist before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// the slot
+    pub slot: Slot,
+    /// the row of the batch that it was made for
+    pub row: u32,
+    /// whether its namespace has evicted entries, so that the backend may hold this one's bytes
+    pub restore: bool,
+}
+
+/// An entry of the hash table.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// the key if it is an integer, else its hash
+    key: u64,
+    /// index of the namespace
+    namespace: u32,
+    slot: Slot,
+}
+
+impl Entry {
+    #[inline]
+    fn hash(key: u64, namespace: u32) -> u64 {
+        hash_u64(key.wrapping_add(u64::from(namespace).wrapping_mul(0xD6E8_FEB8_6659_FD93)))
+    }
+}
+
+/// Maps keys and namespaces to slots.
+#[derive(Debug)]
+pub struct SlotTable {
+    codec: KeyCodec,
+    null_hash: u64,
+    table: HashTable<Entry>,
+    /// by slot: the key if it is an integer, else its hash
+    keys: Vec<u64>,
+    /// by slot: the bytes of the key, where it is neither an integer nor absent
+    bytes: Vec<Box<[u8]>>,
+    free: Vec<Slot>,
+    lists: NamespaceLists,
+    clock: Clock,
+    /// kept for its memory only
+    scratch: Vec<u64>,
+}
+
+/// The keys of a batch, taken apart.
+enum BatchKeys<'a> {
+    Unit,
+    Integers(&'a [u64], Option<&'a NullBuffer>),
+    Texts(&'a ArrayRef, &'a [u64]),
+    Rows(Rows, &'a [u64]),
+}
+
+impl SlotTable {
+    /// A table for keys of columns of these types; none = all rows have one key.
+    ///
+    /// # Errors
+    /// If a type cannot be part of a key.
+    pub fn new(types: &[DataType]) -> Result<Self, Error> {
+        let codec = KeyCodec::new(types)?;
+        let mut hashes = vec![];
+        let nulls: Vec<_> = types.iter().map(|t| new_null_array(t, 1)).collect();
+        hash_columns(1, &nulls, &mut hashes);
+        Ok(Self {
+            codec,
+            null_hash: hashes[0],
+            table: HashTable::new(),
+            keys: vec![],
+            bytes: vec![],
+            free: vec![],
+            lists: NamespaceLists::default(),
+            clock: Clock::default(),
+            scratch: vec![],
+        })
+    }
+
+    /// Writes the slot of each row into `slots` (cleared first), making those that are missing; `created` (cleared first) tells which,
+    /// in the order of their rows.
+    ///
+    /// # Errors
+    /// If the columns are not of the table's types, or slots run out.
+    pub fn assign(
+        &mut self,
+        rows: usize,
+        keys: &[ArrayRef],
+        namespaces: Namespaces<'_>,
+        slots: &mut Vec<Slot>,
+        created: &mut Vec<Created>,
+    ) -> Result<(), Error> {
+        created.clear();
+        self.look_up(rows, keys, namespaces, slots, Some(created))
+    }
+
+    /// Writes the slot of each row into `slots` (cleared first), and [`NO_SLOT`] where there is none.
+    ///
+    /// # Errors
+    /// If the columns are not of the table's types.
+    pub fn find(&mut self, rows: usize, keys: &[ArrayRef], namespaces: Namespaces<'_>, slots: &mut Vec<Slot>) -> Result<(), Error> {
+        self.look_up(rows, keys, namespaces, slots, None)
+    }
+
+    fn look_up(
+        &mut self,
+        rows: usize,
+        keys: &[ArrayRef],
+        namespaces: Namespaces<'_>,
+        slots: &mut Vec<Slot>,
+        mut created: Option<&mut Vec<Created>>,
+    ) -> Result<(), Error> {
+        slots.clear();
+        slots.reserve(rows);
+        self.codec.check(keys)?;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let keys = match self.codec.shape() {
+            KeyShape::Unit => BatchKeys::Unit,
+            KeyShape::Integer => {
+                widen(&keys[0], &mut scratch);
+                BatchKeys::Integers(&scratch, keys[0].nulls())
+            }
+            KeyShape::Text => {
+                hash_columns(rows, keys, &mut scratch);
+                BatchKeys::Texts(&keys[0], &scratch)
+            }
+            KeyShape::Rows => {
+                hash_columns(rows, keys, &mut scratch);
+                BatchKeys::Rows(self.codec.rows(keys)?, &scratch)
+            }
+        };
+        let result = self.look_up_rows(rows, &keys, namespaces, slots, &mut created);
+        drop(keys);
+        self.scratch = scratch;
+        result
+    }
+
+    fn look_up_rows(
+        &mut self,
+        rows: usize,
+        keys: &BatchKeys<'_>,
+        namespaces: Namespaces<'_>,
+        slots: &mut Vec<Slot>,
+        created: &mut Option<&mut Vec<Created>>,
+    ) -> Result<(), Error> {
+        match *keys {
+            BatchKeys::Unit => {
+                for row in 0..rows {
+                    slots.push(self.one(0, None, namespaces.at(row), row, created)?);
+                }
+            }
+            BatchKeys::Integers(keys, None) => match namespaces {
+                Namespaces::Constant(n) => self.integers(keys, |_| n, slots, created)?,
+                Namespaces::PerRow(of) => self.integers(keys, |row| of[row], slots, created)?,
+            },
+            BatchKeys::Integers(keys, Some(nulls)) => {
+                for (row, &key) in keys.iter().enumerate() {
+                    let namespace = namespaces.at(row);
+                    let slot = match nulls.is_null(row) {
+                        true => self.null(namespace, row, created)?,
+                        false => self.one(key, None, namespace, row, created)?,
+                    };
+                    slots.push(slot);
+                }
+            }
+            BatchKeys::Texts(column, hashes) => {
+                let mut result = Ok(());
+                let mut row = 0;
+                for_each_text(column, |text| {
+                    let namespace = namespaces.at(row);
+                    let slot = match column.is_null(row) {
+                        true => self.null(namespace, row, created),
+                        false => self.one(hashes[row], Some(text), namespace, row, created),
+                    };
+                    match slot {
+                        Ok(slot) => slots.push(slot),
+                        Err(e) => result = Err(e),
+                    }
+                    row += 1;
+                });
+                result?;
+            }
+            BatchKeys::Rows(ref keys, hashes) => {
+                for (row, &hash) in hashes.iter().enumerate() {
+                    slots.push(self.one(hash, Some(keys.row(row).data()), namespaces.at(row), row, created)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The common case: integers without nulls. Runs of the same key, and of the same namespace, cost a compare.
+    #[inline]
+    fn integers(
+        &mut self,
+        keys: &[u64],
+        namespace_of: impl Fn(usize) -> i64,
+        slots: &mut Vec<Slot>,
+        created: &mut Option<&mut Vec<Created>>,
+    ) -> Result<(), Error> {
+        let Some(&first) = keys.first() else { return Ok(()) };
+        let mut namespace = namespace_of(0);
+        let mut index = self.lists.index(namespace);
+        let mut key = first;
+        let mut slot = NO_SLOT;
+        for (row, &k) in keys.iter().enumerate() {
+            let n = namespace_of(row);
+            if n != namespace {
+                namespace = n;
+                index = self.lists.index(namespace);
+                slot = NO_SLOT;
+            }
+            if k != key || slot == NO_SLOT {
+                key = k;
+                let known = index.and_then(|i| {
+                    self.table.find(Entry::hash(k, i), |e| e.key == k && e.namespace == i).map(|e| e.slot)
+                });
+                slot = match (known, created.as_deref_mut()) {
+                    (Some(slot), _) => {
+                        self.clock.touch(slot);
+                        slot
+                    }
+                    (None, None) => NO_SLOT,
+                    (None, Some(created)) => {
+                        let slot = self.create(k, None, namespace, row, created)?;
+                        index = self.lists.index(namespace);
+                        slot
+                    }
+                };
+            }
+            slots.push(slot);
+        }
+        Ok(())
+    }
+
+    /// The slot of one key that is not null.
+    #[inline]
+    fn one(
+        &mut self,
+        key: u64,
+        bytes: Option<&[u8]>,
+        namespace: i64,
+        row: usize,
+        created: &mut Option<&mut Vec<Created>>,
+    ) -> Result<Slot, Error> {
+        if let Some(slot) = self.lists.index(namespace).and_then(|index| self.entry(key, bytes, index)) {
+            self.clock.touch(slot);
+            return Ok(slot);
+        }
+        match created {
+            None => Ok(NO_SLOT),
+            Some(created) => self.create(key, bytes, namespace, row, created),
+        }
+    }
+
+    #[inline]
+    fn entry(&self, key: u64, bytes: Option<&[u8]>, namespace: u32) -> Option<Slot> {
+        let same = |e: &Entry| {
+            e.key == key && e.namespace == namespace && bytes.is_none_or(|bytes| *self.bytes[e.slot as usize] == *bytes)
+        };
+        self.table.find(Entry::hash(key, namespace), same).map(|e| e.slot)
+    }
+
+    /// The slot of the key of one column whose value is null: kept beside the table, since no integer stands for it.
+    fn null(&mut self, namespace: i64, row: usize, created: &mut Option<&mut Vec<Created>>) -> Result<Slot, Error> {
+        let known = self.lists.index(namespace).map_or(NO_SLOT, |index| self.lists.null(index));
+        match created {
+            _ if known != NO_SLOT => {
+                self.clock.touch(known);
+                Ok(known)
+            }
+            None => Ok(NO_SLOT),
+            Some(created) => {
+                let bytes = (self.codec.shape() == KeyShape::Text).then_some(&[][..]);
+                let slot = self.take_slot(self.null_hash, bytes)?;
+                let (index, evicted) = self.lists.append(namespace, slot);
+                self.lists.set_null(index, slot);
+                created.push(Created { slot, row: row as u32, restore: evicted });
+                Ok(slot)
+            }
+        }
+    }
+
+    #[cold]
+    fn create(
+        &mut self,
+        key: u64,
+        bytes: Option<&[u8]>,
+        namespace: i64,
+        row: usize,
+        created: &mut Vec<Created>,
+    ) -> Result<Slot, Error> {
+        let slot = self.take_slot(key, bytes)?;
+        let (index, evicted) = self.lists.append(namespace, slot);
+        let entry = Entry { key, namespace: index, slot };
+        self.table.insert_unique(Entry::hash(key, index), entry, |e| Entry::hash(e.key, e.namespace));
+        created.push(Created { slot, row: row as u32, restore: evicted });
+        Ok(slot)
+    }
+
+    fn take_slot(&mut self, key: u64, bytes: Option<&[u8]>) -> Result<Slot, Error> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = Slot::try_from(self.keys.len()).ok().filter(|&s| s != NO_SLOT).ok_or(Error::SlotsExhausted)?;
+                self.keys.push(0);
+                if bytes.is_some() {
+                    self.bytes.push(Box::default());
+                }
+                slot
+            }
+        };
+        self.keys[slot as usize] = key;
+        if let Some(bytes) = bytes {
+            self.bytes[slot as usize] = bytes.into();
+        }
+        self.clock.insert(slot);
+        Ok(slot)
+    }
+
+    /// The slot that the key of `slot` has in another namespace.
+    pub fn sibling(&self, slot: Slot, namespace: i64) -> Option<Slot> {
+        let index = self.lists.index(namespace)?;
+        if self.is_null(slot) {
+            return Some(self.lists.null(index)).filter(|&s| s != NO_SLOT);
+        }
+        let key = self.keys[slot as usize];
+        self.entry(key, self.bytes.get(slot as usize).map(|b| &**b), index)
+    }
+
+    /// Groups the slots of these namespaces by key: group i is `slots[groups[i]..groups[i + 1]]`, in the order of `namespaces`. Groups come
+    /// in the order in which their keys first appear. Both vectors are cleared first.
+    pub fn group_by_key(&self, namespaces: &[i64], groups: &mut Vec<u32>, slots: &mut Vec<Slot>) {
+        groups.clear();
+        slots.clear();
+        groups.push(0);
+        if let [only] = namespaces {
+            slots.extend(self.slots_of(*only));
+            groups.extend(1..=slots.len() as u32);
+            return;
+        }
+        // Which group each slot belongs to, by a table of one slot for each key; then a counting sort.
+        let mut keys: HashTable<(Slot, u32)> = HashTable::with_capacity(namespaces.iter().map(|&n| self.count_of(n)).max().unwrap_or(0));
+        let mut members: Vec<(Slot, u32)> = vec![];
+        for slot in namespaces.iter().flat_map(|&n| self.slots_of(n)) {
+            let hash = |slot: Slot| hash_u64(self.keys[slot as usize]);
+            let entry = keys.entry(hash(slot), |&(other, _)| self.same_key(slot, other), |&(other, _)| hash(other));
+            let group = entry.or_insert_with(|| {
+                groups.push(0);
+                (slot, groups.len() as u32 - 2)
+            });
+            let group = group.get().1;
+            groups[group as usize + 1] += 1;
+            members.push((slot, group));
+        }
+        for i in 1..groups.len() {
+            groups[i] += groups[i - 1];
+        }
+        slots.resize(members.len(), NO_SLOT);
+        let mut next: Vec<u32> = groups.clone();
+        for (slot, group) in members {
+            slots[next[group as usize] as usize] = slot;
+            next[group as usize] += 1;
+        }
+    }
+
+    fn same_key(&self, a: Slot, b: Slot) -> bool {
+        self.keys[a as usize] == self.keys[b as usize]
+            && self.bytes.get(a as usize) == self.bytes.get(b as usize)
+            && self.is_null(a) == self.is_null(b)
+    }
+
+    fn is_null(&self, slot: Slot) -> bool {
+        self.lists.null(self.lists.index_of(slot)) == slot
+    }
+
+    /// Frees slots. Their numbers will be given to other keys.
+    pub fn remove(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            let key = self.keys[slot as usize];
+            let index = self.lists.index_of(slot);
+            if self.lists.null(index) == slot {
+                self.lists.set_null(index, NO_SLOT);
+            } else {
+                let entry = self.table.find_entry(Entry::hash(key, index), |e| e.slot == slot);
+                entry.expect("every slot in use that is not of a null has an entry").remove();
+            }
+            self.lists.unlink(slot);
+            self.clock.remove(slot);
+            self.free.push(slot);
+        }
+    }
+
+    /// Appends up to `count` slots to `cold`, those first that were not looked up for long.
+    pub fn coldest(&mut self, count: usize, cold: &mut Vec<Slot>) {
+        self.clock.coldest(count, cold);
+    }
+
+    /// Appends the slots that were looked up since the last call, and so may have changed, to `changed`.
+    pub fn take_changed(&mut self, changed: &mut Vec<Slot>) {
+        self.clock.take_changed(changed);
+    }
+
+    /// As [`remove`](Self::remove), of slots whose bytes are now in the backend.
+    pub fn evict(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            self.lists.count_evicted(slot);
+        }
+        self.remove(slots);
+    }
+
+    /// Notes that the bytes of these slots were found in the backend and taken from it.
+    pub fn restored(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            self.lists.count_restored(slot);
+        }
+    }
+
+    /// Notes that the backend has no entries of this namespace any more.
+    pub fn forget_evicted(&mut self, namespace: i64) {
+        self.lists.forget_evicted(namespace);
+    }
+
+    /// How many entries of a namespace are in the backend.
+    pub fn evicted(&self, namespace: i64) -> u64 {
+        self.lists.index(namespace).map_or(0, |index| self.lists.evicted(index))
+    }
+
+    /// The slots of a namespace, in the order in which they were made.
+    pub fn slots_of(&self, namespace: i64) -> impl Iterator<Item = Slot> {
+        self.lists.slots(namespace)
+    }
+
+    /// How many slots a namespace has.
+    pub fn count_of(&self, namespace: i64) -> usize {
+        self.lists.index(namespace).map_or(0, |index| self.lists.count(index))
+    }
+
+    /// The namespace of a slot.
+    pub fn namespace(&self, slot: Slot) -> i64 {
+        self.lists.namespace(slot)
+    }
+
+    /// How many slots there are.
+    pub fn len(&self) -> usize {
+        self.clock.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.clock.is_empty()
+    }
+
+    /// One more than the greatest slot that was ever in use: how long an array indexed by slot has to be.
+    pub fn slot_bound(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The key columns of these slots, in the table's types.
+    ///
+    /// # Errors
+    /// If the keys are too large for the layout (2 GiB of text).
+    pub fn key_columns(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>, Error> {
+        let bytes = |slot: &Slot| &*self.bytes[*slot as usize];
+        match self.codec.shape() {
+            KeyShape::Unit => Ok(vec![]),
+            KeyShape::Integer => Ok(vec![self.codec.integers(slots.iter().map(|&s| (!self.is_null(s)).then(|| self.keys[s as usize])))]),
+            KeyShape::Text => Ok(vec![self.codec.texts(slots.iter().map(|s| (!self.is_null(*s)).then(|| bytes(s))))?]),
+            KeyShape::Rows => self.codec.columns_of_rows(slots.iter().map(bytes)),
+        }
+    }
+
+    /// Appends the bytes that name a slot's key in a backend.
+    pub fn key_bytes(&self, slot: Slot, out: &mut Vec<u8>) {
+        match self.codec.shape() {
+            KeyShape::Unit => {}
+            KeyShape::Integer | KeyShape::Text if self.is_null(slot) => {}
+            KeyShape::Integer => out.extend(self.keys[slot as usize].to_be_bytes()),
+            KeyShape::Text => {
+                // A byte before it tells empty text from null.
+                out.push(1);
+                out.extend(&*self.bytes[slot as usize]);
+            }
+            KeyShape::Rows => out.extend(&*self.bytes[slot as usize]),
+        }
+    }
+
+    /// The key columns of keys as [`key_bytes`](Self::key_bytes) wrote them.
+    ///
+    /// # Errors
+    /// If bytes are not those of a key.
+    pub fn decode_keys<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>, Error> {
+        self.codec.decode(keys)
+    }
+
+    /// The key group of a slot's key.
+    pub fn key_group(&self, slot: Slot, max_parallelism: u16) -> KeyGroup {
+        let hash = match self.codec.shape() {
+            KeyShape::Unit => hash_u64(0),
+            KeyShape::Integer if !self.is_null(slot) => hash_u64(self.keys[slot as usize]),
+            KeyShape::Integer | KeyShape::Text | KeyShape::Rows => self.keys[slot as usize],
+        };
+        group_of(hash, max_parallelism)
+    }
+
+    /// The memory that the table takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.table.allocation_size()
+            + self.keys.capacity() * 8
+            + self.free.capacity() * 4
+            + self.bytes.iter().map(|b| b.len() + 16).sum::<usize>()
+            + self.lists.bytes()
+            + self.clock.bytes()
+    }
+}

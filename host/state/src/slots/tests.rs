@@ -1,0 +1,205 @@
+//! The table against a plain map, over every shape of key.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow_array::{BooleanArray, Int32Array, Int64Array, StringArray, StringViewArray, TimestampMillisecondArray};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A key of the model: number 0 is null where the shape has nulls.
+fn columns(shape: usize, keys: &[u8], views: bool) -> Vec<ArrayRef> {
+    let numbers = || keys.iter().map(|&k| (k > 0).then_some(i32::from(k) - 4));
+    let texts = || keys.iter().map(|&k| (k > 0).then(|| "x".repeat(usize::from(k - 1) * 3)));
+    let text: ArrayRef = match views {
+        true => Arc::new(texts().collect::<StringViewArray>()),
+        false => Arc::new(texts().collect::<StringArray>()),
+    };
+    match shape {
+        0 => vec![],
+        1 => vec![Arc::new(numbers().map(Option::unwrap_or_default).map(i64::from).map(Some).collect::<Int64Array>())],
+        2 => vec![Arc::new(numbers().collect::<Int32Array>())],
+        3 => vec![Arc::new(numbers().map(|n| n.map(i64::from)).collect::<TimestampMillisecondArray>().with_timezone("UTC"))],
+        4 => vec![text],
+        5 => vec![text, Arc::new(numbers().collect::<Int32Array>())],
+        _ => vec![Arc::new(keys.iter().map(|k| Some(k % 2 == 0)).collect::<BooleanArray>())],
+    }
+}
+
+/// What the model calls the key of number `k`: different numbers may be one key.
+fn name(shape: usize, k: u8) -> u8 {
+    match shape {
+        0 => 0,
+        1 if k == 0 => 4,
+        6 => k % 2,
+        _ => k,
+    }
+}
+
+fn table(shape: usize) -> SlotTable {
+    let types: Vec<_> = columns(shape, &[], false).iter().map(|c| c.data_type().clone()).collect();
+    SlotTable::new(&types).unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Assign(Vec<(u8, i64)>, bool),
+    Find(Vec<(u8, i64)>),
+    Remove(u8, i64),
+    Evict(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let rows = || prop::collection::vec((0..8u8, -2..2i64), 0..12);
+    let step = prop_oneof![
+        4 => (rows(), any::<bool>()).prop_map(|(r, v)| Step::Assign(r, v)),
+        1 => rows().prop_map(Step::Find),
+        3 => (0..8u8, -2..2i64).prop_map(|(k, n)| Step::Remove(k, n)),
+        1 => (0..4usize).prop_map(Step::Evict),
+    ];
+    prop::collection::vec(step, 0..30)
+}
+
+proptest! {
+    /// Any history of calls agrees with a map from (key, namespace) to slot, for every shape of key.
+    #[test]
+    fn agrees_with_a_map(shape in 0..7usize, steps in steps()) {
+        let mut table = table(shape);
+        let mut model: BTreeMap<(i64, u8), Slot> = BTreeMap::new();
+        let mut evicted: HashMap<i64, u64> = HashMap::new();
+        let (mut slots, mut created) = (vec![], vec![]);
+        for step in steps {
+            match step {
+                Step::Assign(rows, views) => {
+                    let keys: Vec<_> = rows.iter().map(|r| r.0).collect();
+                    let namespaces: Vec<_> = rows.iter().map(|r| r.1).collect();
+                    table.assign(rows.len(), &columns(shape, &keys, views), Namespaces::PerRow(&namespaces), &mut slots, &mut created).unwrap();
+                    for (row, &(k, n)) in rows.iter().enumerate() {
+                        let new = created.iter().find(|c| c.row as usize == row);
+                        match model.get(&(n, name(shape, k))) {
+                            Some(&slot) => prop_assert_eq!((slots[row], new), (slot, None)),
+                            None => {
+                                prop_assert!(!model.values().any(|&s| s == slots[row]), "slot {} is in use", slots[row]);
+                                let restore = evicted.get(&n).is_some_and(|&e| e > 0);
+                                prop_assert_eq!(new, Some(&Created { slot: slots[row], row: row as u32, restore }));
+                                model.insert((n, name(shape, k)), slots[row]);
+                            }
+                        }
+                    }
+                }
+                Step::Find(rows) => {
+                    let keys: Vec<_> = rows.iter().map(|r| r.0).collect();
+                    let namespaces: Vec<_> = rows.iter().map(|r| r.1).collect();
+                    table.find(rows.len(), &columns(shape, &keys, true), Namespaces::PerRow(&namespaces), &mut slots).unwrap();
+                    let expected: Vec<_> = rows.iter().map(|&(k, n)| model.get(&(n, name(shape, k))).copied().unwrap_or(NO_SLOT)).collect();
+                    prop_assert_eq!(&slots, &expected);
+                }
+                Step::Remove(k, n) => {
+                    if let Some(slot) = model.remove(&(n, name(shape, k))) {
+                        table.remove(&[slot]);
+                    }
+                }
+                Step::Evict(count) => {
+                    let mut cold = vec![];
+                    table.coldest(count, &mut cold);
+                    prop_assert_eq!(cold.len(), count.min(model.len()));
+                    for slot in &cold {
+                        *evicted.entry(table.namespace(*slot)).or_default() += 1;
+                    }
+                    table.evict(&cold);
+                    model.retain(|_, slot| !cold.contains(slot));
+                }
+            }
+            prop_assert_eq!(table.len(), model.len());
+            for n in -2..2 {
+                let mut of: Vec<_> = table.slots_of(n).collect();
+                prop_assert_eq!(of.len(), table.count_of(n));
+                of.sort_unstable();
+                let mut expected: Vec<_> = model.range((n, 0)..(n + 1, 0)).map(|(_, &s)| s).collect();
+                expected.sort_unstable();
+                prop_assert_eq!(of, expected);
+                prop_assert_eq!(table.evicted(n), evicted.get(&n).copied().unwrap_or(0));
+            }
+        }
+        check_keys(&mut table, &model)?;
+        check_groups(&table, &model)?;
+    }
+}
+
+/// Key columns and key bytes lead back to the same slots, and the group is that of the key's hash.
+fn check_keys(table: &mut SlotTable, model: &BTreeMap<(i64, u8), Slot>) -> Result<(), TestCaseError> {
+    let slots: Vec<Slot> = model.values().copied().collect();
+    let namespaces: Vec<i64> = model.keys().map(|k| k.0).collect();
+    let keys = table.key_columns(&slots).unwrap();
+    let mut found = vec![];
+    table.find(slots.len(), &keys, Namespaces::PerRow(&namespaces), &mut found).unwrap();
+    prop_assert_eq!(&found, &slots);
+    let bytes: Vec<Vec<u8>> = slots.iter().map(|&s| { let mut b = vec![]; table.key_bytes(s, &mut b); b }).collect();
+    let decoded = table.decode_keys(bytes.iter().map(|b| &b[..])).unwrap();
+    prop_assert_eq!(&decoded, &keys);
+    let mut hashes = vec![];
+    hash_columns(slots.len(), &keys, &mut hashes);
+    for (slot, hash) in slots.iter().zip(hashes) {
+        prop_assert_eq!(table.key_group(*slot, 100), group_of(hash, 100));
+    }
+    Ok(())
+}
+
+/// Grouping by key, and finding siblings, agree with the model.
+fn check_groups(table: &SlotTable, model: &BTreeMap<(i64, u8), Slot>) -> Result<(), TestCaseError> {
+    for namespaces in [&[][..], &[1], &[-2, -1, 0, 1], &[1, 0]] {
+        let (mut groups, mut slots) = (vec![], vec![]);
+        table.group_by_key(namespaces, &mut groups, &mut slots);
+        let mut got: Vec<Vec<Slot>> = groups.windows(2).map(|g| slots[g[0] as usize..g[1] as usize].to_vec()).collect();
+        let mut by_key: BTreeMap<u8, Vec<Slot>> = BTreeMap::new();
+        for n in namespaces {
+            for ((_, k), slot) in model.range((*n, 0)..(*n + 1, 0)) {
+                by_key.entry(*k).or_default().push(*slot);
+            }
+        }
+        let mut expected: Vec<_> = by_key.into_values().collect();
+        got.sort();
+        expected.sort();
+        prop_assert_eq!(got, expected);
+    }
+    for (&(_, k), &slot) in model {
+        for n in -2..2 {
+            prop_assert_eq!(table.sibling(slot, n), model.get(&(n, k)).copied());
+        }
+    }
+    Ok(())
+}
+
+/// Keys of other types than the table's are refused, and so are types that cannot be keys.
+#[test]
+fn refuses_other_types() {
+    let list = DataType::new_list(DataType::Int64, true);
+    assert!(SlotTable::new(&[list]).is_err());
+    let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
+    let narrow: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+    let wide: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let (mut slots, mut created) = (vec![], vec![]);
+    assert!(table.assign(1, &[narrow], Namespaces::Constant(0), &mut slots, &mut created).is_err());
+    assert!(table.assign(1, &[wide.clone(), wide], Namespaces::Constant(0), &mut slots, &mut created).is_err());
+}
+
+/// Entries that are restored, or forgotten, are not asked for again.
+#[test]
+fn counts_evicted_entries() {
+    let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
+    let (mut slots, mut created) = (vec![], vec![]);
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    table.assign(2, &[keys.clone()], Namespaces::Constant(9), &mut slots, &mut created).unwrap();
+    table.evict(&slots);
+    assert_eq!((table.len(), table.evicted(9)), (0, 2));
+    table.assign(1, &[keys.slice(0, 1)], Namespaces::Constant(9), &mut slots, &mut created).unwrap();
+    assert!(created[0].restore);
+    table.restored(&slots);
+    assert_eq!(table.evicted(9), 1);
+    table.forget_evicted(9);
+    table.assign(2, &[keys], Namespaces::Constant(9), &mut slots, &mut created).unwrap();
+    assert!(!created[0].restore);
+    table.remove(&slots);
+    assert_eq!(table.len(), 0);
+}

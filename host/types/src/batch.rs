@@ -1,0 +1,135 @@
+//! Rows in flight.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, UInt32Array, new_empty_array};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+
+use crate::time::EventTime;
+
+/// Rows that travel together: columns of equal length, and the rows' event times once they have any.
+///
+/// The schema is not part of it: it is fixed for each edge of the plan. Strings may be in Arrow's `Utf8` or
+/// `Utf8View` layout; code that reads them handles both.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    rows: usize,
+    columns: Vec<ArrayRef>,
+    times: Option<ScalarBuffer<EventTime>>,
+}
+
+impl Batch {
+    /// Makes a batch of `rows` rows.
+    ///
+    /// # Panics
+    /// If a column or `times` is not `rows` long: that is a bug of the caller, never of a guest or of input.
+    pub fn new(rows: usize, columns: Vec<ArrayRef>, times: Option<ScalarBuffer<EventTime>>) -> Self {
+        assert!(columns.iter().all(|c| c.len() == rows), "a column differs from the batch in length");
+        assert!(times.as_ref().is_none_or(|t| t.len() == rows), "the event times differ from the batch in length");
+        Self { rows, columns, times }
+    }
+
+    /// A batch of no rows.
+    pub fn empty(schema: &SchemaRef) -> Self {
+        Self::new(0, schema.fields().iter().map(|f| new_empty_array(f.data_type())).collect(), None)
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The columns.
+    pub fn columns(&self) -> &[ArrayRef] {
+        &self.columns
+    }
+
+    /// One column.
+    pub fn column(&self, index: usize) -> &ArrayRef {
+        &self.columns[index]
+    }
+
+    /// The rows' event times, where they have been assigned.
+    pub fn times(&self) -> Option<&ScalarBuffer<EventTime>> {
+        self.times.as_ref()
+    }
+
+    /// The same rows with these event times.
+    #[must_use]
+    pub fn with_times(self, times: Option<ScalarBuffer<EventTime>>) -> Self {
+        Self::new(self.rows, self.columns, times)
+    }
+
+    /// These columns of the batch, in this order.
+    #[must_use]
+    pub fn project(&self, columns: &[usize]) -> Self {
+        Self {
+            rows: self.rows,
+            columns: columns.iter().map(|&i| Arc::clone(&self.columns[i])).collect(),
+            times: self.times.clone(),
+        }
+    }
+
+    /// `length` rows from `offset` on, without a copy.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        Self {
+            rows: length,
+            columns: self.columns.iter().map(|c| c.slice(offset, length)).collect(),
+            times: self.times.as_ref().map(|t| t.slice(offset, length)),
+        }
+    }
+
+    /// The rows at `indices`, in that order.
+    ///
+    /// # Errors
+    /// If an index is out of range, or the result is too large for its layout (2 GiB of text).
+    pub fn take(&self, indices: &UInt32Array) -> Result<Self, ArrowError> {
+        Ok(Self {
+            rows: indices.len(),
+            columns: self.columns.iter().map(|c| arrow_select::take::take(c, indices, None)).collect::<Result<_, _>>()?,
+            times: self.times.as_ref().map(|t| take_times(t, indices)),
+        })
+    }
+
+    /// All rows of `batches`, one after another. There must be at least one batch, and all are of one schema.
+    ///
+    /// # Errors
+    /// If the result is too large for its layout.
+    pub fn concat(batches: &[Self]) -> Result<Self, ArrowError> {
+        if let [only] = batches {
+            return Ok(only.clone());
+        }
+        let first = batches.first().ok_or_else(|| ArrowError::InvalidArgumentError("no batches".into()))?;
+        let columns = (0..first.columns.len())
+            .map(|c| arrow_select::concat::concat(&batches.iter().map(|b| &*b.columns[c]).collect::<Vec<_>>()))
+            .collect::<Result<_, _>>()?;
+        let times = first.times.is_some().then(|| {
+            batches.iter().flat_map(|b| b.times.as_deref().unwrap_or_default()).copied().collect::<Vec<_>>().into()
+        });
+        Ok(Self { rows: batches.iter().map(|b| b.rows).sum(), columns, times })
+    }
+
+    /// About how many bytes the rows are. Text in the view layout counts its views: what they point to is shared.
+    pub fn bytes(&self) -> usize {
+        let columns = self.columns.iter().map(|c| match c.data_type() {
+            DataType::Utf8View | DataType::BinaryView => c.len() * 16,
+            _ => c.get_buffer_memory_size(),
+        });
+        columns.sum::<usize>() + self.times.as_ref().map_or(0, |t| t.len() * 8)
+    }
+}
+
+/// The event times at `indices`.
+///
+/// # Panics
+/// If an index is out of range.
+pub fn take_times(times: &ScalarBuffer<EventTime>, indices: &UInt32Array) -> ScalarBuffer<EventTime> {
+    indices.values().iter().map(|&i| times[i as usize]).collect::<Vec<_>>().into()
+}

@@ -1,0 +1,326 @@
+//! Brings a job onto a worker: binds connectors, connects channels, starts guests and tasks, and waits for their end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use arrow_schema::Schema;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use weir_base::Clock;
+use weir_connector::registry::Stream;
+use weir_connector::{Context, Sink, Source, Split};
+use weir_exchange::{Gate, Sender, gate};
+use weir_operator::NativeChain;
+use weir_plan::JobPlan;
+use weir_plan::job::{NodeKind, Root, Vertex};
+use weir_sandbox::{Component, LogSink};
+use weir_types::graph::Partitioning;
+
+use crate::error::{Failure, FailureKind};
+use crate::job::{Command, Event, JobHandle, Outcome};
+use crate::metrics::{JobMetrics, NodeCounters, TaskCounters};
+use crate::task::{self, Ending, Task};
+
+/// A job to run, and what it needs from outside.
+pub struct Deployment {
+    /// the plan
+    pub plan: JobPlan,
+    /// the components, in the order of the plan's
+    pub components: Vec<Component>,
+    /// what connectors get; `name` is set for each
+    pub context: Context,
+    /// where guests' lines go
+    pub log: LogSink,
+    /// processing time
+    pub clock: Clock,
+    /// native code in the place of guests: see [`NativeChains`]
+    pub native: Option<NativeChains>,
+}
+
+/// Gives the native chain for (component, chain, subtask), where there is one. For tests, and for measuring what the sandbox costs.
+pub type NativeChains = Arc<dyn Fn(usize, u32, u16) -> Option<Box<dyn NativeChain>> + Send + Sync>;
+
+/// A process's share of the cluster: its slots.
+#[derive(Clone)]
+pub struct Worker {
+    slots: u16,
+    free: Arc<Mutex<u16>>,
+}
+
+/// Slots that a job holds; they are free again when it is dropped.
+struct Lease {
+    slots: u16,
+    free: Arc<Mutex<u16>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        *self.free.lock() += self.slots;
+    }
+}
+
+impl Worker {
+    /// A worker with this many slots.
+    pub fn new(slots: u16) -> Self {
+        Self { slots, free: Arc::new(Mutex::new(slots)) }
+    }
+
+    /// All slots, and how many of them are free.
+    pub fn slots(&self) -> (u16, u16) {
+        (self.slots, *self.free.lock())
+    }
+
+    /// Starts a job. What fails later is told by the handle.
+    ///
+    /// # Errors
+    /// If slots are missing, or a connector refuses its options.
+    pub fn deploy(&self, deployment: Deployment) -> Result<JobHandle, Failure> {
+        let lease = self.lease(&deployment.plan)?;
+        let (commands, command_receiver) = watch::channel(Command::Run);
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (metrics, tasks) = Builder::new(&deployment)?.build(&command_receiver)?;
+        let supervisor = supervise(tasks, commands.clone(), event_sender, lease);
+        tokio::spawn(supervisor);
+        Ok(JobHandle { commands, events, metrics })
+    }
+
+    /// A slot holds one subtask of each vertex.
+    fn lease(&self, plan: &JobPlan) -> Result<Lease, Failure> {
+        let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
+        let mut free = self.free.lock();
+        if *free < slots {
+            return Err(Failure::new(
+                FailureKind::Resources,
+                format!(
+                    "the job needs {slots} slots, but only {free} of the worker's {} are free; stop a job, lower `parallelism`, or give the \
+                     worker more slots",
+                    self.slots
+                ),
+            ));
+        }
+        *free -= slots;
+        Ok(Lease { slots, free: Arc::clone(&self.free) })
+    }
+}
+
+/// Waits for the tasks of a job. The first failure ends them all.
+async fn supervise(tasks: Vec<Task>, commands: watch::Sender<Command>, events: mpsc::UnboundedSender<Event>, lease: Lease) {
+    let mut running = JoinSet::new();
+    let (opened_sender, mut opened) = mpsc::unbounded_channel::<()>();
+    let expected = tasks.len();
+    for task in tasks {
+        running.spawn(task.run(opened_sender.clone()));
+    }
+    drop(opened_sender);
+    let mut count = 0;
+    let mut outcome = Outcome::Finished;
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = opened.recv(), if count < expected => {
+                count += 1;
+                if count == expected {
+                    let _ = events.send(Event::Running);
+                }
+            }
+            ended = running.join_next() => {
+                let Some(ended) = ended else { break };
+                let next = match ended {
+                    Ok(Ok(Ending::Finished)) => continue,
+                    Ok(Ok(Ending::Cancelled)) => Outcome::Cancelled,
+                    Ok(Err(failure)) => Outcome::Failed { failure: *failure },
+                    Err(error) if error.is_panic() => Outcome::Failed { failure: panicked(error) },
+                    Err(_) => Outcome::Cancelled,
+                };
+                if outcome == Outcome::Finished {
+                    outcome = next;
+                    commands.send_replace(Command::Cancel);
+                }
+            }
+        }
+    }
+    drop(lease);
+    let _ = events.send(Event::Ended(outcome));
+}
+
+/// A task's panic is a bug of Weir's; the job fails, and the process goes on.
+fn panicked(error: tokio::task::JoinError) -> Failure {
+    let panic = error.into_panic();
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("(no message)");
+    Failure::new(FailureKind::Internal, format!("a task panicked, which is a bug in Weir; please report it: {text}"))
+}
+
+/// What a deployment is made of on the way.
+struct Builder<'a> {
+    deployment: &'a Deployment,
+    sources: Vec<(Arc<dyn Source>, Vec<Vec<Split>>)>,
+    sinks: Vec<(String, Box<dyn Sink>)>,
+    /// (edge, sending subtask) → its channels, by receiving subtask
+    senders: HashMap<(usize, u16), Vec<Sender>>,
+    /// (vertex, subtask) → its gate, and for each channel which of the gate's edges it belongs to
+    gates: HashMap<(usize, u16), (Gate, Vec<usize>)>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(deployment: &'a Deployment) -> Result<Self, Failure> {
+        let plan = &deployment.plan;
+        let mut builder = Self { deployment, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
+        for sink in &plan.sinks {
+            let binding = &plan.spec.sinks[&sink.name];
+            let context = builder.context(&sink.name);
+    let bound = weir_connector::find(&binding.connector)
+                .and_then(|c| c.sink(&binding.options, &sink.schema, &context))
+                .map_err(|e| connector_failure("sink", &sink.name, &e))?;
+            builder.sinks.push((sink.name.clone(), bound));
+        }
+        for (index, source) in plan.sources.iter().enumerate() {
+            let binding = &plan.spec.sources[&source.name];
+            let context = builder.context(&source.name);
+            let streams: Vec<Stream> = source
+                .streams
+                .iter()
+                .map(|s| Stream { name: s.name.clone(), schema: Arc::new(needed_schema(&s.schema, &s.needed)) })
+                .collect();
+    let bound = weir_connector::find(&binding.connector)
+                .and_then(|c| c.source(&binding.options, &streams, &context))
+                .map_err(|e| connector_failure("source", &source.name, &e))?;
+            let parallelism = plan
+                .vertices
+                .iter()
+                .find(|v| v.root == Root::Source(index))
+                .map_or(1, |v| v.parallelism);
+            let splits = bound.splits(parallelism).map_err(|e| connector_failure("source", &source.name, &e))?;
+            let mut dealt = vec![vec![]; usize::from(parallelism)];
+            for (i, split) in splits.into_iter().enumerate() {
+                dealt[i % usize::from(parallelism)].push(split);
+            }
+            builder.sources.push((Arc::from(bound), dealt));
+        }
+        builder.connect();
+        Ok(builder)
+    }
+
+    fn context(&self, name: &str) -> Context {
+        Context { name: name.to_owned(), ..self.deployment.context.clone() }
+    }
+
+    /// Makes all channels.
+    fn connect(&mut self) {
+        let plan = &self.deployment.plan;
+        let capacity = plan.spec.batch.channel_capacity;
+        for (index, vertex) in plan.vertices.iter().enumerate() {
+            let Root::Gate(edges) = &vertex.root else { continue };
+            for subtask in 0..vertex.parallelism {
+                // The channels of one gate, edge by edge, sender by sender.
+                let mut channels = vec![];
+                for (place, &edge) in edges.iter().enumerate() {
+                    let senders = plan.vertices[plan.edges[edge].from].parallelism;
+                    let from: Vec<u16> = match plan.edges[edge].partitioning {
+                        Partitioning::Forward => vec![subtask],
+                        _ => (0..senders).collect(),
+                    };
+                    channels.extend(from.into_iter().map(|sender| (place, edge, sender)));
+                }
+                let (gate, senders) = gate(channels.len(), capacity);
+                for (&(_, edge, from), sender) in channels.iter().zip(senders) {
+                    self.senders.entry((edge, from)).or_default().push(sender);
+                }
+                self.gates.insert((index, subtask), (gate, channels.iter().map(|c| c.0).collect()));
+            }
+        }
+    }
+
+    /// Makes the metrics and the tasks, which are not running yet.
+    fn build(mut self, commands: &watch::Receiver<Command>) -> Result<(Arc<JobMetrics>, Vec<Task>), Failure> {
+        let plan = Arc::new(self.deployment.plan.clone());
+        let mut nodes = vec![];
+        let mut task_counters = vec![];
+        let mut places = vec![];
+        for (index, vertex) in plan.vertices.iter().enumerate() {
+            for subtask in 0..vertex.parallelism {
+                places.push((index, subtask, nodes.len()));
+                nodes.push(NodeCounters::new(index, subtask, root_name(&plan, vertex)));
+                nodes.extend(vertex.nodes.iter().map(|n| NodeCounters::new(index, subtask, node_name(&plan, &n.kind))));
+                task_counters.push((index, subtask, TaskCounters::default()));
+            }
+        }
+        let metrics = Arc::new(JobMetrics {
+            started: Instant::now(),
+            events_in: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+            nodes,
+            tasks: task_counters,
+            sinks: std::mem::take(&mut self.sinks),
+        });
+        let mut tasks = vec![];
+        for (place, &(vertex, subtask, first_counter)) in places.iter().enumerate() {
+            let root = match &plan.vertices[vertex].root {
+                Root::Source(source) => {
+                    let (bound, dealt) = &mut self.sources[*source];
+                    task::RootParts::Source(Arc::clone(bound), std::mem::take(&mut dealt[usize::from(subtask)]))
+                }
+                Root::Gate(_) => {
+                    let (gate, edge_of_channel) =
+                        self.gates.remove(&(vertex, subtask)).expect("every subtask behind a gate has one");
+                    task::RootParts::Gate(gate, edge_of_channel)
+                }
+            };
+            let senders = plan.vertices[vertex]
+                .nodes
+                .iter()
+                .filter_map(|n| match n.kind {
+                    NodeKind::Exchange(edge) => Some((edge, self.senders.remove(&(edge, subtask)).unwrap_or_default())),
+                    _ => None,
+                })
+                .collect();
+            tasks.push(Task::new(task::Parts {
+                plan: Arc::clone(&plan),
+                vertex,
+                subtask,
+                senders: Mutex::new(senders),
+                components: self.deployment.components.clone(),
+                log: self.deployment.log.clone(),
+                clock: self.deployment.clock.clone(),
+                native: self.deployment.native.clone(),
+                metrics: Arc::clone(&metrics),
+                first_counter,
+                task_counter: place,
+                commands: commands.clone(),
+            }, root));
+        }
+        Ok((metrics, tasks))
+    }
+}
+
+/// The columns of a stream that somebody reads.
+fn needed_schema(schema: &Schema, needed: &[bool]) -> Schema {
+    let fields: Vec<_> = schema.fields().iter().zip(needed).filter(|(_, n)| **n).map(|(f, _)| Arc::clone(f)).collect();
+    Schema::new(fields)
+}
+
+fn root_name(plan: &JobPlan, vertex: &Vertex) -> String {
+    match vertex.root {
+        Root::Source(source) => plan.sources[source].name.clone(),
+        Root::Gate(_) => "exchange in".to_owned(),
+    }
+}
+
+fn node_name(plan: &JobPlan, kind: &NodeKind) -> String {
+    match kind {
+        NodeKind::Chain(chain) => chain.name(),
+        NodeKind::Sink(sink) => plan.sinks[*sink].name.clone(),
+        NodeKind::Exchange(_) => "exchange out".to_owned(),
+    }
+}
+
+/// A connector's error, with the name that the spec binds.
+pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::Error) -> Failure {
+    let mut failure = Failure::new(FailureKind::Connector, format!("{what} \"{name}\": {error}"));
+    failure.operator = Some(name.to_owned());
+    failure
+}

@@ -1,0 +1,40 @@
+//! Why a job failed.
+
+use serde::Serialize;
+
+/// What kind of thing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// the guest: its code or its limits
+    Guest,
+    /// a source or a sink
+    Connector,
+    /// no room: slots, instances
+    Resources,
+    /// Weir itself
+    Internal,
+}
+
+/// Why a job failed: one line, and what there is besides.
+#[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// what kind of thing failed
+    pub kind: FailureKind,
+    /// what, where, and what to do
+    pub message: String,
+    /// the operator, where one is to blame
+    pub operator: Option<String>,
+    /// the subtask, where one is to blame
+    pub subtask: Option<u16>,
+    /// the guest's backtrace, innermost frame first
+    pub backtrace: Vec<String>,
+}
+
+impl Failure {
+    /// A failure of this kind with this message.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), operator: None, subtask: None, backtrace: vec![] }
+    }
+}

@@ -1,0 +1,15 @@
+//! Slots and tasks: deploys, runs and closes the subtasks of jobs.
+//!
+//! A [`Worker`] has slots. A slot holds one subtask of each vertex of a job, so a job needs as many slots as its parallelism. Each subtask is one
+//! [`task`]: an asynchronous loop that takes batches from a source or a gate, passes them through its nodes, and sends the results on. Tasks and the
+//! coordinator talk by messages: [`deploy::Deployment`] and [`Command`](job::Command) in, [`Event`](job::Event) out.
+
+pub mod deploy;
+pub mod error;
+pub mod job;
+pub mod metrics;
+pub mod task;
+
+pub use deploy::{Deployment, Worker};
+pub use error::{Failure, FailureKind};
+pub use job::{Command, Event, JobHandle, Outcome};

@@ -1,0 +1,219 @@
+//! What a job has done so far.
+//!
+//! Tasks add to plain atomic counters once a batch; whoever wants to know takes a [`Snapshot`].
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use serde::Serialize;
+use weir_connector::Sink;
+use weir_connector::sink::Report;
+
+/// The counters of one node of one subtask (or of the subtask's root).
+#[derive(Debug)]
+pub struct NodeCounters {
+    /// index of the vertex
+    pub vertex: usize,
+    /// index of the subtask
+    pub subtask: u16,
+    /// operator ids, joined
+    pub name: String,
+    /// rows in
+    pub records_in: AtomicU64,
+    /// rows out
+    pub records_out: AtomicU64,
+    /// bytes in
+    pub bytes_in: AtomicU64,
+    /// bytes out
+    pub bytes_out: AtomicU64,
+    /// nanoseconds spent in this node, guest calls included
+    pub busy_ns: AtomicU64,
+    /// nanoseconds of guest code
+    pub guest_ns: AtomicU64,
+    /// bytes of the guest's linear memory
+    pub guest_memory_bytes: AtomicU64,
+    /// rows that came too late for their window
+    pub late_records: AtomicU64,
+    /// rows passed over because the guest failed on them
+    pub skipped_records: AtomicU64,
+    /// keys (with windows) that have state in the guest
+    pub slots: AtomicU64,
+    /// the watermark that went out last
+    pub watermark: AtomicI64,
+}
+
+/// The counters of one subtask.
+#[derive(Debug, Default)]
+pub struct TaskCounters {
+    /// nanoseconds of work
+    pub busy_ns: AtomicU64,
+    /// nanoseconds without input
+    pub idle_ns: AtomicU64,
+    /// nanoseconds of waiting for room in a channel
+    pub backpressured_ns: AtomicU64,
+}
+
+/// Everything that is counted for a job.
+pub struct JobMetrics {
+    pub(crate) started: Instant,
+    pub(crate) events_in: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) malformed: AtomicU64,
+    pub(crate) nodes: Vec<NodeCounters>,
+    pub(crate) tasks: Vec<(usize, u16, TaskCounters)>,
+    pub(crate) sinks: Vec<(String, Box<dyn Sink>)>,
+}
+
+/// What a job has done at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// since the job was deployed
+    pub seconds: f64,
+    /// events that sources have given
+    pub events_in: u64,
+    /// bytes of the outside that sources have read
+    pub bytes_in: u64,
+    /// malformed events that sources passed over
+    pub malformed: u64,
+    /// rows that sinks have taken
+    pub rows_out: u64,
+    /// operators, summed over subtasks, in the order of the plan
+    pub operators: Vec<OperatorSnapshot>,
+    /// sinks
+    pub sinks: Vec<SinkSnapshot>,
+}
+
+/// What one operator (chain) has done, over all subtasks.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OperatorSnapshot {
+    /// operator ids, joined
+    pub name: String,
+    /// subtasks
+    pub parallelism: u16,
+    /// rows in
+    pub records_in: u64,
+    /// rows out
+    pub records_out: u64,
+    /// bytes in
+    pub bytes_in: u64,
+    /// bytes out
+    pub bytes_out: u64,
+    /// seconds of work
+    pub busy_seconds: f64,
+    /// seconds of guest code
+    pub guest_seconds: f64,
+    /// share of time that the operator's tasks worked, had no input, waited for room (0 to 1 each)
+    pub busy_ratio: f64,
+    /// see `busy_ratio`
+    pub idle_ratio: f64,
+    /// see `busy_ratio`
+    pub backpressured_ratio: f64,
+    /// bytes of guest memory
+    pub guest_memory_bytes: u64,
+    /// rows too late for their window
+    pub late_records: u64,
+    /// rows passed over because the guest failed on them
+    pub skipped_records: u64,
+    /// keys (with windows) in guest memory
+    pub slots: u64,
+    /// the least watermark of the subtasks, ms; none before the first
+    pub watermark: Option<i64>,
+}
+
+/// What a sink has written.
+#[derive(Clone, Debug, Serialize)]
+pub struct SinkSnapshot {
+    /// the name that the spec binds
+    pub name: String,
+    /// what it says
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+impl NodeCounters {
+    pub(crate) fn new(vertex: usize, subtask: u16, name: String) -> Self {
+        Self {
+            vertex,
+            subtask,
+            name,
+            records_in: AtomicU64::new(0),
+            records_out: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            guest_ns: AtomicU64::new(0),
+            guest_memory_bytes: AtomicU64::new(0),
+            late_records: AtomicU64::new(0),
+            skipped_records: AtomicU64::new(0),
+            slots: AtomicU64::new(0),
+            watermark: AtomicI64::new(i64::MIN),
+        }
+    }
+}
+
+impl JobMetrics {
+    /// What the job has done until now.
+    pub fn snapshot(&self) -> Snapshot {
+        let sinks: Vec<_> =
+            self.sinks.iter().map(|(name, sink)| SinkSnapshot { name: name.clone(), report: sink.report() }).collect();
+        Snapshot {
+            seconds: self.started.elapsed().as_secs_f64(),
+            events_in: self.events_in.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            malformed: self.malformed.load(Relaxed),
+            rows_out: sinks.iter().map(|s| s.report.rows).sum(),
+            operators: self.operators(),
+            sinks,
+        }
+    }
+
+    /// When the job was deployed.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Sums over subtasks. Nodes of one vertex and name are next to each other for each subtask, in the same order.
+    fn operators(&self) -> Vec<OperatorSnapshot> {
+        let mut operators: Vec<(usize, OperatorSnapshot)> = vec![];
+        for node in &self.nodes {
+            let found = operators.iter_mut().find(|(vertex, o)| *vertex == node.vertex && o.name == node.name);
+            let operator = match found {
+                Some((_, operator)) => operator,
+                None => {
+                    operators.push((node.vertex, OperatorSnapshot { name: node.name.clone(), ..Default::default() }));
+                    &mut operators.last_mut().expect("just pushed").1
+                }
+            };
+            let watermark = node.watermark.load(Relaxed);
+            operator.watermark = match (operator.parallelism, operator.watermark) {
+                (0, _) => Some(watermark),
+                (_, least) => least.map(|w| w.min(watermark)),
+            };
+            operator.parallelism += 1;
+            operator.records_in += node.records_in.load(Relaxed);
+            operator.records_out += node.records_out.load(Relaxed);
+            operator.bytes_in += node.bytes_in.load(Relaxed);
+            operator.bytes_out += node.bytes_out.load(Relaxed);
+            operator.busy_seconds += seconds(&node.busy_ns);
+            operator.guest_seconds += seconds(&node.guest_ns);
+            operator.guest_memory_bytes += node.guest_memory_bytes.load(Relaxed);
+            operator.late_records += node.late_records.load(Relaxed);
+            operator.skipped_records += node.skipped_records.load(Relaxed);
+            operator.slots += node.slots.load(Relaxed);
+        }
+        for (vertex, operator) in &mut operators {
+            operator.watermark = operator.watermark.filter(|&w| w != i64::MIN);
+            let tasks = || self.tasks.iter().filter(|(v, _, _)| v == vertex).map(|(_, _, t)| t);
+            let busy: f64 = tasks().map(|t| seconds(&t.busy_ns)).sum();
+            let idle: f64 = tasks().map(|t| seconds(&t.idle_ns)).sum();
+            let waiting: f64 = tasks().map(|t| seconds(&t.backpressured_ns)).sum();
+            let all = (busy + idle + waiting).max(1e-9);
+            (operator.busy_ratio, operator.idle_ratio, operator.backpressured_ratio) = (busy / all, idle / all, waiting / all);
+        }
+        operators.into_iter().map(|(_, operator)| operator).collect()
+    }
+}
+
+fn seconds(ns: &AtomicU64) -> f64 {
+    ns.load(Relaxed) as f64 / 1e9
+}

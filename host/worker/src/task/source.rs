@@ -1,0 +1,162 @@
+//! The root of a task that reads a source.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use arrow_array::ArrayRef;
+use tokio::sync::Notify;
+use weir_connector::{Fetch, Fetched, Reader, Source, Split};
+use weir_operator::emission::left_out;
+use weir_plan::job::{Origin, Root};
+use weir_types::{Batch, Watermark};
+
+use super::nodes::Nodes;
+use super::{Parts, Step};
+use crate::deploy::connector_failure;
+use crate::error::Failure;
+use crate::metrics::JobMetrics;
+
+/// Splits that a subtask reads at the same time. More wait; what they may hold keeps the watermark back until they are read.
+const OPEN_SPLITS_MAX: usize = 16;
+
+/// Reads the splits of a subtask in turn, a batch of each.
+pub(super) struct SourceRoot {
+    name: String,
+    source: Arc<dyn Source>,
+    metrics: Arc<JobMetrics>,
+    max_rows: usize,
+    idle_after: Option<Duration>,
+    wake: Arc<Notify>,
+    waiting: VecDeque<(u32, Split)>,
+    open: Vec<OpenSplit>,
+    /// by stream: for each column of the graph's schema, which of the connector's columns it is
+    columns: Vec<Vec<Option<usize>>>,
+    not_before: Option<Instant>,
+}
+
+/// A split that is being read.
+struct OpenSplit {
+    index: u32,
+    reader: Box<dyn Reader>,
+    last_rows: Instant,
+    is_idle: bool,
+}
+
+impl SourceRoot {
+    pub(super) fn new(parts: &Parts, source: Arc<dyn Source>, splits: Vec<Split>) -> Self {
+        let vertex = &parts.plan.vertices[parts.vertex];
+        let Root::Source(index) = vertex.root else { unreachable!("the vertex of a source root has a source") };
+        let plan = &parts.plan.sources[index];
+        let columns = plan
+            .streams
+            .iter()
+            .map(|stream| {
+                let mut given = 0..;
+                stream.needed.iter().map(|&needed| if needed { given.next() } else { None }).collect()
+            })
+            .collect();
+        Self {
+            idle_after: parts.plan.spec.sources[&plan.name].idle_after.map(|d| d.0),
+            name: plan.name.clone(),
+            source,
+            metrics: Arc::clone(&parts.metrics),
+            max_rows: parts.plan.spec.batch.rows,
+            wake: Arc::new(Notify::new()),
+            waiting: splits.into_iter().enumerate().map(|(i, s)| (i as u32, s)).collect(),
+            open: vec![],
+            columns,
+            not_before: None,
+        }
+    }
+
+    pub(super) async fn step(&mut self, nodes: &mut Nodes, draining: bool) -> Result<Step, Box<Failure>> {
+        while self.open.len() < OPEN_SPLITS_MAX
+            && !draining
+            && let Some((index, split)) = self.waiting.pop_front()
+        {
+            let reader = self.source.reader(&split, &self.wake).map_err(|e| connector_failure("source", &self.name, &e))?;
+            self.open.push(OpenSplit { index, reader, last_rows: Instant::now(), is_idle: false });
+        }
+        if self.open.is_empty() || draining {
+            nodes.source_watermark(Watermark::END).await?;
+            return Ok(Step::End);
+        }
+        self.not_before = None;
+        let mut worked = false;
+        let mut at = 0;
+        while at < self.open.len() {
+            let split = &mut self.open[at];
+            match split.reader.read(self.max_rows).map_err(|e| connector_failure("source", &self.name, &e))? {
+                Fetched::Rows(fetch) => {
+                    worked = true;
+                    split.last_rows = Instant::now();
+                    split.is_idle = false;
+                    let index = split.index;
+                    self.pass_on(fetch, index, nodes).await?;
+                }
+                Fetched::End => {
+                    let ended = self.open.swap_remove(at);
+                    nodes.split_ended(ended.index).await?;
+                    worked = true;
+                    continue;
+                }
+                Fetched::NotBefore(instant) => {
+                    self.not_before = Some(self.not_before.map_or(instant, |t| t.min(instant)));
+                    self.look_at_idleness(at, nodes).await?;
+                }
+                Fetched::Waiting => self.look_at_idleness(at, nodes).await?,
+            }
+            at += 1;
+        }
+        Ok(if worked { Step::Worked } else { Step::Nothing })
+    }
+
+    /// Counts and passes on what a split gave.
+    async fn pass_on(&mut self, fetch: Fetch, split: u32, nodes: &mut Nodes) -> Result<(), Box<Failure>> {
+        self.metrics.events_in.fetch_add(fetch.events, Relaxed);
+        self.metrics.bytes_in.fetch_add(fetch.bytes, Relaxed);
+        self.metrics.malformed.fetch_add(fetch.malformed, Relaxed);
+        for (stream, batch) in fetch.batches {
+            nodes.count_in(&batch);
+            nodes.rows(Origin::Stream(stream), self.widen(stream, &batch), split).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the connector's columns where the graph's schema has them.
+    fn widen(&self, stream: usize, batch: &Batch) -> Batch {
+        let places = &self.columns[stream];
+        let columns: Vec<ArrayRef> = places
+            .iter()
+            .map(|place| place.map_or_else(|| left_out(batch.rows()), |column| batch.column(column).clone()))
+            .collect();
+        Batch::new(batch.rows(), columns, batch.times().cloned())
+    }
+
+    /// A split has given nothing: if it has for long, it no longer holds the watermark back.
+    async fn look_at_idleness(&mut self, at: usize, nodes: &mut Nodes) -> Result<(), Box<Failure>> {
+        let Some(after) = self.idle_after else { return Ok(()) };
+        let split = &mut self.open[at];
+        if split.is_idle {
+            return Ok(());
+        }
+        let idle_at = split.last_rows + after;
+        if Instant::now() >= idle_at {
+            split.is_idle = true;
+            nodes.split_idle(split.index).await
+        } else {
+            self.not_before = Some(self.not_before.map_or(idle_at, |t| t.min(idle_at)));
+            Ok(())
+        }
+    }
+
+    pub(super) async fn ready(&mut self) {
+        self.wake.notified().await;
+    }
+
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.not_before
+    }
+}

@@ -1,0 +1,75 @@
+//! `weir run` as a user runs it: the built binary in a process of its own, with a spec of the examples or the tests.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout is there")
+}
+
+/// The `weir` binary that was built into the folder that this test was built into.
+pub fn weir() -> Command {
+    let test = std::env::current_exe().expect("a test knows its path");
+    let binary = test.ancestors().nth(2).expect("tests lie in target/release/deps").join("weir");
+    assert!(binary.exists(), "{} is missing: run `make test`, or `cargo build --release -p weir-cli` first", binary.display());
+    let mut command = Command::new(binary);
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// A job to run.
+pub struct Run {
+    command: Command,
+}
+
+impl Run {
+    /// The job of a spec; its path is relative to the checkout, or absolute.
+    pub fn new(spec: impl AsRef<Path>) -> Self {
+        let mut command = weir();
+        command.arg("run").arg(root().join(spec)).args(["--summary", "json"]);
+        Self { command }
+    }
+
+    /// How many subtasks each vertex has.
+    pub fn parallelism(self, parallelism: u16) -> Self {
+        self.set("parallelism", parallelism)
+    }
+
+    /// Another value for a setting of the spec.
+    pub fn set(mut self, path: &str, value: impl std::fmt::Display) -> Self {
+        self.command.arg("--set").arg(format!("{path}={value}"));
+        self
+    }
+
+    /// Runs the job, whatever becomes of it.
+    pub fn output(mut self) -> Output {
+        self.command.output().expect("the binary can be started")
+    }
+
+    /// Runs the job to its end: the rows of its standard-output sinks (as JSON lines), and its summary.
+    pub fn finish(self) -> (Vec<Value>, Value) {
+        let what = format!("{:?}", self.command);
+        let output = self.output();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{what}\n{}\n{stderr}", output.status);
+        let stdout = String::from_utf8(output.stdout).expect("standard output is text");
+        let mut lines: Vec<Value> = stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{what}\n{e} in the line: {line}")))
+            .collect();
+        let summary = lines.pop().unwrap_or_else(|| panic!("{what}\nno summary"));
+        (lines, summary)
+    }
+
+    /// Runs a job that must fail with exit code 1: what it says on standard error.
+    pub fn failure(self) -> String {
+        let what = format!("{:?}", self.command);
+        let output = self.output();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{what}\n{stderr}");
+        stderr
+    }
+}

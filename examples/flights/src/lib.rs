@@ -113,3 +113,6 @@ pub fn flights(job: &Job) {
         })
         .sink("delays");
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,9 @@ const OPERATORS: &[OperatorMetric] = &[
     ("weir_task_records_out_total", "counter", "Rows out.", |o| o.records_out as f64),
     ("weir_task_bytes_in_total", "counter", "Bytes in.", |o| o.bytes_in as f64),
     ("weir_task_bytes_out_total", "counter", "Bytes out.", |o| o.bytes_out as f64),
-    ("weir_task_records_dropped_total", "counter", "Rows passed over because the guest failed on them.", |o| o.skipped_records as f64),
+    ("weir_task_records_dropped_total", "counter", "Rows passed over because the guest failed on them.", |o| {
+        o.skipped_records as f64
+    }),
     ("weir_task_busy_seconds_total", "counter", "Seconds of work.", |o| o.busy_seconds),
     ("weir_task_busy_ratio", "gauge", "Share of time that the operator's tasks worked.", |o| o.busy_ratio),
     ("weir_task_idle_ratio", "gauge", "Share of time that they had no input.", |o| o.idle_ratio),
@@ -107,8 +109,7 @@ impl Text {
             for (index, operator) in snapshot.operators.iter().enumerate() {
                 // Names need not be unique (two exchanges); the place in the plan is.
                 let index = index.to_string();
-                let labels =
-                    [("tenant", job.tenant.as_str()), ("job", &id), ("operator", &operator.name), ("index", &index)];
+                let labels = [("tenant", job.tenant.as_str()), ("job", &id), ("operator", &operator.name), ("index", &index)];
                 if let Some(value) = value(operator) {
                     self.sample(name, &labels, value);
                 }

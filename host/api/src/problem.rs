@@ -61,7 +61,11 @@ impl Problem {
 
     /// The path does not take this method.
     pub fn wrong_method() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, NO_ROUTE, "this path does not take that method; /openapi.json says which it takes")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            NO_ROUTE,
+            "this path does not take that method; /openapi.json says which it takes",
+        )
     }
 
     /// The body is larger than `limit` (by that name) bytes.

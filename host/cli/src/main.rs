@@ -11,6 +11,7 @@ mod home;
 mod process;
 mod sdk;
 mod server_args;
+mod signals;
 mod spec_file;
 
 use std::process::ExitCode;
@@ -30,7 +31,12 @@ fn main() -> ExitCode {
         runtime.worker_threads(threads.get());
     }
     let result = match runtime.enable_all().build() {
-        Ok(runtime) => runtime.block_on(commands::run(args.command)),
+        Ok(runtime) => {
+            let result = runtime.block_on(commands::run(args.command));
+            // Nothing that is left is waited for: a guest that was interrupted may still run.
+            runtime.shutdown_background();
+            result
+        }
         Err(e) => Err(anyhow::anyhow!("the runtime cannot start: {e}").into()),
     };
     exit::report(result)

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use weir_coordinator::prepare::{load, prepare};
 use weir_coordinator::Prepared;
+use weir_coordinator::prepare::{load, prepare};
 use weir_plan::JobSpec;
 use weir_sandbox::{LogSink, Options, Sandbox};
 

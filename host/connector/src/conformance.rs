@@ -5,6 +5,9 @@
 //!
 //! Rows are compared as JSON lines, so that the layout of a column does not matter. A failed check panics, as tests do.
 
+// A failed check panics: this is code of tests.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, ListBuilder, StringBuilder};
@@ -20,6 +23,11 @@ use crate::format::encoder::Encoder;
 use crate::registry::Stream;
 use crate::{Error, Fetched, Sink, Source, Split};
 
+/// Binds a source to streams.
+pub type BindSource<'a> = dyn Fn(&[Stream]) -> Result<Box<dyn Source>, Error> + 'a;
+/// Binds a sink to a schema.
+pub type BindSink<'a> = dyn Fn(&SchemaRef) -> Result<Box<dyn Sink>, Error> + 'a;
+
 /// The rows of each stream, as JSON lines.
 type Rows = Vec<Vec<String>>;
 
@@ -28,7 +36,7 @@ type Rows = Vec<Vec<String>>;
 ///
 /// # Panics
 /// If the source does not conform.
-pub fn source(bind: &dyn Fn(&[Stream]) -> Result<Box<dyn Source>, Error>, streams: &[Stream]) {
+pub fn source(bind: &BindSource, streams: &[Stream]) {
     for parallelism in [1, 3] {
         let source = bind(streams).unwrap();
         let splits = source.splits(parallelism).unwrap();
@@ -64,27 +72,32 @@ fn positions(source: &dyn Source, split: &Split, streams: &[Stream], all: &Rows)
     }
 }
 
-/// Every column alone has the values that it has beside the others.
-fn projections(bind: &dyn Fn(&[Stream]) -> Result<Box<dyn Source>, Error>, streams: &[Stream]) {
-    let columns_of = |streams: &[Stream]| {
-        let source = bind(streams).unwrap();
-        let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
+/// Every column alone has the values that it has beside the others, and without any column there are as many rows.
+fn projections(bind: &BindSource, streams: &[Stream]) {
+    let batches_of = |stream: Stream| {
+        let source = bind(&[stream]).unwrap();
+        let mut batches = Vec::new();
         for split in source.splits(1).unwrap() {
             let mut reader = source.reader(&split, &Arc::new(Notify::new())).unwrap();
             while let Fetched::Rows(fetch) = reader.read(10_000).unwrap() {
-                columns.extend(fetch.batches.iter().map(|(_, b)| b.columns().to_vec()));
+                batches.extend(fetch.batches.into_iter().map(|(_, batch)| batch));
             }
         }
-        columns
+        batches
     };
     for stream in streams {
-        let all = columns_of(std::slice::from_ref(stream));
+        let all = batches_of(stream.clone());
+        let project = |columns: &[usize]| {
+            let schema = Arc::new(stream.schema.project(columns).unwrap());
+            batches_of(Stream { schema, ..stream.clone() })
+        };
         for column in 0..stream.schema.fields().len() {
-            let one = Stream { schema: Arc::new(stream.schema.project(&[column]).unwrap()), ..stream.clone() };
-            let alone: Vec<_> = columns_of(&[one]).into_iter().map(|mut batch| batch.remove(0)).collect();
-            let beside: Vec<_> = all.iter().map(|batch| Arc::clone(&batch[column])).collect();
+            let alone: Vec<_> = project(&[column]).iter().map(|batch| batch.column(0).clone()).collect();
+            let beside: Vec<_> = all.iter().map(|batch| batch.column(column).clone()).collect();
             assert_eq!(alone, beside, "the column {} has the same values alone", stream.schema.field(column).name());
         }
+        let rows = |batches: &[Batch]| batches.iter().map(Batch::rows).sum::<usize>();
+        assert_eq!(rows(&project(&[])), rows(&all), "rows without columns are rows");
     }
 }
 
@@ -126,7 +139,7 @@ fn lines(encoder: &Encoder, batch: &Batch) -> Vec<String> {
 ///
 /// # Panics
 /// If the sink does not conform.
-pub fn sink(bind: &dyn Fn(&SchemaRef) -> Result<Box<dyn Sink>, Error>, nested: bool, read_back: &dyn Fn(&SchemaRef) -> Vec<String>) {
+pub fn sink(bind: &BindSink, nested: bool, read_back: &dyn Fn(&SchemaRef) -> Vec<String>) {
     const PARALLELISM: u16 = 3;
     let (schema, batch) = sample(nested);
     for repetitions in [0, 1, 500] {

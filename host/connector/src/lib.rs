@@ -5,20 +5,23 @@
 //! [`Reader`] with a position of its own. A sink has one [`Writer`] per subtask.
 //!
 //! Readers and writers are plain, synchronous objects without a runtime: a reader that has nothing to give says until when or for
-//! what it waits, and the task that drives it sleeps. [`conformance`] is the suite that every connector passes.
+//! what it waits, and the task that drives it sleeps. The module `conformance` (feature `test-util`) is the suite that every connector
+//! passes.
 
-pub mod source;
-pub mod sink;
-pub mod registry;
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod error;
+pub mod registry;
+pub mod sink;
+pub mod source;
 
+mod format;
 mod options;
 mod totals;
-mod format;
 
-pub mod nexmark;
 pub mod blackhole;
 pub mod file;
+pub mod nexmark;
 pub mod stdin;
 pub mod stdout;
 

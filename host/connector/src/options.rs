@@ -8,7 +8,10 @@ use crate::{Context, Error};
 /// Reads the options into `T`, a struct with `#[serde(deny_unknown_fields)]`, so that a misspelt option is an error that names the
 /// known ones.
 pub(crate) fn parse<T: DeserializeOwned>(options: &toml::Table, context: &Context) -> Result<T, Error> {
-    options.clone().try_into().map_err(|e: toml::de::Error| Error::options(format!("options of \"{}\": {}", context.name, e.message())))
+    options
+        .clone()
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::options(format!("options of \"{}\": {}", context.name, e.message())))
 }
 
 /// The error of a connector that cannot be a source.
@@ -21,11 +24,18 @@ pub(crate) fn not_a_sink(name: &str) -> Error {
     Error::options(format!("the connector \"{name}\" can be read from, but not written to"))
 }
 
-/// The stream that a job wants of a source that has only one.
+/// The stream that a job wants of a source that has only one. Its name does not matter, so that a job whose streams have names can be
+/// bound to a file of each.
 pub(crate) fn only_stream<'a>(streams: &'a [Stream], context: &Context) -> Result<&'a Stream, Error> {
     match streams {
-        [stream] if stream.name.is_empty() => Ok(stream),
-        [stream] => Err(Error::options(format!("\"{}\" has only one stream, which has no name, so not \"{}\"", context.name, stream.name))),
-        _ => Err(Error::options(format!("\"{}\" has one stream, not {}", context.name, streams.len()))),
+        [stream] => Ok(stream),
+        _ => {
+            let names: Vec<_> = streams.iter().map(|s| s.name.as_str()).collect();
+            Err(Error::options(format!(
+                "\"{}\" has one stream, and the job reads these of it: {}",
+                context.name,
+                names.join(", ")
+            )))
+        }
     }
 }

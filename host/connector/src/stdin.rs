@@ -168,7 +168,10 @@ mod tests {
         loop {
             match reader.read(2).unwrap() {
                 Fetched::Rows(fetch) => {
-                    fetch.batches.iter().for_each(|(_, b)| numbers.extend_from_slice(b.column(0).as_primitive::<Int64Type>().values()));
+                    fetch
+                        .batches
+                        .iter()
+                        .for_each(|(_, b)| numbers.extend_from_slice(b.column(0).as_primitive::<Int64Type>().values()));
                 }
                 Fetched::Waiting => runtime.block_on(wake.notified()),
                 Fetched::End => break,

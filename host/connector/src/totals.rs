@@ -1,7 +1,7 @@
 //! What all writers of a sink have written together.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::Report;
@@ -12,6 +12,7 @@ pub(crate) struct Totals {
     rows: AtomicU64,
     bytes: AtomicU64,
     first_row: OnceLock<Instant>,
+    finished: AtomicU16,
 }
 
 impl Totals {
@@ -31,6 +32,11 @@ impl Totals {
     /// The number of bytes that were put out.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a writer that has finished; whether it is the last of so many.
+    pub fn is_last(&self, writers: u16) -> bool {
+        self.finished.fetch_add(1, Ordering::AcqRel) + 1 == writers
     }
 
     /// What was written so far.

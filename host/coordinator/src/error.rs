@@ -17,7 +17,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// Why the coordinator refused something. `code` is stable and has a page in the documentation.
+/// Why the coordinator refused something. `code` is stable; `docs/errors.md` explains each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {

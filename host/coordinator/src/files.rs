@@ -12,8 +12,7 @@ use weir_plan::spec::Binding;
 use crate::error::{self, Error, ErrorKind};
 
 /// The connectors that a job of the API may use, with their options that are paths.
-const CONNECTORS: &[(&str, &[&str])] =
-    &[("nexmark", &[]), ("blackhole", &[]), ("stdout", &[]), ("file", &["path"])];
+const CONNECTORS: &[(&str, &[&str])] = &[("nexmark", &[]), ("blackhole", &[]), ("stdout", &[]), ("file", &["path"])];
 
 /// Checks every binding of a spec.
 ///

@@ -94,11 +94,18 @@ pub struct JobView {
     #[schema(value_type = Option<Object>)]
     pub metrics: Option<Snapshot>,
     /// the spec, with its defaults
+    #[serde(serialize_with = "pointed_to")]
     #[schema(value_type = Object)]
     pub spec: Arc<JobSpec>,
     /// the plan as text
+    #[serde(serialize_with = "pointed_to")]
     #[schema(value_type = String)]
     pub plan: Arc<str>,
+}
+
+/// Serializes what a shared pointer points to.
+fn pointed_to<T: Serialize + ?Sized, S: serde::Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.serialize(serializer)
 }
 
 /// What a job has done: while it runs, and afterwards.

@@ -44,8 +44,7 @@ pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) 
             Error::new(ErrorKind::Invalid, error::COMPONENT_NOT_DESCRIBED, format!("the component{which} {what}: {}", e.message))
         })?);
     }
-    let plan = weir_plan::plan(spec, &graphs)
-        .map_err(|e| Error::new(ErrorKind::Invalid, error::SPEC_UNFIT, e.to_string()))?;
+    let plan = weir_plan::plan(spec, &graphs).map_err(|e| Error::new(ErrorKind::Invalid, error::SPEC_UNFIT, e.to_string()))?;
     Ok(Prepared { plan, components })
 }
 

@@ -68,8 +68,7 @@ impl Options {
         let store = Store::open(&self.data_dir)?;
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = Handle::new(sender.clone(), sandbox, store, self.clone(), clock.clone());
-        let service =
-            Service { options: self, worker, clock, messages, sender, jobs: BTreeMap::new(), tasks: JoinSet::new() };
+        let service = Service { options: self, worker, clock, messages, sender, jobs: BTreeMap::new(), tasks: JoinSet::new() };
         Ok((service, handle))
     }
 }
@@ -183,7 +182,6 @@ impl Service {
 
     /// Feeds an event to a job, and carries out what follows.
     fn step(&mut self, id: JobId, event: Event) -> Result<(), Error> {
-        let (worker, sender) = (self.worker.clone(), self.sender.clone());
         let Some(job) = self.jobs.get_mut(&id) else { return Err(job::not_found(id)) };
         let (state, commands) = protocol::next(job.summary.state, event).map_err(|refused| {
             Error::new(ErrorKind::Conflict, error::JOB_ENDED, format!("{refused}: there is nothing to end"))
@@ -199,11 +197,11 @@ impl Service {
             match command {
                 Command::Deploy => {
                     let deployment = job.deployment.take().expect("a job is deployed once");
-                    self.tasks.spawn(job::drive(worker.clone(), deployment, async move |report| {
+                    let sender = self.sender.clone();
+                    self.tasks.spawn(job::drive(self.worker.clone(), deployment, async move |report| {
                         // The service outlives its jobs' tasks; a report that comes too late has nobody to read it.
                         let _ = sender.send(Message::Report(id, report)).await;
                     }));
-                    return Ok(());
                 }
                 Command::Drain | Command::Cancel => job.send(*command),
                 // Slots are counted over the jobs that have not ended.

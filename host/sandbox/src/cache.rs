@@ -8,7 +8,7 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -26,16 +26,18 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn open(dir: &Path, engine: &Engine) -> Result<Self, Error> {
-        let failed = |e: std::io::Error| Error::internal(format!("the cache directory {} cannot be used: {e}", dir.display()));
+        let unusable = |why: String| Error::internal(format!("the cache directory {} cannot be used: {why}", dir.display()));
+        let failed = |e: std::io::Error| unusable(e.to_string());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        // Whoever else could have written there before could have left code behind.
+        let existing = fs::metadata(dir).map_err(failed)?;
         let mine = tempfile::tempfile_in(dir).and_then(|f| f.metadata()).map_err(failed)?.uid();
-        if fs::metadata(dir).map_err(failed)?.uid() != mine {
-            return Err(Error::internal(format!(
-                "the cache directory {} belongs to another user; choose another one",
-                dir.display()
-            )));
+        if existing.uid() != mine {
+            return Err(unusable("it belongs to another user, who could put machine code there; choose another one".into()));
+        }
+        if existing.mode() & 0o022 != 0 {
+            return Err(unusable(
+                "others can write there, and so run code as this user; take that from them (`chmod go-w`)".into(),
+            ));
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);

@@ -207,3 +207,6 @@ impl<'a> Encoder<'a, '_> {
         self.copied(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,19 @@
 //! What the engine says about a call that failed, in the words of a user of Weir.
 
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::engine::one_line;
 use crate::error::{GuestError, GuestErrorKind};
 use crate::host::{DeadlineExceeded, Denied, Host};
 use crate::options::Limits;
+use crate::schema::NAME_BYTES_MAX;
 
 /// The most frames that an error carries.
 const FRAMES_MAX: usize = 20;
+
+/// The longest message of a guest that an error carries.
+const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// A call that did not return.
 pub(crate) struct Failure<'a> {
@@ -27,7 +31,7 @@ impl Failure<'_> {
 
     fn reason(&self, host: &mut Host) -> (GuestErrorKind, String) {
         let Self { error, limits, .. } = self;
-        let said = host.log.lock().take_last_error().map(|line| format!("; its last error line was: {line}")).unwrap_or_default();
+        let said = host.log.lock().take_last_error().map(|line| format!("; it said: {line}")).unwrap_or_default();
         if error.downcast_ref::<DeadlineExceeded>().is_some() {
             let deadline = limits.call_deadline;
             return (
@@ -64,6 +68,10 @@ impl Failure<'_> {
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             return (GuestErrorKind::Trap, format!("the guest exited with status {}{said}", exit.0));
         }
+        if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+            let message = "this process has no room for another instance: raise its limit `max_instances`, or run fewer subtasks";
+            return (GuestErrorKind::Start, message.to_owned());
+        }
         let text = one_line(error);
         if text.contains("fuel allocated for hostcalls") {
             let limit = limits.reply_bytes;
@@ -80,5 +88,15 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     // The engine's own rendering demangles the names; it has a line for each frame: `0: 0x1f - module!function`.
     let text = trace.to_string();
     let frames = text.lines().skip(1).filter_map(|line| line.split_once(" - ").map(|(_, name)| name));
-    frames.take(FRAMES_MAX).map(str::to_owned).collect()
+    frames.take(FRAMES_MAX).map(|name| cut(name, NAME_BYTES_MAX).to_owned()).collect()
+}
+
+/// A text of the guest's for an error: on one line, and not longer than people read.
+pub(crate) fn message_of_guest(text: &str) -> String {
+    let words: Vec<_> = cut(text, MESSAGE_BYTES_MAX).split_whitespace().collect();
+    words.join(" ")
+}
+
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }

@@ -15,7 +15,7 @@ use crate::encode::{encode, prepare};
 use crate::engine::Sandbox;
 use crate::error::{GuestError, GuestErrorKind};
 use crate::exports::{ExportIndices, Exports, Returned};
-use crate::failure::Failure;
+use crate::failure::{Failure, message_of_guest};
 use crate::graph::{self, chain_name};
 use crate::host::{self, Host};
 use crate::log::LogSink;
@@ -296,8 +296,9 @@ impl Guest {
         match meter.run(function.call_async(&mut self.store, params)).await {
             Ok((returned,)) => {
                 self.ended = None;
-                returned
-                    .map_err(|message| GuestError::new(GuestErrorKind::Returned, format!("{}: {}", place(), one_line(&message))))
+                returned.map_err(|message| {
+                    GuestError::new(GuestErrorKind::Returned, format!("{}: {}", place(), message_of_guest(&message)))
+                })
             }
             Err(error) => {
                 let failure = Failure { error: &error, place: &place(), limits: &self.limits, starting: false };
@@ -321,10 +322,6 @@ fn place(graph: &Graph, chain: u32, function: &str) -> String {
 /// A broken rule of the boundary.
 fn contract(place: &str, what: &str) -> GuestError {
     GuestError::new(GuestErrorKind::Contract, format!("{place}: {what}"))
-}
-
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Debug for Instance {

@@ -97,7 +97,7 @@ impl GuestLog {
     pub(crate) fn write(&mut self, level: Level, text: &str) {
         for line in text.lines() {
             let line = &line[..line.floor_char_boundary(self.line_bytes)];
-            if level == Level::Error {
+            if level >= Level::Warn {
                 self.last_error = Some(line.to_owned());
             }
             if !self.pay(line.len() + LINE_COST) {
@@ -109,7 +109,7 @@ impl GuestLog {
         }
     }
 
-    /// Takes the last error that the guest wrote since this was called before: what a panic hook said, often.
+    /// Takes the last warning or error since this was called before: what a panic hook said, often.
     pub(crate) fn take_last_error(&mut self) -> Option<String> {
         self.last_error.take()
     }

@@ -247,3 +247,6 @@ impl Drop for Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,7 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
     /// What the call has brought forth; `input` is the number of rows, where they came in as rows.
     pub(crate) fn finish(&mut self, input: Option<usize>) -> Result<Reply, String> {
         self.pipeline.finish(&mut self.cx);
-        let mut outputs: Vec<_> = self.terminal.finish(input)?.into_iter().collect();
+        let mut outputs: Vec<_> = self.terminal.finish(input, P::UNTOUCHED)?.into_iter().collect();
         self.cx.finish_sides(&mut outputs)?;
         match self.cx.fault.take() {
             Some(fault) => Err(fault),

@@ -61,7 +61,7 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
     }
 
     /// The rows since the last time, if there are any; `input` is how many rows came in, where all may have survived.
-    pub(crate) fn finish(&mut self, port: u32, input: Option<usize>) -> Result<Option<Output>, String> {
+    pub(crate) fn finish(&mut self, port: u32, input: Option<usize>, untouched: bool) -> Result<Option<Output>, String> {
         let rows = std::mem::take(&mut self.rows);
         let origins = std::mem::take(&mut self.origins);
         let times = std::mem::take(&mut self.times);
@@ -71,7 +71,7 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
         let mut buffers = vec![];
         let mut appended = vec![];
         self.appended.finish(&mut appended)?;
-        if let Err(fault) = <T as Record>::finish(&mut self.writer, &mut buffers) {
+        if !untouched && let Err(fault) = <T as Record>::finish(&mut self.writer, &mut buffers) {
             // The host may send a part of these rows again: nothing of them may be left.
             self.writer = <T as Record>::writer(&self.sources);
             return Err(fault);
@@ -91,7 +91,7 @@ pub trait Terminal<T>: 'static {
     /// Takes a row.
     fn write(&mut self, row: T, origin: u32, time: i64, untouched: bool);
     /// The rows since the last time.
-    fn finish(&mut self, input: Option<usize>) -> Result<Option<Output>, String>;
+    fn finish(&mut self, input: Option<usize>, untouched: bool) -> Result<Option<Output>, String>;
 }
 
 impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
@@ -102,8 +102,8 @@ impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
     fn write(&mut self, row: T, origin: u32, time: i64, untouched: bool) {
         Self::write(self, &row, origin, time, untouched);
     }
-    fn finish(&mut self, input: Option<usize>) -> Result<Option<Output>, String> {
-        Self::finish(self, 0, input)
+    fn finish(&mut self, input: Option<usize>, untouched: bool) -> Result<Option<Output>, String> {
+        Self::finish(self, 0, input, untouched)
     }
 }
 

@@ -108,6 +108,6 @@ impl<T: Record> SidePort for Port<T> {
     }
     fn finish(&mut self, port: u32) -> Result<Option<Output>, String> {
         // Rows of a side output may come in any number, so they always say where they come from.
-        self.rows.finish(port, None)
+        self.rows.finish(port, None, false)
     }
 }

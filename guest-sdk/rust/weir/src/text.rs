@@ -197,7 +197,7 @@ pub struct SharedColumn {
 
 impl SharedColumn {
     fn open(buffers: &mut Buffers) -> Result<Self, String> {
-        let (offsets, end) = open_offsets(buffers)?;
+        let (offsets, end) = open_offsets(buffers, buffers.rows())?;
         Ok(Self { offsets, owner: Rc::new(buffers.take(end)?) })
     }
 
@@ -242,31 +242,36 @@ impl Writer for BytesWriter {
 /// call costs more than the copy. So short rows are copied by fixed-size loads and stores, which may overlap.
 #[inline]
 fn append(bytes: &mut Vec<u8>, row: &[u8]) {
-    /// Two copies of `N` bytes, from the front and from the back, cover every length from `N` to `2 * N`.
+    /// Copies of `N` words, from the front and from the back, cover every length from `N` to `2 * N` words.
     #[inline]
     #[allow(unsafe_code)]
-    fn ends<const N: usize>(bytes: &mut Vec<u8>, row: &[u8]) {
-        let (Some(head), Some(tail)) = (row.first_chunk::<N>(), row.last_chunk::<N>()) else { return };
-        let (head, tail) = (*head, *tail);
+    fn ends<W: Copy, const N: usize>(bytes: &mut Vec<u8>, row: &[u8]) {
+        let (width, length) = (N * size_of::<W>(), row.len());
+        debug_assert!(width <= length && length <= 2 * width);
+        bytes.reserve(length);
         let old = bytes.len();
-        bytes.reserve(row.len());
-        // SAFETY: there is room for `row.len()` more bytes, which is at least N, so both copies lie within it; as it is at most
-        // 2 * N, they write every one of these bytes before `set_len` shows them.
+        // SAFETY: `row` has at least N words, so both groups of loads lie within it; there is room for as many bytes behind the end
+        // of `bytes`, so the stores lie within that. As the row has at most 2 * N words, they write every one of these
+        // bytes before `set_len` shows them. A word is an integer, of which every pattern of bits is a value.
         unsafe {
-            let end = bytes.as_mut_ptr().add(old);
-            end.cast::<[u8; N]>().write_unaligned(head);
-            end.add(row.len() - N).cast::<[u8; N]>().write_unaligned(tail);
-            bytes.set_len(old + row.len());
+            let (from, to) = (row.as_ptr(), bytes.as_mut_ptr().add(old));
+            for start in [0, length - width] {
+                for word in 0..N {
+                    let place = start + word * size_of::<W>();
+                    to.add(place).cast::<W>().write_unaligned(from.add(place).cast::<W>().read_unaligned());
+                }
+            }
+            bytes.set_len(old + length);
         }
     }
     match row.len() {
         0 => {}
         1 => bytes.push(row[0]),
-        2..=4 => ends::<2>(bytes, row),
-        5..=8 => ends::<4>(bytes, row),
-        9..=16 => ends::<8>(bytes, row),
-        17..=32 => ends::<16>(bytes, row),
-        33..=64 => ends::<32>(bytes, row),
+        2..=4 => ends::<u16, 1>(bytes, row),
+        5..=8 => ends::<u32, 1>(bytes, row),
+        9..=16 => ends::<u64, 1>(bytes, row),
+        17..=32 => ends::<u64, 2>(bytes, row),
+        33..=64 => ends::<u64, 4>(bytes, row),
         _ => bytes.extend_from_slice(row),
     }
 }

@@ -80,10 +80,6 @@ impl Buffers {
         if buffer.len() < bytes { Err("a buffer of a batch is too short".into()) } else { Ok(buffer) }
     }
 
-    /// The next buffer as offsets of the rows of this column.
-    fn take_offsets(&mut self) -> Result<Vec<u8>, String> {
-        self.take((self.rows + 1) * 4)
-    }
 }
 
 /// Collects a column.
@@ -477,10 +473,10 @@ pub(crate) fn bounds(offsets: &[u8], row: usize) -> (usize, usize) {
     (u32::from_le_bytes(offsets[row]) as usize, u32::from_le_bytes(offsets[row + 1]) as usize)
 }
 
-/// Opens offsets, and says how many rows the nested column has.
-pub(crate) fn open_offsets(buffers: &mut Buffers) -> Result<(Vec<u8>, usize), String> {
-    let offsets = buffers.take_offsets()?;
-    let (_, end) = if buffers.rows == 0 { (0, 0) } else { bounds(&offsets, buffers.rows - 1) };
+/// Opens the offsets of a column of `rows` rows, and says where the last row ends.
+pub(crate) fn open_offsets(buffers: &mut Buffers, rows: usize) -> Result<(Vec<u8>, usize), String> {
+    let offsets = buffers.take((rows + 1) * 4)?;
+    let end = if rows == 0 { 0 } else { bounds(&offsets, rows - 1).1 };
     Ok((offsets, end))
 }
 
@@ -518,7 +514,7 @@ impl<T: Value> Plain for Vec<T> {
         if T::BYTE { vec![] } else { vec![T::column("item")] }
     }
     fn open_plain(buffers: &mut Buffers) -> Result<Self::Reader, String> {
-        let (offsets, items) = open_offsets(buffers)?;
+        let (offsets, items) = open_offsets(buffers, buffers.rows)?;
         let items = if T::BYTE {
             // The bytes of a binary column have no validity of their own.
             let bytes = buffers.take(items)?;

@@ -69,7 +69,11 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn ended(job: &Job, json: bool) -> Result<(), Failure> {
-    if json { print_json(job)? } else { println!("{} is {}", job.id, job.state) }
+    if json {
+        print_json(job)?
+    } else {
+        println!("{} is {}", job.id, job.state)
+    }
     Ok(())
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use weir_base::Clock;
 use weir_coordinator::Options;
@@ -14,6 +13,7 @@ use weir_sandbox::Sandbox;
 use weir_worker::Worker;
 
 use crate::exit::Failure;
+use crate::signals::Signals;
 
 /// Run a server: coordinator, worker and REST interface in one process
 ///
@@ -45,18 +45,15 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     eprintln!("listening on http://{}", listener.local_addr()?);
 
     let (stop, stopped) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let signals = async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
+    let mut signals = Signals::listen()?;
+    let told_to_end = async move {
+        signals.next().await;
         eprintln!("stopping: jobs are cancelled");
         stop.send_replace(true);
     };
     let service = service.run(told(stopped.clone()));
     let api = weir_api::serve(listener, handle, clock, told(stopped));
-    let ((), (), served) = tokio::join!(signals, service, api);
+    let ((), (), served) = tokio::join!(told_to_end, service, api);
     served.context("the REST interface failed")?;
     Ok(())
 }

@@ -67,8 +67,7 @@ fn distribution_compilers() -> Vec<PathBuf> {
         version.is_some_and(|v| v.chars().all(|c| c.is_ascii_digit() || c == '.'))
     };
     let entries = std::fs::read_dir("/usr/bin").into_iter().flatten().flatten();
-    let mut found: Vec<_> =
-        entries.filter(|e| e.file_name().to_str().is_some_and(is_compiler)).map(|e| e.path()).collect();
+    let mut found: Vec<_> = entries.filter(|e| e.file_name().to_str().is_some_and(is_compiler)).map(|e| e.path()).collect();
     found.sort_by(|a, b| b.cmp(a));
     found
 }

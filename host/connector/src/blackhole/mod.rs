@@ -11,9 +11,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_array::Array;
 use arrow_schema::{DataType, SchemaRef};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -106,23 +106,29 @@ struct Totals {
     latency_us: Histogram<u64>,
 }
 
+/// Rows that were under way for longer count as if they were for so long.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("an hour in 3 digits is within the limits of histograms")
+}
+
 impl Sink for Counter {
     fn writer(&self, _: u16, _: u16) -> Result<Box<dyn Writer>, Error> {
-        let latency_us = Histogram::new(3).expect("3 digits are within the histogram's limits");
-        let totals = Arc::new(Mutex::new(Totals { rows: 0, checksum: 0, first_row: None, latency_us }));
+        let totals = Arc::new(Mutex::new(Totals { rows: 0, checksum: 0, first_row: None, latency_us: histogram() }));
         self.totals.lock().push(Arc::clone(&totals));
         Ok(Box::new(Counting { plan: Arc::clone(&self.plan), totals, hashes: Vec::new() }))
     }
 
     fn report(&self) -> Report {
         let mut report = Report { checksum: self.plan.checksum.then_some(0), ..Report::default() };
-        let mut latency_us = Histogram::<u64>::new(3).expect("3 digits are within the histogram's limits");
+        let mut latency_us = histogram();
         for totals in self.totals.lock().iter() {
             let totals = totals.lock();
             report.rows += totals.rows;
             report.checksum = report.checksum.map(|sum| sum.wrapping_add(totals.checksum));
             report.first_row = report.first_row.into_iter().chain(totals.first_row).min();
-            latency_us.add(&totals.latency_us).expect("histograms that resize themselves take all values");
+            latency_us.add(&totals.latency_us).expect("all histograms have the same bounds");
         }
         if !latency_us.is_empty() {
             report.latency_us = [0.5, 0.9, 0.99, 0.999, 1.0].map(|q| (q, latency_us.value_at_quantile(q))).to_vec();

@@ -8,7 +8,8 @@ fn context() -> Context {
 }
 
 fn report(options: &str, columns: Vec<arrow_array::ArrayRef>) -> Report {
-    let fields: Vec<_> = columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true)).collect();
+    let fields: Vec<_> =
+        columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true)).collect();
     let sink = Blackhole.sink(&options.parse().unwrap(), &Arc::new(Schema::new(fields)), &context()).unwrap();
     let mut writer = sink.writer(0, 1).unwrap();
     let rows = columns[0].len();
@@ -55,6 +56,16 @@ fn a_kind_comes_before_the_fields_and_a_latency_column_is_left_out() {
     assert_eq!(report("kind = 2", vec![column()]).checksum, Some(step(step(start, 2), 5)));
     let with_latency = report("latency_from = \"c1\"", vec![column(), column()]);
     assert_eq!(with_latency.checksum, Some(step(start, 5)));
-    assert_eq!(with_latency.latency_us.len(), 5);
     assert_eq!(report("checksum = false", vec![column()]).checksum, None);
+}
+
+#[test]
+fn latencies_are_from_the_column_to_now() {
+    // Goal: an instant to come counts as no latency and one long past as the longest, and quantiles are those of the rows.
+    let to_come = u64::MAX / 2;
+    let column: arrow_array::ArrayRef = Arc::new(UInt64Array::from(vec![to_come, to_come, to_come, 5]));
+    let latency_us = report("latency_from = \"c0\"", vec![column]).latency_us;
+    assert_eq!(latency_us.iter().map(|(q, _)| *q).collect::<Vec<_>>(), [0.5, 0.9, 0.99, 0.999, 1.0]);
+    assert_eq!(latency_us[0].1, 0);
+    assert!(latency_us[4].1.abs_diff(LATENCY_US_MAX) < LATENCY_US_MAX / 1000);
 }

@@ -91,6 +91,9 @@ impl Connector for File {
 
 fn format_of(option: Option<FormatName>, path: &Path) -> Result<FormatName, Error> {
     option.or_else(|| FormatName::of(path)).ok_or_else(|| {
-        Error::options(format!("the format of {} is not known by its name; set format = \"jsonl\", \"csv\" or \"parquet\"", path.display()))
+        Error::options(format!(
+            "the format of {} is not known by its name; set format = \"jsonl\", \"csv\" or \"parquet\"",
+            path.display()
+        ))
     })
 }

@@ -1,7 +1,7 @@
 //! Writes a file that all subtasks share.
 //!
-//! A subtask encodes (and compresses) a block of whole rows by itself, and appends it under a lock. The file is complete when the last
-//! subtask has finished.
+//! A subtask encodes (and compresses) a block of whole rows by itself, and appends it under a lock. A file of text is complete at any
+//! time, a parquet file when the last subtask has finished.
 
 use std::fs;
 use std::io::Write;
@@ -37,18 +37,12 @@ pub(super) struct OneFile {
 #[derive(Clone)]
 enum Shared {
     Text(Arc<TextFile>),
-    Parquet(Arc<ParquetFile>),
+    Parquet(Arc<Output>),
 }
 
 struct TextFile {
     path: PathBuf,
     file: Mutex<fs::File>,
-    unfinished: Mutex<u16>,
-}
-
-struct ParquetFile {
-    output: Output,
-    unfinished: Mutex<u16>,
 }
 
 impl OneFile {
@@ -57,19 +51,17 @@ impl OneFile {
     }
 
     /// Begins the file.
-    fn create(&self, parallelism: u16) -> Result<Shared, Error> {
+    fn create(&self) -> Result<Shared, Error> {
         let failed = |e| Error::io(format!("the file {} cannot be written", self.path.display()), e);
         let mut file = create(&self.path).map_err(failed)?;
-        let unfinished = Mutex::new(parallelism);
         let Some(encoder) = &self.encoder else {
-            let output = Output::create(&self.path, file, &self.schema)?;
-            return Ok(Shared::Parquet(Arc::new(ParquetFile { output, unfinished })));
+            return Ok(Shared::Parquet(Arc::new(Output::create(&self.path, file, &self.schema)?)));
         };
         // Also without a header: the block of no bytes makes a compressed file one even if no row follows.
         let header = self.compression.block(encoder.header()).map_err(failed)?;
         file.write_all(&header).map_err(failed)?;
         self.totals.add_bytes(header.len() as u64);
-        Ok(Shared::Text(Arc::new(TextFile { path: self.path.clone(), file: Mutex::new(file), unfinished })))
+        Ok(Shared::Text(Arc::new(TextFile { path: self.path.clone(), file: Mutex::new(file) })))
     }
 }
 
@@ -78,14 +70,14 @@ impl Sink for OneFile {
         let mut shared = self.shared.lock();
         let file = match &*shared {
             Some(file) => file.clone(),
-            None => shared.insert(self.create(parallelism)?).clone(),
+            None => shared.insert(self.create()?).clone(),
         };
         let totals = Arc::clone(&self.totals);
         Ok(match (file, &self.encoder) {
             (Shared::Text(file), Some(encoder)) => {
                 Box::new(TextWriter { file, encoder: encoder.clone(), compression: self.compression, block: Vec::new(), totals })
             }
-            (Shared::Parquet(file), _) => Box::new(ParquetWriter { file, group: RowGroup::default(), totals }),
+            (Shared::Parquet(output), _) => Box::new(ParquetWriter { output, group: RowGroup::default(), totals, parallelism }),
             (Shared::Text(_), None) => unreachable!("a file of text has an encoder"),
         })
     }
@@ -123,25 +115,21 @@ impl Writer for TextWriter {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        self.flush()?;
-        if is_last(&self.file.unfinished) {
-            let synced = self.file.file.lock().sync_all();
-            synced.map_err(|e| Error::io(format!("the file {} cannot be written", self.file.path.display()), e))?;
-        }
-        Ok(())
+        self.flush()
     }
 }
 
 struct ParquetWriter {
-    file: Arc<ParquetFile>,
+    output: Arc<Output>,
     group: RowGroup,
     totals: Arc<Totals>,
+    parallelism: u16,
 }
 
 impl Writer for ParquetWriter {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         self.totals.add_rows(batch.rows());
-        self.totals.add_bytes(self.group.add(batch, &self.file.output)?);
+        self.totals.add_bytes(self.group.add(batch, &self.output)?);
         Ok(())
     }
 
@@ -151,18 +139,11 @@ impl Writer for ParquetWriter {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        self.totals.add_bytes(self.group.end(&self.file.output)?);
-        if is_last(&self.file.unfinished) {
-            let file_bytes = self.file.output.complete()?;
+        self.totals.add_bytes(self.group.end(&self.output)?);
+        if self.totals.is_last(self.parallelism) {
+            let file_bytes = self.output.complete()?;
             self.totals.add_bytes(file_bytes.saturating_sub(self.totals.bytes()));
         }
         Ok(())
     }
-}
-
-/// Counts a writer that has finished; whether it was the last one.
-fn is_last(unfinished: &Mutex<u16>) -> bool {
-    let mut unfinished = unfinished.lock();
-    *unfinished = unfinished.saturating_sub(1);
-    *unfinished == 0
 }

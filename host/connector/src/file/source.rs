@@ -61,7 +61,10 @@ impl Files {
         if path.is_file() || !is_pattern {
             let found = fs::metadata(&path).map_err(|e| Error::io(format!("the file {} cannot be read", path.display()), e))?;
             if found.is_dir() {
-                return Err(Error::options(format!("{0} is a folder; for its files, write a pattern like {0}/*.jsonl", path.display())));
+                return Err(Error::options(format!(
+                    "{0} is a folder; for its files, write a pattern like {0}/*.jsonl",
+                    path.display()
+                )));
             }
             return Ok(vec![path]);
         }
@@ -70,7 +73,8 @@ impl Files {
             .map_err(|e| Error::options(format!("the path {} is not a pattern: {e}", self.path)))?;
         let mut paths = Vec::new();
         for found in matches {
-            let found = found.map_err(|e| Error::io(format!("the files of {} cannot be listed", self.path), e.into_error()))?;
+            let found =
+                found.map_err(|e| Error::io(format!("the files of {} cannot be listed", self.path), io::Error::from(e)))?;
             if found.is_file() {
                 paths.push(found);
             }
@@ -194,7 +198,8 @@ impl Reader for TextReader {
 
 /// Opens a file so that reading starts behind the first `skip` bytes of its text.
 fn open(path: &Path, compression: Compression, skip: u64, counter: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
-    let shorter = || io::Error::new(io::ErrorKind::UnexpectedEof, format!("it is shorter than the {skip} bytes that were read before"));
+    let shorter =
+        || io::Error::new(io::ErrorKind::UnexpectedEof, format!("it is shorter than the {skip} bytes that were read before"));
     let mut file = fs::File::open(path)?;
     if compression == Compression::None {
         if file.metadata()?.len() < skip {

@@ -160,7 +160,8 @@ fn malformed_lines_follow_the_policy() {
     assert_eq!(folder.rows("path = \"in.jsonl\"\non_malformed = \"skip\"", &numbers()).unwrap(), (good.clone(), 2));
     let rejecting = "path = \"in.jsonl\"\non_malformed = \"rejects\"\nrejects_path = \"bad/lines.jsonl\"";
     assert_eq!(folder.rows(rejecting, &numbers()).unwrap(), (good, 2));
-    let rejects: Vec<serde_json::Value> = folder.read("bad/lines.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let rejects: Vec<serde_json::Value> =
+        folder.read("bad/lines.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(rejects.len(), 2);
     assert_eq!((&rejects[1]["line"], &rejects[1]["text"]), (&5.into(), &"four".into()));
     assert!(rejects[0]["file"].as_str().unwrap().ends_with("in.jsonl"));
@@ -171,7 +172,8 @@ fn malformed_lines_follow_the_policy() {
 fn csv_dialects_are_understood() {
     // Goal: delimiter, missing header, and what stands for no value, when reading and when writing.
     let folder = Folder::new();
-    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Float64, true)]));
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Float64, true)]));
     folder.write("in.tsv", "1.5\tx\nNA\tNA\n");
     let read = "path = \"in.tsv\"\nformat = \"csv\"\ndelimiter = \"\\t\"\ncolumns = [\"b\", \"a\"]\nnull_values = [\"NA\"]";
     assert_eq!(folder.rows(read, &schema).unwrap().0, ["{\"a\":\"x\",\"b\":1.5}", "{}"]);
@@ -226,6 +228,8 @@ fn what_cannot_be_read_or_written_is_refused() {
     check("path = \"here.csv\"\ndelimiter = \"é\"", &["delimiter", "ASCII"]);
     check("path = \"here.jsonl\"\non_malformed = \"rejects\"", &["rejects_path"]);
     check("path = \"here.jsonl\"\ncompression = \"gzip\"", &["here.jsonl"]);
-    let Err(error) = folder.sink("path = \"here.jsonl/x.jsonl\"", &numbers()).unwrap().writer(0, 1) else { panic!("a file is no folder") };
+    let Err(error) = folder.sink("path = \"here.jsonl/x.jsonl\"", &numbers()).unwrap().writer(0, 1) else {
+        panic!("a file is no folder")
+    };
     assert!(error.message.contains("x.jsonl"), "{error}");
 }

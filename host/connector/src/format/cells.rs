@@ -51,7 +51,9 @@ pub(crate) fn check(field: &Field) -> Result<(), Error> {
         List(item) => check(item),
         Struct(fields) => fields.iter().try_for_each(|f| check(f)),
         other if other.is_integer() => Ok(()),
-        other => Err(Error::options(format!("the column \"{}\" is of type {other}, which cannot be written as text", field.name()))),
+        other => {
+            Err(Error::options(format!("the column \"{}\" is of type {other}, which cannot be written as text", field.name())))
+        }
     }
 }
 

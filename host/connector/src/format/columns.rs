@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use arrow_array::types::*;
-use arrow_array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray,
-};
+use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray, StructArray};
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_cast::base64::{BASE64_STANDARD, Engine};
 use arrow_schema::{DataType, FieldRef, Fields, SchemaRef, TimeUnit};
@@ -151,7 +149,9 @@ impl Column {
                 let columns = fields.iter().map(Self::new).collect::<Result<_, _>>()?;
                 Values::Record { fields: fields.clone(), columns }
             }
-            other => return Err(Error::options(format!("the column \"{}\" is of type {other}, which text has not", field.name()))),
+            other => {
+                return Err(Error::options(format!("the column \"{}\" is of type {other}, which text has not", field.name())));
+            }
         };
         Ok(Self { field: Arc::clone(field), validity: NullBufferBuilder::new(0), values })
     }
@@ -284,7 +284,10 @@ impl Column {
 
     /// Takes the values as an array.
     fn take(&mut self) -> ArrayRef {
-        fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<arrow_buffer::NullBuffer>) -> PrimitiveArray<T> {
+        fn primitive<T: ArrowPrimitiveType>(
+            values: &mut Vec<T::Native>,
+            nulls: Option<arrow_buffer::NullBuffer>,
+        ) -> PrimitiveArray<T> {
             let room = Vec::with_capacity(values.len());
             PrimitiveArray::new(ScalarBuffer::from(std::mem::replace(values, room)), nulls)
         }

@@ -107,7 +107,12 @@ impl Csv {
     pub fn read_record(&self, record: &str, rows: &mut Rows) -> Result<(), Reason> {
         for (column, &source) in rows.columns.iter_mut().zip(&self.sources) {
             let Some(&field) = self.fields.get(source) else {
-                return Err(Reason(format!("there are {} fields, and \"{}\" is number {}", self.fields.len(), column.name(), source + 1)));
+                return Err(Reason(format!(
+                    "there are {} fields, and \"{}\" is number {}",
+                    self.fields.len(),
+                    column.name(),
+                    source + 1
+                )));
             };
             let value = text(record, field)?;
             let is_null = !field.quoted

@@ -167,7 +167,7 @@ impl Decoder {
                     self.record(&rest[..length])?;
                     length
                 }
-                None if at_end || rest.len() > RECORD_BYTES_MAX => self.unending_record(rest)?,
+                None if at_end || rest.len() > RECORD_BYTES_MAX => self.unending_record(rest, at_end)?,
                 None => break,
             };
             self.lines += match &self.records {
@@ -190,9 +190,12 @@ impl Decoder {
     }
 
     /// A record that does not end, or not soon enough: its first line is malformed. Decoding goes on behind it.
-    fn unending_record(&mut self, rest: &[u8]) -> Result<usize, Error> {
+    fn unending_record(&mut self, rest: &[u8], at_end: bool) -> Result<usize, Error> {
         let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let why = format!("a quoted field or a line does not end within {} MiB", RECORD_BYTES_MAX >> 20);
+        let why = match at_end {
+            true => "a quoted field does not end".into(),
+            false => format!("a line or a quoted field does not end within {} MiB", RECORD_BYTES_MAX >> 20),
+        };
         self.reject(Reason(why), &rest[..line])?;
         Ok(line)
     }
@@ -204,7 +207,7 @@ impl Decoder {
         let is_blank = record.first().is_none_or(|b| b.is_ascii_whitespace()) && text.trim().is_empty();
         let read = match &mut self.records {
             Records::Jsonl if is_blank => return Ok(()),
-            Records::Jsonl => json::read_object(text, &mut self.rows.columns, self.rows.len()),
+            Records::Jsonl => json::read_object(text, &mut self.rows),
             Records::Csv(csv) if csv.awaits_header() => {
                 return csv
                     .read_header(text, &self.rows)

@@ -11,7 +11,7 @@ use crate::Error;
 pub(crate) enum Encoder {
     /// a JSON object a line; fields without a value are left out
     Jsonl {
-        /// before each value: `{"key":` or `,"key":`
+        /// before each value: `,"key":`, of which the first value of a row leaves out the comma
         keys: Vec<Vec<u8>>,
     },
     /// CSV
@@ -30,7 +30,7 @@ impl Encoder {
     pub fn jsonl(schema: &SchemaRef) -> Result<Self, Error> {
         schema.fields().iter().try_for_each(|f| cells::check(f))?;
         let key = |field: &arrow_schema::FieldRef| {
-            let mut key = Vec::new();
+            let mut key = vec![b','];
             write_json_text(field.name(), &mut key);
             key.push(b':');
             key
@@ -70,17 +70,13 @@ impl Encoder {
             Self::Jsonl { keys } => {
                 for row in 0..batch.rows() {
                     out.push(b'{');
-                    let mut separate = false;
+                    let mut comma = 1;
                     for (key, cells) in keys.iter().zip(&columns) {
-                        if cells.is_null(row) {
-                            continue;
+                        if !cells.is_null(row) {
+                            out.extend_from_slice(&key[comma..]);
+                            comma = 0;
+                            write_json(cells, row, out);
                         }
-                        if separate {
-                            out.push(b',');
-                        }
-                        separate = true;
-                        out.extend_from_slice(key);
-                        write_json(cells, row, out);
                     }
                     out.extend_from_slice(b"}\n");
                 }

@@ -13,7 +13,7 @@
 
 use arrow_cast::base64::{BASE64_STANDARD, Engine};
 
-use super::columns::{Column, Reason, Values, expected};
+use super::columns::{Column, Reason, Rows, Values, expected};
 use super::time;
 
 /// Arrays and objects may be this deep, so that hostile input cannot overflow the stack.
@@ -21,11 +21,12 @@ const DEPTH_MAX: usize = 64;
 
 type Parsed<T> = Result<T, Reason>;
 
-/// Reads the object that `text` is into `columns`, whose rows so far are `rows`. Keys that are missing leave their columns short.
-pub(crate) fn read_object(text: &str, columns: &mut [Column], rows: usize) -> Parsed<()> {
+/// Reads the object that `text` is into a row. Keys that are missing leave their columns short.
+pub(crate) fn read_object(text: &str, rows: &mut Rows) -> Parsed<()> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.skip_space();
-    cursor.object(columns, rows, 0)?;
+    let length = rows.len();
+    cursor.object(&mut rows.columns, length, 0)?;
     cursor.skip_space();
     if cursor.at < text.len() { Err(cursor.unexpected("the end of the line")) } else { Ok(()) }
 }
@@ -84,8 +85,12 @@ impl<'a> Cursor<'a> {
             let Some(index) = found else { return cursor.skip_value(depth + 1) };
             next = index + 1;
             // Of a key that comes twice, the last value counts.
-            columns[index].truncate(rows);
-            cursor.value(&mut columns[index], depth + 1).map_err(|Reason(why)| Reason(format!("\"{}\": {why}", columns[index].name())))
+            if columns[index].len() > rows {
+                columns[index].truncate(rows);
+            }
+            cursor
+                .value(&mut columns[index], depth + 1)
+                .map_err(|Reason(why)| Reason(format!("\"{}\": {why}", columns[index].name())))
         })
     }
 
@@ -324,7 +329,11 @@ impl<'a> Cursor<'a> {
                 if raw.escaped { unescape(raw.text, &mut Vec::new()) } else { Ok(()) }
             }
             Some(b'-' | b'0'..=b'9') => {
-                if self.skip_number() { Ok(()) } else { Err(self.unexpected("the rest of a number")) }
+                if self.skip_number() {
+                    Ok(())
+                } else {
+                    Err(self.unexpected("the rest of a number"))
+                }
             }
             Some(b'{') => {
                 check_depth(depth)?;

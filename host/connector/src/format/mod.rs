@@ -120,6 +120,8 @@ pub(crate) fn delimiter(option: Option<char>) -> Result<u8, Error> {
     let delimiter = option.unwrap_or(',');
     match u8::try_from(delimiter) {
         Ok(byte) if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(byte),
-        _ => Err(Error::options(format!("the delimiter must be an ASCII character other than a quote or a line end, not {delimiter:?}"))),
+        _ => Err(Error::options(format!(
+            "the delimiter must be an ASCII character other than a quote or a line end, not {delimiter:?}"
+        ))),
     }
 }

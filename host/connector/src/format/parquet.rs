@@ -20,7 +20,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use weir_types::Batch;
 
-use crate::{Error, ErrorKind};
+use crate::Error;
 
 /// How many rows are decoded at once.
 const READ_ROWS: usize = 8192;
@@ -220,10 +220,8 @@ impl RowGroup {
 pub(crate) fn check(schema: &Schema) -> Result<(), Error> {
     match schema.fields().iter().find(|f| matches!(f.data_type(), DataType::Struct(fields) if fields.is_empty())) {
         None => Ok(()),
-        Some(field) => Err(Error {
-            kind: ErrorKind::Options,
-            message: format!("parquet has no records without fields, as the column \"{}\" is", field.name()),
-            source: None,
-        }),
+        Some(field) => {
+            Err(Error::options(format!("parquet has no records without fields, as the column \"{}\" is", field.name())))
+        }
     }
 }

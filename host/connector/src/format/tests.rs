@@ -104,7 +104,11 @@ fn csv_is_read() {
     let (plain, na) = (csv(None), csv(Some(&["NA", ""])));
     for (format, input, expected) in [
         (&plain, "x,n,text\n1.5,2,a\n", r#"{"n":2,"text":"a","x":1.5}"#),
-        (&plain, "\u{feff}n,text,x,at\r\n1,\"a \"\"b\"\",\nc\",,2015-07-15T00:00:00Z\r\n", r#"{"n":1,"text":"a \"b\",\nc","at":"2015-07-15T00:00:00Z"}"#),
+        (
+            &plain,
+            "\u{feff}n,text,x,at\r\n1,\"a \"\"b\"\",\nc\",,2015-07-15T00:00:00Z\r\n",
+            r#"{"n":1,"text":"a \"b\",\nc","at":"2015-07-15T00:00:00Z"}"#,
+        ),
         (&plain, "n,text\n1,\n2,\"\"\n\n3,NA", "{\"n\":1}\n{\"n\":2,\"text\":\"\"}\n{\"n\":3,\"text\":\"NA\"}"),
         (&na, "n,text,x\n1,NA,NA\n2,\"NA\",-7", "{\"n\":1}\n{\"n\":2,\"text\":\"NA\",\"x\":-7.0}"),
         (&plain, "n,text\n", ""),
@@ -161,7 +165,26 @@ fn samples_survive_the_way_through_text() {
 /// Bytes that look like the formats, but not quite.
 fn nearly_text() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
-        "{", "}", "\"n\":", "\"text\":\"", "\"", ",", "\n", "1", "-", "null", "\\", "\\u12", "[", "]", "x", "é", "\r\n", "1.5e", "n,text,x,at\n", ":",
+        "{",
+        "}",
+        "\"n\":",
+        "\"text\":\"",
+        "\"",
+        ",",
+        "\n",
+        "1",
+        "-",
+        "null",
+        "\\",
+        "\\u12",
+        "[",
+        "]",
+        "x",
+        "é",
+        "\r\n",
+        "1.5e",
+        "n,text,x,at\n",
+        ":",
     ]);
     let piece = prop_oneof![8 => pieces.prop_map(|p| p.as_bytes().to_vec()), 1 => prop::collection::vec(any::<u8>(), 0..4)];
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())

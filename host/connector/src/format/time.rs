@@ -15,7 +15,12 @@ pub(crate) fn parse(text: &[u8]) -> Option<EventTime> {
     let (year, month, day) = (pair(0)? * 100 + pair(2)?, pair(5)?, pair(8)?);
     let (hour, minute, second) = (pair(11)?, pair(14)?, pair(17)?);
     // A leap second is read as the second after it.
-    if !separators || !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) || hour > 23 || minute > 59 || second > 60
+    if !separators
+        || !(1..=12).contains(&month)
+        || !(1..=days_in(year, month)).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
     {
         return None;
     }

@@ -4,7 +4,8 @@
 //! arithmetic that they have: no division, and no product of more than 64 bits.
 
 /// Runs a loop, compiled for the widest vectors that this processor has. The closure, and those that it calls, must be `inline(always)`:
-/// a function that is not inlined is compiled for the oldest processor.
+/// a function that is not inlined is compiled for the oldest processor. They should own what they read (`move`): what is behind a reference
+/// might be written by the loop itself, as far as the compiler can see.
 #[inline(always)]
 pub(super) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
@@ -68,8 +69,11 @@ mod tests {
         let divisors = (1..300).chain([1000, 4095, 4096, 4097, 60_000, 65_535, 65_536]);
         for divisor in divisors {
             let divider = Divider::new(divisor);
-            let multiples = (0..2000).chain((0..2000).map(|i| (Divider::DIVIDEND_END - 1) / divisor - i.min((Divider::DIVIDEND_END - 1) / divisor)));
-            for dividend in multiples.flat_map(|m| [m * divisor, m * divisor + divisor - 1]).filter(|d| *d < Divider::DIVIDEND_END) {
+            let multiples = (0..2000)
+                .chain((0..2000).map(|i| (Divider::DIVIDEND_END - 1) / divisor - i.min((Divider::DIVIDEND_END - 1) / divisor)));
+            for dividend in
+                multiples.flat_map(|m| [m * divisor, m * divisor + divisor - 1]).filter(|d| *d < Divider::DIVIDEND_END)
+            {
                 assert_eq!(divider.quotient(dividend), dividend / divisor, "{dividend} / {divisor}");
             }
         }

@@ -5,16 +5,17 @@
 //!
 //! - [`draw`]: the random numbers;
 //! - [`tables`]: the strings;
-//! - [`block`]: the columns;
-//! - [`lanes`]: their loops;
-//! - [`pace`]: when events are due, where a rate is given.
+//! - [`clock`]: event times, and when events are due, where a rate is given;
+//! - [`block`]: a block of events, and its loops (in [`lanes`]: how they use vector units);
+//! - [`columns`]: what the columns of each stream are.
 //!
 //! Only the columns that a job asks for are generated; events of streams that it does not ask for cost nothing.
 
 mod block;
+mod clock;
+mod columns;
 mod draw;
 mod lanes;
-mod pace;
 mod tables;
 
 #[cfg(test)]
@@ -28,8 +29,8 @@ use serde_json::json;
 use tokio::sync::Notify;
 use weir_types::Batch;
 
-use self::block::{BLOCK_NUMBERS_MAX, Block, Cycle, EVENTS_MAX, Kind, Timeline};
-use self::pace::Pace;
+use self::block::{BLOCK_NUMBERS_MAX, Block, Cycle, EVENTS_MAX, Kind};
+use self::clock::{Pace, Timeline};
 use crate::options;
 use crate::registry::Stream;
 use crate::{Connector, Context, Error, Fetch, Fetched, Reader, Sink, Source, Split};
@@ -65,7 +66,11 @@ impl Connector for Nexmark {
         let options: Options = options::parse(options, context)?;
         let invalid = |message: String| Err(Error::options(format!("options of \"{}\": {message}", context.name)));
         if !(1..=Timeline::EVENTS_PER_MS_MAX).contains(&options.events_per_ms) {
-            return invalid(format!("events_per_ms must be from 1 to {}, not {}", Timeline::EVENTS_PER_MS_MAX, options.events_per_ms));
+            return invalid(format!(
+                "events_per_ms must be from 1 to {}, not {}",
+                Timeline::EVENTS_PER_MS_MAX,
+                options.events_per_ms
+            ));
         }
         if let Some(rate) = options.rate
             && !(rate > 0.0 && rate <= 1e12)
@@ -82,7 +87,7 @@ impl Connector for Nexmark {
 }
 
 /// The names and types of a stream's columns.
-fn columns(kind: Kind, paced: bool) -> Vec<(&'static str, DataType)> {
+fn fields(kind: Kind, paced: bool) -> Vec<(&'static str, DataType)> {
     let number = || DataType::UInt64;
     let text = || DataType::Utf8;
     let time = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
@@ -147,12 +152,13 @@ impl Projection {
                 return Err(Error::options(format!("nexmark has no stream \"{other}\"; it has: person, auction, bid")));
             }
         };
-        let known = columns(kind, paced);
+        let known = fields(kind, paced);
         let mut chosen = Vec::new();
         for field in stream.schema.fields() {
             let Some(index) = known.iter().position(|(name, _)| name == field.name()) else {
                 let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
-                let hint = if kind == Kind::Bid && field.name() == "due_us" { " (due_us: only with the option rate)" } else { "" };
+                let hint =
+                    if kind == Kind::Bid && field.name() == "due_us" { " (due_us: only with the option rate)" } else { "" };
                 return Err(Error::options(format!(
                     "nexmark's stream {} has no column \"{}\"{hint}; it has: {}",
                     stream.name,
@@ -185,11 +191,8 @@ struct Generator {
 
 impl Source for Generator {
     fn splits(&self, parallelism: u16) -> Result<Vec<Split>, Error> {
-        let split = |i| Split {
-            id: format!("{i}-of-{parallelism}"),
-            spec: json!({ "first": i, "stride": parallelism }),
-            position: None,
-        };
+        let split =
+            |i| Split { id: format!("{i}-of-{parallelism}"), spec: json!({ "first": i, "stride": parallelism }), position: None };
         Ok((0..parallelism).map(split).collect())
     }
 
@@ -270,9 +273,9 @@ impl Events {
         let block = &mut self.block;
         block.fill(&self.cycles[*kind as usize], self.seed, self.next, to);
         let made = match kind {
-            Kind::Person => block.persons(wanted, self.timeline),
-            Kind::Auction => block.auctions(wanted, self.timeline),
-            Kind::Bid => block.bids(wanted, self.timeline, self.pace.get()),
+            Kind::Person => columns::persons(block, wanted, self.timeline),
+            Kind::Auction => columns::auctions(block, wanted, self.timeline),
+            Kind::Bid => columns::bids(block, wanted, self.timeline, self.pace.get()),
         };
         let chosen = columns.iter().map(|&c| Arc::clone(made[c].as_ref().expect("a wanted column is made")));
         Batch::new(block.len(), chosen.collect(), None)

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use arrow_array::{ArrayRef, StringViewArray, UInt32Array};
+use arrow_array::{Array, ArrayRef, StringViewArray, UInt32Array};
 
 use super::draw::Draws;
 
@@ -13,8 +13,8 @@ use super::draw::Draws;
 pub(super) struct Tables {
     /// words of 7 letters
     pub words: Table,
-    /// the same, as bytes to build emails from
-    pub word_bytes: Vec<[u8; 7]>,
+    /// the same, as bytes
+    word_bytes: Vec<[u8; 7]>,
     /// 20 to 40 letters
     pub extras: Table,
     /// links
@@ -29,13 +29,13 @@ pub(super) struct Tables {
     pub names: Table,
 }
 
-pub(super) const WORDS: u64 = 1024;
-pub(super) const EXTRAS: u64 = 1024;
-pub(super) const URLS: u64 = 4096;
+const WORDS: u64 = 1024;
+const EXTRAS: u64 = 1024;
+const URLS: u64 = 4096;
+/// The hot channels come first in their table.
 pub(super) const HOT_CHANNELS: u64 = 4;
-pub(super) const CHANNELS: u64 = 10_000;
-pub(super) const STATES: u64 = 6;
-pub(super) const CITIES: u64 = 10;
+pub(super) const COLD_CHANNELS: u64 = 10_000;
+/// The name of first name f and last name l is number f * LAST_NAMES + l of its table.
 pub(super) const FIRST_NAMES: u64 = FIRST.len() as u64;
 pub(super) const LAST_NAMES: u64 = LAST.len() as u64;
 
@@ -56,14 +56,30 @@ pub(super) static TABLES: LazyLock<Tables> = LazyLock::new(|| {
         words: Table::new(words),
         extras: Table::new((0..EXTRAS).map(extra)),
         urls: Table::new((0..URLS).map(|k| format!("https://nexmark.com/item/{}", letters(&mut Draws::init(103, k), 5)))),
-        channels: Table::new(hot.into_iter().chain((0..CHANNELS).map(|k| format!("channel-{k}")))),
+        channels: Table::new(hot.into_iter().chain((0..COLD_CHANNELS).map(|k| format!("channel-{k}")))),
         states: Table::new(["AZ", "CA", "ID", "OR", "WA", "WY"]),
         cities: Table::new([
-            "Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne",
+            "Phoenix",
+            "Los Angeles",
+            "San Francisco",
+            "Boise",
+            "Portland",
+            "Bend",
+            "Redmond",
+            "Seattle",
+            "Kent",
+            "Cheyenne",
         ]),
         names: Table::new(FIRST.iter().flat_map(|first| LAST.iter().map(move |last| format!("{first} {last}")))),
     }
 });
+
+impl Tables {
+    /// The letters of a word.
+    pub fn word(&self, index: u64) -> &[u8; 7] {
+        &self.word_bytes[index as usize]
+    }
+}
 
 fn letters(draws: &mut Draws, length: u64) -> String {
     (0..length).map(|_| char::from(b'a' + draws.next(26) as u8)).collect()
@@ -75,6 +91,11 @@ pub(super) struct Table(StringViewArray);
 impl Table {
     fn new<S: AsRef<str>>(strings: impl IntoIterator<Item = S>) -> Self {
         Self(strings.into_iter().map(Some).collect())
+    }
+
+    /// The number of strings.
+    pub fn len(&self) -> u64 {
+        self.0.len() as u64
     }
 
     /// A column of the strings at these indexes.

@@ -12,7 +12,7 @@ fn context() -> Context {
 }
 
 fn stream(name: &str, kind: Kind) -> Stream {
-    let fields: Vec<_> = columns(kind, false).into_iter().map(|(name, data_type)| Field::new(name, data_type, false)).collect();
+    let fields: Vec<_> = fields(kind, false).into_iter().map(|(name, data_type)| Field::new(name, data_type, false)).collect();
     Stream { name: name.into(), schema: Arc::new(Schema::new(fields)) }
 }
 
@@ -68,7 +68,8 @@ fn events_may_be_read_one_at_a_time() {
 fn a_paced_source_gives_only_what_is_due() {
     // Goal: with a rate so low that only event 0 is due, one event comes and then an instant to wait for. No time passes in the test.
     let mut streams = all_streams();
-    let fields: Vec<_> = columns(Kind::Bid, true).into_iter().map(|(name, data_type)| Field::new(name, data_type, false)).collect();
+    let fields: Vec<_> =
+        fields(Kind::Bid, true).into_iter().map(|(name, data_type)| Field::new(name, data_type, false)).collect();
     streams[2].schema = Arc::new(Schema::new(fields));
     let source = Nexmark.source(&"rate = 0.001".parse().unwrap(), &streams, &context()).unwrap();
     let mut reader = source.reader(&source.splits(1).unwrap()[0], &Arc::new(Notify::new())).unwrap();
@@ -82,13 +83,18 @@ fn a_paced_source_gives_only_what_is_due() {
 fn what_cannot_be_read_is_refused() {
     // Goal: each error of a job spec names what is wrong and what there is instead.
     let check = |options: &str, stream: Stream, parts: &[&str]| {
-        let Err(error) = Nexmark.source(&options.parse().unwrap(), &[stream], &context()) else { panic!("{options} was accepted") };
+        let Err(error) = Nexmark.source(&options.parse().unwrap(), &[stream], &context()) else {
+            panic!("{options} was accepted")
+        };
         for part in parts {
             assert!(error.message.contains(part), "{error} lacks {part}");
         }
     };
     let bid = || stream("bid", Kind::Bid);
-    let column = |name: &str, data_type| Stream { name: "bid".into(), schema: Arc::new(Schema::new(vec![Field::new(name, data_type, false)])) };
+    let column = |name: &str, data_type| Stream {
+        name: "bid".into(),
+        schema: Arc::new(Schema::new(vec![Field::new(name, data_type, false)])),
+    };
     check("evnts = 1", bid(), &["evnts", "events", "events_per_ms", "rate", "\"events\""]);
     check("events_per_ms = 0", bid(), &["events_per_ms"]);
     check("rate = -1", bid(), &["rate"]);

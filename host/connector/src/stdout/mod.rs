@@ -66,7 +66,7 @@ impl Connector for Stdout {
         let encoder = Encoder::jsonl(schema)?;
         let table = (options.format == Format::Table)
             .then(|| Arc::new(Mutex::new(Table::new(schema, options.max_rows.unwrap_or(TABLE_ROWS)))));
-        Ok(Box::new(Terminal { encoder, table, stdout: Arc::clone(&context.stdout), totals: Arc::default(), unfinished: Arc::default() }))
+        Ok(Box::new(Terminal { encoder, table, stdout: Arc::clone(&context.stdout), totals: Arc::default() }))
     }
 }
 
@@ -75,17 +75,14 @@ struct Terminal {
     table: Option<Arc<Mutex<Table>>>,
     stdout: Arc<Mutex<dyn Write + Send>>,
     totals: Arc<Totals>,
-    /// how many of the writers have not finished
-    unfinished: Arc<Mutex<u16>>,
 }
 
 impl Sink for Terminal {
     fn writer(&self, _: u16, parallelism: u16) -> Result<Box<dyn Writer>, Error> {
-        *self.unfinished.lock() = parallelism;
         let (stdout, totals) = (Arc::clone(&self.stdout), Arc::clone(&self.totals));
         Ok(match &self.table {
             None => Box::new(Lines { encoder: self.encoder.clone(), block: Vec::new(), stdout, totals }),
-            Some(table) => Box::new(TableWriter { table: Arc::clone(table), stdout, totals, unfinished: Arc::clone(&self.unfinished) }),
+            Some(table) => Box::new(TableWriter { table: Arc::clone(table), stdout, totals, parallelism }),
         })
     }
 
@@ -132,7 +129,7 @@ struct TableWriter {
     table: Arc<Mutex<Table>>,
     stdout: Arc<Mutex<dyn Write + Send>>,
     totals: Arc<Totals>,
-    unfinished: Arc<Mutex<u16>>,
+    parallelism: u16,
 }
 
 impl Writer for TableWriter {
@@ -147,9 +144,7 @@ impl Writer for TableWriter {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        let mut unfinished = self.unfinished.lock();
-        *unfinished = unfinished.saturating_sub(1);
-        if *unfinished == 0 {
+        if self.totals.is_last(self.parallelism) {
             put_out(self.table.lock().render().as_bytes(), &self.stdout, &self.totals)?;
         }
         Ok(())
@@ -180,8 +175,7 @@ mod tests {
         writers.iter_mut().for_each(|w| w.flush().unwrap());
         writers.iter_mut().for_each(|w| w.finish().unwrap());
         assert_eq!((sink.report().rows, sink.report().bytes), (3, stdout.lock().len() as u64));
-        let text = String::from_utf8(stdout.lock().clone()).unwrap();
-        text
+        String::from_utf8(stdout.lock().clone()).unwrap()
     }
 
     #[test]
@@ -198,7 +192,8 @@ mod tests {
     #[test]
     fn rows_are_a_table() {
         // Goal: what `table` puts out, exactly, also when several subtasks write it and when it has more rows than are shown.
-        let first = "city   n    x  at\n-----  -  ---  --------------------\nBoise  1  0.3  1970-01-01T00:00:00Z\n… and 2 more rows\n";
+        let first =
+            "city   n    x  at\n-----  -  ---  --------------------\nBoise  1  0.3  1970-01-01T00:00:00Z\n… and 2 more rows\n";
         assert_eq!(shown("format = \"table\"\nmax_rows = 1", 2), first);
         let all = concat!(
             "city          n     x  at\n",

@@ -131,7 +131,7 @@ impl<'a> Feed<'a> {
         slots: &[Slot],
         columns: &Batch,
         input: &graph::Input,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Error {
         let in_batch = |i: usize| rows.map_or(i, |rows| rows[i] as usize);
         let mut first_rows: Vec<(Slot, u32)> = slots.iter().enumerate().map(|(i, &slot)| (slot, in_batch(i) as u32)).collect();

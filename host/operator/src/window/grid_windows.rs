@@ -4,7 +4,7 @@
 //! windows over it share; a window is merged from its cells when it is emitted. Triggers that look at the rows of one window (its number of
 //! rows, purging) cannot share cells: then a part is a window, and a row is accumulated once for each of its windows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use arrow_array::ArrayRef;
 use weir_plan::job::Stage;
@@ -298,24 +298,27 @@ impl GridWindows {
     /// Before late rows emit windows of shared cells: brings back the evicted cells of their keys.
     async fn restore_siblings(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
         let Some(eviction) = turn.eviction.as_deref_mut() else { return Ok(()) };
-        let mut places: Vec<(Slot, EventTime)> = vec![];
+        let (mut places, mut asked) = (vec![], HashSet::new());
         for &slot in &self.slots {
             for window in self.grid.windows(self.table.namespace(slot)) {
-                if Policy::is_past(window.end, turn.time) && !turn.policy.is_expired(window.end, turn.time) {
-                    let cells = self.parts.range(window.start..window.end);
-                    let away = cells.filter(|&&cell| self.table.evicted(cell) > 0 && self.table.sibling(slot, cell).is_none());
-                    places.extend(away.map(|&cell| (slot, cell)));
+                if !Policy::is_past(window.end, turn.time) || turn.policy.is_expired(window.end, turn.time) {
+                    continue;
+                }
+                for &cell in self.parts.range(window.start..window.end) {
+                    // Rows of one key come in several cells, but the backend has its entry once.
+                    let mut key = vec![];
+                    self.table.key_bytes(slot, &mut key);
+                    if self.table.evicted(cell) > 0 && self.table.sibling(slot, cell).is_none() && asked.insert((key, cell)) {
+                        places.push(Place { key: slot, namespace: cell });
+                    }
                 }
             }
         }
-        places.sort_unstable();
-        places.dedup();
         if places.is_empty() {
             return Ok(());
         }
-        let asked: Vec<_> = places.iter().map(|&(key, namespace)| Place { key, namespace }).collect();
-        let taken = eviction.take(&self.table, &asked)?;
-        let (of, cells): (Vec<Slot>, Vec<EventTime>) = taken.found.iter().map(|&i| places[i]).unzip();
+        let taken = eviction.take(&self.table, &places)?;
+        let (of, cells): (Vec<Slot>, Vec<EventTime>) = taken.found.iter().map(|&i| (places[i].key, places[i].namespace)).unzip();
         let keys = self.table.key_columns(&of)?;
         self.bring_in(&keys, Namespaces::PerRow(&cells), &taken.tallies, &taken.states, turn).await
     }

@@ -24,12 +24,10 @@ pub(super) struct Session {
     pub key: Slot,
     /// the session of the key before it
     next: SessionId,
-    /// where the accumulator is; [`NO_SLOT`] if it was evicted or, before an exchange, handed on
+    /// where the accumulator is; [`NO_SLOT`] if it was evicted
     pub slot: Slot,
     /// when it is looked at next: at the latest when there is something to do
     pub timer: EventTime,
-    /// before an exchange: hand the accumulator on by then, since the part of the session that was handed on before ends then
-    pub deadline: EventTime,
     /// whether it was emitted because time had passed it
     pub emitted: bool,
     pub tally: Tally,
@@ -101,7 +99,6 @@ impl Intervals {
             next,
             slot: NO_SLOT,
             timer: EventTime::MAX,
-            deadline: EventTime::MAX,
             emitted: false,
             tally: Tally::default(),
         });

@@ -3,9 +3,9 @@
 //! Each row is a session of its own, from its time until the gap has passed, and merges with those of its key that it intersects; their
 //! accumulators are merged by the guest. Bounds are kept here and accumulators in slots; of an evicted session only the accumulator leaves.
 //!
-//! **Before an exchange** a session may be handed on before time has passed it (at a barrier, or for room). The rest of it must then arrive
-//! behind the exchange before the part that was handed on is emitted there. So that part stays here as an interval without a slot, rows that
-//! intersect it begin an accumulator with the *deadline* at which that part ends, and it is handed on by then.
+//! **Before an exchange** a session is handed on before time reaches its *start*. Another subtask, or this one at a barrier, may have handed on
+//! rows that it intersects, and those are emitted once time has passed them; whatever intersects them must be behind the exchange by then, and it
+//! starts before they end.
 
 use weir_plan::job::Stage;
 use weir_state::{Clock, Created, NO_SLOT, Namespaces, Slot, SlotTable, Timers};
@@ -145,7 +145,8 @@ impl Sessions {
         self.finish_round(feed, turn).await?;
         turn.set_aside(feed, &late)?;
         self.forget_keys_without_sessions(late.iter().map(|&row| self.keys[row as usize]).collect());
-        self.hand_on_stale(turn).await?;
+        let stale = std::mem::take(&mut self.stale);
+        self.hand_on(stale, turn).await?;
         self.evict(turn).await
     }
 
@@ -168,7 +169,6 @@ impl Sessions {
             self.intervals.remove(id);
             let target = self.intervals.get_mut(oldest);
             target.span.end = target.span.end.max(source.span.end);
-            target.deadline = target.deadline.min(source.deadline);
             target.tally.merge(source.tally);
         }
         let target = self.intervals.get_mut(oldest);
@@ -209,8 +209,8 @@ impl Sessions {
         let session = self.intervals.get_mut(id);
         if session.slot == NO_SLOT {
             session.slot = self.slots.take(id)?;
-            // An accumulator that is not here and holds rows was evicted; before an exchange, what is not here is not coming back.
-            if session.tally.filled && self.stage != Stage::Local {
+            // An accumulator that is not here and holds rows was evicted.
+            if session.tally.filled {
                 self.round.restore(session.slot, Place { key: session.key, namespace: i64::from(id) });
             } else {
                 self.round.assign(session.slot, session.key);
@@ -238,7 +238,7 @@ impl Sessions {
     fn due(&self, id: SessionId, turn: &Turn<'_>) -> EventTime {
         let session = self.intervals.get(id);
         match self.stage {
-            Stage::Local => (session.span.end.saturating_sub(1)).min(session.deadline),
+            Stage::Local => session.span.start,
             _ if session.emitted => turn.policy.expiry(session.span.end),
             _ => session.span.end.saturating_sub(1),
         }
@@ -250,14 +250,6 @@ impl Sessions {
         self.round.assign(slot, key);
         self.round.add(row as u32, slot);
         self.stale.push(slot, key, span, 1);
-        Ok(())
-    }
-
-    async fn hand_on_stale(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let stale = std::mem::take(&mut self.stale);
-        stale.export(&self.table, turn).await?;
-        stale.slots.iter().for_each(|&slot| self.slots.give_back(slot));
-        self.forget_keys_without_sessions(stale.keys);
         Ok(())
     }
 
@@ -412,29 +404,22 @@ impl Sessions {
         self.export(all, turn).await
     }
 
-    /// Before an exchange: hands on the accumulators of these sessions. Those that time has not passed stay as intervals.
+    /// Before an exchange: hands on these sessions.
     async fn export(&mut self, ids: Vec<SessionId>, turn: &mut Turn<'_>) -> Result<(), Error> {
         let mut partials = PartialList::default();
-        let mut keys = vec![];
         for id in ids {
-            let session = self.intervals.get_mut(id);
-            if session.slot != NO_SLOT {
-                partials.push(session.slot, session.key, session.span, session.tally.rows);
-                session.slot = NO_SLOT;
-                session.tally = Tally::default();
-                session.deadline = session.span.end.saturating_sub(1);
-            }
-            if Policy::is_past(session.span.end, turn.time) {
-                keys.push(session.key);
-                self.timers.delete(session.timer, id);
-                self.intervals.remove(id);
-            } else {
-                self.arm(id, turn);
-            }
+            let session = *self.intervals.get(id);
+            partials.push(session.slot, session.key, session.span, session.tally.rows);
+            self.timers.delete(session.timer, id);
+            self.intervals.remove(id);
         }
+        self.hand_on(partials, turn).await
+    }
+
+    async fn hand_on(&mut self, partials: PartialList, turn: &mut Turn<'_>) -> Result<(), Error> {
         partials.export(&self.table, turn).await?;
         partials.slots.iter().for_each(|&slot| self.slots.give_back(slot));
-        self.forget_keys_without_sessions(keys);
+        self.forget_keys_without_sessions(partials.keys);
         Ok(())
     }
 }

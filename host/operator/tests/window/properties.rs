@@ -27,7 +27,7 @@ fn steps(earliest: i64) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (0..4i64, earliest..30i64).prop_map(|(key, time)| Step::Row(key, time)),
         2 => Just(Step::Cut),
-        2 => (0..12i64).prop_map(Step::Watermark),
+        2 => (1..12i64).prop_map(Step::Watermark),
         1 => (0..8i64).prop_map(Step::Clock),
         1 => Just(Step::Barrier),
     ];

@@ -147,6 +147,11 @@ impl ChainCheck<'_> {
             self.input(port).map_err(|e| format!("input {port}: {e}"))?;
         }
         self.keys()?;
+        match &self.chain.head {
+            Head::Transform | Head::Process => (),
+            Head::Relay => self.relay()?,
+            Head::Window(window) => self.window(window)?,
+        }
         let mut names = HashSet::new();
         for (port, output) in self.chain.outputs.iter().enumerate() {
             if !output.name.is_empty() {
@@ -156,11 +161,6 @@ impl ChainCheck<'_> {
                 return Err(format!("there are two outputs `{}`", output.name));
             }
             self.output(port, output).map_err(|e| format!("output {port}: {e}"))?;
-        }
-        match &self.chain.head {
-            Head::Transform | Head::Process => (),
-            Head::Relay => self.relay()?,
-            Head::Window(window) => self.window(window)?,
         }
         self.chain.event_time.iter().try_for_each(|assigner| self.event_time(assigner))
     }

@@ -177,3 +177,6 @@ fn positive_span(what: &str, ms: u64) -> Result<i64, String> {
     }
     span(what, ms)
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ fn inspection() {
     assert_eq!(inspection.size, wasm.len());
     assert!(inspection.imports.iter().any(|i| i == "weir:dataflow/host@0.1.0"), "{:?}", inspection.imports);
     assert!(inspection.exports.iter().any(|e| e == "weir:dataflow/chains@0.1.0"), "{:?}", inspection.exports);
-    assert!(inspection.producers.iter().any(|p| p.role == "language" && p.name == "Rust"), "{:?}", inspection.producers);
+    assert!(inspection.producers.iter().any(|p| p.role == "processed-by" && p.name == "rustc"), "{:?}", inspection.producers);
     assert_eq!(component.hash(), ComponentHash::of(&wasm));
     assert_eq!(component.hash().to_string().parse::<ComponentHash>().expect("a hash"), component.hash());
     assert!("12".parse::<ComponentHash>().is_err());

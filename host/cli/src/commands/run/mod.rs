@@ -7,6 +7,7 @@ mod summary;
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use weir_base::Clock;
@@ -15,6 +16,7 @@ use weir_coordinator::Prepared;
 use weir_worker::{Deployment, Failure, JobHandle, Outcome, Worker};
 
 use crate::exit;
+use crate::signals::Signals;
 use crate::spec_file::{self, Opened, SpecArgs};
 use lines::Lines;
 use progress::Progress;
@@ -51,6 +53,9 @@ enum SummaryFormat {
     Text,
 }
 
+/// How long a job that was interrupted twice may take to end.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// What a run ended with, besides the job's outcome.
 enum Ended {
     Job(Outcome),
@@ -73,13 +78,14 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
     let deployment = Deployment { plan, components, context, log: lines.sink(), clock: Clock::system(), native: None };
+    let mut signals = Signals::listen()?;
     let mut handle = match Worker::new(slots).deploy(deployment) {
         Ok(handle) => handle,
         Err(failure) => return Err(tell(&name, &failure)),
     };
 
     let progress = watched.then(|| Progress::new(&name, &lines));
-    let ended = drive(&mut handle, progress.as_ref(), &closed).await;
+    let ended = drive(&mut handle, progress.as_ref(), &closed, &mut signals).await;
     let summary = Summary::new(name.clone(), parallelism, handle.metrics());
     drop(progress);
     stdout.lock().flush()?;
@@ -97,18 +103,15 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
 }
 
 /// Waits for the job's end, shows its progress, and passes interrupts on.
-async fn drive(handle: &mut JobHandle, progress: Option<&Progress>, stdout_closed: &Notify) -> Ended {
-    let mut interrupts = 0;
+async fn drive(handle: &mut JobHandle, progress: Option<&Progress>, stdout_closed: &Notify, signals: &mut Signals) -> Ended {
+    let mut interrupted = false;
     let mut tick = tokio::time::interval(progress::INTERVAL);
     let metrics = Arc::clone(handle.metrics());
     let commander = handle.commander();
     let mut job = std::pin::pin!(handle.wait());
     loop {
         tokio::select! {
-            outcome = &mut job => {
-                let interrupted = interrupts > 1 && outcome == Outcome::Cancelled;
-                return if interrupted { Ended::Interrupted } else { Ended::Job(outcome) };
-            }
+            outcome = &mut job => return Ended::Job(outcome),
             _ = tick.tick(), if progress.is_some() => {
                 if let Some(progress) = progress {
                     progress.show(&metrics.snapshot());
@@ -116,17 +119,16 @@ async fn drive(handle: &mut JobHandle, progress: Option<&Progress>, stdout_close
             }
             // Nobody reads the rows any more (`weir run … | head`): there is no use in making others.
             () = stdout_closed.notified() => commander.send(weir_worker::Command::Drain),
-            Ok(()) = tokio::signal::ctrl_c() => {
-                interrupts += 1;
-                match interrupts {
-                    1 => {
-                        eprintln!("stopping: the job finishes what it has read; press Ctrl-C again to end it now");
-                        commander.send(weir_worker::Command::Drain);
-                    }
-                    2 => commander.send(weir_worker::Command::Cancel),
-                    // It does not end by itself: so be it.
-                    _ => return Ended::Interrupted,
+            () = signals.next() => {
+                if interrupted {
+                    commander.send(weir_worker::Command::Cancel);
+                    // If it does not end by itself, so be it.
+                    drop(tokio::time::timeout(GRACE, &mut job).await);
+                    return Ended::Interrupted;
                 }
+                interrupted = true;
+                eprintln!("stopping: the job finishes what it has read; press Ctrl-C again to end it now");
+                commander.send(weir_worker::Command::Drain);
             }
         }
     }
@@ -157,7 +159,9 @@ fn tell(job: &str, failure: &Failure) -> exit::Failure {
 fn hint(failure: &Failure) -> Option<&'static str> {
     match failure.kind {
         weir_worker::FailureKind::Guest if failure.backtrace.is_empty() => None,
-        weir_worker::FailureKind::Guest => Some("`weir build --debug` keeps the guest's line numbers; `on_error = \"skip\"` passes over such rows"),
+        weir_worker::FailureKind::Guest => {
+            Some("`weir build --debug` keeps the guest's line numbers; `on_error = \"skip\"` passes over such rows")
+        }
         weir_worker::FailureKind::Internal => Some("this is a bug in Weir; please report it with the output of `weir explain`"),
         weir_worker::FailureKind::Connector | weir_worker::FailureKind::Resources => None,
     }

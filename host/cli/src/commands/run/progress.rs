@@ -24,7 +24,9 @@ impl Progress {
     /// Begins to show a job.
     pub fn new(name: &str, lines: &Lines) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template("{spinner} {prefix}  {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {prefix}  {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar.set_prefix(name.to_owned());
         lines.stay_above(bar.clone());
         Self { bar, last: Mutex::new((0.0, 0)) }

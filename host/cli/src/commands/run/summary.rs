@@ -72,9 +72,9 @@ impl Summary {
             checksum: reports().filter_map(|r| r.checksum).reduce(u64::wrapping_add),
             peak_rss_bytes: process::peak_rss_bytes(),
             first_row_ms: first_row.map(|at| at.saturating_duration_since(process::start()).as_secs_f64() * 1e3),
-            latency_us: reports().find(|r| !r.latency_us.is_empty()).map(|r| {
-                r.latency_us.iter().map(|&(quantile, us)| (format!("p{}", quantile * 100.0), us.into())).collect()
-            }),
+            latency_us: reports()
+                .find(|r| !r.latency_us.is_empty())
+                .map(|r| r.latency_us.iter().map(|&(quantile, us)| (format!("p{}", quantile * 100.0), us.into())).collect()),
             malformed,
             late_records: operators.iter().map(|o| o.late_records).sum(),
             skipped_records: operators.iter().map(|o| o.skipped_records).sum(),

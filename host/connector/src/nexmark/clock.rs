@@ -1,6 +1,54 @@
-//! When the events of a paced generator are due.
+//! When events happen: the event times that they bear, and the instants at which those of a paced generator are due.
 
 use std::time::{Duration, Instant, SystemTime};
+
+use weir_types::EventTime;
+
+use super::lanes::Divider;
+
+/// The event time of event 0.
+const START: EventTime = 1_436_918_400_000;
+
+/// Event times: so many events a millisecond.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeline {
+    events_per_ms: u64,
+    divider: Divider,
+}
+
+impl Timeline {
+    pub const EVENTS_PER_MS_MAX: u64 = Divider::DIVISOR_MAX;
+
+    /// `events_per_ms` is from 1 to [`Self::EVENTS_PER_MS_MAX`].
+    pub fn new(events_per_ms: u64) -> Self {
+        Self { events_per_ms, divider: Divider::new(events_per_ms) }
+    }
+
+    /// The times of the events from `first` on.
+    pub fn from(self, first: u64) -> Clock {
+        let (quotient, remainder) = (first / self.events_per_ms, first % self.events_per_ms);
+        Clock { first, time: START + quotient as EventTime, remainder, divider: self.divider }
+    }
+}
+
+/// The times of the events that are not too far behind a first one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    first: u64,
+    /// that of the first event
+    time: EventTime,
+    /// how many events before the first one had its time
+    remainder: u64,
+    divider: Divider,
+}
+
+impl Clock {
+    /// The event time of event `n`.
+    #[inline(always)]
+    pub fn time(self, n: u64) -> EventTime {
+        self.time + self.divider.quotient(n - self.first + self.remainder) as EventTime
+    }
+}
 
 /// A schedule: event n is due n / rate after the start.
 ///
@@ -21,12 +69,7 @@ impl Pace {
     /// Event `first` is due now.
     pub fn new(events_per_s: f64, first: u64) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self {
-            start: Instant::now(),
-            start_unix_us: since_1970.as_micros() as f64,
-            events_per_us: events_per_s / 1e6,
-            first,
-        }
+        Self { start: Instant::now(), start_unix_us: since_1970.as_micros() as f64, events_per_us: events_per_s / 1e6, first }
     }
 
     /// The events with numbers below this are due.

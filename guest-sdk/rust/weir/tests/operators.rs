@@ -1,0 +1,135 @@
+//! Operators without state: closures, side outputs, unions, event time.
+
+use weir::{EventTime, Job, Record, Str, Tag, TestHarness, WatermarkGenerator, Watermarks, millis};
+
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Number {
+    value: i64,
+}
+
+fn numbers(values: impl IntoIterator<Item = i64>) -> impl Iterator<Item = Number> {
+    values.into_iter().map(|value| Number { value })
+}
+
+fn values(rows: Vec<Number>) -> Vec<i64> {
+    rows.into_iter().map(|n| n.value).collect()
+}
+
+/// Runs a job from `in` to `out` on the numbers 0 to 9.
+fn check<O: 'static>(job: impl Fn(&Job) -> O + 'static, expected: &[i64]) {
+    let mut harness = TestHarness::new(move |j: &Job| drop(job(j)));
+    harness.push("in", numbers(0..10));
+    harness.finish();
+    assert_eq!(values(harness.take("out")), expected);
+}
+
+/// Each operator does what its name says, alone and behind others.
+#[test]
+fn closures() {
+    let source = |job: &Job| job.source::<Number>("in");
+    check(move |j| source(j).sink("out"), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    check(move |j| source(j).map(|n| Number { value: -n.value }).filter(|n| n.value < -7).sink("out"), &[-8, -9]);
+    check(move |j| source(j).filter(|n| n.value > 7).inspect(|n| assert!(n.value > 7)).sink("out"), &[8, 9]);
+    check(move |j| source(j).flat_map(|n| numbers(0..n.value)).filter(|n| n.value > 6).sink("out"), &[7, 7, 8]);
+    check(move |j| source(j).flat_map(|n| (n.value == 3).then_some(n)).sink("out"), &[3]);
+    check(move |j| source(j).map(|n| (n.value, 1)).map(|(a, b)| Number { value: a + b }).sink("out"), &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    check(move |j| source(j).filter(|n| n.value > 8).rebalance().sink("out"), &[9]);
+    check(move |j| source(j).filter(|n| n.value > 8).broadcast().map(|n| n).break_chain().sink("out"), &[9]);
+}
+
+/// A stream is used twice, and two streams are mixed.
+#[test]
+fn tee_and_union() {
+    check(
+        |job| {
+            let numbers = job.source::<Number>("in").filter(|n| n.value > 7).tee();
+            let negative = numbers.clone().map(|n| Number { value: -n.value });
+            numbers.union(negative).filter(|n| n.value % 2 == 0).sink("out");
+        },
+        &[8, -8],
+    );
+}
+
+/// Rows are parted by a closure; the side output can have another type.
+#[test]
+fn divert() {
+    #[derive(Debug, PartialEq, Record)]
+    struct Word {
+        word: Str,
+    }
+
+    let mut harness = TestHarness::new(|job: &Job| {
+        let odd = Tag::<Word>::new("odd");
+        let part = |n: Number| if n.value % 2 == 0 { Ok(n) } else { Err(Word { word: n.value.to_string().into() }) };
+        job.source::<Number>("in").divert(&odd, part).sink("even");
+        job.side_output(&odd).filter(|w| &*w.word != "3").sink("odd");
+    });
+    harness.push("in", numbers(0..6));
+    assert_eq!(values(harness.take("even")), [0, 2, 4]);
+    assert_eq!(harness.take::<Word>("odd"), ["1", "5"].map(|w| Word { word: w.into() }));
+}
+
+/// A closure that fails, fails its batch, and nothing of the batch comes out.
+#[test]
+fn try_map() {
+    let mut harness = TestHarness::new(|job: &Job| {
+        let half = |n: Number| if n.value % 2 == 0 { Ok(Number { value: n.value / 2 }) } else { Err(format!("{} is odd", n.value)) };
+        job.source::<Number>("in").try_map(half).sink("out");
+    });
+    assert_eq!(harness.try_push("in", "", numbers([2, 3, 4])), Err("3 is odd".to_owned()));
+    harness.push("in", numbers([4]));
+    assert_eq!(values(harness.take("out")), [2]);
+}
+
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Tick {
+    time: EventTime,
+}
+
+fn ticks(times: impl IntoIterator<Item = i64>) -> impl Iterator<Item = Tick> {
+    times.into_iter().map(|t| Tick { time: EventTime::from_millis(t) })
+}
+
+/// Windows fire when the watermark of the assigned event times has passed them, whichever way they were assigned.
+#[test]
+fn event_times() {
+    /// The watermark follows marked rows only: those at multiples of 100.
+    #[derive(Default)]
+    struct Marks(Option<EventTime>);
+
+    impl WatermarkGenerator for Marks {
+        fn row(&mut self, time: EventTime) {
+            if time.millis() % 100 == 0 {
+                self.0 = Some(time);
+            }
+        }
+        fn watermark(&mut self) -> Option<EventTime> {
+            self.0.take()
+        }
+    }
+
+    fn fired(job: impl Fn(&Job) -> weir::Stream<Tick> + 'static) -> Vec<usize> {
+        let mut harness = TestHarness::new(move |j: &Job| {
+            let counts = job(j).window_all(weir::Tumbling::new(millis(10))).aggregate(weir::Count);
+            counts.map(|((), w, n)| Tick { time: EventTime::from_millis(w.end.millis() * 100 + n as i64) }).sink("out");
+        });
+        let mut fired = vec![];
+        for times in [vec![1, 9, 3], vec![11], vec![14, 15], vec![16], vec![100]] {
+            harness.push("in", ticks(times));
+            fired.push(harness.take::<Tick>("out").len());
+        }
+        fired
+    }
+
+    let bounded = || Watermarks::bounded(millis(5));
+    assert_eq!(fired(move |j| j.source::<Tick>("in").event_time(Tick::TIME, bounded()).uid("times")), [0, 0, 1, 0, 1]);
+    assert_eq!(fired(move |j| j.source::<Tick>("in").event_time(|t: &Tick| t.time, bounded()).tee()), [0, 0, 1, 0, 1]);
+    assert_eq!(
+        fired(move |j| j.source("in").map(|t: Tick| t).event_time(|t: &Tick| t.time, bounded()).filter(|_| true).tee()),
+        [0, 0, 1, 0, 1]
+    );
+    assert_eq!(
+        fired(|j| j.source::<Tick>("in").event_time(|t: &Tick| t.time, Watermarks::generated(Marks::default)).tee()),
+        [0, 0, 0, 0, 2]
+    );
+}

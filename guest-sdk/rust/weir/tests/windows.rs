@@ -1,0 +1,313 @@
+//! Windows: assigners, triggers, lateness, and what is made of their rows.
+
+use weir::{
+    Aggregate, Avg, Count, CountWindow, Distinct, EventTime, First, Global, Job, Last, Max, Min, Record, Session, Sliding, Str, Stream,
+    Sum, Tag, TestHarness, Trigger, Tumbling, Watermarks, Window, Windowed, millis,
+};
+
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Sale {
+    shop: Str,
+    amount: i64,
+    time: EventTime,
+}
+
+fn sale((shop, amount, time): (&str, i64, i64)) -> Sale {
+    Sale { shop: shop.into(), amount, time: EventTime::from_millis(time) }
+}
+
+fn sales(job: &Job) -> Stream<Sale> {
+    job.source::<Sale>("in").event_time(Sale::TIME, Watermarks::bounded(millis(0)))
+}
+
+/// A result, as the tests write it.
+#[derive(Clone, Debug, PartialEq, Record)]
+struct Total {
+    shop: Str,
+    start: i64,
+    end: i64,
+    amount: i64,
+}
+
+fn total((shop, window, amount): (Str, Window, i64)) -> Total {
+    Total { shop, start: window.start.millis(), end: window.end.millis(), amount }
+}
+
+/// Pushes rows one by one and ends the input; returns `shop start end amount` of each result in order.
+fn run(window: impl Fn(Windowed<Sale, Str>) -> Windowed<Sale, Str> + 'static, rows: &[(&str, i64, i64)]) -> Vec<String> {
+    let assigned = move |job: &Job| {
+        let keyed = sales(job).key_by(Sale::SHOP).window(Global);
+        window(keyed).aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out");
+    };
+    drive(assigned, rows)
+}
+
+fn drive(job: impl Fn(&Job) + 'static, rows: &[(&str, i64, i64)]) -> Vec<String> {
+    let mut harness = TestHarness::new(job);
+    rows.iter().for_each(|&row| harness.push("in", [sale(row)]));
+    harness.finish();
+    let totals: Vec<Total> = harness.take("out");
+    totals.iter().map(|t| format!("{} {} {} {}", t.shop, t.start, t.end, t.amount)).collect()
+}
+
+/// Sums up the sales of each shop in these windows.
+fn sums(assigner: impl weir::Assigner + Copy + 'static, rows: &[(&str, i64, i64)]) -> Vec<String> {
+    drive(
+        move |job| sales(job).key_by(Sale::SHOP).window(assigner).aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out"),
+        rows,
+    )
+}
+
+/// Rows come into the windows that the assigner says, each key has its own, and each fires once.
+#[test]
+fn assigners() {
+    let rows = [("a", 1, 0), ("b", 2, 5), ("a", 4, 9), ("a", 8, 10), ("a", 16, 12), ("b", 32, 31)];
+    assert_eq!(sums(Tumbling::new(millis(10)), &rows), ["a 0 10 5", "b 0 10 2", "a 10 20 24", "b 30 40 32"]);
+    assert_eq!(
+        sums(Tumbling::new(millis(10)).offset_ms(2), &rows),
+        ["a -8 2 1", "a 2 12 12", "b 2 12 2", "a 12 22 16", "b 22 32 32"]
+    );
+    assert_eq!(
+        sums(Sliding::new(millis(10), millis(5)), &rows[3..]),
+        ["a 5 15 24", "a 10 20 24", "b 25 35 32", "b 30 40 32"]
+    );
+    assert_eq!(sums(Session::gap(millis(5)), &rows), ["a 0 5 1", "b 5 10 2", "a 9 17 28", "b 31 36 32"]);
+    let end = i64::MAX;
+    assert_eq!(sums(Global, &rows), [format!("a {} {end} 29", i64::MIN), format!("b {} {end} 34", i64::MIN)]);
+    assert_eq!(sums(CountWindow(2), &rows).len(), 3);
+}
+
+/// Sessions that a row brings together become one.
+#[test]
+fn sessions_merge() {
+    let job = |job: &Job| {
+        let sales = job.source::<Sale>("in").event_time(Sale::TIME, Watermarks::bounded(millis(100)));
+        sales.key_by(Sale::SHOP).window(Session::gap(millis(5))).aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out");
+    };
+    assert_eq!(drive(job, &[("a", 1, 0), ("a", 2, 8), ("a", 4, 20), ("a", 8, 4)]), ["a 0 13 11", "a 20 25 4"]);
+}
+
+/// Late rows update their window while it is kept, and go to the side output afterwards.
+#[test]
+fn lateness() {
+    let mut harness = TestHarness::new(|job: &Job| {
+        let late = Tag::<Sale>::new("late");
+        sales(job)
+            .key_by(|sale: &Sale| sale.shop.clone())
+            .window(Tumbling::new(millis(10)))
+            .allowed_lateness(millis(10))
+            .late_output(&late)
+            .aggregate(Sum::of(Sale::AMOUNT))
+            .map(total)
+            .sink("out");
+        job.side_output(&late).sink("late");
+    });
+    let mut amounts = |row| {
+        harness.push("in", [sale(row)]);
+        (harness.take::<Total>("out").iter().map(|t| t.amount).collect::<Vec<_>>(), harness.take::<Sale>("late"))
+    };
+    assert_eq!(amounts(("a", 1, 3)), (vec![], vec![]));
+    assert_eq!(amounts(("a", 2, 12)), (vec![1], vec![]));
+    assert_eq!(amounts(("a", 4, 5)), (vec![5], vec![]));
+    assert_eq!(amounts(("a", 8, 25)), (vec![2], vec![]));
+    assert_eq!(amounts(("a", 16, 5)), (vec![], vec![sale(("a", 16, 5))]));
+}
+
+/// Triggers emit early by count and by clock, with what came so far or with what came since.
+#[test]
+fn triggers() {
+    let by_two = Trigger::on_time().every_count(2);
+    let rows = [("a", 1, 0), ("a", 2, 1), ("a", 4, 2)];
+    let whole = format!("{} {}", i64::MIN, i64::MAX);
+    assert_eq!(run(move |w| w.trigger(by_two), &rows), [format!("a {whole} 3"), format!("a {whole} 7")]);
+    assert_eq!(run(move |w| w.trigger(by_two.purging()), &rows), [format!("a {whole} 3"), format!("a {whole} 4")]);
+    assert_eq!(run(|w| w.trigger(Trigger::never().every_count(3)), &rows), [format!("a {whole} 7")]);
+
+    let mut harness = TestHarness::new(|job: &Job| {
+        let windows = sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(100)));
+        windows.trigger(Trigger::on_time().early_every(millis(10))).aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out");
+    });
+    let mut amounts = |rows: &[(&str, i64, i64)], wait| {
+        harness.push("in", rows.iter().map(|&row| sale(row)));
+        harness.advance_clock(millis(wait));
+        harness.take::<Total>("out").iter().map(|t| t.amount).collect::<Vec<_>>()
+    };
+    assert_eq!(amounts(&rows[..2], 5), []);
+    assert_eq!(amounts(&[], 5), [3]);
+    assert_eq!(amounts(&[], 100), [], "nothing has changed");
+    assert_eq!(amounts(&rows[2..], 10), [7]);
+}
+
+/// Windows in processing time follow the clock, not the rows.
+#[test]
+fn processing_time() {
+    let mut harness = TestHarness::new(|job: &Job| {
+        let windows = job.source::<Sale>("in").key_by(Sale::SHOP).window(Tumbling::new(millis(10))).processing_time();
+        windows.aggregate(Count).map(|(shop, w, n)| total((shop, w, n as i64))).sink("out");
+    });
+    harness.push("in", [sale(("a", 1, 999)), sale(("a", 1, 0))]);
+    harness.advance_clock(millis(9));
+    let expected = Total { shop: "a".into(), start: 0, end: 10, amount: 2 };
+    assert_eq!(harness.take::<Total>("out"), [expected]);
+}
+
+/// Every built-in aggregate, several of the same column among them, over a window that was merged and restored.
+#[test]
+fn aggregates() {
+    #[derive(Debug, PartialEq, Record)]
+    struct Summary {
+        count: u64,
+        sum: i64,
+        min: Option<i64>,
+        max: Option<Str>,
+        avg: Option<f64>,
+        distinct: u64,
+        first: Option<i64>,
+        last: Option<i64>,
+        large: u64,
+    }
+
+    let mut harness = TestHarness::new(|job: &Job| {
+        let numbers = (Count, Sum::of(Sale::AMOUNT), Min::of(Sale::AMOUNT), Max::of(Sale::SHOP), Avg::of(Sale::AMOUNT));
+        let rows = (Distinct::of(Sale::SHOP), First, Last, Sum::of(|s: &Sale| u64::from(s.amount > 3)));
+        job.source::<Sale>("in")
+            .event_time(Sale::TIME, Watermarks::bounded(millis(100)))
+            .window_all(Session::gap(millis(5)))
+            .aggregate((numbers, rows))
+            .map(|((), _, ((count, sum, min, max, avg), (distinct, first, last, large)))| Summary {
+                count,
+                sum,
+                min,
+                max,
+                avg,
+                distinct,
+                first: first.map(|s| s.amount),
+                last: last.map(|s| s.amount),
+                large,
+            })
+            .sink("out");
+    });
+    harness.push("in", [("a", 2, 0), ("b", 8, 7), ("b", 4, 1)].map(sale));
+    harness.restart();
+    harness.push("in", [sale(("a", 1, 4))]);
+    harness.finish();
+    let expected = Summary {
+        count: 4,
+        sum: 15,
+        min: Some(1),
+        max: Some("b".into()),
+        avg: Some(3.75),
+        distinct: 2,
+        first: Some(2),
+        last: Some(1),
+        large: 2,
+    };
+    assert_eq!(harness.take::<Summary>("out"), [expected]);
+}
+
+/// Missing values are passed over by aggregates.
+#[test]
+fn missing_values() {
+    #[derive(Record)]
+    struct Maybe {
+        value: Option<i32>,
+    }
+
+    #[derive(Debug, PartialEq, Record)]
+    struct Summary {
+        sum: i64,
+        max: Option<i32>,
+        avg: Option<f64>,
+    }
+
+    let mut harness = TestHarness::new(|job: &Job| {
+        let windows = job.source::<Maybe>("in").window_all(CountWindow(2));
+        let summary = windows.aggregate((Sum::of(Maybe::VALUE), Max::of(Maybe::VALUE), Avg::of(Maybe::VALUE)));
+        summary.map(|((), _, (sum, max, avg))| Summary { sum, max, avg }).sink("out");
+    });
+    harness.push("in", [None, None, Some(3), None].map(|value| Maybe { value }));
+    let expected = [Summary { sum: 0, max: None, avg: None }, Summary { sum: 3, max: Some(3), avg: Some(3.0) }];
+    assert_eq!(harness.take::<Summary>("out"), expected);
+}
+
+/// An aggregate of the job's own reads the columns that it names.
+#[test]
+fn own_aggregate() {
+    #[derive(Record)]
+    struct Amount {
+        amount: i64,
+    }
+
+    struct Product;
+
+    impl Aggregate<Sale> for Product {
+        type Row = Amount;
+        type Accumulator = Option<i64>;
+        type Out = i64;
+
+        fn add(&self, product: &mut Option<i64>, row: Amount) {
+            *product = Some(product.unwrap_or(1) * row.amount);
+        }
+        fn merge(&self, product: &mut Option<i64>, other: &Option<i64>) {
+            *product = Some(product.unwrap_or(1) * other.unwrap_or(1));
+        }
+        fn result(&self, product: &Option<i64>) -> i64 {
+            product.unwrap_or(1)
+        }
+    }
+
+    let job = |job: &Job| sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(10))).aggregate(Product).map(total).sink("out");
+    assert_eq!(drive(job, &[("a", 3, 0), ("a", 5, 1), ("a", 7, 12)]), ["a 0 10 15", "a 10 20 7"]);
+}
+
+/// Rows of a window are reduced, or handed to a closure all together.
+#[test]
+fn reduce_and_process() {
+    let rows = [("a", 3, 0), ("b", 1, 1), ("a", 5, 2), ("a", 4, 3)];
+    let reduce = |job: &Job| {
+        let windows = sales(job).key_by(Sale::SHOP).window(Session::gap(millis(5)));
+        let best = windows.reduce(|a, b| if b.amount > a.amount { b } else { a });
+        best.map(|(shop, window, sale)| total((shop, window, sale.amount * 100 + sale.time.millis()))).sink("out");
+    };
+    assert_eq!(drive(reduce, &rows), ["b 1 6 100", "a 0 8 502"]);
+    let process = |job: &Job| {
+        let windows = sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(10)));
+        windows
+            .process(|shop: &Str, window, rows: &[Sale], out| {
+                out.extend(rows.iter().filter(|r| r.amount > 3).map(|r| total((shop.clone(), window, r.amount))));
+            })
+            .sink("out");
+    };
+    assert_eq!(drive(process, &rows), ["a 0 10 5", "a 0 10 4"]);
+}
+
+/// Two streams are joined within windows, also after a restart in the middle of one.
+#[test]
+fn joins() {
+    #[derive(Clone, Record)]
+    struct Shop {
+        name: Str,
+        city: Str,
+        time: EventTime,
+    }
+
+    #[derive(Debug, PartialEq, Record)]
+    struct Located {
+        city: Str,
+        amount: i64,
+    }
+
+    let mut harness = TestHarness::new(|job: &Job| {
+        let shops = job.source::<Shop>("shops").event_time(Shop::TIME, Watermarks::bounded(millis(0))).key_by(Shop::NAME);
+        let sales = sales(job).key_by(Sale::SHOP);
+        let windows = sales.connect(shops).window(Tumbling::new(millis(10)));
+        windows.join(|sale, shop| Located { city: shop.city.clone(), amount: sale.amount }).sink("out");
+    });
+    let shop = |name: &str, city: &str, time| Shop { name: name.into(), city: city.into(), time: EventTime::from_millis(time) };
+    harness.push("in", [("a", 1, 0), ("b", 2, 1), ("a", 4, 5)].map(sale));
+    harness.restart();
+    harness.push("shops", [shop("a", "Rome", 9), shop("b", "Oslo", 11)]);
+    harness.finish();
+    let located = |city: &str, amount| Located { city: city.into(), amount };
+    assert_eq!(harness.take::<Located>("out"), [located("Rome", 1), located("Rome", 4)]);
+}

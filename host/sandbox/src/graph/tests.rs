@@ -1,0 +1,187 @@
+//! One good graph, and what is said about it once it is spoilt in each possible way.
+
+use super::*;
+use crate::wit::{ChainInput, ChainOutput, ChainPort, DataType as W, Field, WindowHead};
+
+fn field(name: &str, data_type: W) -> Field {
+    Field { name: name.into(), data_type, nullable: false, children: 0 }
+}
+
+fn bids() -> Vec<Field> {
+    vec![field("auction", W::Uint64), field("price", W::Float64), field("at", W::EventTime)]
+}
+
+fn operators(id: &str, kind: &str) -> Vec<wit::OperatorInfo> {
+    vec![wit::OperatorInfo { id: id.into(), kind: kind.into() }]
+}
+
+fn window() -> WindowHead {
+    WindowHead {
+        assigner: wit::Assigner::Sliding(wit::Sliding { size_ms: 10_000, slide_ms: 2_000, offset_ms: 0 }),
+        domain: wit::TimeDomain::Event,
+        trigger: wit::Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false },
+        allowed_lateness_ms: 0,
+        late_port: Some(1),
+        mergeable: true,
+    }
+}
+
+/// bids → filter with event times → sliding window by auction with late rows → sink.
+fn good() -> wit::Graph {
+    let passed = || (0..3).map(wit::ColumnOrigin::Passed).collect();
+    wit::Graph {
+        name: "hot-items".into(),
+        sources: vec![wit::Source { name: "bids".into(), stream: String::new(), schema: bids() }],
+        chains: vec![
+            wit::Chain {
+                operators: operators("filter-1", "filter"),
+                head: wit::Head::Transform,
+                inputs: vec![ChainInput {
+                    from: vec![wit::Endpoint::Source(0)],
+                    partitioning: wit::Partitioning::Forward,
+                    key: vec![],
+                    columns: vec![1],
+                    times: false,
+                }],
+                outputs: vec![ChainOutput { name: String::new(), schema: bids(), columns: passed() }],
+                event_time: Some(wit::EventTimeAssigner { column: Some(2), watermarks: wit::Watermarks::Bounded(1000) }),
+                parallelism: None,
+            },
+            wit::Chain {
+                operators: operators("window-2", "window"),
+                head: wit::Head::Window(window()),
+                inputs: vec![ChainInput {
+                    from: vec![wit::Endpoint::Chain(ChainPort { chain: 0, port: 0 })],
+                    partitioning: wit::Partitioning::Hash,
+                    key: vec![0],
+                    columns: vec![],
+                    times: false,
+                }],
+                outputs: vec![
+                    ChainOutput {
+                        name: String::new(),
+                        schema: vec![field("bids", W::Uint64)],
+                        columns: vec![wit::ColumnOrigin::Computed],
+                    },
+                    ChainOutput { name: "late".into(), schema: bids(), columns: passed() },
+                ],
+                event_time: None,
+                parallelism: Some(4),
+            },
+        ],
+        sinks: vec![wit::Sink { name: "hot".into(), from: vec![wit::Endpoint::Chain(ChainPort { chain: 1, port: 0 })] }],
+    }
+}
+
+/// The good graph is taken as it is.
+#[test]
+fn a_good_graph() {
+    let graph = from_guest(good()).expect("a good graph");
+    assert_eq!(graph.chains[1].parallelism, Some(4));
+    assert_eq!(graph.input_schema(1, 0), &graph.sources[0].schema);
+}
+
+/// Each way to spoil it is refused, in words that say where and what.
+#[test]
+fn spoilt_graphs() {
+    fn set_window(graph: &mut wit::Graph, change: impl Fn(&mut WindowHead)) {
+        let wit::Head::Window(window) = &mut graph.chains[1].head else { unreachable!("chain 1 is the window") };
+        change(window);
+    }
+    let from = |chain, port| wit::Endpoint::Chain(ChainPort { chain, port });
+    type Spoil<'a> = Box<dyn Fn(&mut wit::Graph) + 'a>;
+    let cases: Vec<(Spoil<'_>, &str)> = vec![
+        (Box::new(|g| g.name.clear()), "the job has an empty name"),
+        (Box::new(|g| g.sources.clear()), "the job has no source"),
+        (Box::new(|g| g.sources[0].name = "a\nb".into()), "a source has a control character"),
+        (Box::new(|g| g.sources[0].schema[1].children = 1), "source `bids`: field `price` has 1 children"),
+        (Box::new(|g| g.sources.extend(good().sources)), "two sources `bids` of stream ``"),
+        (Box::new(|g| g.sinks.extend(good().sinks)), "two sinks `hot`"),
+        (Box::new(|g| g.sinks[0].from.clear()), "sink `hot`: nothing flows into it"),
+        (Box::new(|g| g.sinks[0].from.push(from(1, 0))), "sink `hot`: it reads output 0 of chain 1 twice"),
+        (Box::new(|g| g.sinks[0].from.push(from(1, 2))), "sink `hot`: it reads output 2 of chain 1, which does not exist"),
+        (Box::new(|g| g.sinks[0].from.push(from(0, 0))), "whose schemas differ: 1 columns and 3"),
+        (Box::new(|g| g.chains[0].operators.clear()), "chain 0 has no operators"),
+        (Box::new(|g| g.chains[1].operators[0].id = "filter-1".into()), "two operators with the id `filter-1`"),
+        (Box::new(|g| g.chains[1].inputs.clear()), "chain 1 (`window-2`): it has no input"),
+        (Box::new(|g| g.chains[1].parallelism = Some(0)), "the parallelism is 0"),
+        (Box::new(|g| g.chains[1].parallelism = Some(70_000)), "the parallelism is 70000"),
+        (Box::new(|g| g.chains[1].inputs[0].key = vec![3]), "input 0: its key names column 3, but there are 3"),
+        (Box::new(|g| g.chains[1].inputs[0].key = vec![0, 0]), "its key names column `auction` twice"),
+        (Box::new(|g| g.chains[0].inputs[0].columns = vec![9]), "its columns names column 9"),
+        (
+            Box::new(|g| g.chains[1].inputs[0].partitioning = wit::Partitioning::Rebalance),
+            "it has a key, but its rows are not dealt out by key",
+        ),
+        (Box::new(|g| g.chains[0].outputs[0].columns.truncate(2)), "it says for 2 columns where they come from, but has 3"),
+        (
+            Box::new(|g| g.chains[0].outputs[0].columns[0] = wit::ColumnOrigin::Passed(1)),
+            "column `auction` of type UInt64 is passed on from `price` of type Float64",
+        ),
+        (
+            Box::new(|g| g.chains[0].outputs[0].columns[0] = wit::ColumnOrigin::Passed(5)),
+            "passed on from column 5, but the input has 3",
+        ),
+        (
+            Box::new(|g| g.chains[1].outputs[0].columns[0] = wit::ColumnOrigin::Passed(0)),
+            "only chains with one input and without a window",
+        ),
+        (Box::new(|g| g.chains[1].outputs[1].name.clear()), "there are two outputs ``"),
+        (Box::new(|g| g.chains[0].event_time.as_mut().expect("set").column = Some(1)), "the event time is in column `price`"),
+        (Box::new(|g| g.chains[0].event_time.as_mut().expect("set").column = Some(8)), "the event time is column 8 of output 0"),
+        (Box::new(|g| g.chains[1].event_time = g.chains[0].event_time), "a window cannot assign event times"),
+        (
+            Box::new(|g| {
+                g.chains[0].head = wit::Head::Relay;
+                g.chains[0].outputs[0].columns[1] = wit::ColumnOrigin::Computed;
+            }),
+            "output 0: a relay passes all columns on",
+        ),
+        (
+            Box::new(|g| {
+                g.chains[0].head = wit::Head::Relay;
+                g.chains[0].event_time.as_mut().expect("set").column = None;
+            }),
+            "a relay has no code",
+        ),
+        (Box::new(|g| set_window(g, |w| w.mergeable = false)), "need an aggregate that can be merged"),
+        (Box::new(|g| set_window(g, |w| w.trigger.on_time = false)), "its trigger never fires"),
+        (Box::new(|g| set_window(g, |w| w.trigger.every_count = Some(0))), "its trigger fires every 0"),
+        (Box::new(|g| set_window(g, |w| w.late_port = Some(2))), "late rows go to output 2, which does not exist"),
+        (Box::new(|g| set_window(g, |w| w.late_port = Some(0))), "late rows of input 0 go to output 0, whose schema differs"),
+        (Box::new(|g| set_window(g, |w| w.allowed_lateness_ms = u64::MAX)), "more than a thousand years"),
+        (
+            Box::new(|g| set_window(g, |w| w.assigner = wit::Assigner::Tumbling(wit::Tumbling { size_ms: 0, offset_ms: 0 }))),
+            "the window's size is 0 ms",
+        ),
+        (
+            Box::new(|g| set_window(g, |w| w.assigner = wit::Assigner::Tumbling(wit::Tumbling { size_ms: 5, offset_ms: 5 }))),
+            "the window's offset of 5 ms is not less than its period of 5 ms",
+        ),
+        (
+            Box::new(|g| {
+                set_window(g, |w| w.assigner = wit::Assigner::Sliding(wit::Sliding { size_ms: 5, slide_ms: 6, offset_ms: 0 }));
+            }),
+            "rows between them would be lost",
+        ),
+        (
+            Box::new(|g| {
+                let sliding = wit::Sliding { size_ms: 1_000_000_000, slide_ms: 1, offset_ms: 0 };
+                set_window(g, |w| w.assigner = wit::Assigner::Sliding(sliding));
+            }),
+            "each row is in 1000000000 windows",
+        ),
+        (
+            Box::new(|g| g.chains[0].inputs[0].from.push(from(1, 1))),
+            "chain 0 (`filter-1`) reads its own output, directly or through others",
+        ),
+    ];
+    for (spoil, expected) in cases {
+        let mut graph = good();
+        spoil(&mut graph);
+        match from_guest(graph) {
+            Ok(_) => panic!("should be refused: {expected}"),
+            Err(error) => assert!(error.contains(expected), "{error}\n  should say: {expected}"),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The REST interface, by its client and by plain requests, and the commands that use it.
+
+use std::collections::BTreeSet;
+
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use weir_client::follow::Next;
+use weir_client::{Client, Error, Lines};
+
+use crate::run::root;
+use crate::server::Server;
+
+fn wasm(path: &str) -> Vec<u8> {
+    let path = root().join(path);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; build the guests with `make guests`", path.display()))
+}
+
+fn picky() -> Vec<u8> {
+    wasm("tests/guests/picky/picky.wasm")
+}
+
+/// Rows for the guest `picky`: it passes on those without a fault.
+fn items(ids: std::ops::Range<u32>) -> String {
+    ids.map(|id| format!("{{\"id\":{id},\"fault\":\"\"}}\n")).collect()
+}
+
+fn picky_spec(component: &str, path: &str) -> Value {
+    json!({
+        "name": "tasting",
+        "component": component,
+        "sources": { "items": { "connector": "file", "path": path, "format": "jsonl" } },
+        "sinks": { "out": { "connector": "stdout" } },
+    })
+}
+
+/// A job that prints rows until it is told to end.
+fn endless_spec(component: &str) -> Value {
+    json!({
+        "name": "endless",
+        "component": component,
+        "args": { "query": "q2" },
+        "sources": { "nexmark": { "connector": "nexmark", "rate": 100_000.0 } },
+        "sinks": { "out": { "connector": "stdout" } },
+    })
+}
+
+async fn nexmark(client: &Client) -> String {
+    client.upload(wasm("examples/nexmark/nexmark.wasm")).await.expect("a good component").id
+}
+
+/// All lines until the end of the job.
+async fn all_lines(client: &Client, job: &str, after: u64) -> Vec<weir_client::Line> {
+    let mut follow = client.follow(job, Lines::Output, after).await.expect("the job is there");
+    let mut lines = vec![];
+    loop {
+        match follow.next().await.expect("the stream goes on") {
+            Next::Line(line) => lines.push(line),
+            Next::Missed(count) => panic!("{count} lines are gone"),
+            Next::End => return lines,
+        }
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> (u16, String) {
+    match result.expect_err("this must be refused") {
+        Error::Refused { status, code, .. } => (status, code),
+        other => panic!("{other}"),
+    }
+}
+
+/// Goal: components are stored once, under the digest of their bytes; what is none is refused.
+#[tokio::test]
+async fn components() {
+    let server = Server::start(1);
+    let client = server.client();
+    assert!(client.components().await.expect("a list").is_empty());
+    let component = client.upload(picky()).await.expect("a good component");
+    assert!(component.id.starts_with("sha256:") && component.id.len() == 7 + 64, "{}", component.id);
+    let graph = component.graph.expect("it needs no arguments");
+    assert_eq!((&graph["sources"], &graph["sinks"]), (&json!(["items"]), &json!(["out"])));
+    assert_eq!(client.upload(picky()).await.expect("again").id, component.id);
+    let listed: Vec<_> = client.components().await.expect("a list").into_iter().map(|c| (c.id, c.size)).collect();
+    assert_eq!(listed, [(component.id.clone(), picky().len() as u64)]);
+    assert_eq!(client.component(&component.id).await.expect("it is there").size, component.size);
+
+    assert_eq!(refused(client.upload(b"nonsense".to_vec()).await), (422, "WEIR-COMPONENT-001".into()));
+    let unknown = format!("sha256:{}", "0".repeat(64));
+    assert_eq!(refused(client.component(&unknown).await), (404, "WEIR-COMPONENT-002".into()));
+    assert_eq!(refused(client.component("../../etc").await).0, 404);
+    // A component that needs arguments is taken, and says why it shows no graph.
+    let component = client.upload(wasm("examples/nexmark/nexmark.wasm")).await.expect("a good component");
+    assert!(component.graph.is_none() && component.refusal.is_some_and(|r| r.contains("query")));
+}
+
+/// Goal: a job reads, runs and ends; its lines, state, plan and figures can be asked for afterwards.
+#[tokio::test]
+async fn job_runs_to_its_end() {
+    let server = Server::start(2);
+    server.put_file("items.jsonl", &items(0..100));
+    let client = server.client();
+    let component = client.upload(picky()).await.expect("a good component").id;
+    let job = client.submit(&picky_spec(&component, "items.jsonl")).await.expect("a good spec");
+    assert!(job.id.starts_with("job_") && job.tenant == "default" && job.slots == 1, "{job:?}");
+    let lines = all_lines(&client, &job.id, 0).await;
+    let ids: BTreeSet<_> = lines.iter().map(|l| serde_json::from_str::<Value>(&l.text).expect("rows")["id"].as_u64()).collect();
+    assert_eq!(ids.len(), 100);
+
+    // A reader that was cut off goes on where it was; so does one that asks page by page.
+    assert_eq!(all_lines(&client, &job.id, 40).await, lines[40..]);
+    let page = client.lines(&job.id, Lines::Output, 98).await.expect("a page");
+    assert_eq!((page.lines.as_slice(), page.missed, page.ended), (&lines[98..], 0, true));
+
+    let detail = client.job(&job.id).await.expect("it is remembered");
+    assert_eq!((detail.job.state.as_str(), detail.job.ended.is_some()), ("finished", true), "{detail:?}");
+    assert!(detail.plan.contains("sink out: stdout"), "{}", detail.plan);
+    assert_eq!(detail.metrics.expect("it ran")["events_in"], 100);
+    assert_eq!(refused(client.stop(&job.id).await), (409, "WEIR-JOB-005".into()));
+    assert_eq!(refused(client.job("job_00000000000000000000000000").await), (404, "WEIR-JOB-003".into()));
+
+    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
+    for sample in [
+        "weir_worker_slots{state=\"free\"} 2\n".to_owned(),
+        format!("weir_source_events_total{{tenant=\"default\",job=\"{}\"}} 100\n", job.id),
+        format!("weir_job_state{{tenant=\"default\",job=\"{}\",name=\"tasting\",state=\"finished\"}} 1\n", job.id),
+    ] {
+        assert!(metrics.contains(&sample), "{sample} is missing in\n{metrics}");
+    }
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let value = line.rsplit_once(' ').expect("a sample has a value").1;
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+/// Goal: jobs without end are drained and cancelled, and their slots are free for others again.
+#[tokio::test]
+async fn jobs_are_ended() {
+    let server = Server::start(1);
+    let client = server.client();
+    let component = nexmark(&client).await;
+    let spec = endless_spec(&component);
+    for (cancel, state) in [(false, "finished"), (true, "cancelled")] {
+        let job = client.submit(&spec).await.expect("a good spec").id;
+        let mut follow = client.follow(&job, Lines::Output, 0).await.expect("the job is there");
+        assert!(matches!(follow.next().await, Ok(Next::Line(_))), "rows flow");
+        assert_eq!(refused(client.submit(&spec).await), (429, "WEIR-JOB-004".into()), "the slot is taken");
+        if cancel { client.cancel(&job).await } else { client.stop(&job).await }.expect("it runs");
+        while follow.next().await.expect("the stream goes on") != Next::End {}
+        assert_eq!(client.job(&job).await.expect("it is remembered").job.state, state);
+    }
+}
+
+/// Goal: what a spec may not ask for is refused with a code before anything runs.
+#[tokio::test]
+async fn specs_are_checked() {
+    let server = Server::start(1);
+    let client = server.client();
+    let component = client.upload(picky()).await.expect("a good component").id;
+    let changed = |pointer: &str, value: Value| {
+        let mut spec = picky_spec(&component, "items.jsonl");
+        *spec.pointer_mut(pointer).expect("the pointer is of the spec") = value;
+        spec
+    };
+    for (spec, status, code) in [
+        (changed("/sources/items/path", json!("/etc/passwd")), 422, "WEIR-JOB-006"),
+        (changed("/sources/items/path", json!("../secrets.jsonl")), 422, "WEIR-JOB-006"),
+        (changed("/sources/items/connector", json!("stdin")), 422, "WEIR-JOB-006"),
+        (changed("/sinks/out/connector", json!("pigeon")), 422, "WEIR-JOB-006"),
+        (changed("/sinks", json!({})), 422, "WEIR-JOB-002"),
+        (changed("/name", json!(7)), 422, "WEIR-JOB-001"),
+        (changed("/component", json!("picky.wasm")), 422, "WEIR-COMPONENT-002"),
+        (changed("/component", json!(format!("sha256:{}", "0".repeat(64)))), 404, "WEIR-COMPONENT-002"),
+    ] {
+        assert_eq!(refused(client.submit(&spec).await), (status, code.into()), "{spec}");
+    }
+    assert!(client.jobs().await.expect("a list").is_empty());
+}
+
+/// Goal: a job that fails says why, and leaves the server as it was.
+#[tokio::test]
+async fn failures_are_told() {
+    let server = Server::start(1);
+    server.put_file("bad.jsonl", "{\"id\":1,\"fault\":\"panic\"}\n");
+    server.put_file("good.jsonl", &items(0..3));
+    let client = server.client();
+    let component = client.upload(picky()).await.expect("a good component").id;
+    let job = client.submit(&picky_spec(&component, "bad.jsonl")).await.expect("a good spec").id;
+    all_lines(&client, &job, 0).await;
+    let job = client.job(&job).await.expect("it is remembered").job;
+    assert_eq!(job.state, "failed");
+    let failure = job.failure.expect("a failed job says why");
+    assert_eq!(failure.kind, "guest", "{failure:?}");
+    // A file that is not there is the job's failure, too.
+    let job = client.submit(&picky_spec(&component, "none.jsonl")).await.expect("a good spec").id;
+    all_lines(&client, &job, 0).await;
+    assert_eq!(client.job(&job).await.expect("it is remembered").job.failure.expect("why").kind, "connector");
+    let job = client.submit(&picky_spec(&component, "good.jsonl")).await.expect("a good spec").id;
+    assert_eq!(all_lines(&client, &job, 0).await.len(), 3);
+    assert_eq!(client.jobs().await.expect("a list").len(), 3);
+}
+
+/// Goal: TOML is taken as well as JSON; other types, paths and methods are refused as problems with a code.
+#[tokio::test]
+async fn plain_requests() {
+    let server = Server::start(1);
+    let http = reqwest::Client::new();
+    let url = |path: &str| format!("{}{path}", server.url());
+    let component = server.client().upload(picky()).await.expect("a good component").id;
+    server.put_file("items.jsonl", &items(0..1));
+    let toml = format!(
+        "component = \"{component}\"\n[sources.items]\nconnector = \"file\"\npath = \"items.jsonl\"\n[sinks.out]\nconnector = \"blackhole\"\n"
+    );
+    let post = |kind: &'static str, body: String| http.post(url("/v1/jobs")).header(CONTENT_TYPE, kind).body(body).send();
+    assert_eq!(post("application/toml", toml.clone()).await.expect("an answer").status(), 201);
+    for (response, status, code) in [
+        (post("text/plain", toml.clone()).await, 415, "WEIR-API-004"),
+        (post("application/json", toml).await, 422, "WEIR-JOB-001"),
+        (post("application/json", " ".repeat(2 << 20)).await, 413, "WEIR-API-003"),
+        (http.get(url("/v1/nothing")).send().await, 404, "WEIR-API-002"),
+        (http.delete(url("/v1/jobs")).send().await, 405, "WEIR-API-002"),
+        (http.get(url("/v1/jobs/job_00000000000000000000000000/output?after=x")).send().await, 404, "WEIR-JOB-003"),
+    ] {
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), status, "{code}");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json", "{code}");
+        let problem: Value = response.json().await.expect("a problem is JSON");
+        assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)));
+    }
+    let health = http.get(url("/healthz")).send().await.expect("an answer");
+    assert_eq!(health.text().await.expect("text"), "ok\n");
+    let openapi: Value = http.get(url("/openapi.json")).send().await.expect("an answer").json().await.expect("JSON");
+    let paths: Vec<_> = openapi["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
+    insta::assert_snapshot!(paths.join("\n"));
+}
+
+/// Goal: the commands that talk to a server: a job is deployed, listed, followed and shown; an interrupted server ends its jobs.
+#[tokio::test]
+async fn commands() {
+    let server = Server::start(2);
+    server.put_file("items.jsonl", &items(0..10));
+    let printed = |args: &[&str]| {
+        let output = server.weir(args).current_dir(root()).output().expect("the binary can be started");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {stderr}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let job = printed(&["deploy", "tests/guests/picky/job.toml", "--set", "name=tasting"]);
+    let job = job.trim();
+    assert_eq!(printed(&["tail", job]).lines().count(), 10);
+    let list = printed(&["job", "list"]);
+    assert!(list.lines().nth(1).is_some_and(|l| l.contains(job) && l.contains("tasting") && l.contains("finished")), "{list}");
+    let listed: Value = serde_json::from_str(&printed(&["job", "list", "--output", "json"])).expect("JSON");
+    assert_eq!(listed[0]["id"], job);
+    assert!(printed(&["job", "get", job]).contains("10 events in, 10 rows out"));
+
+    let component = nexmark(&server.client()).await;
+    let endless = server.client().submit(&endless_spec(&component)).await.expect("a good spec").id;
+    assert!(server.client().job(&endless).await.is_ok());
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("jobs are cancelled"), "{log}");
+}
+
+/// Goal: every error code in the sources is explained in the documentation, and no other.
+#[test]
+fn error_codes_are_explained() {
+    let documented = std::fs::read_to_string(root().join("docs/errors.md")).expect("the page is part of the checkout");
+    let documented: BTreeSet<_> = documented.lines().filter_map(|l| l.strip_prefix("### ")).map(str::to_owned).collect();
+    let mut used = BTreeSet::new();
+    for source in ["host/api/src/problem.rs", "host/coordinator/src/error.rs"] {
+        let text = std::fs::read_to_string(root().join(source)).expect("the sources are part of the checkout");
+        let codes = text.split('"').filter(|word| word.starts_with("WEIR-") && word.ends_with(|c: char| c.is_ascii_digit()));
+        used.extend(codes.map(str::to_owned));
+    }
+    assert_eq!(used, documented);
+}

@@ -1,0 +1,226 @@
+//! The command line: what it prints where, and how it ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::run::{Run, root, weir};
+use crate::server::interrupt;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("what a command prints is text")
+}
+
+fn output(args: &[&str]) -> Output {
+    weir().current_dir(root()).args(args).output().expect("the binary can be started")
+}
+
+/// What a command prints that ends well and says nothing on standard error.
+fn printed(args: &[&str]) -> String {
+    let output = output(args);
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "", "{args:?}");
+    text(&output.stdout)
+}
+
+const COMMANDS: [&str; 12] =
+    ["new", "build", "run", "explain", "inspect", "server", "deploy", "job", "job list", "tail", "completions", "version"];
+
+/// Goal: the overview names every command.
+#[test]
+fn overview() {
+    assert_snapshot!(printed(&["--help"]));
+}
+
+/// Goal: every command's help has an example.
+#[test]
+fn help_has_examples() {
+    for command in COMMANDS {
+        let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let help = printed(&args);
+        assert!(help.contains(&format!("Example: weir {command}")), "{help}");
+    }
+}
+
+/// Goal: a wrong command line ends with 2, another error with 1, and both are told on standard error alone.
+#[test]
+fn exit_codes() {
+    for (args, code) in [
+        (&["runn"][..], 2),
+        (&["run"], 2),
+        (&["run", "job.toml", "--set", "nonsense"], 2),
+        (&["run", "no-such-file.toml"], 1),
+        (&["inspect", "Cargo.toml"], 1),
+        (&["explain", "examples/nexmark/q0.toml", "--set", "sinks.out.connector=pigeon", "--set", "parallelism=0"], 1),
+    ] {
+        let output = output(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert_eq!(text(&output.stdout), "", "{args:?}");
+        assert_ne!(text(&output.stderr), "", "{args:?}");
+    }
+}
+
+/// Goal: the plan of a job with a window, as a user sees it.
+#[test]
+fn explain() {
+    assert_snapshot!(printed(&["explain", "examples/nexmark/q5.toml", "--set", "parallelism=2"]));
+}
+
+/// Goal: a component says what it is without running a job.
+#[test]
+fn inspect() {
+    let shown = printed(&["inspect", "examples/nexmark/nexmark.wasm", "--arg", "query=q0"]);
+    for part in ["component sha256:", "imports   weir:dataflow/host@0.1.0", "source nexmark, stream bid", "sink out"] {
+        assert!(shown.contains(part), "\"{part}\" is missing in\n{shown}");
+    }
+    let refused = output(&["inspect", "examples/nexmark/nexmark.wasm"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("the argument `query` is missing"), "{}", text(&refused.stderr));
+}
+
+/// Goal: the summary has every field that programs read, in its last line, and nothing else is on standard output.
+#[test]
+fn summary() {
+    let (rows, summary) = Run::new("examples/nexmark/q2.toml").set("sources.nexmark.events", 100_000).finish();
+    assert!(rows.is_empty(), "a blackhole prints nothing");
+    for field in [
+        "job",
+        "parallelism",
+        "events_in",
+        "rows_out",
+        "seconds",
+        "cpu_seconds",
+        "events_per_second",
+        "events_per_cpu_second",
+        "checksum",
+        "peak_rss_bytes",
+        "first_row_ms",
+        "malformed",
+        "late_records",
+        "operators",
+    ] {
+        assert!(!summary[field].is_null(), "{field} is missing in {summary}");
+    }
+    assert_eq!(summary["events_in"], 100_000);
+    assert!(summary["cpu_seconds"].as_f64().is_some_and(|s| s > 0.0), "{summary}");
+}
+
+/// A job without end that prints rows, started.
+fn endless() -> Child {
+    let mut command = weir();
+    command.arg("run").arg(root().join("examples/nexmark/q2.toml"));
+    for setting in ["name=endless", "sources.nexmark.rate=50000", "sinks.out.connector=stdout"] {
+        command.args(["--set", setting]);
+    }
+    // The spec bounds the number of events; this is as good as no bound.
+    command.args(["--set", "sources.nexmark.events=1000000000000"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started")
+}
+
+/// Goal: one interrupt drains the job: the rows that were read come out whole, and it ends well.
+#[test]
+fn interrupt_drains() {
+    let mut child = endless();
+    let mut rows = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
+    rows.next().expect("there are rows").expect("rows are text");
+    interrupt(&child);
+    for row in rows {
+        let row = row.expect("rows are text");
+        serde_json::from_str::<Value>(&row).unwrap_or_else(|e| panic!("{e}: {row}"));
+    }
+    let mut told = String::new();
+    child.stderr.take().expect("standard error is piped").read_to_string(&mut told).expect("it is text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{told}");
+    assert!(told.contains("press Ctrl-C again"), "{told}");
+}
+
+/// Goal: when the reader of the rows goes away, the job drains; that is no failure.
+#[test]
+fn closed_output_drains() {
+    let mut child = endless();
+    let mut rows = BufReader::new(child.stdout.take().expect("standard output is piped"));
+    rows.read_line(&mut String::new()).expect("there are rows");
+    drop(rows);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+/// Where guests of all tests are compiled, so that the standard library is compiled once.
+fn build_guests_together(command: &mut Command) {
+    if std::env::var_os("WEIR_GUEST_TARGET_DIR").is_none() {
+        command.env("WEIR_GUEST_TARGET_DIR", root().join("target/guest"));
+    }
+}
+
+/// The page and minute of each line of the template's data, counted.
+fn expected_counts(csv: &str) -> BTreeMap<(String, String), u64> {
+    let mut counts = BTreeMap::new();
+    for line in csv.lines().skip(1) {
+        let mut cells = line.split(',');
+        let (time, page) = (cells.next().expect("a time"), cells.next().expect("a page"));
+        let minute = time[..16].to_owned();
+        *counts.entry((page.to_owned(), minute)).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// Goal: a new project builds and runs as it is, counts right, and its unit test passes.
+#[test]
+fn new_project_runs() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let project = dir.path().join("page-views");
+    let mut new = weir();
+    build_guests_together(&mut new);
+    let made = new.arg("new").arg(&project).env("WEIR_HOME", dir.path().join("home")).output().expect("it can be started");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+
+    let mut run = weir();
+    build_guests_together(&mut run);
+    let ran = run.args(["run", "job.toml"]).current_dir(&project).output().expect("it can be started");
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let mut counts = BTreeMap::new();
+    for line in text(&ran.stdout).lines() {
+        let row: Value = serde_json::from_str(line).expect("rows are JSON");
+        let (page, minute) = (row["page"].as_str().expect("a page"), row["minute"].as_str().expect("a minute"));
+        counts.insert((page.to_owned(), minute[..16].to_owned()), row["views"].as_u64().expect("a number"));
+    }
+    let csv = fs::read_to_string(project.join("data/views.csv")).expect("the template has data");
+    assert_eq!(counts, expected_counts(&csv));
+
+    // What has not changed is not built again; what has changed is.
+    let component = project.join("target/page-views.wasm");
+    let modified = |path: &Path| fs::metadata(path).expect("it is there").modified().expect("files have times");
+    let built = modified(&component);
+    let run_again = || {
+        let mut run = weir();
+        build_guests_together(&mut run);
+        let ran = run.args(["run", "job.toml"]).current_dir(&project).output().expect("it can be started");
+        assert!(ran.status.success(), "{}", text(&ran.stderr));
+        text(&ran.stderr)
+    };
+    assert_eq!(run_again(), "");
+    assert_eq!(modified(&component), built);
+    let source = project.join("src/lib.rs");
+    let changed = fs::read_to_string(&source).expect("the template has sources") + "\n// changed\n";
+    fs::write(&source, changed).expect("the folder is ours");
+    assert!(run_again().contains("building"));
+    assert!(modified(&component) > built);
+}
+
+/// Goal: a folder that is there is left alone, and a name that cargo would refuse is refused.
+#[test]
+fn new_refuses() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let new = |name: &str| {
+        let output = weir().arg("new").arg(dir.path().join(name)).output().expect("it can be started");
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        text(&output.stderr)
+    };
+    fs::create_dir(dir.path().join("taken")).expect("the folder is ours");
+    assert!(new("taken").contains("is there already"));
+    assert!(new("Page Views").contains("cannot be the name of a job"));
+}

@@ -1,0 +1,14 @@
+//! Tests of Weir as its users meet it: the built command in processes of its own, jobs of the examples and of `tests/guests`.
+//!
+//! The command and the guests have to be built before (`make test` does); [`run`] has what the tests share.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod api;
+mod cli;
+mod file;
+mod flights;
+mod hostile;
+mod mixed;
+mod nexmark;
+mod run;
+mod server;

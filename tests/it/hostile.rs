@@ -126,7 +126,7 @@ fn failing_rows_are_skipped() {
     for parallelism in [1, 2] {
         let run = picky(&items(2000, &faults)).set("on_error", "skip").parallelism(parallelism);
         let (lines, _) = run.finish();
-        let mut ids: Vec<_> = lines.iter().map(|line| line["id"].as_u64().expect("a number")).collect();
+        let mut ids: Vec<_> = lines.iter().map(|line| line["id"].as_u64().expect("a number") as usize).collect();
         ids.sort_unstable();
         let expected: Vec<_> = (0..2000).filter(|id| !faults.iter().any(|(faulty, _)| faulty == id)).collect();
         assert_eq!(ids, expected);

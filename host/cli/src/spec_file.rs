@@ -67,7 +67,8 @@ pub fn component_files(spec: &JobSpec, base: &Path) -> Result<Vec<PathBuf>> {
         if component.component.starts_with("sha256:") {
             bail!("\"{}\" is the id of a component on a server; here, name a file or a folder", component.component);
         }
-        let path = base.join(&component.component);
+        // Without the `.` in the middle that `component = "."` makes.
+        let path: PathBuf = base.join(&component.component).components().collect();
         let manifest = path.join("Cargo.toml");
         files.push(if manifest.is_file() { guest::build_if_changed(&manifest)? } else { path });
     }

@@ -1,4 +1,4 @@
-//! What it costs to start a guest and to send it rows: `cargo run --release -p weir-sandbox --example boundary -- GUEST.wasm`.
+//! What it costs to start a guest and to send it rows: `cargo run --release -p weir-sandbox --example boundary -- GUEST.wasm [NAME=VALUE]…`.
 //!
 //! Calls chain 0 of the guest with rows made for what it reads, and prints times and memory.
 
@@ -13,7 +13,9 @@ use weir_types::call::Input;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).ok_or("usage: boundary GUEST.wasm")?;
+    let path = std::env::args().nth(1).ok_or("usage: boundary GUEST.wasm [NAME=VALUE]…")?;
+    let pair = |arg: String| arg.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let args: Vec<_> = std::env::args().skip(2).filter_map(pair).collect();
     let wasm = std::fs::read(path)?;
     println!("process: {} MB resident", resident_mb()?);
     let sandbox = Sandbox::new(&Options::default())?;
@@ -24,10 +26,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (limits, log) = (Limits::default(), LogSink::none());
     let started = Instant::now();
     for _ in 0..100 {
-        component.instantiate(&[], &limits, &log).await?;
+        component.instantiate(&args, &limits, &log).await?;
     }
     println!("instantiate and describe: {:.0} µs", started.elapsed().as_secs_f64() * 1e6 / 100.0);
-    let mut guest = component.instantiate(&[], &limits, &log).await?;
+    let mut guest = component.instantiate(&args, &limits, &log).await?;
     guest.open(0, 0, 1).await?;
     for rows in [1, 64, 256, 1024, 4096] {
         let columns = columns(&guest, rows)?;

@@ -66,12 +66,17 @@ fn scans_in_order(backend: &mut dyn StateBackend) {
     backend.put(&mut other.into_iter()).expect("a put succeeds");
 
     let expected = |start: u16, end: u16, namespace: Option<i64>| -> Vec<Owned> {
-        let inside = |(g, _, n, _): &(KeyGroup, u32, i64, Vec<u8>)| g.0 >= start && g.0 < end && namespace.is_none_or(|x| x == *n);
+        let inside =
+            |(g, _, n, _): &(KeyGroup, u32, i64, Vec<u8>)| g.0 >= start && g.0 < end && namespace.is_none_or(|x| x == *n);
         model.iter().filter(|(k, _)| inside(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
     };
     for (start, end) in [(0, 256), (1, 2), (256, 257), (5, 5), (7, 6)] {
         for namespace in [None, Some(0), Some(-1), Some(i64::MIN), Some(7)] {
-            assert_eq!(scan(backend, start, end, 3, namespace), expected(start, end, namespace), "groups {start}..{end} of {namespace:?}");
+            assert_eq!(
+                scan(backend, start, end, 3, namespace),
+                expected(start, end, namespace),
+                "groups {start}..{end} of {namespace:?}"
+            );
         }
     }
 }

@@ -52,8 +52,7 @@ impl KeyCodec {
             [t] if is_text(t) => KeyShape::Text,
             _ => KeyShape::Rows,
         };
-        let converters =
-            if shape == KeyShape::Rows { vec![(types.to_vec(), converter(types.iter().cloned())?)] } else { vec![] };
+        let converters = if shape == KeyShape::Rows { vec![(types.to_vec(), converter(types.iter().cloned())?)] } else { vec![] };
         Ok(Self { types: types.to_vec(), shape, converters })
     }
 
@@ -143,7 +142,9 @@ impl KeyCodec {
                 let values: Result<Vec<_>, Error> = keys
                     .map(|k| match k {
                         [] => Ok(None),
-                        k => Ok(Some(u64::from_be_bytes(k.try_into().map_err(|_| Error::Corrupt("an integer key is not 8 bytes".into()))?))),
+                        k => Ok(Some(u64::from_be_bytes(
+                            k.try_into().map_err(|_| Error::Corrupt("an integer key is not 8 bytes".into()))?,
+                        ))),
                     })
                     .collect();
                 Ok(vec![self.integers(values?.into_iter())])

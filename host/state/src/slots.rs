@@ -147,7 +147,13 @@ impl SlotTable {
     ///
     /// # Errors
     /// If the columns are not of the table's types.
-    pub fn find(&mut self, rows: usize, keys: &[ArrayRef], namespaces: Namespaces<'_>, slots: &mut Vec<Slot>) -> Result<(), Error> {
+    pub fn find(
+        &mut self,
+        rows: usize,
+        keys: &[ArrayRef],
+        namespaces: Namespaces<'_>,
+        slots: &mut Vec<Slot>,
+    ) -> Result<(), Error> {
         self.look_up(rows, keys, namespaces, slots, None)
     }
 
@@ -261,9 +267,8 @@ impl SlotTable {
             }
             if k != key || slot == NO_SLOT {
                 key = k;
-                let known = index.and_then(|i| {
-                    self.table.find(Entry::hash(k, i), |e| e.key == k && e.namespace == i).map(|e| e.slot)
-                });
+                let known =
+                    index.and_then(|i| self.table.find(Entry::hash(k, i), |e| e.key == k && e.namespace == i).map(|e| e.slot));
                 slot = match (known, created.as_deref_mut()) {
                     (Some(slot), _) => {
                         self.clock.touch(slot);
@@ -389,7 +394,8 @@ impl SlotTable {
             return;
         }
         // Which group each slot belongs to, by a table of one slot for each key; then a counting sort.
-        let mut keys: HashTable<(Slot, u32)> = HashTable::with_capacity(namespaces.iter().map(|&n| self.count_of(n)).max().unwrap_or(0));
+        let mut keys: HashTable<(Slot, u32)> =
+            HashTable::with_capacity(namespaces.iter().map(|&n| self.count_of(n)).max().unwrap_or(0));
         let mut members: Vec<(Slot, u32)> = vec![];
         for slot in namespaces.iter().flat_map(|&n| self.slots_of(n)) {
             let hash = |slot: Slot| hash_u64(self.keys[slot as usize]);
@@ -513,7 +519,9 @@ impl SlotTable {
         let bytes = |slot: &Slot| &*self.bytes[*slot as usize];
         match self.codec.shape() {
             KeyShape::Unit => Ok(vec![]),
-            KeyShape::Integer => Ok(vec![self.codec.integers(slots.iter().map(|&s| (!self.is_null(s)).then(|| self.keys[s as usize])))]),
+            KeyShape::Integer => {
+                Ok(vec![self.codec.integers(slots.iter().map(|&s| (!self.is_null(s)).then(|| self.keys[s as usize])))])
+            }
             KeyShape::Text => Ok(vec![self.codec.texts(slots.iter().map(|s| (!self.is_null(*s)).then(|| bytes(s))))?]),
             KeyShape::Rows => self.codec.columns_of_rows(slots.iter().map(bytes)),
         }

@@ -89,7 +89,7 @@ struct Full {
     note: Str,
 }
 
-#[derive(Record)]
+#[derive(Clone, Record)]
 struct Light {
     name: Pass<Str>,
     id: u64,

@@ -48,14 +48,16 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let told_to_end = async move {
         signals.next().await;
-        eprintln!("stopping: jobs are cancelled");
+        eprintln!("stopping: jobs are cancelled; once more ends the server at once");
         stop.send_replace(true);
+        signals.next().await;
     };
     let service = service.run(told(stopped.clone()));
     let api = weir_api::serve(listener, handle, clock, told(stopped));
-    let ((), (), served) = tokio::join!(told_to_end, service, api);
-    served.context("the REST interface failed")?;
-    Ok(())
+    tokio::select! {
+        ((), served) = async { tokio::join!(service, api) } => Ok(served.context("the REST interface failed")?),
+        () = told_to_end => Err(Failure::Interrupted),
+    }
 }
 
 /// Completes when the value becomes true, or its sender goes.

@@ -18,7 +18,11 @@ pub fn build(manifest: &Path, output: Option<&Path>, debug: bool) -> Result<Path
     let folder = manifest.parent().context("a manifest is in a folder")?;
     let toolchain = toolchain::find(folder)?;
     let built = cargo::build(&manifest, &toolchain, debug)?;
-    let output = output.map_or_else(|| component_path(folder, &built.package), Path::to_owned);
+    if let Some(output) = output {
+        component::write(&built.module, output)?;
+        return Ok(output.to_owned());
+    }
+    let output = component_path(folder, &built.package);
     component::write(&built.module, &output)?;
     freshness::remember(&built.module, &manifest, &output)?;
     Ok(output)

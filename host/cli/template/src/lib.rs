@@ -19,7 +19,7 @@ struct Views {
 
 /// The job. It reads the source `views` and writes to the sink `counts`; `job.toml` says what those are.
 #[weir::job]
-pub fn job(job: &Job) {
+pub fn page_views(job: &Job) {
     job.source::<View>("views")
         .event_time(View::TIME, Watermarks::bounded(secs(5)))
         .key_by(View::PAGE)

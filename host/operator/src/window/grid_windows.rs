@@ -70,7 +70,8 @@ struct Cell {
 impl GridWindows {
     pub fn new(grid: Grid, window: &graph::Window, stage: Stage, table: SlotTable) -> Self {
         let policy = Policy::of(window);
-        let shares_cells = grid.overlaps() && window.mergeable && (policy.emits_once() || !policy.purging && policy.every_count.is_none());
+        let shares_cells =
+            grid.overlaps() && window.mergeable && (policy.emits_once() || !policy.purging && policy.every_count.is_none());
         Self {
             grid,
             shares_cells,
@@ -271,7 +272,9 @@ impl GridWindows {
                 for window in self.grid.windows(part) {
                     if Policy::is_past(window.end, turn.time) && !turn.policy.is_expired(window.end, turn.time) {
                         pane.clear();
-                        pane.extend(self.parts.range(window.start..window.end).filter_map(|&part| self.table.sibling(slot, part)));
+                        pane.extend(
+                            self.parts.range(window.start..window.end).filter_map(|&part| self.table.sibling(slot, part)),
+                        );
                         self.round.emit(window, &pane);
                     }
                 }

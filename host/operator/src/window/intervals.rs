@@ -93,15 +93,8 @@ impl Intervals {
             NO_SESSION => self.latest[key as usize],
             after => self.sessions[after as usize].next,
         };
-        let id = self.add(Session {
-            span,
-            key,
-            next,
-            slot: NO_SLOT,
-            timer: EventTime::MAX,
-            emitted: false,
-            tally: Tally::default(),
-        });
+        let id =
+            self.add(Session { span, key, next, slot: NO_SLOT, timer: EventTime::MAX, emitted: false, tally: Tally::default() });
         match after {
             NO_SESSION => self.latest[key as usize] = id,
             after => self.sessions[after as usize].next = id,

@@ -117,7 +117,13 @@ impl Window {
     ///
     /// # Errors
     /// If the rows have no event times where the window needs them, or the guest fails.
-    pub async fn on_batch(&mut self, port: usize, batch: &Batch, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_batch(
+        &mut self,
+        port: usize,
+        batch: &Batch,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
         }

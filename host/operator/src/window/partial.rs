@@ -45,7 +45,8 @@ impl PartialList {
                 return Err(ArrowError::OffsetOverflowError(states.bytes.len()).into());
             }
             let offsets: Vec<i32> = states.offsets.iter().map(|&o| o as i32).collect();
-            let states = BinaryArray::try_new(OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(states.bytes), None)?;
+            let states =
+                BinaryArray::try_new(OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(states.bytes), None)?;
             let mut columns = table.key_columns(&self.keys[range.clone()])?;
             let rest: [ArrayRef; 4] = [
                 Arc::new(Int64Array::from(self.starts[range.clone()].to_vec())),

@@ -8,10 +8,10 @@ use super::eviction::Eviction;
 use super::feed::Feed;
 use super::grid::Span;
 use super::policy::Policy;
+use crate::Error;
 use crate::body::Body;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
-use crate::Error;
 
 /// Panes that go to the guest in one call; it bounds the size of the batches that come out.
 const PANES_PER_CALL_MAX: usize = 4096;

@@ -52,11 +52,8 @@ impl Operator {
     /// The operator of `window`; `slots_max` makes it evict.
     pub fn new(window: graph::Window, stage: Stage, slots_max: Option<usize>) -> Self {
         let computed = Output { name: String::new(), schema: pane_schema(), columns: vec![ColumnOrigin::Computed; 4] };
-        let late = Output {
-            name: "late".into(),
-            schema: row_schema(),
-            columns: vec![ColumnOrigin::Passed(0), ColumnOrigin::Passed(1)],
-        };
+        let late =
+            Output { name: "late".into(), schema: row_schema(), columns: vec![ColumnOrigin::Passed(0), ColumnOrigin::Passed(1)] };
         let chain = Chain {
             operators: vec![OperatorInfo { id: "window".into(), kind: "window".into() }],
             head: Head::Window(window),

@@ -37,7 +37,11 @@ fn steps(earliest: i64) -> impl Strategy<Value = Vec<Step>> {
 fn assigner() -> impl Strategy<Value = Assigner> {
     prop_oneof![
         (1..12i64, -5..20i64).prop_map(|(size_ms, offset_ms)| Assigner::Tumbling { size_ms, offset_ms }),
-        (1..14i64, 1..8i64, -5..20i64).prop_map(|(size_ms, slide_ms, offset_ms)| Assigner::Sliding { size_ms, slide_ms, offset_ms }),
+        (1..14i64, 1..8i64, -5..20i64).prop_map(|(size_ms, slide_ms, offset_ms)| Assigner::Sliding {
+            size_ms,
+            slide_ms,
+            offset_ms
+        }),
         (1..8i64).prop_map(|gap_ms| Assigner::Session { gap_ms }),
         Just(Assigner::Global),
     ]
@@ -189,7 +193,7 @@ fn check_exchange(window: Window, locals: usize, slots_max: Option<usize>, steps
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12 * ProptestConfig::default().cases, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// All assigners and triggers, late rows, any cuts: the operator does what the reference does.
     #[test]

@@ -135,7 +135,14 @@ fn check_keys(table: &mut SlotTable, model: &BTreeMap<(i64, u8), Slot>) -> Resul
     let mut found = vec![];
     table.find(slots.len(), &keys, Namespaces::PerRow(&namespaces), &mut found).unwrap();
     prop_assert_eq!(&found, &slots);
-    let bytes: Vec<Vec<u8>> = slots.iter().map(|&s| { let mut b = vec![]; table.key_bytes(s, &mut b); b }).collect();
+    let bytes: Vec<Vec<u8>> = slots
+        .iter()
+        .map(|&s| {
+            let mut b = vec![];
+            table.key_bytes(s, &mut b);
+            b
+        })
+        .collect();
     let decoded = table.decode_keys(bytes.iter().map(|b| &b[..])).unwrap();
     prop_assert_eq!(&decoded, &keys);
     let mut hashes = vec![];

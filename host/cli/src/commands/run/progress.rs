@@ -60,8 +60,10 @@ fn text(snapshot: &Snapshot, rate: f64) -> String {
     if let Some(time) = watermark.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
         write!(out, "   watermark {time:.3}").expect("writing to a string does not fail");
     }
-    let width = snapshot.operators.iter().map(|o| o.name.chars().count()).max().unwrap_or(0).min(40);
-    for operator in &snapshot.operators {
+    // What passes an exchange shows in the operators on both of its sides.
+    let shown = || snapshot.operators.iter().filter(|o| !o.name.starts_with("exchange "));
+    let width = shown().map(|o| o.name.chars().count()).max().unwrap_or(0).min(40);
+    for operator in shown() {
         let name: String = operator.name.chars().take(width).collect();
         write!(
             out,

@@ -74,7 +74,7 @@ impl Summary {
             first_row_ms: first_row.map(|at| at.saturating_duration_since(process::start()).as_secs_f64() * 1e3),
             latency_us: reports()
                 .find(|r| !r.latency_us.is_empty())
-                .map(|r| r.latency_us.iter().map(|&(quantile, us)| (format!("p{}", quantile * 100.0), us.into())).collect()),
+                .map(|r| r.latency_us.iter().map(|&(quantile, us)| (quantile_name(quantile), us.into())).collect()),
             malformed,
             late_records: operators.iter().map(|o| o.late_records).sum(),
             skipped_records: operators.iter().map(|o| o.skipped_records).sum(),
@@ -112,6 +112,11 @@ impl fmt::Display for Summary {
     }
 }
 
+/// `p50`, `p99.9`, `max`.
+fn quantile_name(quantile: f64) -> String {
+    if quantile == 1.0 { "max".to_owned() } else { format!("p{}", quantile * 100.0) }
+}
+
 /// A number with three digits or so: `987`, `12.3 k`, `4.56 M`.
 pub fn number(n: f64) -> String {
     let (scaled, unit) = match n {
@@ -126,7 +131,7 @@ pub fn number(n: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{number, quantile_name};
 
     /// Numbers keep about three digits.
     #[test]
@@ -134,5 +139,11 @@ mod tests {
         for (n, text) in [(0.0, "0"), (9999.0, "9999"), (12_345.0, "12.3 k"), (4_560_000.0, "4.56 M"), (2.5e11, "250 G")] {
             assert_eq!(number(n), text);
         }
+    }
+
+    /// Quantiles have the names that programs read.
+    #[test]
+    fn quantiles_are_named() {
+        assert_eq!([0.5, 0.9, 0.99, 0.999, 1.0].map(quantile_name), ["p50", "p90", "p99", "p99.9", "max"]);
     }
 }

@@ -55,7 +55,8 @@ struct Worst {
 
 impl Tally {
     fn meet(&mut self, other: Worst) {
-        let is_worse = |worst: Worst| (other.delay, std::cmp::Reverse(other.flight)) > (worst.delay, std::cmp::Reverse(worst.flight));
+        let is_worse =
+            |worst: Worst| (other.delay, std::cmp::Reverse(other.flight)) > (worst.delay, std::cmp::Reverse(worst.flight));
         if self.worst.is_none_or(is_worse) {
             self.worst = Some(other);
         }

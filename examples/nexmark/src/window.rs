@@ -85,7 +85,8 @@ struct Offer {
 
 /// The higher offer; of equal ones the earliest, then that for the lowest auction, then that of the lowest bidder.
 fn better(a: Offer, b: Offer) -> Offer {
-    let order = a.price.cmp(&b.price).then(b.date_time.cmp(&a.date_time)).then(b.auction.cmp(&a.auction)).then(b.bidder.cmp(&a.bidder));
+    let order =
+        a.price.cmp(&b.price).then(b.date_time.cmp(&a.date_time)).then(b.auction.cmp(&a.auction)).then(b.bidder.cmp(&a.bidder));
     if order.is_lt() { b } else { a }
 }
 

@@ -104,7 +104,9 @@ impl Body {
     /// Whether the guest's memory has grown so near to its limit that its instance should be replaced before it meets it.
     pub fn wants_renewal(&self) -> bool {
         match self {
-            Self::Guest { instance, start } => instance.memory_bytes() as u64 * 100 >= start.limits.memory_bytes as u64 * RENEWAL_PERCENT,
+            Self::Guest { instance, start } => {
+                instance.memory_bytes() as u64 * 100 >= start.limits.memory_bytes as u64 * RENEWAL_PERCENT
+            }
             Self::Native(_) => false,
         }
     }

@@ -5,13 +5,13 @@ use weir_state::StateBackend;
 use weir_types::graph::Head;
 use weir_types::{Batch, EventTime};
 
+use crate::Error;
 use crate::body::Body;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted};
 use crate::process::Process;
 use crate::transform::Transform;
 use crate::window::Window;
-use crate::Error;
 
 /// A chain at work. Which variant it is, is asked once a batch.
 pub enum ChainOperator {
@@ -66,7 +66,13 @@ impl ChainOperator {
     ///
     /// # Errors
     /// If the guest fails, or the rows cannot be put together.
-    pub async fn on_batch(&mut self, port: usize, batch: &Batch, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_batch(
+        &mut self,
+        port: usize,
+        batch: &Batch,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         context.batches += 1;
         match self {
             Self::Relay(emission) => {

@@ -34,17 +34,7 @@ pub struct Context {
 impl Context {
     /// For a node whose first operator has this id.
     pub fn new(operator: String, schemas: Vec<SchemaRef>, skips: bool) -> Self {
-        Self {
-            operator,
-            schemas,
-            skips,
-            watermark: Watermark::NONE,
-            now: 0,
-            split: 0,
-            batches: 0,
-            progress: None,
-            skipped: 0,
-        }
+        Self { operator, schemas, skips, watermark: Watermark::NONE, now: 0, split: 0, batches: 0, progress: None, skipped: 0 }
     }
 
     /// Rows as a guest call takes them.

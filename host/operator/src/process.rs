@@ -50,7 +50,13 @@ impl Process {
     ///
     /// # Errors
     /// If the guest fails.
-    pub async fn on_batch(&mut self, port: usize, batch: &Batch, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_batch(
+        &mut self,
+        port: usize,
+        batch: &Batch,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         self.renew_if_full().await?;
         let input = &self.inputs[port];
         let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| batch.column(c).clone()).collect();
@@ -85,7 +91,13 @@ impl Process {
         }
     }
 
-    fn on_reply(&mut self, reply: Reply, source: &Source<'_>, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    fn on_reply(
+        &mut self,
+        reply: Reply,
+        source: &Source<'_>,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         context.note_progress(reply.progress);
         for timer in reply.timers {
             let timers = match timer.domain {
@@ -127,7 +139,13 @@ impl Process {
 
     /// Fires what is due, again and again: a timer may set another one that is due, too. At the end of time, what is set for the end of time fires, and
     /// nothing that is set then.
-    async fn fire(&mut self, domain: TimeDomain, until: EventTime, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    async fn fire(
+        &mut self,
+        domain: TimeDomain,
+        until: EventTime,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         let (mut times, mut slots) = (vec![], vec![]);
         loop {
             let timers = match domain {

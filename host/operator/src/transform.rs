@@ -26,14 +26,18 @@ impl Transform {
     ///
     /// # Errors
     /// If the guest fails and the policy is not to skip the row on which it does.
-    pub async fn on_batch(&mut self, port: usize, batch: &Batch, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_batch(
+        &mut self,
+        port: usize,
+        batch: &Batch,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         if self.body.wants_renewal() {
             self.body.renew().await?;
         }
         match self.process(port, batch, context, out).await {
-            Err(Error::Guest(error)) if self.body.guest_start().is_some() => {
-                self.recover(port, batch, context, out, error).await
-            }
+            Err(Error::Guest(error)) if self.body.guest_start().is_some() => self.recover(port, batch, context, out, error).await,
             result => result,
         }
     }
@@ -72,7 +76,9 @@ impl Transform {
             };
             self.body.renew().await?;
             if !context.skips {
-                return Err(context.failure(row_error, Some((passed + row, narrow::describe_row(&rest, &context.schemas[port], row)))));
+                return Err(
+                    context.failure(row_error, Some((passed + row, narrow::describe_row(&rest, &context.schemas[port], row))))
+                );
             }
             context.skipped += 1;
             tracing::debug!(operator = context.operator, row = passed + row, error = %row_error, "skipped a row");

@@ -110,9 +110,10 @@ impl Batch {
         let columns = (0..first.columns.len())
             .map(|c| arrow_select::concat::concat(&batches.iter().map(|b| &*b.columns[c]).collect::<Vec<_>>()))
             .collect::<Result<_, _>>()?;
-        let times = first.times.is_some().then(|| {
-            batches.iter().flat_map(|b| b.times.as_deref().unwrap_or_default()).copied().collect::<Vec<_>>().into()
-        });
+        let times = first
+            .times
+            .is_some()
+            .then(|| batches.iter().flat_map(|b| b.times.as_deref().unwrap_or_default()).copied().collect::<Vec<_>>().into());
         Ok(Self { rows: batches.iter().map(|b| b.rows).sum(), columns, times })
     }
 

@@ -172,7 +172,7 @@ impl<'a> Builder<'a> {
         for sink in &plan.sinks {
             let binding = &plan.spec.sinks[&sink.name];
             let context = builder.context(&sink.name);
-    let bound = weir_connector::find(&binding.connector)
+            let bound = weir_connector::find(&binding.connector)
                 .and_then(|c| c.sink(&binding.options, &sink.schema, &context))
                 .map_err(|e| connector_failure("sink", &sink.name, &e))?;
             builder.sinks.push((sink.name.clone(), bound));
@@ -185,14 +185,10 @@ impl<'a> Builder<'a> {
                 .iter()
                 .map(|s| Stream { name: s.name.clone(), schema: Arc::new(needed_schema(&s.schema, &s.needed)) })
                 .collect();
-    let bound = weir_connector::find(&binding.connector)
+            let bound = weir_connector::find(&binding.connector)
                 .and_then(|c| c.source(&binding.options, &streams, &context))
                 .map_err(|e| connector_failure("source", &source.name, &e))?;
-            let parallelism = plan
-                .vertices
-                .iter()
-                .find(|v| v.root == Root::Source(index))
-                .map_or(1, |v| v.parallelism);
+            let parallelism = plan.vertices.iter().find(|v| v.root == Root::Source(index)).map_or(1, |v| v.parallelism);
             let splits = bound.splits(parallelism).map_err(|e| connector_failure("source", &source.name, &e))?;
             let mut dealt = vec![vec![]; usize::from(parallelism)];
             for (i, split) in splits.into_iter().enumerate() {
@@ -278,20 +274,23 @@ impl<'a> Builder<'a> {
                     _ => None,
                 })
                 .collect();
-            tasks.push(Task::new(task::Parts {
-                plan: Arc::clone(&plan),
-                vertex,
-                subtask,
-                senders: Mutex::new(senders),
-                components: self.deployment.components.clone(),
-                log: self.deployment.log.clone(),
-                clock: self.deployment.clock.clone(),
-                native: self.deployment.native.clone(),
-                metrics: Arc::clone(&metrics),
-                first_counter,
-                task_counter: place,
-                commands: commands.clone(),
-            }, root));
+            tasks.push(Task::new(
+                task::Parts {
+                    plan: Arc::clone(&plan),
+                    vertex,
+                    subtask,
+                    senders: Mutex::new(senders),
+                    components: self.deployment.components.clone(),
+                    log: self.deployment.log.clone(),
+                    clock: self.deployment.clock.clone(),
+                    native: self.deployment.native.clone(),
+                    metrics: Arc::clone(&metrics),
+                    first_counter,
+                    task_counter: place,
+                    commands: commands.clone(),
+                },
+                root,
+            ));
         }
         Ok((metrics, tasks))
     }

@@ -1,8 +1,8 @@
 //! What a call knows about the row that passes through a chain.
 
 use crate::bindings::exports::weir::dataflow::chains::Output;
-use crate::side::{SidePort, Tag};
 use crate::record::Record;
+use crate::side::{SidePort, Tag};
 
 /// The state of a call: which row passes, and what it has brought forth beside the main output.
 #[derive(Default)]
@@ -40,7 +40,8 @@ impl Context {
         let (origin, time) = (self.origin, self.time);
         match self.sides.iter_mut().find_map(|port| port.of(tag.id())).and_then(|port| port.downcast_mut()) {
             Some(port) => tag.write(port, row, origin, time),
-            None => self.fail(format!("the side output `{}` is not one of this operator's: add it by `.side_output(&tag)`", tag.name())),
+            None => self
+                .fail(format!("the side output `{}` is not one of this operator's: add it by `.side_output(&tag)`", tag.name())),
         }
     }
 

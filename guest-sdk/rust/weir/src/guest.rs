@@ -74,7 +74,8 @@ impl<E: Entry> chains::Guest for Component<E> {
     fn open(chain: u32, _subtask: chains::Subtask) -> Result<(), String> {
         INSTANCE.with_borrow_mut(|instance| {
             let described = instance.described.get_mut(chain as usize).and_then(Option::take);
-            let running = described.ok_or_else(|| format!("chain {chain} cannot be opened: it has no code, or is open already"))?;
+            let running =
+                described.ok_or_else(|| format!("chain {chain} cannot be opened: it has no code, or is open already"))?;
             instance.open[chain as usize] = Some(running);
             Ok(())
         })

@@ -121,7 +121,9 @@ impl Job {
         if let Some(index) = sources.iter().position(|s| (&s.name, &s.stream) == (&source.name, &source.stream)) {
             if sources[index].schema != source.schema {
                 let name = &source.name;
-                fault.get_or_insert(format!("the source `{name}` is read as two different records: read it once, then `tee` and `select`"));
+                fault.get_or_insert(format!(
+                    "the source `{name}` is read as two different records: read it once, then `tee` and `select`"
+                ));
             }
             return index as u32;
         }

@@ -8,8 +8,8 @@ use crate::job::Job;
 use crate::key::Key;
 use crate::pipeline::{Pipeline, Start};
 use crate::process::{
-    BroadcastProcess, CoProcess, CoProcessClosures, KeyedContext, KeyedFunction, Pair, Process, ProcessClosure, ProcessHead, Single,
-    WithBroadcast,
+    BroadcastProcess, CoProcess, CoProcessClosures, KeyedContext, KeyedFunction, Pair, Process, ProcessClosure, ProcessHead,
+    Single, WithBroadcast,
 };
 use crate::projection::own_columns;
 use crate::record::Record;

@@ -8,7 +8,7 @@ use crate::bindings::exports::weir::dataflow::definition::{
 use crate::context::Context;
 use crate::event_time::{TimeSelector, WatermarkStrategy};
 use crate::head::{Body, Head, Upstream};
-use crate::job::{Job, fields, all_passed, port};
+use crate::job::{Job, all_passed, fields, port};
 use crate::key::{Appended, KeySelector, Nothing};
 use crate::keyed::KeyedStream;
 use crate::output::{RowBuffer, sources};
@@ -67,7 +67,11 @@ impl<T: 'static, H: Head<Item = T>> Stream<T, Start<H>> {
 
 impl<T: 'static, P: Pipeline<Out = T>> Stream<T, P> {
     /// Adds an operator to the pipeline.
-    pub(crate) fn then<U, Q: Pipeline<Out = U, Head = P::Head>>(mut self, kind: &str, stage: impl FnOnce(P) -> Q) -> Stream<U, Q> {
+    pub(crate) fn then<U, Q: Pipeline<Out = U, Head = P::Head>>(
+        mut self,
+        kind: &str,
+        stage: impl FnOnce(P) -> Q,
+    ) -> Stream<U, Q> {
         self.draft.operators.push(self.job.operator(kind));
         Stream { job: self.job, head: self.head, pipeline: stage(self.pipeline), draft: self.draft }
     }

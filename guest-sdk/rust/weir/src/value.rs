@@ -79,7 +79,6 @@ impl Buffers {
         let buffer = self.buffers.next().ok_or("a batch has too few buffers")?;
         if buffer.len() < bytes { Err("a buffer of a batch is too short".into()) } else { Ok(buffer) }
     }
-
 }
 
 /// Collects a column.

@@ -122,8 +122,7 @@ fn fields_pass() {
             .sink("out");
     });
     harness.push("in", (0..4).map(full));
-    let expected: Vec<_> =
-        [(10, 1), (11, 1), (30, 3), (31, 3)].map(|(id, of)| Title { title: format!("name {of}"), id }).into();
+    let expected: Vec<_> = [(10, 1), (11, 1), (30, 3), (31, 3)].map(|(id, of)| Title { title: format!("name {of}"), id }).into();
     assert_eq!(harness.take::<Title>("out"), expected);
 }
 
@@ -169,10 +168,24 @@ fn mistakes_are_reported() {
 
     mistake(|job| job.source::<Wrapped>("in").sink("out"), "nested");
     mistake(|job| job.source::<Light>("in").select::<Full>().sink("out"), "`note`");
-    mistake(|job| job.source::<Light>("in").map(|r| Renamed { id: r.id, title: r.name }).map(|_| -> Other { unreachable!() }).sink("out"), "`other`");
     mistake(
         |job| {
-            job.source::<Light>("in").key_by(Light::ID).window(weir::Global).aggregate(weir::Last).map(|(_, _, l)| l).flat_map(|l| l).sink("out");
+            job.source::<Light>("in")
+                .map(|r| Renamed { id: r.id, title: r.name })
+                .map(|_| -> Other { unreachable!() })
+                .sink("out")
+        },
+        "`other`",
+    );
+    mistake(
+        |job| {
+            job.source::<Light>("in")
+                .key_by(Light::ID)
+                .window(weir::Global)
+                .aggregate(weir::Last)
+                .map(|(_, _, l)| l)
+                .flat_map(|l| l)
+                .sink("out");
         },
         "kept in state",
     );

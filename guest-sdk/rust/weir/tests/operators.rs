@@ -32,7 +32,10 @@ fn closures() {
     check(move |j| source(j).filter(|n| n.value > 7).inspect(|n| assert!(n.value > 7)).sink("out"), &[8, 9]);
     check(move |j| source(j).flat_map(|n| numbers(0..n.value)).filter(|n| n.value > 6).sink("out"), &[7, 7, 8]);
     check(move |j| source(j).flat_map(|n| (n.value == 3).then_some(n)).sink("out"), &[3]);
-    check(move |j| source(j).map(|n| (n.value, 1)).map(|(a, b)| Number { value: a + b }).sink("out"), &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    check(
+        move |j| source(j).map(|n| (n.value, 1)).map(|(a, b)| Number { value: a + b }).sink("out"),
+        &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+    );
     check(move |j| source(j).filter(|n| n.value > 8).rebalance().sink("out"), &[9]);
     check(move |j| source(j).filter(|n| n.value > 8).broadcast().map(|n| n).break_chain().sink("out"), &[9]);
 }
@@ -73,7 +76,8 @@ fn divert() {
 #[test]
 fn try_map() {
     let mut harness = TestHarness::new(|job: &Job| {
-        let half = |n: Number| if n.value % 2 == 0 { Ok(Number { value: n.value / 2 }) } else { Err(format!("{} is odd", n.value)) };
+        let half =
+            |n: Number| if n.value % 2 == 0 { Ok(Number { value: n.value / 2 }) } else { Err(format!("{} is odd", n.value)) };
         job.source::<Number>("in").try_map(half).sink("out");
     });
     assert_eq!(harness.try_push("in", "", numbers([2, 3, 4])), Err("3 is odd".to_owned()));

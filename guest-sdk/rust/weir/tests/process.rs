@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weir::{
-    BroadcastProcess, EventTime, Job, KeyedContext, Pass, Process, Record, Str, Tag, TestHarness, TimeDomain, Timer, Watermarks, millis,
+    BroadcastProcess, EventTime, Job, KeyedContext, Pass, Process, Record, Str, Tag, TestHarness, TimeDomain, Timer, Watermarks,
+    millis,
 };
 
 #[derive(Clone, Debug, PartialEq, Record)]

@@ -1,8 +1,8 @@
 //! Windows: assigners, triggers, lateness, and what is made of their rows.
 
 use weir::{
-    Aggregate, Avg, Count, CountWindow, Distinct, EventTime, First, Global, Job, Last, Max, Min, Record, Session, Sliding, Str, Stream,
-    Sum, Tag, TestHarness, Trigger, Tumbling, Watermarks, Window, Windowed, millis,
+    Aggregate, Avg, Count, CountWindow, Distinct, EventTime, First, Global, Job, Last, Max, Min, Record, Session, Sliding, Str,
+    Stream, Sum, Tag, TestHarness, Trigger, Tumbling, Watermarks, Window, Windowed, millis,
 };
 
 #[derive(Clone, Debug, PartialEq, Record)]
@@ -52,10 +52,7 @@ fn drive(job: impl Fn(&Job) + 'static, rows: &[(&str, i64, i64)]) -> Vec<String>
 
 /// Sums up the sales of each shop in these windows.
 fn sums(assigner: impl weir::Assigner + Copy + 'static, rows: &[(&str, i64, i64)]) -> Vec<String> {
-    drive(
-        move |job| sales(job).key_by(Sale::SHOP).window(assigner).aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out"),
-        rows,
-    )
+    drive(move |job| sales(job).key_by(Sale::SHOP).window(assigner).aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out"), rows)
 }
 
 /// Rows come into the windows that the assigner says, each key has its own, and each fires once.
@@ -67,10 +64,7 @@ fn assigners() {
         sums(Tumbling::new(millis(10)).offset_ms(2), &rows),
         ["a -8 2 1", "a 2 12 12", "b 2 12 2", "a 12 22 16", "b 22 32 32"]
     );
-    assert_eq!(
-        sums(Sliding::new(millis(10), millis(5)), &rows[3..]),
-        ["a 5 15 24", "a 10 20 24", "b 25 35 32", "b 30 40 32"]
-    );
+    assert_eq!(sums(Sliding::new(millis(10), millis(5)), &rows[3..]), ["a 5 15 24", "a 10 20 24", "b 25 35 32", "b 30 40 32"]);
     assert_eq!(sums(Session::gap(millis(5)), &rows), ["a 0 5 1", "b 5 10 2", "a 9 17 28", "b 31 36 32"]);
     let end = i64::MAX;
     assert_eq!(sums(Global, &rows), [format!("a {} {end} 29", i64::MIN), format!("b {} {end} 34", i64::MIN)]);
@@ -256,7 +250,8 @@ fn own_aggregate() {
         }
     }
 
-    let job = |job: &Job| sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(10))).aggregate(Product).map(total).sink("out");
+    let job =
+        |job: &Job| sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(10))).aggregate(Product).map(total).sink("out");
     assert_eq!(drive(job, &[("a", 3, 0), ("a", 5, 1), ("a", 7, 12)]), ["a 0 10 15", "a 10 20 7"]);
 }
 

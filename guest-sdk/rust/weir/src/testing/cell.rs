@@ -109,7 +109,8 @@ fn encode_column(fields: &[Field], cells: &[&Cell], buffers: &mut Vec<Vec<u8>>) 
     match fields[0].data_type {
         DataType::Structure => {
             for (i, field) in top_level(&fields[1..]).enumerate() {
-                let nested: Vec<_> = cells.iter().map(|c| if let Cell::Record(cells) = c { &cells[i] } else { &Cell::Missing }).collect();
+                let nested: Vec<_> =
+                    cells.iter().map(|c| if let Cell::Record(cells) = c { &cells[i] } else { &Cell::Missing }).collect();
                 encode_column(field, &nested, buffers);
             }
         }

@@ -63,9 +63,7 @@ impl Node {
         let schemas = description.inputs.iter().map(|i| graph.schema(i.from[0]).to_vec()).collect();
         let state = match description.head {
             Head::Transform | Head::Relay => State::None,
-            Head::Process => {
-                State::Process { slots: Slots::default(), timers: BTreeSet::new(), clock_timers: BTreeSet::new() }
-            }
+            Head::Process => State::Process { slots: Slots::default(), timers: BTreeSet::new(), clock_timers: BTreeSet::new() },
             Head::Window(window) => State::Window(Windows::new(window)),
         };
         Self { chain: Chained { description, schemas, running }, state, assigned: None }
@@ -77,7 +75,12 @@ impl Node {
         let emitted = match state {
             State::Window(windows) => return windows.rows(chain, port, rows, clocks),
             State::None if chain.running.is_none() => {
-                let identity = Output { port: 0, origins: Origins::Identity, times: vec![], rows: Batch { rows: rows.len() as u32, buffers: vec![] } };
+                let identity = Output {
+                    port: 0,
+                    origins: Origins::Identity,
+                    times: vec![],
+                    rows: Batch { rows: rows.len() as u32, buffers: vec![] },
+                };
                 vec![chain.assemble(identity, rows)?]
             }
             State::None => {

@@ -91,6 +91,7 @@ macro_rules! key_tuples {
             fn read(reader: &Self::Reader, row: usize) -> Self {
                 ($(read_part::<$part>(&reader.$index, row),)*)
             }
+            #[allow(clippy::unused_unit)]
             fn writer() -> Self::Writer {
                 ($($part::writer(NO_ORIGIN),)*)
             }

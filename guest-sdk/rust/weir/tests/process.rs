@@ -69,7 +69,7 @@ fn running_counts() {
     let by_two = run(|job| job.source::<Event>("in").key_by((Event::USER, Event::PAGE)).process_with(count).sink("out"));
     assert_eq!(by_two, counts(&[(1, 1), (2, 1), (1, 1), (2, 2), (1, 2)]));
     let by_closure = run(|job| {
-        let parity = |e: &Event| (e.user % 2 == 0, e.page.clone());
+        let parity = |e: &Event| (e.user.is_multiple_of(2), e.page.clone());
         job.source::<Event>("in").filter(|e| e.user < 9).key_by(parity).process_with(count).sink("out");
     });
     assert_eq!(by_closure, counts(&[(1, 1), (2, 1), (1, 1), (2, 2), (1, 2)]));

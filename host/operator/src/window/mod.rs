@@ -5,9 +5,9 @@
 //! by number of rows and purging follow the Dataflow model (Akidau et al., VLDB 2015), and come out the same however the
 //! stream was cut into batches.
 //!
-//! In reading order: [`grid`] and [`intervals`] (where rows belong), [`policy`] (when windows are emitted, and for how long they accept rows),
-//! [`feed`] and [`turn`] (what comes in and what is at hand), [`round`] (the order of guest calls), [`grid_windows`] and [`sessions`] (the two kinds
-//! of windows at work), [`partial`] (accumulators on their way through an exchange), [`eviction`] (state beyond the guest's memory).
+//! In reading order: `grid` and `intervals` (where rows belong), `policy` (when windows are emitted, and for how long they accept rows),
+//! `feed` and `turn` (what comes in and what is at hand), `round` (the order of guest calls), `grid_windows` and `sessions` (the two kinds
+//! of windows at work), `partial` (accumulators on their way through an exchange), `eviction` (state beyond the guest's memory).
 
 mod eviction;
 mod feed;

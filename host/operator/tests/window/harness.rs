@@ -70,7 +70,7 @@ impl Operator {
             slots_max,
             max_parallelism: 8,
         };
-        let window = Window::new(&window, &node, &[DataType::Int64], emission, parts).unwrap();
+        let window = Window::new(&window, &node, &[DataType::Int64], emission, parts).expect("the key can be one");
         Self { window, context: Context::new("window".into(), vec![row_schema()], false), out: vec![] }
     }
 
@@ -82,21 +82,21 @@ impl Operator {
     }
 
     pub fn batch(&mut self, batch: &Batch) {
-        run(self.window.on_batch(0, batch, &mut self.context, &mut self.out)).unwrap();
+        run(self.window.on_batch(0, batch, &mut self.context, &mut self.out)).expect("native chains do not fail");
     }
 
     pub fn watermark(&mut self, watermark: EventTime) {
         self.context.watermark = Watermark(watermark);
-        run(self.window.on_watermark(&mut self.context, &mut self.out)).unwrap();
+        run(self.window.on_watermark(&mut self.context, &mut self.out)).expect("native chains do not fail");
     }
 
     pub fn clock(&mut self, now: EventTime) {
         self.context.now = now;
-        run(self.window.on_clock(&mut self.context, &mut self.out)).unwrap();
+        run(self.window.on_clock(&mut self.context, &mut self.out)).expect("native chains do not fail");
     }
 
     pub fn barrier(&mut self) {
-        run(self.window.hand_on(&mut self.context, &mut self.out)).unwrap();
+        run(self.window.hand_on(&mut self.context, &mut self.out)).expect("native chains do not fail");
     }
 
     pub fn next_clock(&mut self) -> Option<EventTime> {

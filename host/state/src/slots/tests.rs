@@ -197,7 +197,7 @@ fn counts_evicted_entries() {
     let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
     let (mut slots, mut created) = (vec![], vec![]);
     let keys: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
-    table.assign(2, &[keys.clone()], Namespaces::Constant(9), &mut slots, &mut created).unwrap();
+    table.assign(2, std::slice::from_ref(&keys), Namespaces::Constant(9), &mut slots, &mut created).unwrap();
     table.evict(&slots);
     assert_eq!((table.len(), table.evicted(9)), (0, 2));
     table.assign(1, &[keys.slice(0, 1)], Namespaces::Constant(9), &mut slots, &mut created).unwrap();

@@ -96,7 +96,7 @@ mod tests {
     fn layouts_agree() {
         let narrow: ArrayRef = Arc::new(Int32Array::from(vec![Some(-5), None, Some(7)]));
         let wide: ArrayRef = Arc::new(Int64Array::from(vec![Some(-5), None, Some(7)]));
-        assert_eq!(hashes(&[narrow]), hashes(&[wide.clone()]));
+        assert_eq!(hashes(&[narrow]), hashes(std::slice::from_ref(&wide)));
         let text = ["", "abc", "a text longer than twelve bytes"];
         let flat: ArrayRef = Arc::new(StringArray::from(text.to_vec()));
         let view: ArrayRef = Arc::new(StringViewArray::from(text.to_vec()));

@@ -1,6 +1,6 @@
 //! Which chains share a task, and what lies between tasks.
 
-use weir_types::graph::{Chain, Graph, Head, Partitioning, TimeDomain};
+use weir_types::graph::{Assigner, Chain, Graph, Head, Partitioning, TimeDomain};
 
 use super::columns::Needed;
 use super::logical::{From, Kind, Logical, NodeInput};
@@ -183,11 +183,13 @@ impl Builder<'_> {
     }
 }
 
-/// Whether a window gives the same result when its rows are aggregated before the exchange: its accumulators can be merged, and nothing
-/// but the watermark decides when it is emitted or what is late.
+/// Whether a window gives the same result when its rows are aggregated before the exchange, and is the faster for it: its accumulators can be merged, and
+/// nothing but the watermark decides when it is emitted or what is late. A session would have to be handed on before the watermark reaches its start, since a
+/// part of it elsewhere may end soon after: it would leave with nearly every batch.
 fn can_preaggregate(chain: &Chain) -> bool {
     let Head::Window(window) = chain.head else { return false };
     window.mergeable
+        && !matches!(window.assigner, Assigner::Session { .. })
         && window.domain == TimeDomain::Event
         && window.trigger.on_time
         && window.trigger.early_every_ms.is_none()

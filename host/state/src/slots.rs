@@ -393,18 +393,20 @@ impl SlotTable {
             groups.extend(1..=slots.len() as u32);
             return;
         }
-        // Which group each slot belongs to, by a table of one slot for each key; then a counting sort.
-        let mut keys: HashTable<(Slot, u32)> =
-            HashTable::with_capacity(namespaces.iter().map(|&n| self.count_of(n)).max().unwrap_or(0));
-        let mut members: Vec<(Slot, u32)> = vec![];
+        // Which group each slot belongs to, by a table of keys, each with one slot that has it; then a counting sort.
+        let largest = namespaces.iter().map(|&n| self.count_of(n)).max().unwrap_or(0);
+        let mut first_slots: HashTable<Entry> = HashTable::with_capacity(largest);
+        let mut members: Vec<(Slot, u32)> = Vec::with_capacity(namespaces.iter().map(|&n| self.count_of(n)).sum());
         for slot in namespaces.iter().flat_map(|&n| self.slots_of(n)) {
-            let hash = |slot: Slot| hash_u64(self.keys[slot as usize]);
-            let entry = keys.entry(hash(slot), |&(other, _)| self.same_key(slot, other), |&(other, _)| hash(other));
+            let key = self.keys[slot as usize];
+            let same = |e: &Entry| e.key == key && self.agree_beyond_key(e.slot, slot);
+            let entry = first_slots.entry(hash_u64(key), same, |e| hash_u64(e.key));
             let group = entry.or_insert_with(|| {
                 groups.push(0);
-                (slot, groups.len() as u32 - 2)
+                // In place of the namespace stands the group.
+                Entry { key, namespace: groups.len() as u32 - 2, slot }
             });
-            let group = group.get().1;
+            let group = group.get().namespace;
             groups[group as usize + 1] += 1;
             members.push((slot, group));
         }
@@ -419,10 +421,16 @@ impl SlotTable {
         }
     }
 
-    fn same_key(&self, a: Slot, b: Slot) -> bool {
-        self.keys[a as usize] == self.keys[b as usize]
-            && self.bytes.get(a as usize) == self.bytes.get(b as usize)
-            && self.is_null(a) == self.is_null(b)
+    /// Whether two slots whose `keys` are equal have the same key.
+    #[inline]
+    fn agree_beyond_key(&self, a: Slot, b: Slot) -> bool {
+        match self.codec.shape() {
+            KeyShape::Unit => true,
+            // An integer may look like the null's hash.
+            KeyShape::Integer => self.keys[a as usize] != self.null_hash || self.is_null(a) == self.is_null(b),
+            KeyShape::Text => self.bytes[a as usize] == self.bytes[b as usize] && self.is_null(a) == self.is_null(b),
+            KeyShape::Rows => self.bytes[a as usize] == self.bytes[b as usize],
+        }
     }
 
     fn is_null(&self, slot: Slot) -> bool {

@@ -18,8 +18,8 @@ use crate::value::{Buffers, Column};
 
 /// Puts rows into windows: [`Tumbling`], [`Sliding`], [`Session`], [`Global`] or [`CountWindow`].
 pub trait Assigner {
-    /// What the graph says about it, and when its windows are emitted unless the job says otherwise.
-    fn describe(&self) -> (wit::Assigner, Trigger);
+    /// What the graph says about it, and when and by which clock its windows are emitted unless the job says otherwise.
+    fn describe(&self) -> (wit::Assigner, Trigger, wit::TimeDomain);
 }
 
 fn positive_millis(duration: Duration) -> u64 {
@@ -47,9 +47,9 @@ impl Tumbling {
 }
 
 impl Assigner for Tumbling {
-    fn describe(&self) -> (wit::Assigner, Trigger) {
+    fn describe(&self) -> (wit::Assigner, Trigger, wit::TimeDomain) {
         let tumbling = wit::Tumbling { size_ms: positive_millis(self.size), offset_ms: self.offset_ms };
-        (wit::Assigner::Tumbling(tumbling), Trigger::on_time())
+        (wit::Assigner::Tumbling(tumbling), Trigger::on_time(), wit::TimeDomain::Event)
     }
 }
 
@@ -75,9 +75,13 @@ impl Sliding {
 }
 
 impl Assigner for Sliding {
-    fn describe(&self) -> (wit::Assigner, Trigger) {
+    fn describe(&self) -> (wit::Assigner, Trigger, wit::TimeDomain) {
         let (size_ms, slide_ms) = (positive_millis(self.size), positive_millis(self.slide));
-        (wit::Assigner::Sliding(wit::Sliding { size_ms, slide_ms, offset_ms: self.offset_ms }), Trigger::on_time())
+        (
+            wit::Assigner::Sliding(wit::Sliding { size_ms, slide_ms, offset_ms: self.offset_ms }),
+            Trigger::on_time(),
+            wit::TimeDomain::Event,
+        )
     }
 }
 
@@ -95,8 +99,8 @@ impl Session {
 }
 
 impl Assigner for Session {
-    fn describe(&self) -> (wit::Assigner, Trigger) {
-        (wit::Assigner::Session(positive_millis(self.gap)), Trigger::on_time())
+    fn describe(&self) -> (wit::Assigner, Trigger, wit::TimeDomain) {
+        (wit::Assigner::Session(positive_millis(self.gap)), Trigger::on_time(), wit::TimeDomain::Event)
     }
 }
 
@@ -105,8 +109,8 @@ impl Assigner for Session {
 pub struct Global;
 
 impl Assigner for Global {
-    fn describe(&self) -> (wit::Assigner, Trigger) {
-        (wit::Assigner::Global, Trigger::on_time())
+    fn describe(&self) -> (wit::Assigner, Trigger, wit::TimeDomain) {
+        (wit::Assigner::Global, Trigger::on_time(), wit::TimeDomain::Event)
     }
 }
 
@@ -115,8 +119,9 @@ impl Assigner for Global {
 pub struct CountWindow(pub u64);
 
 impl Assigner for CountWindow {
-    fn describe(&self) -> (wit::Assigner, Trigger) {
-        (wit::Assigner::Global, Trigger::never().every_count(self.0).purging())
+    fn describe(&self) -> (wit::Assigner, Trigger, wit::TimeDomain) {
+        // They do not look at the time; by the clock, rows need no event times.
+        (wit::Assigner::Global, Trigger::never().every_count(self.0).purging(), wit::TimeDomain::Processing)
     }
 }
 

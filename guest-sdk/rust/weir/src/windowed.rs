@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::aggregate::Aggregate;
 use crate::bindings::exports::weir::dataflow::definition as wit;
+use crate::job::Job;
 use crate::key::Key;
 use crate::keyed::KeyedStream;
 use crate::pipeline::Start;
@@ -28,11 +29,17 @@ pub(crate) struct WindowOptions {
 
 impl WindowOptions {
     pub fn new(assigner: &impl Assigner) -> Self {
-        let (assigner, trigger) = assigner.describe();
-        Self { assigner, trigger, domain: wit::TimeDomain::Event, allowed_lateness: Duration::ZERO, late: None }
+        let (assigner, trigger, domain) = assigner.describe();
+        Self { assigner, trigger, domain, allowed_lateness: Duration::ZERO, late: None }
     }
 
-    fn describe(&self) -> wit::WindowHead {
+    /// What the graph says, over streams that have event times (`timed`) or not.
+    fn describe(&self, job: &Job, timed: bool) -> wit::WindowHead {
+        if self.domain == wit::TimeDomain::Event && !timed {
+            job.fail(
+                "the rows of a window have no event times: assign them by `.event_time(…)`, or use `.processing_time()`".into(),
+            );
+        }
         wit::WindowHead {
             assigner: self.assigner,
             domain: self.domain,
@@ -100,7 +107,8 @@ impl<T: Record, K: Key> Windowed<T, K> {
         let wanted = function.columns().map(|[left, _]| left);
         let projection = job.expect(wanted.and_then(|wanted| Projection::new(&keyed.columns, &wanted)));
         let inputs = vec![keyed.input(projection.columns.clone(), false)];
-        let head = WindowHead { function, window: options.describe(), inputs, projection };
+        let window = options.describe(&job, keyed.upstream.timed);
+        let head = WindowHead { function, window, inputs, projection };
         let mut stream = Stream::begin(job, head, "window", vec![]);
         stream.draft.late = options.late.map(|late| (late, keyed.columns));
         stream
@@ -153,7 +161,8 @@ impl<L: Record + Clone, R: Record + Clone, K: Key> CoWindowed<L, R, K> {
         let inputs = vec![left.input(own_columns::<L>(), false), right.input(own_columns::<R>(), false)];
         let function = CoGrouping { f, out: vec![], of: PhantomData };
         left.job.expect(function.columns().map(drop));
-        let head = WindowHead { function, window: options.describe(), inputs, projection: Projection::default() };
+        let window = options.describe(&left.job, left.upstream.timed && right.upstream.timed);
+        let head = WindowHead { function, window, inputs, projection: Projection::default() };
         Stream::begin(left.job, head, "co-window", vec![])
     }
 

@@ -72,7 +72,8 @@ fn all_types_make_the_round_trip() {
 #[test]
 fn all_types_survive_a_restart() {
     let mut harness = TestHarness::new(|job: &Job| {
-        let rows = job.source::<Everything>("in").window_all(weir::Global);
+        let rows = job.source::<Everything>("in").event_time(Everything::TIME, weir::Watermarks::bounded(weir::secs(0)));
+        let rows = rows.window_all(weir::Global);
         rows.process(|(), _, rows: &[Everything], out| out.extend_from_slice(rows)).sink("out");
     });
     let rows: Vec<_> = (0..20).map(everything).collect();
@@ -181,13 +182,20 @@ fn mistakes_are_reported() {
         |job| {
             job.source::<Light>("in")
                 .key_by(Light::ID)
-                .window(weir::Global)
+                .window(weir::CountWindow(1))
                 .aggregate(weir::Last)
                 .map(|(_, _, l)| l)
                 .flat_map(|l| l)
                 .sink("out");
         },
         "kept in state",
+    );
+    mistake(
+        |job| {
+            let windows = job.source::<Full>("in").window_all(weir::Global);
+            windows.aggregate(weir::Count).map(|(_, _, id)| Title2 { id }).sink("out");
+        },
+        "no event times",
     );
     mistake(|job| job.source::<Full>("in").map(|r| r).uid("a").filter(|_| true).uid("a").sink("out"), "two operators");
     mistake(

@@ -49,7 +49,7 @@ fn tee_and_union() {
             let negative = numbers.clone().map(|n| Number { value: -n.value });
             numbers.union(negative).filter(|n| n.value % 2 == 0).sink("out");
         },
-        &[8, -8],
+        &[-8, 8],
     );
 }
 

@@ -264,7 +264,7 @@ fn reduce_and_process() {
         let best = windows.reduce(|a, b| if b.amount > a.amount { b } else { a });
         best.map(|(shop, window, sale)| total((shop, window, sale.amount * 100 + sale.time.millis()))).sink("out");
     };
-    assert_eq!(drive(reduce, &rows), ["b 1 6 100", "a 0 8 502"]);
+    assert_eq!(drive(reduce, &rows), ["b 1 6 101", "a 0 8 502"]);
     let process = |job: &Job| {
         let windows = sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(10)));
         windows

@@ -140,9 +140,8 @@ fn bits(values: impl Iterator<Item = bool>) -> Vec<u8> {
 
 fn offsets(lengths: impl Iterator<Item = usize>) -> Vec<u8> {
     let mut writer = OffsetWriter::default();
-    writer.reserve(0);
     let end = lengths.fold(0, |start, length| {
-        writer.push(start + length);
+        writer.push(start);
         start + length
     });
     written(|buffers| writer.finish(end, buffers))

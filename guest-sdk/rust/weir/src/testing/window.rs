@@ -183,7 +183,7 @@ impl Windows {
         let time = self.time(clocks);
         let is_due = |span: Span| span.end.saturating_sub(1) <= time && (span.end != i64::MAX || time == i64::MAX);
         let mut due: Vec<_> = self.open.iter().filter(|((_, s), w)| w.changed && is_due(*s)).map(|(id, _)| id.clone()).collect();
-        due.sort_by_key(|(_, span)| *span);
+        due.sort_by_key(|(_, span)| span.end);
         due
     }
 

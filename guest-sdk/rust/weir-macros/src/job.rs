@@ -15,6 +15,8 @@ pub fn expand(attributes: &TokenStream, function: &ItemFn) -> Result<TokenStream
     let name = &function.sig.ident;
     let text = name.to_string();
     Ok(quote! {
+        // Outside of a component only tests call it, if any.
+        #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
         #function
 
         #[cfg(target_arch = "wasm32")]

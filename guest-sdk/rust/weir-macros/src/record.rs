@@ -70,7 +70,7 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
                 fn open(buffers: &mut Buffers) -> Result<#reader, String> {
                     Ok(#reader { #( #ident: <#ty as Value>::open(buffers, #index)?, )* })
                 }
-                #[inline]
+                #[inline(always)]
                 fn read(reader: &#reader, row: usize) -> Self {
                     Self { #( #ident: <#ty as Value>::read(&reader.#ident, row), )* }
                 }
@@ -86,7 +86,7 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
                 fn reserve(writer: &mut #writer, rows: usize) {
                     #( Writer::reserve(&mut writer.#ident, rows); )*
                 }
-                #[inline]
+                #[inline(always)]
                 fn write(&self, writer: &mut #writer, origin: u32) {
                     #( Value::write(&self.#ident, &mut writer.#ident, origin); )*
                 }

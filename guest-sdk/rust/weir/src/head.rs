@@ -75,7 +75,7 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
     }
 
     /// Pushes an item of the head through the pipeline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, item: <P::Head as Head>::Item) {
         let Self { pipeline, terminal, cx } = self;
         pipeline.push(item, cx, &mut |row, cx| terminal.write(row, cx.origin, cx.time, P::UNTOUCHED));

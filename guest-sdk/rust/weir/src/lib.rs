@@ -55,6 +55,7 @@ mod context;
 mod head;
 mod job;
 mod log;
+mod origins;
 mod output;
 mod pass;
 mod text;

@@ -1,19 +1,18 @@
 //! Outputs: rows become columns again.
 
-use crate::bindings::exports::weir::dataflow::chains::{Origins, Output};
+use crate::bindings::exports::weir::dataflow::chains::Output;
 use crate::bindings::exports::weir::dataflow::definition::ColumnOrigin;
 use crate::bindings::weir::dataflow::types::Batch;
 use crate::key::{Appended, Nothing};
+use crate::origins::OriginList;
 use crate::record::Record;
 use crate::value::{Column, NO_ORIGIN};
 
 /// Collects the rows of one output port of a chain.
 pub(crate) struct RowBuffer<T: Record, A = Nothing> {
-    rows: usize,
+    origins: OriginList,
     writer: T::Writer,
     appended: A,
-    /// u32 a row
-    origins: Vec<u8>,
     /// i64 a row, where the chain assigns event times
     times: Vec<u8>,
     timed: bool,
@@ -31,7 +30,7 @@ impl<T: Record> RowBuffer<T> {
 impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
     /// The same, with columns that are appended to those of `T`.
     pub(crate) fn with(sources: Vec<u32>, timed: bool, appended: A) -> Self {
-        Self { rows: 0, writer: <T as Record>::writer(&sources), appended, origins: vec![], times: vec![], timed, sources }
+        Self { origins: OriginList::default(), writer: <T as Record>::writer(&sources), appended, times: vec![], timed, sources }
     }
 
     /// Makes room for `rows` rows.
@@ -40,17 +39,16 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
             <T as Record>::reserve(&mut self.writer, rows);
         }
         self.appended.reserve(rows);
-        self.origins.reserve(rows * 4);
+        self.origins.expect(rows);
         if self.timed {
             self.times.reserve(rows * 8);
         }
     }
 
     /// Adds a row. Of an `untouched` one all columns are passed, so that nothing has to be written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, row: &T, origin: u32, time: i64, untouched: bool) {
-        self.rows += 1;
-        self.origins.extend_from_slice(&origin.to_le_bytes());
+        self.origins.push(origin);
         if self.timed {
             self.times.extend_from_slice(&time.to_le_bytes());
         }
@@ -62,8 +60,7 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
 
     /// The rows since the last time, if there are any; `input` is how many rows came in, where all may have survived.
     pub(crate) fn finish(&mut self, port: u32, input: Option<usize>, untouched: bool) -> Result<Option<Output>, String> {
-        let rows = std::mem::take(&mut self.rows);
-        let origins = std::mem::take(&mut self.origins);
+        let (rows, origins) = self.origins.finish(input);
         let times = std::mem::take(&mut self.times);
         if rows == 0 {
             return Ok(None);
@@ -77,10 +74,7 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
             return Err(fault);
         }
         buffers.append(&mut appended);
-        let identity = input == Some(rows)
-            && origins.as_chunks::<4>().0.iter().enumerate().all(|(i, origin)| u32::from_le_bytes(*origin) == i as u32);
-        let origins = if identity { Origins::Identity } else { Origins::Picked(origins) };
-        Ok(Some(Output { port, origins, times, rows: Batch { rows: rows as u32, buffers } }))
+        Ok(Some(Output { port, origins, times, rows: Batch { rows, buffers } }))
     }
 }
 
@@ -98,7 +92,7 @@ impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
     fn reserve(&mut self, rows: usize, untouched: bool) {
         Self::reserve(self, rows, untouched);
     }
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, row: T, origin: u32, time: i64, untouched: bool) {
         Self::write(self, &row, origin, time, untouched);
     }

@@ -27,9 +27,19 @@ use crate::value::{Buffers, Column, Value, Writer};
 /// A key can be made of such a field: `key_by(Bid::URL)`.
 #[derive(Debug)]
 pub struct Pass<T> {
-    column: u32,
-    row: u32,
+    token: Token,
     of: PhantomData<fn() -> T>,
+}
+
+/// An input column and a row of it, in one word, so that it moves as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Token(u64);
+
+impl Token {
+    #[inline(always)]
+    const fn new(column: u32, row: u32) -> Self {
+        Self((column as u64) << 32 | row as u64)
+    }
 }
 
 impl<T> Clone for Pass<T> {
@@ -69,16 +79,16 @@ impl<T: Value> Value for Pass<T> {
     fn open(_buffers: &mut Buffers, index: u32) -> Result<u32, String> {
         Ok(index)
     }
-    #[inline]
+    #[inline(always)]
     fn read(column: &u32, row: usize) -> Self {
-        Self { column: *column, row: row as u32, of: PhantomData }
+        Self { token: Token::new(*column, row as u32), of: PhantomData }
     }
     fn writer(source: u32) -> PassWriter {
         PassWriter { source, misplaced: false }
     }
-    #[inline]
+    #[inline(always)]
     fn write(&self, writer: &mut PassWriter, origin: u32) {
-        writer.misplaced |= self.column != writer.source || self.row != origin;
+        writer.misplaced |= self.token != Token::new(writer.source, origin);
     }
     fn write_missing(_writer: &mut PassWriter) {}
     fn encode(&self, _out: &mut Vec<u8>) {}

@@ -50,7 +50,7 @@ impl<H: Head> Pipeline for Start<H> {
     const UNTOUCHED: bool = H::ROWS;
     const ASSIGNS_TIMES: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, item: H::Item, cx: &mut Context, next: &mut impl FnMut(H::Item, &mut Context)) {
         next(item, cx);
     }
@@ -78,7 +78,7 @@ macro_rules! stages {
             const UNTOUCHED: bool = $untouched && $before::UNTOUCHED;
             const ASSIGNS_TIMES: bool = $before::ASSIGNS_TIMES;
 
-            #[inline]
+            #[inline(always)]
             fn push(&mut self, item: <$before::Head as Head>::Item, cx: &mut Context, $next: &mut impl FnMut($out, &mut Context)) {
                 let $state = &mut self.state;
                 self.before.push(item, cx, &mut |$row, $cx| $body);

@@ -117,7 +117,7 @@ pub struct KeyedContext<'a, K, O> {
     slot: u32,
     cx: &'a mut Context,
     timers: &'a mut Vec<WireTimer>,
-    out: &'a mut Vec<O>,
+    out: &'a mut Vec<(u32, O)>,
 }
 
 impl<K, O> KeyedContext<'_, K, O> {
@@ -130,7 +130,7 @@ impl<K, O> KeyedContext<'_, K, O> {
     /// Emits a row.
     #[inline]
     pub fn emit(&mut self, row: O) {
-        self.out.push(row);
+        self.out.push((self.cx.origin, row));
     }
 
     /// Emits a row to a side output, one of those that the operator was given by `.side_output(&tag)`.
@@ -233,10 +233,14 @@ struct Running<F: KeyedFunction, P: Pipeline, W> {
     function: F,
     slots: Slots<F::Key, F::State>,
     timers: Vec<WireTimer>,
-    /// what the function has emitted for the row at hand
-    out: Vec<F::Out>,
+    /// what the function has emitted, each with the row or timer that it comes from; pushed on together, which keeps both
+    /// loops small
+    out: Vec<(u32, F::Out)>,
     body: Body<P, W>,
 }
+
+/// So many emitted rows are kept at most before they are pushed on.
+const OUT_MAX: usize = 4096;
 
 impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> Running<F, P, W> {
     fn begin(&mut self, rows: usize, watermark: i64, now: i64) {
@@ -250,31 +254,35 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         Ok(Reply { timers: std::mem::take(&mut self.timers), ..reply })
     }
 
-    /// Calls the function for one slot, and pushes on what it emits.
+    /// Calls the function for row or timer `origin` of one slot.
     #[inline]
     fn call(
         &mut self,
+        origin: usize,
+        time: i64,
         slot: u32,
         call: impl FnOnce(&mut F, &mut F::State, &mut KeyedContext<'_, F::Key, F::Out>),
     ) -> Result<(), String> {
         let (key, state) = self.slots.get(slot)?;
+        self.body.cx.origin = origin as u32;
+        self.body.cx.time = time;
         let mut cx = KeyedContext { key, slot, cx: &mut self.body.cx, timers: &mut self.timers, out: &mut self.out };
         call(&mut self.function, state, &mut cx);
-        if self.out.len() == 1 {
-            // By far the most common case, and cheaper than `drain`.
-            if let Some(item) = self.out.pop() {
-                self.body.push(item);
-            }
-        } else {
-            for item in self.out.drain(..) {
-                self.body.push(item);
-            }
-        }
         Ok(())
     }
 
+    /// Pushes on what was emitted; `times` are those of the rows or timers.
+    #[inline(never)]
+    fn push(&mut self, times: &[u8]) {
+        let times = times.as_chunks::<8>().0;
+        for (origin, item) in self.out.drain(..) {
+            self.body.cx.origin = origin;
+            self.body.cx.time = times.get(origin as usize).map_or(i64::MIN, |time| i64::from_le_bytes(*time));
+            self.body.push(item);
+        }
+    }
+
     /// Calls the function for each row of a keyed input.
-    #[inline]
     fn rows<R: Row>(
         &mut self,
         input: Input,
@@ -287,10 +295,13 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             return Err("rows of a keyed input came without their slots".into());
         }
         for (row, slot) in slots_of(&input.slots).enumerate() {
-            self.body.cx.origin = row as u32;
-            self.body.cx.time = times.next().unwrap_or(i64::MIN);
-            self.call(slot, |function, state, cx| call(function, state, R::read(&reader, row), cx))?;
+            let time = times.next().unwrap_or(i64::MIN);
+            self.call(row, time, slot, |function, state, cx| call(function, state, R::read(&reader, row), cx))?;
+            if self.out.len() >= OUT_MAX {
+                self.push(&input.times);
+            }
         }
+        self.push(&input.times);
         Ok(())
     }
 }
@@ -317,11 +328,13 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             wit::TimeDomain::Processing => TimeDomain::Processing,
         };
         for (row, (slot, time)) in slots_of(&timers.slots).zip(times_of(&timers.times)).enumerate() {
-            self.body.cx.origin = row as u32;
-            self.body.cx.time = time;
             let timer = Timer { time: EventTime::from_millis(time), domain };
-            self.call(slot, |function, state, cx| function.timer(state, timer, cx))?;
+            self.call(row, time, slot, |function, state, cx| function.timer(state, timer, cx))?;
+            if self.out.len() >= OUT_MAX {
+                self.push(&timers.times);
+            }
         }
+        self.push(&timers.times);
         self.finish(None)
     }
 

@@ -120,7 +120,7 @@ impl<R: Record> Plain for R {
     fn open_plain(buffers: &mut Buffers) -> Result<R::Reader, String> {
         R::open(buffers)
     }
-    #[inline]
+    #[inline(always)]
     fn read_plain(reader: &R::Reader, row: usize) -> Self {
         <R as Row>::read(reader, row)
     }
@@ -157,7 +157,7 @@ impl<V: Value> Row for Only<V> {
     fn open(buffers: &mut Buffers) -> Result<V::Reader, String> {
         V::open(buffers, 0)
     }
-    #[inline]
+    #[inline(always)]
     fn read(reader: &V::Reader, row: usize) -> Self {
         Self(V::read(reader, row))
     }
@@ -176,7 +176,7 @@ macro_rules! side_by_side {
             fn open(buffers: &mut Buffers) -> Result<Self::Reader, String> {
                 Ok(($($name::open(buffers)?,)*))
             }
-            #[inline]
+            #[inline(always)]
             #[allow(unused_variables, clippy::unused_unit)]
             fn read(reader: &Self::Reader, row: usize) -> Self {
                 ($($name::read(&reader.$index, row),)*)

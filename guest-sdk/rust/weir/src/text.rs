@@ -4,7 +4,9 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,34 +18,78 @@ use crate::value::{Buffers, OffsetWriter, Plain, Value, Writer, bounds, open_off
 ///
 /// Whoever keeps them keeps the whole batch's buffer. State that the SDK holds itself (rows in windows, keys) is copied
 /// out of it; in state of your own use [`Bytes::detached`] or `Vec<u8>`.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Bytes {
-    owner: Rc<Vec<u8>>,
-    start: u32,
-    end: u32,
+    owner: Owner,
+    /// the first one, in the owner's buffer
+    first: NonNull<u8>,
+    length: u32,
+}
+
+/// The buffer of a column, shared by its rows.
+#[derive(Clone, Default)]
+struct Owner(ManuallyDrop<Rc<Vec<u8>>>);
+
+impl Owner {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self(ManuallyDrop::new(Rc::new(bytes)))
+    }
+
+    /// The first byte of the buffer. It stays where it is, as the buffer is never changed.
+    fn first(&self) -> NonNull<u8> {
+        NonNull::from(self.0.as_slice()).cast()
+    }
+}
+
+impl Drop for Owner {
+    /// As the drop of an `Rc`, but small where it is inlined, as it is for each text of each row: there, others share the buffer,
+    /// and only a number is decremented.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        #[cold]
+        #[inline(never)]
+        fn free(last: Rc<Vec<u8>>) {
+            drop(last);
+        }
+
+        // SAFETY: it is taken out once, when the owner is dropped, and not used afterwards.
+        let shared = unsafe { ManuallyDrop::take(&mut self.0) };
+        if Rc::strong_count(&shared) == 1 { free(shared) } else { drop(shared) }
+    }
 }
 
 impl Bytes {
     /// The same bytes in a buffer of their own.
     #[must_use]
     pub fn detached(&self) -> Self {
-        if self.owner.len() == self.len() { self.clone() } else { Self::from(self.to_vec()) }
+        if self.owner.0.len() == self.len() { self.clone() } else { Self::from(self.to_vec()) }
     }
 }
 
 impl Deref for Bytes {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
+    #[allow(unsafe_code)]
     fn deref(&self) -> &[u8] {
-        &self.owner[self.start as usize..self.end as usize]
+        // SAFETY: whoever made it saw to it that `length` bytes from `first` on lie in the owner's buffer, which lives as long as
+        // this does, and which nobody can change.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.length as usize) }
+    }
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self::from(vec![])
     }
 }
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        let end = u32::try_from(bytes.len()).expect("a value is smaller than a guest's memory, 4 GiB");
-        Self { owner: Rc::new(bytes), start: 0, end }
+        let length = u32::try_from(bytes.len()).expect("a value is smaller than a guest's memory, 4 GiB");
+        let owner = Owner::new(bytes);
+        Self { first: owner.first(), owner, length }
     }
 }
 
@@ -62,7 +108,7 @@ pub struct Str(Bytes);
 
 impl Str {
     /// The text.
-    #[inline]
+    #[inline(always)]
     #[allow(unsafe_code)]
     pub fn as_str(&self) -> &str {
         // SAFETY: a `Str` is made of a `String`, or of a row of a `utf8` column, of which the host guarantees that every row
@@ -80,7 +126,7 @@ impl Str {
 impl Deref for Str {
     type Target = str;
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &str {
         self.as_str()
     }
@@ -101,13 +147,13 @@ impl From<&str> for Str {
 macro_rules! like {
     ($type:ident, $target:ty) => {
         impl AsRef<$target> for $type {
-            #[inline]
+            #[inline(always)]
             fn as_ref(&self) -> &$target {
                 self
             }
         }
         impl Borrow<$target> for $type {
-            #[inline]
+            #[inline(always)]
             fn borrow(&self) -> &$target {
                 self
             }
@@ -189,22 +235,29 @@ impl<'de> Deserialize<'de> for Bytes {
 }
 
 /// A column of text or bytes, ready to be read.
-#[derive(Debug)]
 pub struct SharedColumn {
     offsets: Vec<u8>,
-    owner: Rc<Vec<u8>>,
+    owner: Owner,
+    /// the first byte of the owner's buffer, and how many there are
+    first: NonNull<u8>,
+    length: usize,
 }
 
 impl SharedColumn {
     fn open(buffers: &mut Buffers) -> Result<Self, String> {
         let (offsets, end) = open_offsets(buffers, buffers.rows())?;
-        Ok(Self { offsets, owner: Rc::new(buffers.take(end)?) })
+        let owner = Owner::new(buffers.take(end)?);
+        Ok(Self { offsets, first: owner.first(), length: owner.0.len(), owner })
     }
 
-    #[inline]
+    #[inline(always)]
+    #[allow(unsafe_code)]
     fn get(&self, row: usize) -> Bytes {
         let (start, end) = bounds(&self.offsets, row);
-        Bytes { owner: Rc::clone(&self.owner), start: start as u32, end: end as u32 }
+        assert!(start <= end && end <= self.length, "a text lies outside of its column");
+        // SAFETY: `start` is not beyond the end of the owner's buffer.
+        let first = unsafe { self.first.add(start) };
+        Bytes { owner: self.owner.clone(), first, length: (end - start) as u32 }
     }
 }
 
@@ -213,24 +266,27 @@ impl SharedColumn {
 pub struct BytesWriter {
     offsets: OffsetWriter,
     bytes: Vec<u8>,
+    /// how many bytes the last batch had
+    last: usize,
 }
 
 impl BytesWriter {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, row: &[u8]) {
-        append(&mut self.bytes, row);
         self.offsets.push(self.bytes.len());
+        append(&mut self.bytes, row);
     }
 }
 
 impl Writer for BytesWriter {
     fn reserve(&mut self, rows: usize) {
         self.offsets.reserve(rows);
-        self.bytes.reserve(rows * 16);
+        self.bytes.reserve(self.last.max(rows * 8));
     }
 
     fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
-        self.offsets.finish(self.bytes.len(), buffers)?;
+        self.last = self.bytes.len();
+        self.offsets.finish(self.last, buffers)?;
         buffers.push(std::mem::take(&mut self.bytes));
         Ok(())
     }
@@ -240,10 +296,10 @@ impl Writer for BytesWriter {
 ///
 /// In WebAssembly a copy of unknown length is `memory.copy`, which the host runs as a function call; for a few bytes that
 /// call costs more than the copy. So short rows are copied by fixed-size loads and stores, which may overlap.
-#[inline]
+#[inline(always)]
 fn append(bytes: &mut Vec<u8>, row: &[u8]) {
     /// Copies of `N` words, from the front and from the back, cover every length from `N` to `2 * N` words.
-    #[inline]
+    #[inline(always)]
     #[allow(unsafe_code)]
     fn ends<W: Copy, const N: usize>(bytes: &mut Vec<u8>, row: &[u8]) {
         let (width, length) = (N * size_of::<W>(), row.len());
@@ -286,14 +342,14 @@ macro_rules! shared {
             fn open_plain(buffers: &mut Buffers) -> Result<SharedColumn, String> {
                 SharedColumn::open(buffers)
             }
-            #[inline]
+            #[inline(always)]
             fn read_plain($reader: &SharedColumn, $row: usize) -> Self {
                 $read
             }
             fn plain_writer() -> BytesWriter {
                 BytesWriter::default()
             }
-            #[inline]
+            #[inline(always)]
             fn write_plain(&self, writer: &mut BytesWriter) {
                 let $value = self;
                 writer.push($bytes);

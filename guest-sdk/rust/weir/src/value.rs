@@ -178,9 +178,9 @@ pub struct BitWriter {
 
 impl BitWriter {
     /// Adds a bit.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, bit: bool) {
-        if self.rows % 8 == 0 {
+        if self.rows.is_multiple_of(8) {
             self.bytes.push(0);
         }
         let last = self.rows / 8;
@@ -201,7 +201,7 @@ impl Writer for BitWriter {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn bit(bytes: &[u8], row: usize) -> bool {
     bytes[row / 8] >> (row % 8) & 1 == 1
 }
@@ -214,14 +214,14 @@ impl Plain for bool {
     fn open_plain(buffers: &mut Buffers) -> Result<Vec<u8>, String> {
         buffers.take(buffers.rows.div_ceil(8))
     }
-    #[inline]
+    #[inline(always)]
     fn read_plain(reader: &Vec<u8>, row: usize) -> Self {
         bit(reader, row)
     }
     fn plain_writer() -> BitWriter {
         BitWriter::default()
     }
-    #[inline]
+    #[inline(always)]
     fn write_plain(&self, writer: &mut BitWriter) {
         writer.push(*self);
     }
@@ -242,7 +242,7 @@ pub struct FixedWriter<const WIDTH: usize>(Vec<u8>);
 
 impl<const WIDTH: usize> FixedWriter<WIDTH> {
     /// Adds a row.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, bytes: [u8; WIDTH]) {
         self.0.extend_from_slice(&bytes);
     }
@@ -271,14 +271,14 @@ macro_rules! fixed {
             fn open_plain(buffers: &mut Buffers) -> Result<Vec<u8>, String> {
                 buffers.take(buffers.rows * size_of::<$raw>())
             }
-            #[inline]
+            #[inline(always)]
             fn read_plain(reader: &Vec<u8>, row: usize) -> Self {
                 $from(<$raw>::from_le_bytes(reader.as_chunks::<{ size_of::<$raw>() }>().0[row]))
             }
             fn plain_writer() -> Self::Writer {
                 FixedWriter::default()
             }
-            #[inline]
+            #[inline(always)]
             fn write_plain(&self, writer: &mut Self::Writer) {
                 let $value = *self;
                 writer.push($to.to_le_bytes());
@@ -340,14 +340,14 @@ impl<T: Plain> Value for T {
         buffers.take(0)?;
         T::open_plain(buffers)
     }
-    #[inline]
+    #[inline(always)]
     fn read(reader: &T::Reader, row: usize) -> Self {
         T::read_plain(reader, row)
     }
     fn writer(_source: u32) -> Self::Writer {
         Required(T::plain_writer())
     }
-    #[inline]
+    #[inline(always)]
     fn write(&self, writer: &mut Self::Writer, _origin: u32) {
         self.write_plain(&mut writer.0);
     }
@@ -399,14 +399,14 @@ impl<T: Plain> Value for Option<T> {
         }
         Ok((validity, T::open_plain(buffers)?))
     }
-    #[inline]
+    #[inline(always)]
     fn read((validity, values): &Self::Reader, row: usize) -> Self {
         (validity.is_empty() || bit(validity, row)).then(|| T::read_plain(values, row))
     }
     fn writer(_source: u32) -> Self::Writer {
         Optional { validity: BitWriter::default(), values: T::plain_writer() }
     }
-    #[inline]
+    #[inline(always)]
     fn write(&self, writer: &mut Self::Writer, _origin: u32) {
         writer.validity.push(self.is_some());
         match self {
@@ -441,32 +441,27 @@ impl<T: Plain> Value for Option<T> {
 pub struct OffsetWriter(FixedWriter<4>);
 
 impl OffsetWriter {
-    /// Ends a row at `end`. What does not fit into 31 bits is found by `finish`'s caller through the length.
-    #[inline]
-    pub fn push(&mut self, end: usize) {
-        self.0.push((end as u32).to_le_bytes());
+    /// Begins a row at `start`.
+    #[inline(always)]
+    pub fn push(&mut self, start: usize) {
+        self.0.push((start as u32).to_le_bytes());
     }
 
     /// Makes room for `rows` more rows.
     pub fn reserve(&mut self, rows: usize) {
         self.0.reserve(rows + 1);
-        if self.0.0.is_empty() {
-            self.0.push([0; 4]);
-        }
     }
 
     /// Moves the buffer out; `end` is where the last row ends.
     pub fn finish(&mut self, end: usize, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
-        if end > i32::MAX as usize {
-            return Err("a column of an output has more than 2 GiB".into());
-        }
-        self.reserve(0);
-        self.0.finish(buffers)
+        self.push(end);
+        self.0.finish(buffers)?;
+        if end > i32::MAX as usize { Err("a column of an output has more than 2 GiB".into()) } else { Ok(()) }
     }
 }
 
 /// The bounds of a row, from a buffer of offsets.
-#[inline]
+#[inline(always)]
 pub(crate) fn bounds(offsets: &[u8], row: usize) -> (usize, usize) {
     let offsets = offsets.as_chunks::<4>().0;
     (u32::from_le_bytes(offsets[row]) as usize, u32::from_le_bytes(offsets[row + 1]) as usize)
@@ -534,9 +529,9 @@ impl<T: Value> Plain for Vec<T> {
         ListWriter { offsets: OffsetWriter::default(), items: T::writer(NO_ORIGIN), count: 0, binary: T::BYTE }
     }
     fn write_plain(&self, writer: &mut Self::Writer) {
-        self.iter().for_each(|item| item.write(&mut writer.items, NO_ORIGIN));
-        writer.count += self.len();
         writer.offsets.push(writer.count);
+        writer.count += self.len();
+        self.iter().for_each(|item| item.write(&mut writer.items, NO_ORIGIN));
     }
     fn write_empty(writer: &mut Self::Writer) {
         writer.offsets.push(writer.count);

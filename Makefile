@@ -59,8 +59,9 @@ setup-demo:
 setup-test:
 	@scripts/setup test
 
+# Of the whole workspace, not `-p weir-cli`: so dependencies have the same features as in the tests, and are compiled once.
 weir:
-	cargo build --release -p weir-cli
+	cargo build --release --workspace --bin weir
 
 # Cargo knows when a guest in Rust is out of date; so `weir build` is always asked.
 $(RUST_GUESTS) $(BENCH_GUEST): weir

@@ -23,7 +23,7 @@ OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm te
 # Guests are no members of the host's workspace: they are compiled for WebAssembly.
 GUEST_WORKSPACES := examples tests/guests/hostile tests/guests/picky tests/bench/guest
 
-.PHONY: help demo test bench guests fmt lint clean weir setup-demo setup-test
+.PHONY: help demo test bench bench-tools guests fmt lint clean weir setup-demo setup-test
 .DELETE_ON_ERROR:
 
 help: ## what there is
@@ -36,7 +36,7 @@ test: setup-test guests ## all tests
 	cargo test --release --doc -p weir
 	cargo nextest run --release --workspace
 
-bench: setup-demo examples/nexmark/nexmark.wasm $(BENCH_GUEST) ## speed and memory; beside Apache Flink by ARGS="--flink DIR"
+bench: setup-demo bench-tools examples/nexmark/nexmark.wasm $(BENCH_GUEST) ## speed and memory; beside Apache Flink by ARGS="--flink DIR"
 	tests/bench/run --weir $(WEIR) $(ARGS)
 
 guests: $(RUST_GUESTS) $(OTHER_GUESTS) ## the components of examples and tests
@@ -62,6 +62,10 @@ setup-test:
 # Of the whole workspace, not `-p weir-cli`: so dependencies have the same features as in the tests, and are compiled once.
 weir:
 	cargo build --release --workspace --bin weir
+
+# What the benchmark runs besides `weir`; with all features, as there.
+bench-tools: weir
+	cargo build --release --workspace --bin weir-bench --example nexmark_bench --example boundary
 
 # Cargo knows when a guest in Rust is out of date; so `weir build` is always asked.
 $(RUST_GUESTS) $(BENCH_GUEST): weir

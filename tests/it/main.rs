@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod api;
+mod bench;
 mod cli;
 mod file;
 mod flights;

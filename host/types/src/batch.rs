@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, UInt32Array, new_empty_array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, SchemaRef};
@@ -117,14 +118,34 @@ impl Batch {
         Ok(Self { rows: batches.iter().map(|b| b.rows).sum(), columns, times })
     }
 
-    /// About how many bytes the rows are. Text in the view layout counts its views: what they point to is shared.
+    /// About how many bytes the rows are, those of a slice without the rest of its buffers. Text in the view layout counts its views: what they point
+    /// to is shared.
     pub fn bytes(&self) -> usize {
-        let columns = self.columns.iter().map(|c| match c.data_type() {
-            DataType::Utf8View | DataType::BinaryView => c.len() * 16,
-            _ => c.get_buffer_memory_size(),
-        });
-        columns.sum::<usize>() + self.times.as_ref().map_or(0, |t| t.len() * 8)
+        let columns: usize = self.columns.iter().map(column_bytes).sum();
+        columns + self.times.as_ref().map_or(0, |t| t.len() * 8)
     }
+}
+
+fn column_bytes(column: &ArrayRef) -> usize {
+    let rows = column.len();
+    let values = match column.data_type() {
+        DataType::Null => 0,
+        DataType::Boolean => rows.div_ceil(8),
+        DataType::Utf8View | DataType::BinaryView => rows * 16,
+        DataType::Utf8 => text_bytes(column.as_string::<i32>().value_offsets()),
+        DataType::Binary => text_bytes(column.as_binary::<i32>().value_offsets()),
+        other => match other.primitive_width() {
+            Some(width) => rows * width,
+            None => return column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size()),
+        },
+    };
+    values + column.nulls().map_or(0, |nulls| nulls.len().div_ceil(8))
+}
+
+/// The bytes of texts and of their offsets.
+fn text_bytes(offsets: &[i32]) -> usize {
+    let bytes = offsets.last().zip(offsets.first()).map_or(0, |(end, start)| end - start);
+    bytes as usize + size_of_val(offsets)
 }
 
 /// The event times at `indices`.
@@ -133,4 +154,22 @@ impl Batch {
 /// If an index is out of range.
 pub fn take_times(times: &ScalarBuffer<EventTime>, indices: &UInt32Array) -> ScalarBuffer<EventTime> {
     indices.values().iter().map(|&i| times[i as usize]).collect::<Vec<_>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Int64Array, StringArray};
+
+    use super::*;
+
+    /// A slice counts its own rows, whatever its buffers hold besides.
+    #[test]
+    fn slices_count_their_rows() {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1000).map(|_| "0123456789")));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let batch = Batch::new(1000, vec![texts, numbers], Some(vec![0; 1000].into()));
+        // Ten bytes of text and an offset, a number, an event time; and one offset more.
+        assert_eq!(batch.slice(300, 100).bytes(), 100 * (10 + 4 + 8 + 8) + 4);
+        assert_eq!(batch.bytes(), 1000 * (10 + 4 + 8 + 8) + 4);
+    }
 }

@@ -63,6 +63,8 @@ pub enum Body {
         instance: Box<Instance>,
         /// how it was started
         start: GuestStart,
+        /// the time spent in the instances before it
+        before: Duration,
     },
     /// native code
     Native(Box<dyn NativeChain>),
@@ -75,7 +77,7 @@ const RENEWAL_PERCENT: u64 = 80;
 macro_rules! forward {
     ($self:ident . $function:ident ( $($argument:expr),* )) => {
         Ok(match $self {
-            Self::Guest { instance, start } => instance.$function(start.chain, $($argument),*).await?,
+            Self::Guest { instance, start, .. } => instance.$function(start.chain, $($argument),*).await?,
             Self::Native(native) => native.$function($($argument),*)?,
         })
     };
@@ -87,7 +89,7 @@ impl Body {
     /// # Errors
     /// If it does not start.
     pub async fn start(start: GuestStart) -> Result<Self, GuestError> {
-        Ok(Self::Guest { instance: start.start().await?, start })
+        Ok(Self::Guest { instance: start.start().await?, start, before: Duration::ZERO })
     }
 
     /// Puts a new instance in the place of the guest's. What its slots held is gone: export it before. A native chain stays.
@@ -95,8 +97,10 @@ impl Body {
     /// # Errors
     /// If the new instance does not start.
     pub async fn renew(&mut self) -> Result<(), GuestError> {
-        if let Self::Guest { instance, start } = self {
-            *instance = start.start().await?;
+        if let Self::Guest { instance, start, before } = self {
+            let next = start.start().await?;
+            *before += instance.cpu();
+            *instance = next;
         }
         Ok(())
     }
@@ -104,7 +108,7 @@ impl Body {
     /// Whether the guest's memory has grown so near to its limit that its instance should be replaced before it meets it.
     pub fn wants_renewal(&self) -> bool {
         match self {
-            Self::Guest { instance, start } => {
+            Self::Guest { instance, start, .. } => {
                 instance.memory_bytes() as u64 * 100 >= start.limits.memory_bytes as u64 * RENEWAL_PERCENT
             }
             Self::Native(_) => false,
@@ -119,10 +123,10 @@ impl Body {
         }
     }
 
-    /// The time spent in guest code since the instance was started.
+    /// The time spent in guest code, in this instance and in those that it took the place of.
     pub fn guest_time(&self) -> Duration {
         match self {
-            Self::Guest { instance, .. } => instance.cpu(),
+            Self::Guest { instance, before, .. } => *before + instance.cpu(),
             Self::Native(_) => Duration::ZERO,
         }
     }

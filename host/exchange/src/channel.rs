@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -58,18 +59,23 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends a message; waits while the channel is full. Only batches take up room, and a watermark takes the place of one just before it.
+    /// Sends a message; waits while the channel is full, and returns for how long it did. Only batches take up room, and a watermark takes the
+    /// place of one just before it.
     ///
     /// # Errors
     /// If the gate is gone.
-    pub async fn send(&self, message: Message) -> Result<(), Closed> {
+    pub async fn send(&self, message: Message) -> Result<Duration, Closed> {
         let mut message = Some(message);
+        if self.offer(&mut message)? {
+            return Ok(Duration::ZERO);
+        }
+        let since = Instant::now();
         loop {
-            if self.offer(&mut message)? {
-                return Ok(());
-            }
             // A batch taken in between has left a permit: this does not wait.
             self.shared.writable[self.channel].notified().await;
+            if self.offer(&mut message)? {
+                return Ok(since.elapsed());
+            }
         }
     }
 
@@ -191,11 +197,12 @@ mod tests {
         block_on(async {
             let (mut gate, senders) = gate(1, 1);
             senders[0].send(rows(1)).await.expect("open");
-            senders[0].send(Message::Watermark(Watermark(1))).await.expect("control messages take no room");
+            let waited = senders[0].send(Message::Watermark(Watermark(1))).await.expect("control messages take no room");
+            assert!(waited.is_zero());
             let mut second = std::pin::pin!(senders[0].send(rows(2)));
             assert!(futures_poll(second.as_mut()).await.is_none(), "full");
             assert!(matches!(gate.receive().await, (0, Message::Batch(_))));
-            assert_eq!(futures_poll(second.as_mut()).await, Some(Ok(())));
+            assert!(matches!(futures_poll(second.as_mut()).await, Some(Ok(waited)) if !waited.is_zero()), "the wait is told");
             drop(gate);
             assert_eq!(senders[0].send(rows(3)).await, Err(Closed));
         });

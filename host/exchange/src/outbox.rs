@@ -1,5 +1,7 @@
 //! Deals the rows of a node out to the subtasks of another vertex.
 
+use std::time::Duration;
+
 use arrow_array::UInt32Array;
 use weir_types::graph::Partitioning;
 use weir_types::key::{KeyGroup, group_of, hash_columns, owner};
@@ -21,12 +23,16 @@ pub struct Outbox {
     /// the last watermark; it reaches a receiver after what is held for it
     watermark: Watermark,
     max_parallelism: u16,
+    /// time spent waiting for room, since it was last taken
+    waited: Duration,
 }
 
 #[derive(Default)]
 struct Held {
     batches: Vec<Batch>,
     rows: usize,
+    /// whether the last watermark is held back, too
+    watermark: bool,
 }
 
 enum Partitioner {
@@ -64,7 +70,7 @@ impl Outbox {
             },
         };
         let held = senders.iter().map(|_| Held::default()).collect();
-        Self { senders, partitioner, held, watermark: Watermark::NONE, max_parallelism }
+        Self { senders, partitioner, held, watermark: Watermark::NONE, max_parallelism, waited: Duration::ZERO }
     }
 
     /// Sends rows, or holds a few back until `flush`.
@@ -73,15 +79,15 @@ impl Outbox {
     /// If a receiver is gone, or rows cannot be put together.
     pub async fn send(&mut self, batch: Batch) -> Result<(), Error> {
         match &mut self.partitioner {
-            Partitioner::One(to) => self.senders[*to].send(Message::Batch(batch)).await?,
+            Partitioner::One(to) => self.waited += self.senders[*to].send(Message::Batch(batch)).await?,
             Partitioner::Rebalance { next } => {
                 let to = *next % self.senders.len();
                 *next = to + 1;
-                self.senders[to].send(Message::Batch(batch)).await?;
+                self.waited += self.senders[to].send(Message::Batch(batch)).await?;
             }
             Partitioner::Broadcast => {
                 for sender in &self.senders {
-                    sender.send(Message::Batch(batch.clone())).await?;
+                    self.waited += sender.send(Message::Batch(batch.clone())).await?;
                 }
             }
             Partitioner::Hash { key, owners, hashes, indices } => {
@@ -117,20 +123,25 @@ impl Outbox {
             let batch = Batch::concat(&held.batches)?;
             held.batches.clear();
             held.rows = 0;
-            self.senders[to].send(Message::Batch(batch)).await?;
+            self.waited += self.senders[to].send(Message::Batch(batch)).await?;
+        }
+        if std::mem::take(&mut self.held[to].watermark) {
+            self.waited += self.senders[to].send(Message::Watermark(self.watermark)).await?;
         }
         Ok(())
     }
 
-    /// Tells all receivers that no row at or before `watermark` follows; where rows are held back, after those.
+    /// Tells all receivers that no row at or before `watermark` follows; where rows are held back, after those. The same watermark again tells that
+    /// the sender is not idle any more.
     ///
     /// # Errors
     /// As `send`.
     pub async fn watermark(&mut self, watermark: Watermark) -> Result<(), Error> {
         self.watermark = watermark;
         for to in 0..self.senders.len() {
+            self.held[to].watermark = true;
             if self.held[to].rows == 0 {
-                self.senders[to].send(Message::Watermark(watermark)).await?;
+                self.release(to).await?;
             }
         }
         Ok(())
@@ -142,14 +153,14 @@ impl Outbox {
     /// As `send`.
     pub async fn flush(&mut self) -> Result<(), Error> {
         for to in 0..self.senders.len() {
-            if self.held[to].rows > 0 {
-                self.release(to).await?;
-                if self.watermark != Watermark::NONE {
-                    self.senders[to].send(Message::Watermark(self.watermark)).await?;
-                }
-            }
+            self.release(to).await?;
         }
         Ok(())
+    }
+
+    /// The time spent waiting for room in channels since the last call.
+    pub fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
     }
 
     /// Sends a message to every receiver, after all that is held back.
@@ -159,7 +170,7 @@ impl Outbox {
     pub async fn broadcast(&mut self, message: Message) -> Result<(), Error> {
         self.flush().await?;
         for sender in &self.senders {
-            sender.send(message.clone()).await?;
+            self.waited += sender.send(message.clone()).await?;
         }
         Ok(())
     }
@@ -172,6 +183,7 @@ mod tests {
     use arrow_array::cast::AsArray;
     use arrow_array::types::UInt64Type;
     use arrow_array::{ArrayRef, UInt64Array};
+    use proptest::prelude::*;
     use weir_types::key::hash_u64;
 
     use super::*;
@@ -209,6 +221,99 @@ mod tests {
                 }
             }
             assert_eq!(total, 5000);
+        });
+    }
+    /// What a sender does.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Send(Vec<u64>),
+        Watermark,
+        Flush,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let rows = (0..1000u64, 1..900usize).prop_map(|(first, rows)| (first..first + rows as u64).collect());
+        proptest::collection::vec(prop_oneof![rows.prop_map(Step::Send), Just(Step::Watermark), Just(Step::Flush)], 1..20)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// After any steps, each receiver has its rows, each row before the watermark that was told after it; and once the sender has flushed, the last
+        /// watermark.
+        #[test]
+        fn held_watermarks_arrive(steps in steps(), partitioning in prop_oneof![
+            Just(Partitioning::Hash), Just(Partitioning::Rebalance), Just(Partitioning::Broadcast)
+        ]) {
+            tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+                let (mut gates, senders): (Vec<_>, Vec<_>) =
+                    (0..3).map(|_| gate(1, 1000)).map(|(g, mut s)| (g, s.pop().expect("one channel"))).unzip();
+                let mut outbox = Outbox::new(partitioning, &[0], 0, 128, senders);
+                let (mut told, mut sent, mut received) = (Watermark::NONE, 0, 0);
+                let mut seen = [Watermark::NONE; 3];
+                for step in steps {
+                    let flushed = matches!(step, Step::Flush);
+                    match step {
+                        Step::Send(keys) => {
+                            sent += keys.len();
+                            // The time of the rows: the next watermark.
+                            let time = told.0.max(0) + 1;
+                            let rows = keys.len();
+                            let columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(keys))];
+                            outbox.send(Batch::new(rows, columns, Some(vec![time; rows].into()))).await.expect("open");
+                        }
+                        Step::Watermark => {
+                            told = Watermark(told.0.max(0) + 1);
+                            outbox.watermark(told).await.expect("open");
+                        }
+                        Step::Flush => outbox.flush().await.expect("open"),
+                    }
+                    for (gate, seen) in gates.iter_mut().zip(&mut seen) {
+                        while let Some((_, message)) = gate.try_receive() {
+                            match message {
+                                Message::Batch(batch) => {
+                                    let times = batch.times().expect("rows have times");
+                                    assert!(times.iter().all(|&t| !seen.is_past(t)), "rows came after their watermark {seen:?}");
+                                    received += batch.rows();
+                                }
+                                Message::Watermark(w) => {
+                                    assert!(w >= *seen);
+                                    *seen = w;
+                                }
+                                other => panic!("{other:?}"),
+                            }
+                        }
+                        if flushed {
+                            assert_eq!(*seen, told, "after a flush nothing is held back");
+                        }
+                    }
+                    if flushed {
+                        assert_eq!(received, if partitioning == Partitioning::Broadcast { 3 * sent } else { sent });
+                    }
+                }
+            });
+        }
+    }
+
+    /// Rows that leave because there are enough of them take the watermark along that waited behind earlier ones.
+    #[test]
+    fn a_watermark_follows_what_it_waited_for() {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            let (mut gate, senders) = gate(2, 1000);
+            let mut outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
+            let batch =
+                |rows: u64| Batch::new(rows as usize, vec![Arc::new(UInt64Array::from_iter_values(0..rows)) as ArrayRef], None);
+            outbox.send(batch(100)).await.expect("open");
+            outbox.watermark(Watermark(7)).await.expect("open");
+            assert!(gate.try_receive().is_none(), "few rows wait, and the watermark behind them");
+            outbox.send(batch(4 * HELD_ROWS_MIN as u64)).await.expect("open");
+            let mut last = [None, None];
+            while let Some((channel, message)) = gate.try_receive() {
+                last[channel] = Some(message);
+            }
+            for message in last {
+                assert!(matches!(message, Some(Message::Watermark(Watermark(7)))), "{message:?}");
+            }
         });
     }
 }

@@ -137,11 +137,14 @@ pub struct BatchSpec {
     pub rows: usize,
     /// batches that a channel between two subtasks holds before its sender has to wait
     pub channel_capacity: usize,
+    /// how long rows may be held back, to be joined with others, while their task has more to do; 0 = not at all. A task that has nothing to do
+    /// holds nothing back.
+    pub linger: SpecDuration,
 }
 
 impl Default for BatchSpec {
     fn default() -> Self {
-        Self { rows: 4096, channel_capacity: 8 }
+        Self { rows: 4096, channel_capacity: 8, linger: SpecDuration(Duration::from_millis(2)) }
     }
 }
 
@@ -298,6 +301,7 @@ mod tests {
             ("state.backend", "floppy", "floppy"),
             ("limits.call_deadline", "10", "call_deadline"),
             ("batch.rows", "0", "batch.rows"),
+            ("batch.linger", "soon", "\"soon\" is no duration"),
         ] {
             let error = JobSpec::from_toml(SPEC, &settings(&[(path, value)])).expect_err(path).to_string();
             assert!(error.contains(named) || path == "limits.call_deadline", "{path}: {error}");

@@ -28,9 +28,6 @@ use crate::job::Command;
 use crate::metrics::{JobMetrics, TaskCounters};
 use nodes::Nodes;
 
-/// How long rows may be held back while the root goes on giving others.
-const LINGER: Duration = Duration::from_millis(2);
-
 /// How long a task that has work keeps its thread before it lets others run. A guest call lets others run at each epoch tick besides.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -113,6 +110,7 @@ impl Task {
 
     async fn work(self, opened: mpsc::UnboundedSender<()>) -> Result<(), Box<Failure>> {
         let Self(parts, root) = self;
+        let linger = parts.plan.spec.batch.linger.0;
         let counters = &parts.metrics.tasks[parts.task_counter].2;
         let mut nodes = Nodes::open(&parts, root.splits()).await?;
         let mut root = match root {
@@ -132,7 +130,7 @@ impl Task {
             pace.worked(nodes.take_waited());
             match step {
                 Step::Worked => {
-                    if pace.flushed.elapsed() >= LINGER {
+                    if pace.flushed.elapsed() >= linger {
                         nodes.flush().await?;
                         pace.flushed = Instant::now();
                     }

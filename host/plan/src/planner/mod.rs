@@ -3,10 +3,11 @@
 //! 1. [`logical`]: the graphs of all components become one graph of chains and sinks, with links resolved and names bound;
 //! 2. [`columns`]: which columns somebody reads;
 //! 3. [`vertices`]: chains that need no exchange between them share a vertex; the others get edges, and windows are split into a local part
-//!    before the exchange and a merging part after it where that gives the same result.
+//!    before the exchange and a merging part after it where that gives the same result. [`splits`] says what is never cut.
 
 mod columns;
 mod logical;
+mod splits;
 #[cfg(test)]
 mod tests;
 mod vertices;

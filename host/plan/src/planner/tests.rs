@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use insta::assert_snapshot;
 use weir_types::graph::{
-    Assigner, Chain, ColumnOrigin, Endpoint, Graph, Head, Input, OperatorInfo, Output, Partitioning, Sink, Source, TimeDomain,
-    Trigger, Window,
+    Assigner, Chain, ColumnOrigin, Endpoint, EventTimeAssigner, Graph, Head, Input, OperatorInfo, Output, Partitioning, Sink,
+    Source, TimeDomain, Trigger, Watermarks, Window,
 };
 
 use crate::explain::explain;
@@ -222,6 +222,25 @@ fn keyless_windows_have_one_subtask() {
 fn chaining_can_be_turned_off() {
     let plan = plan(&spec(ONE, &[("chaining", "false"), ("parallelism", "2")]), &[counts()]).expect("a good job");
     assert_eq!(plan.vertices.len(), 4, "{}", explain(&plan));
+}
+
+/// What lies between a source and the chain that assigns event times is not cut: in a channel, the rows of several splits would be mixed.
+#[test]
+fn splits_are_kept_apart() {
+    let mut times = filter("event-time", CHAIN_0, &[], &bid());
+    times.head = Head::Relay;
+    times.event_time = Some(EventTimeAssigner { column: Some(1), watermarks: Watermarks::Bounded(0) });
+    let after = filter("filter-2", CHAIN_1, &[1], &bid());
+    let chains = vec![filter("filter-1", Endpoint::Source(0), &[1], &bid()), times, after];
+    let mut graph = graph(chains, Endpoint::Chain { chain: 2, port: 0 });
+    let settings = [("chaining", "false"), ("parallelism", "2")];
+    let vertices = |graph: &Graph| {
+        let plan = plan(&spec(ONE, &settings), std::slice::from_ref(graph)).expect("a good job");
+        plan.vertices.into_iter().map(|vertex| vertex.name).collect::<Vec<_>>()
+    };
+    assert_eq!(vertices(&graph), ["bids → filter-1 → event-time", "filter-2", "out"]);
+    graph.chains[1].inputs[0].partitioning = Partitioning::Rebalance;
+    assert_eq!(vertices(&graph), ["bids", "filter-1", "event-time", "filter-2", "out"], "unless the user asks for it");
 }
 
 const LINKED: &str = r#"

@@ -4,6 +4,7 @@ use weir_types::graph::{Assigner, Chain, Graph, Head, Partitioning, TimeDomain};
 
 use super::columns::Needed;
 use super::logical::{From, Kind, Logical, NodeInput};
+use super::splits::kept_together;
 use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex};
 use crate::spec::JobSpec;
 
@@ -27,6 +28,7 @@ struct Builder<'a> {
 /// Builds the plan.
 pub fn build(spec: &JobSpec, graphs: &[Graph], logical: Logical, needed: Needed) -> JobPlan {
     let mut builder = Builder { spec, vertices: vec![], edges: vec![], source_vertices: vec![], places: vec![] };
+    let kept_together = kept_together(&logical);
     let mut sources = logical.sources;
     for (index, source) in sources.iter_mut().enumerate() {
         for (stream, needed) in source.streams.iter_mut().zip(&needed.streams[index]) {
@@ -36,8 +38,8 @@ pub fn build(spec: &JobSpec, graphs: &[Graph], logical: Logical, needed: Needed)
         let name = source.name.clone();
         builder.vertices.push(Vertex { name, parallelism: spec.parallelism, root: Root::Source(index), nodes: vec![] });
     }
-    for (node, needed) in logical.nodes.into_iter().zip(needed.nodes) {
-        builder.place(node.kind, &node.inputs, needed);
+    for ((node, needed), kept_together) in logical.nodes.into_iter().zip(needed.nodes).zip(kept_together) {
+        builder.place(node.kind, &node.inputs, needed, spec.chaining || kept_together);
     }
     for vertex in &mut builder.vertices {
         vertex.name = vertex_name(vertex, &sources, &logical.sinks);
@@ -68,10 +70,10 @@ fn vertex_name(vertex: &Vertex, sources: &[crate::job::SourcePlan], sinks: &[cra
 }
 
 impl Builder<'_> {
-    /// Puts a node into a vertex, with exchanges from where its rows come.
-    fn place(&mut self, kind: Kind, inputs: &[NodeInput], needed: Vec<Vec<bool>>) {
+    /// Puts a node into a vertex (one with others in it, if it `chains`), with exchanges from where its rows come.
+    fn place(&mut self, kind: Kind, inputs: &[NodeInput], needed: Vec<Vec<bool>>, chains: bool) {
         let parallelism = self.parallelism(&kind, inputs);
-        let home = self.shared_vertex(inputs, parallelism);
+        let home = if chains { self.shared_vertex(inputs, parallelism) } else { None };
         let stage = match &kind {
             Kind::Chain { chain, .. } if home.is_none() && self.spec.preaggregation && can_preaggregate(chain) => Stage::Merging,
             _ => Stage::Complete,
@@ -141,7 +143,7 @@ impl Builder<'_> {
         let first = vertices.next()?;
         let together = vertices.all(|v| v == first) && self.vertices[first].parallelism == parallelism;
         let stays = |i: &NodeInput| i.partitioning == Partitioning::Forward || parallelism == 1;
-        (self.spec.chaining && together && inputs.iter().all(stays)).then_some(first)
+        (together && inputs.iter().all(stays)).then_some(first)
     }
 
     /// Adds an edge to `vertex`, with the sending node (and a local aggregation before it); returns its place in the gate.

@@ -1,6 +1,6 @@
 //! Watermarks from event times, split by split.
 
-use weir_protocol::watermark::Merge;
+use weir_protocol::watermark::{Change, Merge};
 use weir_types::graph::Watermarks;
 use weir_types::{EventTime, Watermark};
 
@@ -12,34 +12,38 @@ pub struct Assigner {
 }
 
 impl Assigner {
-    /// For this many splits.
-    pub fn new(watermarks: Watermarks, splits: usize) -> Self {
-        Self { watermarks, merge: Merge::new(splits.max(1)) }
+    /// For these splits, of which some (`false`) never give rows to the assigner.
+    pub fn new(watermarks: Watermarks, splits: &[bool]) -> Self {
+        Self { watermarks, merge: Merge::of(splits) }
     }
 
-    /// What a chain said after rows of `split`: the greatest event time of the rows, or the split's new watermark. Returns the watermark of all
-    /// splits if it advances.
-    pub fn progress(&mut self, split: u32, progress: EventTime) -> Option<Watermark> {
+    /// What a chain said after rows of `split`: the greatest event time of the rows, or the split's new watermark.
+    pub fn progress(&mut self, split: usize, progress: EventTime) -> Change {
         let watermark = match self.watermarks {
             Watermarks::Bounded(delay_ms) => progress.saturating_sub_unsigned(delay_ms).saturating_sub(1),
             Watermarks::Generated => progress,
         };
-        // Only the end of the input is the end of time.
-        self.merge.advance(split as usize, Watermark(watermark.min(EventTime::MAX - 1)))
+        // Only the end of the input is the end of time. Rows that a clock made do not make an idle split active.
+        self.merge.observe(split, Watermark(watermark.min(EventTime::MAX - 1)))
     }
 
     /// A split has no rows for the moment.
-    pub fn idle(&mut self, split: u32) -> Option<Watermark> {
-        self.merge.idle(split as usize)
+    pub fn idle(&mut self, split: usize) -> Change {
+        self.merge.idle(split)
+    }
+
+    /// A split has rows again.
+    pub fn active(&mut self, split: usize) -> Change {
+        self.merge.active(split)
     }
 
     /// A split has ended.
-    pub fn ended(&mut self, split: u32) -> Option<Watermark> {
-        self.merge.advance(split as usize, Watermark::END)
+    pub fn ended(&mut self, split: usize) -> Change {
+        self.merge.advance(split, Watermark::END)
     }
 
-    /// Whether every split that has not ended is idle.
-    pub fn is_idle(&self) -> bool {
-        self.merge.is_idle()
+    /// All splits have ended.
+    pub fn end(&mut self) -> Change {
+        self.merge.end()
     }
 }

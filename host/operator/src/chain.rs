@@ -62,6 +62,11 @@ impl ChainOperator {
         head != Head::Relay
     }
 
+    /// Whether a node of this head makes rows of its own: at times and for keys, not one for one from the rows that it is given.
+    pub fn makes_rows(head: Head) -> bool {
+        matches!(head, Head::Process | Head::Window(_))
+    }
+
     /// Rows for an input.
     ///
     /// # Errors
@@ -110,6 +115,17 @@ impl ChainOperator {
             Self::Relay(_) | Self::Transform(_) => Ok(()),
             Self::Process(process) => process.on_clock(context, out).await,
             Self::Window(window) => window.on_clock(context, out).await,
+        }
+    }
+
+    /// Hands on what the chain keeps for others: see [`Window::hand_on`].
+    ///
+    /// # Errors
+    /// As `on_batch`.
+    pub async fn hand_on(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+        match self {
+            Self::Relay(_) | Self::Transform(_) | Self::Process(_) => Ok(()),
+            Self::Window(window) => window.hand_on(context, out).await,
         }
     }
 

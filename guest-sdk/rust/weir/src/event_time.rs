@@ -17,7 +17,8 @@ pub struct Watermarks;
 
 impl Watermarks {
     /// Rows come at most `delay` out of order, in each split of the source: the watermark is so far behind the greatest
-    /// event time. With a delay of zero, event times never go back.
+    /// event time. With a delay of zero, event times never go back. Behind an exchange splits are mixed, and each of its channels counts as
+    /// one: assign event times first.
     pub const fn bounded(delay: Duration) -> Bounded {
         Bounded { delay, greatest: None }
     }

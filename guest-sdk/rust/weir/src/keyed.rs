@@ -105,7 +105,8 @@ impl<T: Record, K: Key> KeyedStream<T, K> {
         Connected { left: self, right: other }
     }
 
-    /// Brings every row of another stream to every subtask of this one.
+    /// Brings every row of another stream to every subtask of this one. Those rows need no event times, and have no say in how far time has come: that
+    /// is for the keyed rows alone to tell. Only the end of time waits until both streams have ended.
     pub fn connect_broadcast<B: Record, P: Pipeline<Out = B>>(self, other: Stream<B, P>) -> BroadcastConnected<T, B, K> {
         let (_, upstream) = other.settle();
         let upstream = Upstream { partitioning: Partitioning::Broadcast, ..upstream };

@@ -195,7 +195,8 @@ impl Window {
         [due.map(|due| due.saturating_add(1)), self.early].into_iter().flatten().min()
     }
 
-    /// Before an exchange: hands on all accumulators, so that a barrier finds nothing here. Elsewhere does nothing.
+    /// Before an exchange: hands on all accumulators, so that a barrier finds nothing here, and nobody misses them who does not wait for an idle sender.
+    /// Elsewhere does nothing.
     ///
     /// # Errors
     /// If the guest fails.
@@ -203,6 +204,7 @@ impl Window {
         if self.stage != Stage::Local {
             return Ok(());
         }
+        self.renew_if_full().await?;
         let (windows, mut turn) = self.turn(context, out);
         match windows {
             Windows::Grid(windows) => windows.export(EventTime::MAX, &mut turn).await,

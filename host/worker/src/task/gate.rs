@@ -12,15 +12,23 @@ use crate::error::Failure;
 /// Messages taken in one step: enough to keep going, few enough to look at the clock and commands now and then.
 const MESSAGES_PER_STEP_MAX: usize = 16;
 
-/// Takes messages from the channels of a subtask. The watermark of an edge is merged from those of its channels.
+/// Takes messages from the channels of a subtask. The watermark of an edge is merged from those of its channels; where event times are assigned behind it,
+/// each channel counts as a split.
 pub(super) struct GateRoot {
     gate: Gate,
-    /// channel → (edge, place in the edge's merge)
-    channels: Vec<(usize, usize)>,
+    channels: Vec<Channel>,
     edges: Vec<Merge>,
     open: usize,
     /// a message that `ready` took
     next: Option<(usize, Message)>,
+}
+
+/// What is known of a channel.
+struct Channel {
+    edge: usize,
+    /// its place in the edge's merge
+    place: usize,
+    is_idle: bool,
 }
 
 impl GateRoot {
@@ -32,7 +40,7 @@ impl GateRoot {
             .into_iter()
             .map(|edge| {
                 sizes[edge] += 1;
-                (edge, sizes[edge] - 1)
+                Channel { edge, place: sizes[edge] - 1, is_idle: false }
             })
             .collect();
         let edges = sizes.into_iter().map(Merge::new).collect();
@@ -41,32 +49,33 @@ impl GateRoot {
 
     pub(super) async fn step(&mut self, nodes: &mut Nodes) -> Result<Step, Box<Failure>> {
         for taken in 0..MESSAGES_PER_STEP_MAX {
-            let Some((channel, message)) = self.next.take().or_else(|| self.gate.try_receive()) else {
+            let Some((index, message)) = self.next.take().or_else(|| self.gate.try_receive()) else {
                 return Ok(if taken == 0 { Step::Nothing } else { Step::Worked });
             };
-            let (edge, place) = self.channels[channel];
-            let origin = Origin::Edge(edge);
+            let channel = &mut self.channels[index];
+            let (edge, place) = (channel.edge, channel.place);
             match message {
+                // Rows of an idle sender (a clock made them) leave it idle: it tells when it is not any more.
                 Message::Batch(batch) => {
                     nodes.count_in(&batch);
-                    nodes.rows(origin, batch, 0).await?;
+                    nodes.rows(Origin::Edge(edge), batch, index as u32).await?;
                 }
                 Message::Watermark(watermark) => {
-                    if let Some(merged) = self.edges[edge].advance(place, watermark) {
-                        nodes.watermark(origin, merged).await?;
+                    if std::mem::take(&mut channel.is_idle) {
+                        nodes.split_active(index).await?;
                     }
+                    nodes.time(Origin::Edge(edge), self.edges[edge].advance(place, watermark)).await?;
                 }
-                Message::Idle => match self.edges[edge].idle(place) {
-                    Some(merged) => nodes.watermark(origin, merged).await?,
-                    None if self.edges[edge].is_idle() => nodes.idle(origin).await?,
-                    None => {}
-                },
+                Message::Idle => {
+                    channel.is_idle = true;
+                    nodes.split_idle(index).await?;
+                    nodes.time(Origin::Edge(edge), self.edges[edge].idle(place)).await?;
+                }
                 // Nothing sends barriers yet; one is passed over.
                 Message::Barrier { .. } => {}
                 Message::End => {
-                    if let Some(merged) = self.edges[edge].advance(place, Watermark::END) {
-                        nodes.watermark(origin, merged).await?;
-                    }
+                    nodes.split_ended(index).await?;
+                    nodes.time(Origin::Edge(edge), self.edges[edge].advance(place, Watermark::END)).await?;
                     self.open -= 1;
                     if self.open == 0 {
                         return Ok(Step::End);

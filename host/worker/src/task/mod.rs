@@ -9,7 +9,10 @@
 
 mod gate;
 mod nodes;
+mod open;
+mod routes;
 mod source;
+mod splits;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,6 +30,7 @@ use crate::error::Failure;
 use crate::job::Command;
 use crate::metrics::{JobMetrics, TaskCounters};
 use nodes::Nodes;
+use splits::Splits;
 
 /// How long a task that has work keeps its thread before it lets others run. A guest call lets others run at each epoch tick besides.
 const TURN: Duration = Duration::from_millis(1);
@@ -59,11 +63,11 @@ pub(crate) enum RootParts {
 }
 
 impl RootParts {
-    /// How many splits the task reads; a gate counts as one.
-    fn splits(&self) -> usize {
+    /// What event times are followed by.
+    fn splits(&self) -> Splits {
         match self {
-            Self::Source(_, splits) => splits.len(),
-            Self::Gate(..) => 1,
+            Self::Source(_, splits) => Splits::of_source(splits.len()),
+            Self::Gate(_, edge_of_channel) => Splits::of_gate(edge_of_channel),
         }
     }
 }
@@ -112,7 +116,7 @@ impl Task {
         let Self(parts, root) = self;
         let linger = parts.plan.spec.batch.linger.0;
         let counters = &parts.metrics.tasks[parts.task_counter].2;
-        let mut nodes = Nodes::open(&parts, root.splits()).await?;
+        let mut nodes = Nodes::open(&parts, &root.splits()).await?;
         let mut root = match root {
             RootParts::Source(source, splits) => Root::Source(source::SourceRoot::new(&parts, source, splits)),
             RootParts::Gate(gate, edges) => Root::Gate(gate::GateRoot::new(gate, edges)),

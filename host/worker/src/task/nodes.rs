@@ -2,6 +2,9 @@
 //!
 //! Everything that a root gives goes into a queue, and what nodes make of it goes in behind: so each edge keeps its order, a watermark never overtakes
 //! rows, and no call nests in another. The queue is empty again before the root is asked for more.
+//!
+//! A node has two times. Its *own*, merged from its feeds, drives its timers and windows. That of its *output* is the same, unless its chain assigns event
+//! times: then it follows from those, split by split.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,22 +13,18 @@ use std::time::{Duration, Instant};
 
 use weir_connector::Writer;
 use weir_exchange::{Message, Outbox};
-use weir_operator::chain::{ChainOperator, Parts as ChainParts};
-use weir_operator::{Assigner, Body, Context, Emitted, Error, GuestStart};
-use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, Origin};
-use weir_plan::spec::ErrorPolicy;
-use weir_protocol::watermark::Merge;
-use weir_sandbox::Limits;
-use weir_state::MemoryBackend;
+use weir_operator::{Assigner, ChainOperator, Context, Emitted, Error};
+use weir_plan::job::Origin;
+use weir_protocol::watermark::{Change, Merge};
 use weir_types::{Batch, EventTime, Watermark};
 
 use super::Parts;
+use super::open::open_node;
+use super::routes::Routes;
+use super::splits::{Reach, Splits};
 use crate::deploy::connector_failure;
 use crate::error::{Failure, FailureKind};
 use crate::metrics::{JobMetrics, NodeCounters};
-
-/// What one slot of keyed state is taken to weigh, when a limit in bytes is turned into one in slots.
-const SLOT_BYTES: u64 = 256;
 
 /// The nodes of a subtask.
 pub(super) struct Nodes {
@@ -44,81 +43,49 @@ pub(super) struct Nodes {
 
 /// What goes to a node.
 enum Signal {
-    Rows { port: usize, batch: Batch, split: u32 },
+    /// rows; those that were made on the way are of no split
+    Rows { port: usize, feed: usize, batch: Batch, split: Option<u32> },
+    /// no row at or before it follows, and the feed is active
     Watermark { feed: usize, watermark: Watermark },
+    /// nothing follows for the time being
     Idle { feed: usize },
 }
 
-struct Node {
-    operator: Operator,
-    context: Context,
-    /// merges the watermarks of the node's feeds
-    merge: Merge,
-    /// makes watermarks of its own instead
-    assigner: Option<Assigner>,
-    is_idle: bool,
+pub(super) struct Node {
+    pub operator: Operator,
+    /// its watermark is the node's own time; where there is none because rows get their event times here, that of the output
+    pub context: Context,
+    /// the node's own time
+    pub time: Merge,
+    /// by feed: whether it has no say in that
+    pub timeless: Vec<bool>,
+    /// the time of the output, if that is not the node's own
+    pub assigner: Option<Assigner>,
+    /// whether rows that leave were made here, and are of no split
+    pub makes_rows: bool,
+    pub reach: Reach,
 }
 
-enum Operator {
+pub(super) enum Operator {
     Chain(ChainOperator),
     Sink(String, Box<dyn Writer>),
     Exchange(Outbox),
 }
 
-/// A node that reads from somewhere.
-#[derive(Clone, Copy)]
-struct Route {
-    node: usize,
-    port: usize,
-    /// which of the node's feeds
-    feed: usize,
-}
-
-/// Who reads what.
-#[derive(Default)]
-struct Routes {
-    streams: Vec<Vec<Route>>,
-    edges: Vec<Vec<Route>>,
-    /// `[node][port]`
-    nodes: Vec<Vec<Vec<Route>>>,
-}
-
-impl Routes {
-    fn new(nodes: &[NodePlan]) -> Self {
-        let mut routes = Self { nodes: vec![vec![]; nodes.len()], ..Self::default() };
-        for (node, plan) in nodes.iter().enumerate() {
-            for (feed, from) in plan.feeds.iter().enumerate() {
-                let (list, index) = match from.from {
-                    Origin::Stream(stream) => (&mut routes.streams, stream),
-                    Origin::Edge(edge) => (&mut routes.edges, edge),
-                    Origin::Node { node, port } => (&mut routes.nodes[node], port),
-                };
-                if list.len() <= index {
-                    list.resize(index + 1, vec![]);
-                }
-                list[index].push(Route { node, port: from.port, feed });
-            }
-        }
-        routes
-    }
-
-    fn of(&self, origin: Origin) -> &[Route] {
-        let list = match origin {
-            Origin::Stream(stream) => self.streams.get(stream),
-            Origin::Edge(edge) => self.edges.get(edge),
-            Origin::Node { node, port } => self.nodes[node].get(port),
-        };
-        list.map_or(&[], Vec::as_slice)
+impl Node {
+    /// The number under which the assigner knows rows that come by a feed, or those that the node makes of them.
+    fn place(&self, split: Option<u32>, feed: usize) -> usize {
+        if self.makes_rows { 0 } else { self.reach.place(split, feed) }
     }
 }
 
 impl Nodes {
-    /// Opens the nodes of a subtask, which reads `splits` splits.
-    pub(super) async fn open(parts: &Parts, splits: usize) -> Result<Self, Box<Failure>> {
+    /// Opens the nodes of a subtask, which reads these splits.
+    pub(super) async fn open(parts: &Parts, splits: &Splits) -> Result<Self, Box<Failure>> {
         let vertex = &parts.plan.vertices[parts.vertex];
         let mut nodes = vec![];
-        for plan in &vertex.nodes {
-            nodes.push(open_node(parts, plan, splits).await?);
+        for (plan, reach) in vertex.nodes.iter().zip(splits.reach(&vertex.nodes)) {
+            nodes.push(open_node(parts, plan, reach).await?);
         }
         Ok(Self {
             nodes,
@@ -140,77 +107,69 @@ impl Nodes {
         root.bytes_out.fetch_add(batch.bytes() as u64, Relaxed);
     }
 
-    /// Passes rows on.
+    /// Passes rows of a split on.
     pub(super) async fn rows(&mut self, origin: Origin, batch: Batch, split: u32) -> Result<(), Box<Failure>> {
-        self.route(origin, batch, split);
+        self.route(origin, batch, Some(split));
         self.run().await
     }
 
-    /// A watermark reached the root.
-    pub(super) async fn watermark(&mut self, origin: Origin, watermark: Watermark) -> Result<(), Box<Failure>> {
-        self.metrics.nodes[self.first_counter].watermark.store(watermark.0, Relaxed);
+    /// Time has changed at the root.
+    pub(super) async fn time(&mut self, origin: Origin, change: Change) -> Result<(), Box<Failure>> {
+        if let Some(watermark) = change.watermark {
+            self.metrics.nodes[self.first_counter].watermark.store(watermark.0, Relaxed);
+        }
         for route in self.routes.of(origin) {
-            self.queue.push_back((route.node, Signal::Watermark { feed: route.feed, watermark }));
+            signal_time(&mut self.queue, route.node, route.feed, change);
         }
         self.run().await
     }
 
-    /// A source's watermark is that of all its streams.
-    pub(super) async fn source_watermark(&mut self, watermark: Watermark) -> Result<(), Box<Failure>> {
-        for stream in 0..self.routes.streams.len() {
-            self.watermark(Origin::Stream(stream), watermark).await?;
+    /// Time has changed at the source, of all its streams.
+    pub(super) async fn source_time(&mut self, change: Change) -> Result<(), Box<Failure>> {
+        for stream in 0..self.routes.streams() {
+            self.time(Origin::Stream(stream), change).await?;
         }
         Ok(())
     }
 
-    /// An edge has nothing to give for the moment.
-    pub(super) async fn idle(&mut self, origin: Origin) -> Result<(), Box<Failure>> {
-        for route in self.routes.of(origin) {
-            self.queue.push_back((route.node, Signal::Idle { feed: route.feed }));
-        }
-        self.run().await
+    /// A split gives nothing for the moment.
+    pub(super) async fn split_idle(&mut self, split: usize) -> Result<(), Box<Failure>> {
+        self.split(|assigner| assigner.idle(split)).await
     }
 
-    /// A split of the source gives nothing for the moment.
-    pub(super) async fn split_idle(&mut self, split: u32) -> Result<(), Box<Failure>> {
-        for node in 0..self.nodes.len() {
-            let Some(assigner) = &mut self.nodes[node].assigner else { continue };
-            match assigner.idle(split) {
-                Some(watermark) => self.assigned(node, watermark),
-                None if assigner.is_idle() => self.pass_idle(node),
-                None => {}
+    /// A split that gave nothing is about to give rows.
+    pub(super) async fn split_active(&mut self, split: usize) -> Result<(), Box<Failure>> {
+        self.split(|assigner| assigner.active(split)).await
+    }
+
+    /// A split has ended.
+    pub(super) async fn split_ended(&mut self, split: usize) -> Result<(), Box<Failure>> {
+        self.split(|assigner| assigner.ended(split)).await
+    }
+
+    /// Tells assigners of a split. Those that see only what a node makes of its rows hear of time from the node.
+    async fn split(&mut self, tell: impl Fn(&mut Assigner) -> Change) -> Result<(), Box<Failure>> {
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            if let (Some(assigner), false) = (&mut node.assigner, node.makes_rows) {
+                let change = tell(assigner);
+                self.pass_time(index, change);
             }
         }
         self.run().await
     }
 
-    /// A split of the source has ended.
-    pub(super) async fn split_ended(&mut self, split: u32) -> Result<(), Box<Failure>> {
-        for node in 0..self.nodes.len() {
-            let Some(assigner) = &mut self.nodes[node].assigner else { continue };
-            if let Some(watermark) = assigner.ended(split) {
-                self.assigned(node, watermark);
+    /// The time of a node's output has changed.
+    fn pass_time(&mut self, index: usize, change: Change) {
+        if let Some(watermark) = change.watermark {
+            self.counters(index).watermark.store(watermark.0, Relaxed);
+            let node = &mut self.nodes[index];
+            if node.assigner.is_some() && !node.makes_rows {
+                node.context.watermark = watermark;
             }
         }
-        self.run().await
-    }
-
-    /// A node has made a watermark of its own.
-    fn assigned(&mut self, node: usize, watermark: Watermark) {
-        self.nodes[node].context.watermark = watermark;
-        self.pass_watermark(node, watermark);
-    }
-
-    fn pass_watermark(&mut self, node: usize, watermark: Watermark) {
-        self.counters(node).watermark.store(watermark.0, Relaxed);
-        for route in self.routes.nodes[node].iter().flatten() {
-            self.queue.push_back((route.node, Signal::Watermark { feed: route.feed, watermark }));
-        }
-    }
-
-    fn pass_idle(&mut self, node: usize) {
-        for route in self.routes.nodes[node].iter().flatten() {
-            self.queue.push_back((route.node, Signal::Idle { feed: route.feed }));
+        for route in self.routes.of_node(index) {
+            signal_time(&mut self.queue, route.node, route.feed, change);
         }
     }
 
@@ -219,15 +178,16 @@ impl Nodes {
     }
 
     /// Queues rows for everyone who reads them.
-    fn route(&mut self, origin: Origin, batch: Batch, split: u32) {
+    fn route(&mut self, origin: Origin, batch: Batch, split: Option<u32>) {
         if batch.is_empty() {
             return;
         }
         if let Some((last, others)) = self.routes.of(origin).split_last() {
             for route in others {
-                self.queue.push_back((route.node, Signal::Rows { port: route.port, batch: batch.clone(), split }));
+                let signal = Signal::Rows { port: route.port, feed: route.feed, batch: batch.clone(), split };
+                self.queue.push_back((route.node, signal));
             }
-            self.queue.push_back((last.node, Signal::Rows { port: last.port, batch, split }));
+            self.queue.push_back((last.node, Signal::Rows { port: last.port, feed: last.feed, batch, split }));
         }
     }
 
@@ -236,12 +196,7 @@ impl Nodes {
         while let Some((node, signal)) = self.queue.pop_front() {
             let start = Instant::now();
             let waited = self.waited;
-            let split = match &signal {
-                Signal::Rows { split, .. } => *split,
-                _ => 0,
-            };
             self.handle(node, signal).await.map_err(|e| Box::new(self.failure(node, e)))?;
-            self.pass_on(node, split);
             let busy = start.elapsed().saturating_sub(self.waited - waited);
             self.counters(node).busy_ns.fetch_add(busy.as_nanos() as u64, Relaxed);
         }
@@ -249,96 +204,143 @@ impl Nodes {
     }
 
     async fn handle(&mut self, index: usize, signal: Signal) -> Result<(), NodeError> {
-        let counters = &self.metrics.nodes[self.first_counter + 1 + index];
         let node = &mut self.nodes[index];
         node.context.now = self.now;
         match signal {
-            Signal::Rows { port, batch, split } => {
-                counters.records_in.fetch_add(batch.rows() as u64, Relaxed);
-                counters.bytes_in.fetch_add(batch.bytes() as u64, Relaxed);
-                node.is_idle = false;
-                match &mut node.operator {
-                    Operator::Chain(chain) => {
-                        node.context.split = split;
-                        chain.on_batch(port, &batch, &mut node.context, &mut self.emitted).await?;
-                        count_chain(counters, chain, &node.context);
-                    }
-                    Operator::Sink(_, writer) => {
-                        writer.write(&batch)?;
-                        counters.records_out.fetch_add(batch.rows() as u64, Relaxed);
-                    }
-                    Operator::Exchange(outbox) => {
-                        counters.records_out.fetch_add(batch.rows() as u64, Relaxed);
-                        let start = Instant::now();
-                        outbox.send(batch).await?;
-                        self.waited += start.elapsed();
-                    }
-                }
-            }
+            Signal::Rows { port, feed, batch, split } => self.on_rows(index, port, feed, batch, split).await,
             Signal::Watermark { feed, watermark } => {
-                let Some(merged) = node.merge.advance(feed, watermark) else { return Ok(()) };
-                // A node that makes its own watermarks heeds only the end of its input.
-                if node.assigner.is_some() && merged != Watermark::END {
+                if node.timeless[feed] && watermark != Watermark::END {
                     return Ok(());
                 }
-                node.is_idle = false;
-                self.on_watermark(index, merged).await?;
+                let change = node.time.advance(feed, watermark);
+                self.on_feed(index, feed, |assigner, split| match watermark {
+                    Watermark::END => assigner.ended(split),
+                    _ => assigner.active(split),
+                });
+                self.on_time(index, change).await
             }
             Signal::Idle { feed } => {
-                if let Some(merged) = node.merge.idle(feed) {
-                    self.on_watermark(index, merged).await?;
-                } else if node.merge.is_idle() && !node.is_idle {
-                    node.is_idle = true;
-                    match &mut node.operator {
-                        Operator::Exchange(outbox) => outbox.broadcast(Message::Idle).await?,
-                        Operator::Chain(_) | Operator::Sink(..) => self.pass_idle(index),
-                    }
+                if node.timeless[feed] {
+                    return Ok(());
                 }
+                let change = node.time.idle(feed);
+                self.on_feed(index, feed, Assigner::idle);
+                self.on_time(index, change).await
             }
         }
-        Ok(())
     }
 
-    async fn on_watermark(&mut self, index: usize, watermark: Watermark) -> Result<(), NodeError> {
+    async fn on_rows(
+        &mut self,
+        index: usize,
+        port: usize,
+        feed: usize,
+        batch: Batch,
+        split: Option<u32>,
+    ) -> Result<(), NodeError> {
         let counters = &self.metrics.nodes[self.first_counter + 1 + index];
+        let (rows, bytes) = (batch.rows() as u64, batch.bytes() as u64);
+        counters.records_in.fetch_add(rows, Relaxed);
+        counters.bytes_in.fetch_add(bytes, Relaxed);
         let node = &mut self.nodes[index];
-        node.context.watermark = watermark;
+        let place = node.place(split, feed);
         match &mut node.operator {
             Operator::Chain(chain) => {
-                chain.on_watermark(&mut node.context, &mut self.emitted).await?;
+                node.context.split = if node.assigner.is_some() { place as u32 } else { 0 };
+                chain.on_batch(port, &batch, &mut node.context, &mut self.emitted).await?;
                 count_chain(counters, chain, &node.context);
+                self.pass_on(index, split, place);
+                return Ok(());
             }
-            Operator::Sink(..) => {}
-            Operator::Exchange(outbox) => outbox.watermark(watermark).await?,
+            Operator::Sink(_, writer) => writer.write(&batch)?,
+            Operator::Exchange(outbox) => {
+                outbox.send(batch).await?;
+                self.waited += outbox.take_waited();
+            }
         }
-        // Rows that fire at a watermark go before it.
-        self.pass_emitted(index, 0);
-        self.pass_watermark(index, watermark);
+        counters.records_out.fetch_add(rows, Relaxed);
+        counters.bytes_out.fetch_add(bytes, Relaxed);
         Ok(())
     }
 
-    /// Passes on the rows that a node has made, and the watermark that follows from them.
-    fn pass_on(&mut self, node: usize, split: u32) {
-        self.pass_emitted(node, split);
-        let Some(progress) = self.nodes[node].context.progress.take() else { return };
-        let watermark = self.nodes[node].assigner.as_mut().and_then(|a| a.progress(split, progress));
-        if let Some(watermark) = watermark {
-            self.assigned(node, watermark);
+    /// A feed has told of time: where it brings rows that were made on the way, it counts as a split.
+    fn on_feed(&mut self, index: usize, feed: usize, tell: impl Fn(&mut Assigner, usize) -> Change) {
+        let node = &mut self.nodes[index];
+        let place = node.place(None, feed);
+        if let (Some(assigner), true, false) = (&mut node.assigner, node.reach.made[feed], node.makes_rows) {
+            let change = tell(assigner, place);
+            self.pass_time(index, change);
         }
     }
 
-    fn pass_emitted(&mut self, node: usize, split: u32) {
-        if self.emitted.is_empty() {
-            return;
+    /// A node's own time has changed. Rows that are due leave before the node tells of it.
+    async fn on_time(&mut self, index: usize, change: Change) -> Result<(), NodeError> {
+        if let Some(watermark) = change.watermark {
+            let counters = &self.metrics.nodes[self.first_counter + 1 + index];
+            let node = &mut self.nodes[index];
+            let follows = node.assigner.is_none() || node.makes_rows;
+            if follows && watermark > node.context.watermark {
+                node.context.watermark = watermark;
+                if let Operator::Chain(chain) = &mut node.operator {
+                    chain.on_watermark(&mut node.context, &mut self.emitted).await?;
+                    count_chain(counters, chain, &node.context);
+                }
+            }
+            if let Operator::Exchange(outbox) = &mut node.operator {
+                outbox.watermark(watermark).await?;
+                self.waited += outbox.take_waited();
+            }
+            self.pass_on(index, None, 0);
+            let node = &mut self.nodes[index];
+            let output = match &mut node.assigner {
+                None => Change { watermark: Some(watermark), idle: false },
+                // The end of the input is that of the output; besides, the two have nothing to do with each other.
+                Some(assigner) if watermark == Watermark::END => assigner.end(),
+                Some(assigner) if node.makes_rows => assigner.active(0),
+                Some(_) => Change::default(),
+            };
+            self.pass_time(index, output);
         }
+        if change.idle {
+            let node = &mut self.nodes[index];
+            match &mut node.operator {
+                // Nobody waits for an idle sender: what it keeps would be missed.
+                Operator::Chain(chain) => chain.hand_on(&mut node.context, &mut self.emitted).await?,
+                Operator::Sink(..) => {}
+                Operator::Exchange(outbox) => {
+                    outbox.broadcast(Message::Idle).await?;
+                    self.waited += outbox.take_waited();
+                }
+            }
+            self.pass_on(index, None, 0);
+            let node = &mut self.nodes[index];
+            let output = match &mut node.assigner {
+                None => Change { watermark: None, idle: true },
+                Some(assigner) if node.makes_rows => assigner.idle(0),
+                Some(_) => Change::default(),
+            };
+            self.pass_time(index, output);
+        }
+        Ok(())
+    }
+
+    /// Passes on the rows that a node has made of rows of `split`, and the watermark that follows from them. The node's assigner knows them as those of
+    /// `place`.
+    fn pass_on(&mut self, index: usize, split: Option<u32>, place: usize) {
+        let split = split.filter(|_| !self.nodes[index].makes_rows);
         let mut emitted = std::mem::take(&mut self.emitted);
         for (port, batch) in emitted.drain(..) {
-            let counters = self.counters(node);
+            let counters = self.counters(index);
             counters.records_out.fetch_add(batch.rows() as u64, Relaxed);
             counters.bytes_out.fetch_add(batch.bytes() as u64, Relaxed);
-            self.route(Origin::Node { node, port }, batch, split);
+            self.route(Origin::Node { node: index, port }, batch, split);
         }
         self.emitted = emitted;
+        let node = &mut self.nodes[index];
+        if let (Some(progress), Some(assigner)) = (node.context.progress.take(), &mut node.assigner) {
+            let change = assigner.progress(place, progress);
+            self.pass_time(index, change);
+        }
     }
 
     /// When a node wants to look at processing time next.
@@ -363,7 +365,7 @@ impl Nodes {
             node.context.now = self.now;
             let result = chain.on_clock(&mut node.context, &mut self.emitted).await;
             result.map_err(|e| Box::new(self.failure(index, e.into())))?;
-            self.pass_emitted(index, 0);
+            self.pass_on(index, None, 0);
             self.run().await?;
         }
         Ok(())
@@ -376,9 +378,8 @@ impl Nodes {
                 Operator::Chain(_) => Ok(()),
                 Operator::Sink(_, writer) => writer.flush().map_err(NodeError::from),
                 Operator::Exchange(outbox) => {
-                    let start = Instant::now();
                     let result = outbox.flush().await;
-                    self.waited += start.elapsed();
+                    self.waited += outbox.take_waited();
                     result.map_err(NodeError::from)
                 }
             };
@@ -393,7 +394,11 @@ impl Nodes {
             let result: Result<(), NodeError> = match &mut self.nodes[index].operator {
                 Operator::Chain(_) => Ok(()),
                 Operator::Sink(_, writer) => writer.flush().and_then(|()| writer.finish()).map_err(NodeError::from),
-                Operator::Exchange(outbox) => outbox.broadcast(Message::End).await.map_err(NodeError::from),
+                Operator::Exchange(outbox) => {
+                    let result = outbox.broadcast(Message::End).await;
+                    self.waited += outbox.take_waited();
+                    result.map_err(NodeError::from)
+                }
             };
             result.map_err(|e| Box::new(self.failure(index, e)))?;
         }
@@ -418,8 +423,18 @@ impl Nodes {
     }
 }
 
+/// Queues what is to be told of time.
+fn signal_time(queue: &mut VecDeque<(usize, Signal)>, node: usize, feed: usize, change: Change) {
+    if let Some(watermark) = change.watermark {
+        queue.push_back((node, Signal::Watermark { feed, watermark }));
+    }
+    if change.idle {
+        queue.push_back((node, Signal::Idle { feed }));
+    }
+}
+
 /// The failure of an operator; of a guest's with its backtrace.
-fn operator_failure(error: &Error) -> Failure {
+pub(super) fn operator_failure(error: &Error) -> Failure {
     let guest = match error {
         Error::Guest(guest) | Error::Rows { error: guest, .. } => Some(guest),
         _ => None,
@@ -449,89 +464,4 @@ fn count_chain(counters: &NodeCounters, chain: &ChainOperator, context: &Context
     counters.slots.store(chain.slots() as u64, Relaxed);
     counters.late_records.store(chain.late_rows(), Relaxed);
     counters.skipped_records.store(context.skipped, Relaxed);
-}
-
-async fn open_node(parts: &Parts, plan: &NodePlan, splits: usize) -> Result<Node, Box<Failure>> {
-    let feeds = plan.feeds.len();
-    let spec = &parts.plan.spec;
-    Ok(match &plan.kind {
-        NodeKind::Chain(chain) => {
-            let operator = open_chain(parts, chain, &plan.needed).await.map_err(|e| {
-                let mut failure = operator_failure(&e);
-                failure.message = format!("cannot start operator \"{}\": {}", chain.operator_id(), failure.message);
-                failure.operator = Some(chain.operator_id().to_owned());
-                failure.subtask = Some(parts.subtask);
-                Box::new(failure)
-            })?;
-            let skips = spec.on_error == ErrorPolicy::Skip;
-            Node {
-                operator: Operator::Chain(operator),
-                context: Context::new(chain.operator_id().to_owned(), chain.inputs.clone(), skips),
-                merge: Merge::new(feeds),
-                assigner: chain.chain.event_time.map(|e| Assigner::new(e.watermarks, splits)),
-                is_idle: false,
-            }
-        }
-        NodeKind::Sink(index) => {
-            let (name, sink) = &parts.metrics.sinks[*index];
-            let parallelism = parts.plan.vertices[parts.vertex].parallelism;
-            let writer = sink.writer(parts.subtask, parallelism).map_err(|e| connector_failure("sink", name, &e))?;
-            plain_node(Operator::Sink(name.clone(), writer), name, feeds)
-        }
-        NodeKind::Exchange(edge) => {
-            let mut senders = parts.senders.lock();
-            let senders = senders.iter_mut().find(|(e, _)| e == edge).map(|(_, s)| std::mem::take(s)).unwrap_or_default();
-            let edge = &parts.plan.edges[*edge];
-            let outbox = Outbox::new(edge.partitioning, &edge.key, parts.subtask, spec.max_parallelism, senders);
-            plain_node(Operator::Exchange(outbox), "exchange out", feeds)
-        }
-    })
-}
-
-fn plain_node(operator: Operator, name: &str, feeds: usize) -> Node {
-    Node {
-        operator,
-        context: Context::new(name.to_owned(), vec![], false),
-        merge: Merge::new(feeds),
-        assigner: None,
-        is_idle: false,
-    }
-}
-
-async fn open_chain(parts: &Parts, node: &ChainNode, needed: &[Vec<bool>]) -> Result<ChainOperator, Error> {
-    if !ChainOperator::needs_guest(node.chain.head) {
-        return ChainOperator::new(node, needed, None);
-    }
-    let native = parts.native.as_ref().and_then(|native| native(node.component, node.index, parts.subtask));
-    let body = match native {
-        Some(native) => Body::Native(native),
-        None => Body::start(guest_start(parts, node)).await?,
-    };
-    let spec = &parts.plan.spec;
-    let by_bytes = spec.state.memory_limit.map(|limit| (limit.0 / SLOT_BYTES).max(1) as usize);
-    let chain_parts = ChainParts {
-        body,
-        backend: Box::new(MemoryBackend::default()),
-        slots_max: [spec.state.slots_max, by_bytes].into_iter().flatten().min(),
-        max_parallelism: spec.max_parallelism,
-    };
-    ChainOperator::new(node, needed, Some(chain_parts))
-}
-
-fn guest_start(parts: &Parts, node: &ChainNode) -> GuestStart {
-    let spec = &parts.plan.spec;
-    let args = spec.component_specs()[node.component].1.args.iter().map(|(k, v)| (k.clone(), v.to_string())).collect();
-    GuestStart {
-        component: parts.components[node.component].clone(),
-        args: Arc::new(args),
-        limits: Limits {
-            memory_bytes: spec.limits.guest_memory.0 as usize,
-            call_deadline: spec.limits.call_deadline.0,
-            ..Limits::default()
-        },
-        log: parts.log.clone(),
-        chain: node.index,
-        subtask: parts.subtask,
-        parallelism: parts.plan.vertices[parts.vertex].parallelism,
-    }
 }

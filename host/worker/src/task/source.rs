@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use weir_connector::{Fetch, Fetched, Reader, Source, Split};
 use weir_operator::emission::left_out;
 use weir_plan::job::{Origin, Root};
+use weir_protocol::watermark::Merge;
 use weir_types::{Batch, Watermark};
 
 use super::nodes::Nodes;
@@ -18,7 +19,9 @@ use crate::deploy::connector_failure;
 use crate::error::Failure;
 use crate::metrics::JobMetrics;
 
-/// Splits that a subtask reads at the same time. More wait; what they may hold keeps the watermark back until they are read.
+/// Splits that a subtask reads at the same time. More wait, in the order of the source (files: by name), and hold the watermark back until they are open:
+/// nobody knows yet what times they have. With more files than this, windows stay open until the last files are; files that are named in the order of
+/// their times are closed again by then, and what windows hold meanwhile is bounded by `state.memory_limit`.
 const OPEN_SPLITS_MAX: usize = 16;
 
 /// Reads the splits of a subtask in turn, a batch of each.
@@ -29,8 +32,10 @@ pub(super) struct SourceRoot {
     max_rows: usize,
     idle_after: Option<Duration>,
     wake: Arc<Notify>,
-    waiting: VecDeque<(u32, Split)>,
+    waiting: VecDeque<(usize, Split)>,
     open: Vec<OpenSplit>,
+    /// which splits are idle or have ended. Their watermarks come later, from event times; here they have none.
+    activity: Merge,
     /// by stream: for each column of the graph's schema, which of the connector's columns it is
     columns: Vec<Vec<Option<usize>>>,
     not_before: Option<Instant>,
@@ -38,7 +43,7 @@ pub(super) struct SourceRoot {
 
 /// A split that is being read.
 struct OpenSplit {
-    index: u32,
+    index: usize,
     reader: Box<dyn Reader>,
     last_rows: Instant,
     is_idle: bool,
@@ -64,7 +69,8 @@ impl SourceRoot {
             metrics: Arc::clone(&parts.metrics),
             max_rows: parts.plan.spec.batch.rows,
             wake: Arc::new(Notify::new()),
-            waiting: splits.into_iter().enumerate().map(|(i, s)| (i as u32, s)).collect(),
+            activity: Merge::new(splits.len()),
+            waiting: splits.into_iter().enumerate().collect(),
             open: vec![],
             columns,
             not_before: None,
@@ -80,7 +86,7 @@ impl SourceRoot {
             self.open.push(OpenSplit { index, reader, last_rows: Instant::now(), is_idle: false });
         }
         if self.open.is_empty() || draining {
-            nodes.source_watermark(Watermark::END).await?;
+            nodes.source_time(self.activity.end()).await?;
             return Ok(Step::End);
         }
         self.not_before = None;
@@ -92,13 +98,17 @@ impl SourceRoot {
                 Fetched::Rows(fetch) => {
                     worked = true;
                     split.last_rows = Instant::now();
-                    split.is_idle = false;
                     let index = split.index;
+                    if std::mem::take(&mut split.is_idle) {
+                        nodes.split_active(index).await?;
+                        nodes.source_time(self.activity.active(index)).await?;
+                    }
                     self.pass_on(fetch, index, nodes).await?;
                 }
                 Fetched::End => {
                     let ended = self.open.swap_remove(at);
                     nodes.split_ended(ended.index).await?;
+                    nodes.source_time(self.activity.advance(ended.index, Watermark::END)).await?;
                     worked = true;
                     continue;
                 }
@@ -114,13 +124,13 @@ impl SourceRoot {
     }
 
     /// Counts and passes on what a split gave.
-    async fn pass_on(&mut self, fetch: Fetch, split: u32, nodes: &mut Nodes) -> Result<(), Box<Failure>> {
+    async fn pass_on(&mut self, fetch: Fetch, split: usize, nodes: &mut Nodes) -> Result<(), Box<Failure>> {
         self.metrics.events_in.fetch_add(fetch.events, Relaxed);
         self.metrics.bytes_in.fetch_add(fetch.bytes, Relaxed);
         self.metrics.malformed.fetch_add(fetch.malformed, Relaxed);
         for (stream, batch) in fetch.batches {
             nodes.count_in(&batch);
-            nodes.rows(Origin::Stream(stream), self.widen(stream, &batch), split).await?;
+            nodes.rows(Origin::Stream(stream), self.widen(stream, &batch), split as u32).await?;
         }
         Ok(())
     }
@@ -145,7 +155,9 @@ impl SourceRoot {
         let idle_at = split.last_rows + after;
         if Instant::now() >= idle_at {
             split.is_idle = true;
-            nodes.split_idle(split.index).await
+            let index = split.index;
+            nodes.split_idle(index).await?;
+            nodes.source_time(self.activity.idle(index)).await
         } else {
             self.not_before = Some(self.not_before.map_or(idle_at, |t| t.min(idle_at)));
             Ok(())

@@ -1,0 +1,128 @@
+//! Opens the nodes of a subtask: starts guests, opens writers, takes channels.
+
+use std::sync::Arc;
+
+use weir_exchange::Outbox;
+use weir_operator::chain::Parts as ChainParts;
+use weir_operator::{Assigner, Body, ChainOperator, Context, Error, GuestStart};
+use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, Stage};
+use weir_plan::spec::ErrorPolicy;
+use weir_protocol::watermark::Merge;
+use weir_sandbox::Limits;
+use weir_state::MemoryBackend;
+use weir_types::graph::Partitioning;
+
+use super::Parts;
+use super::nodes::{Node, Operator, operator_failure};
+use super::splits::Reach;
+use crate::deploy::connector_failure;
+use crate::error::Failure;
+
+/// What one slot of keyed state is taken to weigh, when a limit in bytes is turned into one in slots.
+const SLOT_BYTES: u64 = 256;
+
+/// Opens a node, which `reach` reaches.
+pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> Result<Node, Box<Failure>> {
+    let spec = &parts.plan.spec;
+    Ok(match &plan.kind {
+        NodeKind::Chain(chain) => {
+            let operator = open_chain(parts, chain, &plan.needed).await.map_err(|e| {
+                let mut failure = operator_failure(&e);
+                failure.message = format!("cannot start operator \"{}\": {}", chain.operator_id(), failure.message);
+                failure.operator = Some(chain.operator_id().to_owned());
+                failure.subtask = Some(parts.subtask);
+                Box::new(failure)
+            })?;
+            let skips = spec.on_error == ErrorPolicy::Skip;
+            let makes_rows = ChainOperator::makes_rows(chain.chain.head);
+            let splits = if makes_rows { vec![true] } else { reach.to_assigner() };
+            // Partial accumulators have no event times yet.
+            let event_time = chain.chain.event_time.filter(|_| chain.stage != Stage::Local);
+            let mut node = Node {
+                operator: Operator::Chain(operator),
+                context: Context::new(chain.operator_id().to_owned(), chain.inputs.clone(), skips),
+                time: Merge::new(plan.feeds.len()),
+                timeless: timeless_feeds(plan, chain),
+                assigner: event_time.map(|e| Assigner::new(e.watermarks, &splits)),
+                makes_rows,
+                reach,
+            };
+            for (feed, _) in node.timeless.iter().enumerate().filter(|(_, timeless)| **timeless) {
+                // It does not hold time back, and the end of time still waits for its end: that is what an idle input does.
+                let _ = node.time.idle(feed);
+            }
+            node
+        }
+        NodeKind::Sink(index) => {
+            let (name, sink) = &parts.metrics.sinks[*index];
+            let parallelism = parts.plan.vertices[parts.vertex].parallelism;
+            let writer = sink.writer(parts.subtask, parallelism).map_err(|e| connector_failure("sink", name, &e))?;
+            plain_node(Operator::Sink(name.clone(), writer), name, plan, reach)
+        }
+        NodeKind::Exchange(edge) => {
+            let mut senders = parts.senders.lock();
+            let senders = senders.iter_mut().find(|(e, _)| e == edge).map(|(_, s)| std::mem::take(s)).unwrap_or_default();
+            let edge = &parts.plan.edges[*edge];
+            let outbox = Outbox::new(edge.partitioning, &edge.key, parts.subtask, spec.max_parallelism, senders);
+            plain_node(Operator::Exchange(outbox), "exchange out", plan, reach)
+        }
+    })
+}
+
+fn plain_node(operator: Operator, name: &str, plan: &NodePlan, reach: Reach) -> Node {
+    Node {
+        operator,
+        context: Context::new(name.to_owned(), vec![], false),
+        time: Merge::new(plan.feeds.len()),
+        timeless: vec![false; plan.feeds.len()],
+        assigner: None,
+        makes_rows: false,
+        reach,
+    }
+}
+
+/// By feed: whether it brings broadcast rows to a keyed operator. Those are facts to look things up in, often without event times: the operator's
+/// time is that of its keyed rows.
+fn timeless_feeds(plan: &NodePlan, chain: &ChainNode) -> Vec<bool> {
+    let inputs = &chain.chain.inputs;
+    let is_keyed = inputs.iter().any(|input| input.partitioning == Partitioning::Hash);
+    plan.feeds.iter().map(|feed| is_keyed && inputs[feed.port].partitioning == Partitioning::Broadcast).collect()
+}
+
+async fn open_chain(parts: &Parts, node: &ChainNode, needed: &[Vec<bool>]) -> Result<ChainOperator, Error> {
+    if !ChainOperator::needs_guest(node.chain.head) {
+        return ChainOperator::new(node, needed, None);
+    }
+    let native = parts.native.as_ref().and_then(|native| native(node.component, node.index, parts.subtask));
+    let body = match native {
+        Some(native) => Body::Native(native),
+        None => Body::start(guest_start(parts, node)).await?,
+    };
+    let spec = &parts.plan.spec;
+    let by_bytes = spec.state.memory_limit.map(|limit| (limit.0 / SLOT_BYTES).max(1) as usize);
+    let chain_parts = ChainParts {
+        body,
+        backend: Box::new(MemoryBackend::default()),
+        slots_max: [spec.state.slots_max, by_bytes].into_iter().flatten().min(),
+        max_parallelism: spec.max_parallelism,
+    };
+    ChainOperator::new(node, needed, Some(chain_parts))
+}
+
+fn guest_start(parts: &Parts, node: &ChainNode) -> GuestStart {
+    let spec = &parts.plan.spec;
+    let args = spec.component_specs()[node.component].1.args.iter().map(|(k, v)| (k.clone(), v.to_string())).collect();
+    GuestStart {
+        component: parts.components[node.component].clone(),
+        args: Arc::new(args),
+        limits: Limits {
+            memory_bytes: spec.limits.guest_memory.0 as usize,
+            call_deadline: spec.limits.call_deadline.0,
+            ..Limits::default()
+        },
+        log: parts.log.clone(),
+        chain: node.index,
+        subtask: parts.subtask,
+        parallelism: parts.plan.vertices[parts.vertex].parallelism,
+    }
+}

@@ -239,8 +239,9 @@ impl<'a> Builder<'a> {
         for (index, vertex) in plan.vertices.iter().enumerate() {
             for subtask in 0..vertex.parallelism {
                 places.push((index, subtask, nodes.len()));
-                nodes.push(NodeCounters::new(index, subtask, root_name(&plan, vertex)));
-                nodes.extend(vertex.nodes.iter().map(|n| NodeCounters::new(index, subtask, node_name(&plan, &n.kind))));
+                nodes.push(NodeCounters::new(index, subtask, None, root_name(&plan, vertex)));
+                let counters = |(node, kind)| NodeCounters::new(index, subtask, Some(node), node_name(&plan, kind));
+                nodes.extend(vertex.nodes.iter().map(|n| &n.kind).enumerate().map(counters));
                 task_counters.push((index, subtask, TaskCounters::default()));
             }
         }

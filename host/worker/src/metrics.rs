@@ -16,6 +16,8 @@ pub struct NodeCounters {
     pub vertex: usize,
     /// index of the subtask
     pub subtask: u16,
+    /// index of the node in its vertex; none = the root
+    pub node: Option<usize>,
     /// operator ids, joined
     pub name: String,
     /// rows in
@@ -131,10 +133,11 @@ pub struct SinkSnapshot {
 }
 
 impl NodeCounters {
-    pub(crate) fn new(vertex: usize, subtask: u16, name: String) -> Self {
+    pub(crate) fn new(vertex: usize, subtask: u16, node: Option<usize>, name: String) -> Self {
         Self {
             vertex,
             subtask,
+            node,
             name,
             records_in: AtomicU64::new(0),
             records_out: AtomicU64::new(0),
@@ -172,15 +175,15 @@ impl JobMetrics {
         self.started
     }
 
-    /// Sums over subtasks. Nodes of one vertex and name are next to each other for each subtask, in the same order.
+    /// Sums over subtasks. The nodes of a vertex are in the same order in each.
     fn operators(&self) -> Vec<OperatorSnapshot> {
-        let mut operators: Vec<(usize, OperatorSnapshot)> = vec![];
+        let mut operators: Vec<((usize, Option<usize>), OperatorSnapshot)> = vec![];
         for node in &self.nodes {
-            let found = operators.iter_mut().find(|(vertex, o)| *vertex == node.vertex && o.name == node.name);
-            let operator = match found {
+            let place = (node.vertex, node.node);
+            let operator = match operators.iter_mut().find(|(known, _)| *known == place) {
                 Some((_, operator)) => operator,
                 None => {
-                    operators.push((node.vertex, OperatorSnapshot { name: node.name.clone(), ..Default::default() }));
+                    operators.push((place, OperatorSnapshot { name: node.name.clone(), ..Default::default() }));
                     &mut operators.last_mut().expect("just pushed").1
                 }
             };
@@ -201,7 +204,7 @@ impl JobMetrics {
             operator.skipped_records += node.skipped_records.load(Relaxed);
             operator.slots += node.slots.load(Relaxed);
         }
-        for (vertex, operator) in &mut operators {
+        for ((vertex, _), operator) in &mut operators {
             operator.watermark = operator.watermark.filter(|&w| w != i64::MIN);
             let tasks = || self.tasks.iter().filter(|(v, _, _)| v == vertex).map(|(_, _, t)| t);
             let busy: f64 = tasks().map(|t| seconds(&t.busy_ns)).sum();
@@ -216,4 +219,34 @@ impl JobMetrics {
 
 fn seconds(ns: &AtomicU64) -> f64 {
     ns.load(Relaxed) as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nodes of one name are told apart by their place, and those of several subtasks are summed.
+    #[test]
+    fn operators_are_nodes() {
+        let mut nodes = vec![];
+        for subtask in 0..2 {
+            nodes.push(NodeCounters::new(0, subtask, None, "in".into()));
+            nodes.extend((0..2).map(|node| NodeCounters::new(0, subtask, Some(node), "exchange out".into())));
+        }
+        nodes.iter().zip(1..).for_each(|(node, rows)| node.records_out.store(rows, Relaxed));
+        let zero = || AtomicU64::new(0);
+        let metrics = JobMetrics {
+            started: Instant::now(),
+            events_in: zero(),
+            bytes_in: zero(),
+            malformed: zero(),
+            nodes,
+            tasks: vec![],
+            sinks: vec![],
+        };
+        let operators: Vec<_> =
+            metrics.snapshot().operators.into_iter().map(|o| (o.name, o.parallelism, o.records_out)).collect();
+        let exchange = "exchange out".to_owned();
+        assert_eq!(operators, [("in".to_owned(), 2, 1 + 4), (exchange.clone(), 2, 2 + 5), (exchange, 2, 3 + 6)]);
+    }
 }

@@ -82,9 +82,8 @@ impl Worker {
         let (commands, command_receiver) = watch::channel(Command::Run);
         let (event_sender, events) = mpsc::unbounded_channel();
         let (metrics, tasks) = Builder::new(&deployment)?.build(&command_receiver)?;
-        let supervisor = supervise(tasks, commands.clone(), event_sender, lease);
-        tokio::spawn(supervisor);
-        Ok(JobHandle { commands, events, metrics })
+        let supervisor = tokio::spawn(supervise(tasks, commands.clone(), event_sender, lease));
+        Ok(JobHandle { commands, events, metrics, supervisor: Some(supervisor) })
     }
 
     /// A slot holds one subtask of each vertex.
@@ -147,7 +146,7 @@ async fn supervise(tasks: Vec<Task>, commands: watch::Sender<Command>, events: m
 }
 
 /// A task's panic is a bug of Weir's; the job fails, and the process goes on.
-fn panicked(error: tokio::task::JoinError) -> Failure {
+pub(crate) fn panicked(error: tokio::task::JoinError) -> Failure {
     let panic = error.into_panic();
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("(no message)");

@@ -1,11 +1,12 @@
 //! A job on a worker: the messages in and out, and the handle that holds both ends.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
+use crate::deploy::panicked;
 use crate::error::Failure;
 use crate::metrics::JobMetrics;
 
@@ -44,11 +45,13 @@ pub enum Outcome {
     },
 }
 
-/// Both ends of a job on a worker.
+/// Both ends of a job on a worker. A job does not outlive its handle: where that is dropped, it is cancelled.
 pub struct JobHandle {
     pub(crate) commands: watch::Sender<Command>,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     pub(crate) metrics: Arc<JobMetrics>,
+    /// waits for the job's tasks; it tells their end by `events`
+    pub(crate) supervisor: Option<JoinHandle<()>>,
 }
 
 impl JobHandle {
@@ -83,9 +86,23 @@ impl JobHandle {
             match self.event().await {
                 Some(Event::Ended(outcome)) => return outcome,
                 Some(Event::Running) => {}
-                None => return Outcome::Cancelled,
+                None => break,
             }
         }
+        // The end was told before, or never will be.
+        match self.supervisor.take() {
+            Some(supervisor) => match supervisor.await {
+                Err(error) if error.is_panic() => Outcome::Failed { failure: panicked(error) },
+                Ok(()) | Err(_) => Outcome::Cancelled,
+            },
+            None => Outcome::Cancelled,
+        }
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 
@@ -105,6 +122,3 @@ impl Commander {
         });
     }
 }
-
-/// How long a cancelled job's tasks may take to end before they are dropped where they are.
-pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weir_base::Clock;
 use weir_connector::registry::Stream;
-use weir_connector::{Context, Sink, Source, Split};
+use weir_connector::{Connector, Context, Sink, Source, Split};
 use weir_exchange::{Gate, Sender, gate};
 use weir_operator::NativeChain;
 use weir_plan::JobPlan;
@@ -48,6 +48,8 @@ pub type NativeChains = Arc<dyn Fn(usize, u32, u16) -> Option<Box<dyn NativeChai
 pub struct Worker {
     slots: u16,
     free: Arc<Mutex<u16>>,
+    /// looked through before the built-in ones
+    connectors: Arc<[Box<dyn Connector>]>,
 }
 
 /// Slots that a job holds; they are free again when it is dropped.
@@ -65,7 +67,12 @@ impl Drop for Lease {
 impl Worker {
     /// A worker with this many slots.
     pub fn new(slots: u16) -> Self {
-        Self { slots, free: Arc::new(Mutex::new(slots)) }
+        Self::with_connectors(slots, vec![])
+    }
+
+    /// A worker whose jobs can use these connectors, too; where one has the name of a built-in one, it takes its place.
+    pub fn with_connectors(slots: u16, connectors: Vec<Box<dyn Connector>>) -> Self {
+        Self { slots, free: Arc::new(Mutex::new(slots)), connectors: connectors.into() }
     }
 
     /// All slots, and how many of them are free.
@@ -81,7 +88,7 @@ impl Worker {
         let lease = self.lease(&deployment.plan)?;
         let (commands, command_receiver) = watch::channel(Command::Run);
         let (event_sender, events) = mpsc::unbounded_channel();
-        let (metrics, tasks) = Builder::new(&deployment)?.build(&command_receiver)?;
+        let (metrics, tasks) = Builder::new(&deployment, &self.connectors)?.build(&command_receiver)?;
         let supervisor = tokio::spawn(supervise(tasks, commands.clone(), event_sender, lease));
         Ok(JobHandle { commands, events, metrics, supervisor: Some(supervisor) })
     }
@@ -165,13 +172,17 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(deployment: &'a Deployment) -> Result<Self, Failure> {
+    fn new(deployment: &'a Deployment, connectors: &[Box<dyn Connector>]) -> Result<Self, Failure> {
         let plan = &deployment.plan;
+        let find = |name: &str| match connectors.iter().find(|c| c.name() == name) {
+            Some(connector) => Ok(&**connector),
+            None => weir_connector::find(name),
+        };
         let mut builder = Self { deployment, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
         for sink in &plan.sinks {
             let binding = &plan.spec.sinks[&sink.name];
             let context = builder.context(&sink.name);
-            let bound = weir_connector::find(&binding.connector)
+            let bound = find(&binding.connector)
                 .and_then(|c| c.sink(&binding.options, &sink.schema, &context))
                 .map_err(|e| connector_failure("sink", &sink.name, &e))?;
             builder.sinks.push((sink.name.clone(), bound));
@@ -184,7 +195,7 @@ impl<'a> Builder<'a> {
                 .iter()
                 .map(|s| Stream { name: s.name.clone(), schema: Arc::new(needed_schema(&s.schema, &s.needed)) })
                 .collect();
-            let bound = weir_connector::find(&binding.connector)
+            let bound = find(&binding.connector)
                 .and_then(|c| c.source(&binding.options, &streams, &context))
                 .map_err(|e| connector_failure("source", &source.name, &e))?;
             let parallelism = plan.vertices.iter().find(|v| v.root == Root::Source(index)).map_or(1, |v| v.parallelism);

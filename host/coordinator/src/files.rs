@@ -60,7 +60,7 @@ mod tests {
 
     fn checked(connector: &str, path: &str) -> Result<(), Error> {
         let options = toml::Table::from_iter([("path".to_owned(), toml::Value::String(path.to_owned()))]);
-        check_binding("in", &Binding { connector: connector.to_owned(), options })
+        check_binding("in", &Binding { connector: connector.to_owned(), idle_after: None, options })
     }
 
     /// Only relative paths that go down are let through, of known connectors.

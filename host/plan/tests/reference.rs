@@ -54,7 +54,7 @@ fn full_spec() -> JobSpec {
         // A sink is never idle.
         sinks: BTreeMap::from([(text("SINK"), binding(None))]),
         state: StateSpec { backend: Backend::Memory, memory_limit: Some(SpecSize(1)), slots_max: Some(1) },
-        batch: BatchSpec { rows: 1, channel_capacity: 1 },
+        batch: BatchSpec { rows: 1, channel_capacity: 1, linger: SpecDuration(Duration::from_millis(1)) },
         limits: LimitsSpec {
             guest_memory: SpecSize(1),
             call_deadline: SpecDuration(Duration::from_secs(1)),

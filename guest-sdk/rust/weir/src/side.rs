@@ -25,8 +25,8 @@ pub struct Tag<T> {
 #[derive(Debug)]
 struct Link {
     name: String,
-    from: RefCell<Vec<Endpoint>>,
-    timed: RefCell<bool>,
+    /// the ports that feed it, and whether their rows have event times
+    from: RefCell<Vec<(Endpoint, bool)>>,
 }
 
 impl<T> Clone for Tag<T> {
@@ -38,7 +38,7 @@ impl<T> Clone for Tag<T> {
 impl<T: Record> Tag<T> {
     /// A side output of this name, which metrics and plans show.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { link: Rc::new(Link { name: name.into(), from: RefCell::default(), timed: RefCell::default() }), of: PhantomData }
+        Self { link: Rc::new(Link { name: name.into(), from: RefCell::default() }), of: PhantomData }
     }
 
     /// Its name.
@@ -51,9 +51,10 @@ impl<T: Record> Tag<T> {
         Rc::as_ptr(&self.link).addr()
     }
 
-    /// The operators' ports that feed it, and whether their rows have event times.
+    /// The operators' ports that feed it, and whether the rows of all of them have event times.
     pub(crate) fn fed_by(&self) -> (Vec<Endpoint>, bool) {
-        (self.link.from.borrow().clone(), *self.link.timed.borrow())
+        let from = self.link.from.borrow();
+        (from.iter().map(|(port, _)| *port).collect(), from.iter().all(|(_, timed)| *timed))
     }
 
     /// Adds a row to the port of an operator.
@@ -83,8 +84,7 @@ impl<T: Record> SideOutput for Tag<T> {
         Box::new(Port::<T> { tag: self.id(), rows: RowBuffer::new(sources, timed) })
     }
     fn feed(&self, from: Endpoint, timed: bool) {
-        self.link.from.borrow_mut().push(from);
-        *self.link.timed.borrow_mut() |= timed;
+        self.link.from.borrow_mut().push((from, timed));
     }
 }
 

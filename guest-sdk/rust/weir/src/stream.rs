@@ -39,8 +39,8 @@ pub(crate) struct Draft {
     pub operators: Vec<OperatorInfo>,
     pub event_time: Option<EventTimeAssigner>,
     pub parallelism: Option<u32>,
-    /// side outputs that the chain's own code feeds
-    pub sides: Vec<Box<dyn SideOutput>>,
+    /// side outputs that the chain's own code feeds, and whether it does so behind the operator that assigns event times
+    pub sides: Vec<(Box<dyn SideOutput>, bool)>,
     /// the side output of late rows, with the columns of the input
     pub late: Option<(Box<dyn SideOutput>, Vec<Column>)>,
     /// the chain in the graph that the last operator belongs to, if it is not one of these
@@ -60,6 +60,7 @@ impl<T: 'static, H: Head<Item = T>> Stream<T, Start<H>> {
 
     /// A stream that an operator begins.
     pub(crate) fn begin(job: Job, head: H, kind: &str, sides: Vec<Box<dyn SideOutput>>) -> Self {
+        let sides = sides.into_iter().map(|side| (side, false)).collect();
         let draft = Draft { operators: vec![job.operator(kind)], sides, ..Draft::default() };
         Self { job, head, pipeline: Start::new(), draft }
     }
@@ -111,7 +112,7 @@ impl<T: 'static, P: Pipeline<Out = T>> Stream<T, P> {
     where
         F: FnMut(T) -> Result<U, S> + 'static,
     {
-        self.draft.sides.push(Box::new(tag.clone()));
+        self.draft.sides.push((Box::new(tag.clone()), P::ASSIGNS_TIMES));
         let tag = tag.clone();
         self.then("divert", |before| Divert { before, state: (f, tag) })
     }
@@ -134,7 +135,8 @@ impl<T: 'static, P: Pipeline<Out = T>> Stream<T, P> {
         self
     }
 
-    /// Sets the parallelism of the operators since the last boundary; without it they have the job's.
+    /// Sets the parallelism of the operators since the last boundary, of which there must be at least one; without it they
+    /// have the job's.
     #[must_use]
     pub fn parallelism(mut self, subtasks: u32) -> Self {
         self.draft.parallelism = Some(subtasks);
@@ -157,12 +159,12 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
         let schema = fields(&[columns, extra].concat());
         let mut outputs = vec![ChainOutput { name: String::new(), schema, columns: origins }];
         let mut ports = vec![];
-        for side in &draft.sides {
+        for (side, assigned) in &draft.sides {
             let columns = side.columns();
             job.check(&columns);
             let (origins, side_sources) = job.expect(sources(&columns, passable, false));
             outputs.push(ChainOutput { name: side.name().to_owned(), schema: fields(&columns), columns: origins });
-            ports.push(side.port(side_sources, P::ASSIGNS_TIMES));
+            ports.push(side.port(side_sources, *assigned));
         }
         if let Some((side, columns)) = &draft.late {
             outputs.push(ChainOutput {
@@ -182,7 +184,10 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
             parallelism: draft.parallelism,
         };
         let chain = job.add(chain, Some(running));
-        for (i, side) in draft.sides.iter().chain(draft.late.iter().map(|(side, _)| side)).enumerate() {
+        // What goes to a side output before event times are assigned has those that came in, if any.
+        let mut fed: Vec<_> = draft.sides.iter().map(|(side, assigned)| (side, description.timed || *assigned)).collect();
+        fed.extend(draft.late.iter().map(|(side, _)| (side, timed)));
+        for (i, (side, timed)) in fed.into_iter().enumerate() {
             side.feed(port(chain, i as u32 + 1), timed);
         }
         Upstream { from: vec![port(chain, 0)], partitioning: Partitioning::Forward, timed }
@@ -192,7 +197,14 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
     fn end(self) -> (Job, Upstream) {
         let job = self.job.clone();
         let upstream = match self.head.stream() {
-            Some(upstream) if self.draft.operators.is_empty() => upstream.clone(),
+            Some(upstream) if self.draft.operators.is_empty() => {
+                if let Some(subtasks) = self.draft.parallelism {
+                    job.fail(format!(
+                        "`.parallelism({subtasks})` stands where there is no operator since the last boundary: put it behind the operators that it is for"
+                    ));
+                }
+                upstream.clone()
+            }
             _ => self.register(Nothing),
         };
         (job, upstream)

@@ -206,6 +206,8 @@ fn mistakes_are_reported() {
         "two different records",
     );
     mistake(|job| job.side_output(&weir::Tag::<Full>::new("side")).sink("out"), "side output `side`");
+    mistake(|job| job.source::<Full>("in").parallelism(2).sink("out"), "`.parallelism(2)` stands where there is no operator");
+    mistake(|job| drop(job.source::<Full>("in").map(|r| r).tee().parallelism(3).key_by(Full::ID)), "no operator");
 }
 
 /// A stream is read as a record with fewer columns in another order, and its passed columns as values.

@@ -1,6 +1,6 @@
 //! Operators without state: closures, side outputs, unions, event time.
 
-use weir::{EventTime, Job, Record, Str, Tag, TestHarness, WatermarkGenerator, Watermarks, millis};
+use weir::{EventTime, Job, KeyedContext, Record, Str, Tag, TestHarness, WatermarkGenerator, Watermarks, millis};
 
 #[derive(Clone, Debug, PartialEq, Record)]
 struct Number {
@@ -136,4 +136,46 @@ fn event_times() {
         fired(|j| j.source::<Tick>("in").event_time(|t: &Tick| t.time, Watermarks::generated(Marks::default)).tee()),
         [0, 0, 0, 0, 2]
     );
+}
+
+/// A row that is diverted before a closure assigns event times has none, and not that of the row before it; one that is
+/// diverted behind the closure has its own.
+#[test]
+fn diverted_rows_have_their_own_times() {
+    fn seen(job: impl Fn(&Job, &Tag<Tick>) -> weir::Stream<Tick> + 'static) -> Vec<(i64, i64)> {
+        #[derive(Record)]
+        struct Seen {
+            time: i64,
+            event_time: i64,
+        }
+
+        let mut harness = TestHarness::new(move |j: &Job| {
+            let odd = Tag::new("odd");
+            job(j, &odd).sink("even");
+            j.side_output(&odd)
+                .key_by(|_: &Tick| ())
+                .process_with(|(): &mut (), tick: Tick, cx: &mut KeyedContext<(), Seen>| {
+                    cx.emit(Seen { time: tick.time.millis(), event_time: cx.event_time().millis() });
+                })
+                .sink("out");
+        });
+        harness.push("in", ticks([2, 3, 4, 5]));
+        harness.finish();
+        harness.take::<Seen>("out").into_iter().map(|s| (s.time, s.event_time)).collect()
+    }
+
+    fn part(tick: Tick) -> Result<Tick, Tick> {
+        if tick.time.millis() % 2 == 0 { Ok(tick) } else { Err(tick) }
+    }
+
+    let times = || Watermarks::bounded(millis(0));
+    let before = seen(move |j, odd| j.source("in").divert(odd, part).event_time(|t: &Tick| t.time, times()).tee());
+    assert_eq!(before, [(3, i64::MIN), (5, i64::MIN)]);
+    let behind = seen(move |j, odd| j.source("in").event_time(|t: &Tick| t.time, times()).divert(odd, part).tee());
+    assert_eq!(behind, [(3, 3), (5, 5)]);
+    let again = seen(move |j, odd| {
+        let shifted = |t: &Tick| t.time + millis(100);
+        j.source("in").event_time(Tick::TIME, times()).divert(odd, part).event_time(shifted, times()).tee()
+    });
+    assert_eq!(again, [(3, 3), (5, 5)], "they keep the times that they came with");
 }

@@ -29,7 +29,8 @@ fn cases(query: &str) -> Vec<Case> {
     cases
 }
 
-fn check_case(case: &Case, parallelism: u16, settings: &[(&str, &str)]) {
+/// Runs a case and checks its result; returns the summary.
+fn check_case(case: &Case, parallelism: u16, settings: &[(&str, &str)]) -> Value {
     let mut run = Run::new(format!("examples/nexmark/{}.toml", case.query))
         .parallelism(parallelism)
         .set("sources.nexmark.events", case.n)
@@ -43,6 +44,12 @@ fn check_case(case: &Case, parallelism: u16, settings: &[(&str, &str)]) {
     assert_eq!(summary["events_in"], case.n, "{what}");
     assert_eq!(summary["rows_out"], case.rows, "{what}");
     assert_eq!(summary["checksum"], Value::from(case.checksum.as_str()), "{what}");
+    summary
+}
+
+/// The smallest case of a query.
+fn smallest(query: &str) -> Case {
+    cases(query).into_iter().min_by_key(|case| case.n).expect("there is a case")
 }
 
 /// All cases of a query, at both parallelisms.
@@ -56,7 +63,7 @@ fn check(query: &str) {
 /// The smallest case of each of these queries, with these settings, at both parallelisms.
 fn check_variant(queries: &[&str], settings: &[(&str, &str)]) {
     for query in queries {
-        let case = cases(query).into_iter().min_by_key(|case| case.n).expect("there is a case");
+        let case = smallest(query);
         check_case(&case, 1, settings);
         check_case(&case, 2, settings);
     }
@@ -169,9 +176,23 @@ fn without_preaggregation() {
     check_variant(&ANY_ORDER, &[("preaggregation", "false")]);
 }
 
-/// Goal: state that is larger than what guests may keep goes to the state backend and comes back.
+/// Goal: state that is larger than what guests may keep goes to the state backend and comes back; without a limit it stays.
 #[test]
 fn more_keys_than_slots() {
-    check_variant(&["q5", "q11"], &[("state.slots_max", "20")]);
-    check_variant(&["q5", "q11"], &[("state.slots_max", "20"), ("preaggregation", "false"), ("batch.rows", "7")]);
+    let evictions = |summary: &Value| -> u64 {
+        let operators = summary["operators"].as_array().expect("operators");
+        operators.iter().map(|operator| operator["evictions"].as_u64().expect("a number")).sum()
+    };
+    for query in ["q5", "q11"] {
+        let case = smallest(query);
+        for parallelism in [1, 2] {
+            assert_eq!(evictions(&check_case(&case, parallelism, &[])), 0, "{query}");
+            for limit in [("state.slots_max", "20"), ("state.memory_limit", "4KB")] {
+                for settings in [&[limit][..], &[limit, ("preaggregation", "false"), ("batch.rows", "7")]] {
+                    let summary = check_case(&case, parallelism, settings);
+                    assert!(evictions(&summary) > 100, "{query}, {settings:?}: {summary}");
+                }
+            }
+        }
+    }
 }

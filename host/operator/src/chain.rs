@@ -157,6 +157,14 @@ impl ChainOperator {
         }
     }
 
+    /// Slots that were moved from the guest to the state backend.
+    pub fn evictions(&self) -> u64 {
+        match self {
+            Self::Window(window) => window.evictions(),
+            Self::Relay(_) | Self::Transform(_) | Self::Process(_) => 0,
+        }
+    }
+
     /// Rows that came too late for their window.
     pub fn late_rows(&self) -> u64 {
         match self {

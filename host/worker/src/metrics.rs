@@ -40,6 +40,8 @@ pub struct NodeCounters {
     pub skipped_records: AtomicU64,
     /// keys (with windows) that have state in the guest
     pub slots: AtomicU64,
+    /// slots moved from the guest to the state backend
+    pub evictions: AtomicU64,
     /// the watermark that went out last
     pub watermark: AtomicI64,
 }
@@ -118,6 +120,8 @@ pub struct OperatorSnapshot {
     pub skipped_records: u64,
     /// keys (with windows) in guest memory
     pub slots: u64,
+    /// slots moved from guest memory to the state backend
+    pub evictions: u64,
     /// the least watermark of the subtasks, ms; none before the first
     pub watermark: Option<i64>,
 }
@@ -149,6 +153,7 @@ impl NodeCounters {
             late_records: AtomicU64::new(0),
             skipped_records: AtomicU64::new(0),
             slots: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
         }
     }
@@ -203,6 +208,7 @@ impl JobMetrics {
             operator.late_records += node.late_records.load(Relaxed);
             operator.skipped_records += node.skipped_records.load(Relaxed);
             operator.slots += node.slots.load(Relaxed);
+            operator.evictions += node.evictions.load(Relaxed);
         }
         for ((vertex, _), operator) in &mut operators {
             operator.watermark = operator.watermark.filter(|&w| w != i64::MIN);

@@ -15,6 +15,8 @@ pub(super) struct Eviction {
     pub max_parallelism: u16,
     /// slots that the guest may hold between two batches
     pub slots_max: usize,
+    /// slots that were moved to the backend
+    pub moved: u64,
 }
 
 /// Names the state of one slot in the backend.
@@ -105,6 +107,7 @@ impl Eviction {
 
     /// Writes the states of `places`.
     pub fn put(&mut self, table: &SlotTable, places: &[Place], tallies: &[Tally], states: &States) -> Result<(), Error> {
+        self.moved += places.len() as u64;
         let (bytes, ends) = Self::key_bytes(table, places);
         let mut values = Vec::with_capacity(states.bytes.len() + places.len() * Tally::BYTES);
         let mut value_ends = vec![0];

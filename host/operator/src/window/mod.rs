@@ -96,6 +96,7 @@ impl Window {
             operator: node.index,
             max_parallelism: parts.max_parallelism,
             slots_max,
+            moved: 0,
         });
         Ok(Self {
             body: parts.body,
@@ -263,6 +264,11 @@ impl Window {
             Windows::Grid(windows) => windows.slots(),
             Windows::Sessions(windows) => windows.slots(),
         }
+    }
+
+    /// Slots that were moved from the guest to the state backend.
+    pub fn evictions(&self) -> u64 {
+        self.eviction.as_ref().map_or(0, |eviction| eviction.moved)
     }
 
     /// Rows that came too late for their windows.

@@ -462,6 +462,7 @@ fn count_chain(counters: &NodeCounters, chain: &ChainOperator, context: &Context
         counters.guest_memory_bytes.store(body.memory_bytes() as u64, Relaxed);
     }
     counters.slots.store(chain.slots() as u64, Relaxed);
+    counters.evictions.store(chain.evictions(), Relaxed);
     counters.late_records.store(chain.late_rows(), Relaxed);
     counters.skipped_records.store(context.skipped, Relaxed);
 }

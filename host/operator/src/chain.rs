@@ -79,7 +79,7 @@ impl ChainOperator {
         out: &mut Vec<Emitted>,
     ) -> Result<(), Error> {
         context.batches += 1;
-        match self {
+        let result = match self {
             Self::Relay(emission) => {
                 let (port, batch) = emission.relay(0, batch)?;
                 if emission.assigns_times() {
@@ -91,7 +91,8 @@ impl ChainOperator {
             Self::Transform(transform) => transform.on_batch(port, batch, context, out).await,
             Self::Process(process) => process.on_batch(port, batch, context, out).await,
             Self::Window(window) => window.on_batch(port, batch, context, out).await,
-        }
+        };
+        placed(result, context)
     }
 
     /// The context's watermark has advanced.
@@ -99,11 +100,12 @@ impl ChainOperator {
     /// # Errors
     /// As `on_batch`.
     pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
-        match self {
+        let result = match self {
             Self::Relay(_) | Self::Transform(_) => Ok(()),
             Self::Process(process) => process.on_watermark(context, out).await,
             Self::Window(window) => window.on_watermark(context, out).await,
-        }
+        };
+        placed(result, context)
     }
 
     /// The clock has reached what `next_clock` said.
@@ -111,11 +113,12 @@ impl ChainOperator {
     /// # Errors
     /// As `on_batch`.
     pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
-        match self {
+        let result = match self {
             Self::Relay(_) | Self::Transform(_) => Ok(()),
             Self::Process(process) => process.on_clock(context, out).await,
             Self::Window(window) => window.on_clock(context, out).await,
-        }
+        };
+        placed(result, context)
     }
 
     /// Hands on what the chain keeps for others: see [`Window::hand_on`].
@@ -171,6 +174,14 @@ impl ChainOperator {
             Self::Window(window) => window.late_rows(),
             Self::Relay(_) | Self::Transform(_) | Self::Process(_) => 0,
         }
+    }
+}
+
+/// Says of a guest's failure at which operator and batch it happened, wherever the call was made.
+fn placed(result: Result<(), Error>, context: &Context) -> Result<(), Error> {
+    match result {
+        Err(Error::Guest(error)) => Err(context.failure(error, None)),
+        other => other,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use arrow_array::{Array, ArrayRef};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::SchemaRef;
-use weir_sandbox::GuestError;
+use weir_sandbox::{GuestError, GuestErrorKind};
 use weir_types::Batch;
 use weir_types::call::{Input, Slot};
 
@@ -25,8 +25,14 @@ pub struct Attempt<'a> {
     pub assigned: Option<(&'a [Slot], &'a [ArrayRef])>,
 }
 
-/// The first row that fails by itself, in a new instance; none if no single row does.
-pub async fn failing_row(attempt: &Attempt<'_>) -> Option<(usize, GuestError)> {
+/// The first row that fails by itself, in a new instance, and how; none if no single row does. `error` is how the whole batch failed.
+pub async fn failing_row(attempt: &Attempt<'_>, error: &GuestError) -> Option<(usize, GuestError)> {
+    let (row, row_error) = halve(attempt).await?;
+    // Attempts have a shorter deadline than the user has set: one that ran out of it would have failed as the batch did.
+    Some((row, if row_error.kind == GuestErrorKind::Deadline { error.clone() } else { row_error }))
+}
+
+async fn halve(attempt: &Attempt<'_>) -> Option<(usize, GuestError)> {
     let start = attempt.start.for_narrowing();
     let (mut from, mut rows) = (0, attempt.input.rows);
     let mut failure = None;

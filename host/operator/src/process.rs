@@ -79,10 +79,10 @@ impl Process {
                 let input = context.input(port, &self.inputs[port], batch, &columns, keyed.then_some(&self.slots[..]));
                 let assigned = keyed.then_some((&distinct[..], &keys[..]));
                 let attempt = narrow::Attempt { start: &start, input, accumulates: false, assigned };
-                Err(match narrow::failing_row(&attempt).await {
-                    Some((row, error)) => {
+                Err(match narrow::failing_row(&attempt, &error).await {
+                    Some((row, row_error)) => {
                         let text = narrow::describe_row(batch, &context.schemas[port], row);
-                        context.failure(error, Some((row, text)))
+                        context.failure(row_error, Some((row, text)))
                     }
                     None => context.failure(error, None),
                 })

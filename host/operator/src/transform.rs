@@ -71,7 +71,7 @@ impl Transform {
             let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| rest.column(c).clone()).collect();
             let input = context.input(port, input, &rest, &columns, None);
             let attempt = narrow::Attempt { start: &start, input, accumulates: false, assigned: None };
-            let Some((row, row_error)) = narrow::failing_row(&attempt).await else {
+            let Some((row, row_error)) = narrow::failing_row(&attempt, &error).await else {
                 return Err(context.failure(error, None));
             };
             self.body.renew().await?;

@@ -28,8 +28,19 @@ pub(crate) struct Layout {
 
 struct Port {
     computed: Vec<FieldRef>,
+    /// whether there are columns that the host takes from input rows
+    passes: bool,
     /// late rows go there, and never come from the guest
     late: bool,
+}
+
+/// What the origins of a reply count.
+#[derive(Clone, Copy)]
+pub(crate) enum Counted {
+    /// so many input rows
+    Rows(usize),
+    /// so many panes or timers
+    Others(usize),
 }
 
 /// Whether a guest returns event times.
@@ -58,11 +69,11 @@ impl Layout {
         }
     }
 
-    /// Checks what a call returned. `rows` is what its origins count: input rows, panes, or timers.
-    pub(crate) fn check(&self, rows: usize, reply: wit::Reply) -> Result<Reply, String> {
+    /// Checks what a call returned. Its origins are these.
+    pub(crate) fn check(&self, origins: Counted, reply: wit::Reply) -> Result<Reply, String> {
         let output = |output: wit::Output| {
             let port = output.port;
-            self.output(rows, output).map_err(|e| format!("output {port}: {e}"))
+            self.output(origins, output).map_err(|e| format!("output {port}: {e}"))
         };
         let outputs = reply.outputs.into_iter().map(output).collect::<Result<_, _>>()?;
         if !reply.timers.is_empty() && !self.has_timers {
@@ -75,12 +86,19 @@ impl Layout {
         Ok(Reply { outputs, timers, progress: reply.progress })
     }
 
-    fn output(&self, source_rows: usize, output: wit::Output) -> Result<Output, String> {
+    fn output(&self, counted: Counted, output: wit::Output) -> Result<Output, String> {
         let port = self.outputs.get(output.port as usize).ok_or_else(|| format!("there are only {}", self.outputs.len()))?;
         if port.late {
             return Err("it is for late rows, which the host sends there".into());
         }
         let rows = output.rows.rows as usize;
+        let source_rows = match counted {
+            Counted::Rows(count) => count,
+            Counted::Others(_) if port.passes && rows > 0 => {
+                return Err("it passes columns on, but these rows come from no input rows to take them from".into());
+            }
+            Counted::Others(count) => count,
+        };
         let origins = origins(source_rows, rows, output.origins)?;
         Ok(Output {
             port: output.port,
@@ -119,6 +137,7 @@ impl Port {
         let computed = output.schema.fields().iter().zip(&output.columns).filter(|(_, o)| **o == ColumnOrigin::Computed);
         Self {
             computed: computed.map(|(f, _)| FieldRef::clone(f)).collect(),
+            passes: output.columns.iter().any(|o| *o != ColumnOrigin::Computed),
             late: matches!(&chain.head, Head::Window(w) if w.late_port == Some(port)),
         }
     }

@@ -142,7 +142,7 @@ impl<'a> Feed<'a> {
             (Some(start), Ok(keys)) => {
                 let input = turn.context.input(self.port, input, columns, columns.columns(), Some(slots));
                 let assigned = Some((&distinct[..], &keys[..]));
-                narrow::failing_row(&narrow::Attempt { start, input, accumulates: true, assigned }).await
+                narrow::failing_row(&narrow::Attempt { start, input, accumulates: true, assigned }, &error).await
             }
             _ => None,
         };

@@ -198,11 +198,120 @@ async fn failures_are_told() {
     assert_eq!(client.jobs().await.expect("a list").len(), 3);
 }
 
+fn hostile() -> Vec<u8> {
+    wasm("tests/guests/hostile/hostile.wasm")
+}
+
+/// A job of the guest `hostile`, with limits that it meets soon.
+fn hostile_spec(component: &str, mode: &str) -> Value {
+    let blackhole = json!({ "connector": "blackhole" });
+    json!({
+        "name": mode,
+        "component": component,
+        "args": { "mode": mode, "at": "echo.process" },
+        "sources": { "in": { "connector": "file", "path": "rows.jsonl", "format": "jsonl" } },
+        "sinks": { "out": blackhole, "counts": blackhole, "fired": blackhole, "sums": blackhole },
+        // The one that never ends is to be there until the others have ended.
+        "limits": { "guest_memory": "32MiB", "call_deadline": "1h" },
+    })
+}
+
+/// Goal: of four jobs side by side, one traps, one never ends its call and one takes all memory it can get; the fourth is none the worse,
+/// and the server answers.
+#[tokio::test]
+async fn bad_neighbours() {
+    let server = Server::start(4);
+    server.put_file("rows.jsonl", "{\"id\":1,\"text\":\"\",\"number\":1,\"at\":\"2015-07-15T00:00:00Z\"}\n");
+    server.put_file("items.jsonl", &items(0..5_000));
+    let client = server.client();
+    let bad = client.upload(hostile()).await.expect("a good component").id;
+    let good = client.upload(picky()).await.expect("a good component").id;
+
+    let looping = client.submit(&hostile_spec(&bad, "loop")).await.expect("a good spec").id;
+    let trapping = client.submit(&hostile_spec(&bad, "trap")).await.expect("a good spec").id;
+    let growing = client.submit(&hostile_spec(&bad, "grow")).await.expect("a good spec").id;
+    let mut spec = picky_spec(&good, "items.jsonl");
+    spec["batch"] = json!({ "rows": 10 });
+    let good = client.submit(&spec).await.expect("a good spec").id;
+    let lines = all_lines(&client, &good, 0).await;
+    let ids: BTreeSet<_> = lines.iter().map(|l| serde_json::from_str::<Value>(&l.text).expect("rows")["id"].as_u64()).collect();
+    assert_eq!(ids, (0..5_000).map(Some).collect());
+    let finished = client.job(&good).await.expect("it is remembered");
+    assert_eq!((finished.job.state.as_str(), &finished.metrics.expect("it ran")["rows_out"]), ("finished", &json!(5_000)));
+
+    for (job, says) in [(trapping, "so it goes"), (growing, "wants more than its limit of 33554432")] {
+        all_lines(&client, &job, 0).await;
+        let job = client.job(&job).await.expect("it is remembered").job;
+        let failure = job.failure.expect("a failed job says why").message;
+        assert_eq!(job.state, "failed");
+        assert!(failure.contains("operator \"echo\" failed on batch 1, record 0") && failure.contains(says), "{failure}");
+    }
+    // Still in its call, which can be ended at any time.
+    assert_eq!(client.job(&looping).await.expect("it is there").job.state, "running");
+    client.cancel(&looping).await.expect("it runs");
+    all_lines(&client, &looping, 0).await;
+    assert_eq!(client.job(&looping).await.expect("it is remembered").job.state, "cancelled");
+    let health = reqwest::get(format!("{}/healthz", server.url())).await.expect("an answer");
+    assert_eq!(health.text().await.expect("text"), "ok\n");
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+/// Goal: what components log is kept beside what jobs write, is cut off if it floods, and can be followed.
+#[tokio::test]
+async fn logs() {
+    let server = Server::start(1);
+    server.put_file("rows.jsonl", "{\"id\":1,\"text\":\"\",\"number\":1,\"at\":\"2015-07-15T00:00:00Z\"}\n");
+    let client = server.client();
+    let component = client.upload(hostile()).await.expect("a good component").id;
+    let job = client.submit(&hostile_spec(&component, "flood")).await.expect("a good spec").id;
+    assert!(all_lines(&client, &job, 0).await.is_empty(), "a log is no output");
+    let page = client.lines(&job, Lines::Logs, 0).await.expect("a page");
+    assert!(page.lines.iter().all(|line| line.level.is_some()), "{page:?}");
+
+    // The command shows what the server has, and where there is more than it keeps, it says so.
+    let tailed = server.weir(&["tail", "--logs", &job]).output().expect("the binary can be started");
+    let (tailed, told) = (String::from_utf8_lossy(&tailed.stdout), String::from_utf8_lossy(&tailed.stderr));
+    assert!(tailed.lines().any(|line| line.to_lowercase().starts_with("info") && line.contains("line ")), "{tailed}{told}");
+    assert!(tailed.contains("lines were dropped: the guest logged more than 65536 bytes a second"), "{tailed}{told}");
+    assert!(tailed.len() < 1 << 20, "{} bytes", tailed.len());
+
+    let trapped = client.submit(&hostile_spec(&component, "trap")).await.expect("a good spec").id;
+    let tailed = server.weir(&["tail", "--logs", &trapped]).output().expect("the binary can be started");
+    assert!(String::from_utf8_lossy(&tailed.stdout).contains("panicked at 'so it goes'"), "{tailed:?}");
+    assert_eq!(tailed.status.code(), Some(1), "the job has failed, and so does the command");
+    assert!(String::from_utf8_lossy(&tailed.stderr).contains("operator \"echo\" failed on batch 1"), "{tailed:?}");
+}
+
+/// Goal: `weir job stop` lets a job finish what it has read, `weir job cancel` ends it; both say what has become of it.
+#[tokio::test]
+async fn commands_end_jobs() {
+    let server = Server::start(1);
+    let client = server.client();
+    let component = nexmark(&client).await;
+    for (command, state) in [("stop", "finished"), ("cancel", "cancelled")] {
+        let job = client.submit(&endless_spec(&component)).await.expect("a good spec").id;
+        let mut follow = client.follow(&job, Lines::Output, 0).await.expect("the job is there");
+        assert!(matches!(follow.next().await, Ok(Next::Line(_))), "rows flow");
+        let output = server.weir(&["job", command, &job]).output().expect("the binary can be started");
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with(&format!("{job} is ")), "{output:?}");
+        while follow.next().await.expect("the stream goes on") != Next::End {}
+        assert_eq!(client.job(&job).await.expect("it is remembered").job.state, state);
+        let again = server.weir(&["job", command, &job]).output().expect("the binary can be started");
+        assert_eq!(again.status.code(), Some(1), "it has ended already: {again:?}");
+    }
+    let unknown = server.weir(&["job", "cancel", "job_00000000000000000000000000"]).output().expect("the binary can be started");
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("WEIR-JOB-003"), "{unknown:?}");
+}
+
 /// Goal: TOML is taken as well as JSON; other types, paths and methods are refused as problems with a code.
 #[tokio::test]
 async fn plain_requests() {
     let server = Server::start(1);
-    let http = reqwest::Client::new();
+    // A connection is closed where a request is refused before all of it was read; so each request has its own.
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
     let url = |path: &str| format!("{}{path}", server.url());
     let component = server.client().upload(picky()).await.expect("a good component").id;
     server.put_file("items.jsonl", &items(0..1));

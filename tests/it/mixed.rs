@@ -110,17 +110,24 @@ fn three_languages() {
     }
 }
 
-/// Goal: a guest whose memory only grows (Python's) is replaced before it meets its limit, and nothing is lost.
+/// Goal: a guest whose memory grows from batch to batch (here that of a JavaScript engine) is replaced before it meets its limit, and
+/// nothing is lost. That the limit would be met is shown by a run that has a higher one.
 #[test]
 fn a_growing_guest_is_replaced() {
+    const LIMIT: u64 = 16 << 20;
     let bids = make_bids(200_000);
+    let expected = revenue(&bids, 1000);
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let run = Run::new("examples/mixed/job.toml")
-        .set("sources.bids.path", write_bids(&dir, &bids).display())
-        .set("batch.rows", 500)
-        .set("limits.guest_memory", "24MiB");
-    let summary = check_revenue(run, &revenue(&bids, 1000));
-    assert!(summary["late_records"].as_u64() == Some(0), "{summary}");
+    let path = write_bids(&dir, &bids);
+    let run = |limit: u64| {
+        let run = Run::new("examples/mixed/job.toml").set("sources.bids.path", path.display()).set("batch.rows", 50);
+        let summary = check_revenue(run.set("limits.guest_memory", limit), &expected);
+        assert_eq!(summary["late_records"], 0, "{summary}");
+        let operators = summary["operators"].as_array().expect("operators").iter();
+        operators.map(|operator| operator["guest_memory_bytes"].as_u64().expect("a number")).max().expect("there are guests")
+    };
+    assert!(run(1 << 30) > LIMIT, "one instance needs more than the limit for this");
+    assert!(run(LIMIT) <= LIMIT);
 }
 
 /// Goal: a guest in C filters and maps: computed and passed columns, text and numbers, come out right.

@@ -1,6 +1,7 @@
 //! What is loaded and what is refused, and the cache.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use weir_sandbox::{ComponentHash, ErrorKind, Options, Sandbox};
 
@@ -62,16 +63,28 @@ fn the_cache_heals() {
     let written = entries();
     let [code, checksum] = written.as_slice() else { panic!("two files: {written:?}") };
     let good = fs::read(code).expect("the code");
+    // A file that is written anew is another file: it takes the place of the one that was there.
+    let file = || fs::metadata(code).expect("the code").ino();
+    let first = file();
     load();
-    assert_eq!(entries(), written, "the second load changes nothing");
+    assert_eq!((entries(), file()), (written.clone(), first), "the second load compiles nothing");
 
-    let mut damaged = good.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
-    fs::write(code, &damaged).expect("written");
-    load();
-    assert_eq!(fs::read(code).expect("the code"), good, "it was compiled anew");
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    for damaged in [&flipped[..], &good[..middle], b""] {
+        let damage = file();
+        fs::write(code, damaged).expect("written");
+        load();
+        assert_eq!(fs::read(code).expect("the code"), good, "it was compiled anew");
+        assert_ne!(file(), damage);
+    }
+    let before = file();
     fs::remove_file(checksum).expect("removed");
     load();
     assert_eq!(entries(), written, "the checksum is back");
+    assert_ne!(file(), before, "code without a checksum is not run");
+    fs::write(checksum, "nonsense").expect("written");
+    load();
+    assert_eq!(fs::read(checksum).expect("a checksum").len(), 32, "the checksum is made anew");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use insta::assert_snapshot;
@@ -75,7 +75,13 @@ fn explain() {
 #[test]
 fn inspect() {
     let shown = printed(&["inspect", "examples/nexmark/nexmark.wasm", "--arg", "query=q0"]);
-    for part in ["component sha256:", "imports   weir:dataflow/host@0.1.0", "source nexmark, stream bid", "sink out"] {
+    for part in [
+        "component sha256:",
+        "world     weir:dataflow/job@0.1.0",
+        "imports   weir:dataflow/host@0.1.0",
+        "source nexmark, stream bid",
+        "sink out",
+    ] {
         assert!(shown.contains(part), "\"{part}\" is missing in\n{shown}");
     }
     let refused = output(&["inspect", "examples/nexmark/nexmark.wasm"]);
@@ -110,10 +116,10 @@ fn summary() {
     assert!(summary["cpu_seconds"].as_f64().is_some_and(|s| s > 0.0), "{summary}");
 }
 
-/// A job without end that prints rows, started.
+/// A job without end that prints all bids, started.
 fn endless() -> Child {
     let mut command = weir();
-    command.arg("run").arg(root().join("examples/nexmark/q2.toml"));
+    command.arg("run").arg(root().join("examples/nexmark/q0.toml")).args(["--summary", "json"]);
     for setting in ["name=endless", "sources.nexmark.rate=50000", "sinks.out.connector=stdout"] {
         command.args(["--set", setting]);
     }
@@ -122,21 +128,28 @@ fn endless() -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started")
 }
 
-/// Goal: one interrupt drains the job: the rows that were read come out whole, and it ends well.
+/// Goal: one interrupt drains the job: every event that was read comes out, whole, and it ends well.
 #[test]
 fn interrupt_drains() {
     let mut child = endless();
-    let mut rows = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
-    rows.next().expect("there are rows").expect("rows are text");
+    let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
+    lines.next().expect("there are rows").expect("rows are text");
     interrupt(&child);
-    for row in rows {
-        let row = row.expect("rows are text");
-        serde_json::from_str::<Value>(&row).unwrap_or_else(|e| panic!("{e}: {row}"));
-    }
+    let mut rows: Vec<Value> = lines
+        .map(|line| {
+            let line = line.expect("rows are text");
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
+        })
+        .collect();
     let mut told = String::new();
     child.stderr.take().expect("standard error is piped").read_to_string(&mut told).expect("it is text");
     assert_eq!(child.wait().expect("it ends").code(), Some(0), "{told}");
     assert!(told.contains("press Ctrl-C again"), "{told}");
+    // Of 50 events, the first is a person, three are auctions, and the others bids.
+    let summary = rows.pop().expect("the last line is the summary");
+    let events = summary["events_in"].as_u64().expect("a number");
+    assert_eq!(rows.len() as u64 + 1, events / 50 * 46 + (events % 50).saturating_sub(4), "{summary}");
+    assert_eq!(summary["rows_out"], rows.len() + 1);
 }
 
 /// Goal: when the reader of the rows goes away, the job drains; that is no failure.
@@ -149,11 +162,39 @@ fn closed_output_drains() {
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
+/// Goal: on a terminal the progress is shown while a job runs whose table comes at its end, and the table comes out whole.
+#[test]
+fn progress_above_a_table() {
+    // Python makes the terminal: what the job writes to it comes out at its standard output.
+    let spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", spawn, "sh", "-c", "stty rows 50 cols 200; exec \"$@\"", "sh"])
+        .arg(weir().get_program())
+        .arg("run")
+        .arg(root().join("examples/flights/job.toml"));
+    let shown = command.stdin(Stdio::null()).env("TERM", "xterm").output().expect("python3 can be started");
+    let shown = text(&shown.stdout).replace("\r\n", "\n");
+    let table = Run::new("examples/flights/job.toml").output();
+    let table = text(&table.stdout);
+    let (table, _) = table.trim_end().rsplit_once('\n').expect("the last line is the summary");
+    assert!(shown.contains(table), "the table is not there, or not whole:\n{shown}");
+    let (before, after) = shown.split_once(table).expect("it was found");
+    assert!(before.contains("events in") && before.contains("records/s"), "no progress is shown before:\n{before}");
+    assert!(after.contains("rows out"), "no summary is shown behind:\n{after}");
+}
+
 /// Where guests of all tests are compiled, so that the standard library is compiled once.
 fn build_guests_together(command: &mut Command) {
     if std::env::var_os("WEIR_GUEST_TARGET_DIR").is_none() {
         command.env("WEIR_GUEST_TARGET_DIR", root().join("target/guest"));
     }
+}
+
+/// Where guests are compiled for the machine that tests run on: with those of the examples.
+fn native_target() -> PathBuf {
+    let guests = std::env::var_os("WEIR_GUEST_TARGET_DIR").map_or_else(|| root().join("target/guest"), PathBuf::from);
+    guests.join("native")
 }
 
 /// The page and minute of each line of the template's data, counted.
@@ -209,6 +250,12 @@ fn new_project_runs() {
     fs::write(&source, changed).expect("the folder is ours");
     assert!(run_again().contains("building"));
     assert!(modified(&component) > built);
+
+    let mut test = Command::new("cargo");
+    test.args(["test", "--release", "--locked"]).current_dir(&project).env("CARGO_TARGET_DIR", native_target());
+    let tested = test.output().expect("cargo can be started");
+    assert!(tested.status.success(), "{}", text(&tested.stderr));
+    assert!(text(&tested.stdout).contains("results_are_named_after_their_minute ... ok"), "{}", text(&tested.stdout));
 }
 
 /// Goal: a folder that is there is left alone, and a name that cargo would refuse is refused.

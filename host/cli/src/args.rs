@@ -13,7 +13,7 @@ use crate::commands;
 #[command(name = "weir", version, max_term_width = 110, arg_required_else_help = true)]
 pub struct Args {
     /// Threads that run tasks; as many as there are cores if it is not said
-    #[arg(long, global = true, value_name = "N", env = "WEIR_THREADS")]
+    #[arg(long, global = true, value_name = "N", env = "WEIR_THREADS", hide_env_values = true)]
     pub threads: Option<NonZeroUsize>,
 
     /// Tell more on standard error; WEIR_LOG says what exactly (`info`, `weir_worker=debug`)

@@ -42,3 +42,4 @@ pub use inspect::{Inspection, Producer};
 pub use instance::Instance;
 pub use log::{Level, LogSink};
 pub use options::{Limits, Options};
+pub use wit::WORLD;

@@ -6,6 +6,8 @@
 
 use wasmtime::component::{ComponentType, Lift, Lower};
 
+/// The world that components are made for.
+pub const WORLD: &str = "weir:dataflow/job@0.1.0";
 /// The interface that the host offers.
 pub(crate) const HOST: &str = "weir:dataflow/host@0.1.0";
 /// The interface with the types that the others use; it has no functions.

@@ -13,7 +13,7 @@ use crate::args::setting;
 use crate::exit::Failure;
 use crate::spec_file;
 
-/// Show what a component is: its size, its imports, and the graph that it describes
+/// Show what a component is: its size, its world and imports, and the graph that it describes
 ///
 /// Example: weir inspect counts.wasm --arg query=q5
 #[derive(clap::Args, Debug)]
@@ -49,6 +49,8 @@ fn outside(component: &Component) -> String {
     let mut line = |what: &str, value: &str| writeln!(out, "{what:10}{value}").expect("writing to a string does not fail");
     line("component", &weir_coordinator::component::id(component.hash()));
     line("size", &format!("{} bytes", inspection.size));
+    // What is not of this world was not loaded.
+    line("world", weir_sandbox::WORLD);
     line("imports", &list(&inspection.imports));
     line("exports", &list(&inspection.exports));
     line("made by", &list(&made));

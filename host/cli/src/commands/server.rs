@@ -23,15 +23,15 @@ use crate::signals::Signals;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The address to listen on; port 0 is any free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", env = "WEIR_BIND")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", env = "WEIR_BIND", hide_env_values = true)]
     bind: SocketAddr,
 
     /// How many slots there are; a job takes as many as its parallelism
-    #[arg(long, value_name = "N", default_value_t = Options::default().slots, env = "WEIR_SLOTS")]
+    #[arg(long, value_name = "N", default_value_t = Options::default().slots, env = "WEIR_SLOTS", hide_env_values = true)]
     slots: u16,
 
     /// Where components, compiled code and files of jobs are kept
-    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().data_dir, env = "WEIR_DATA_DIR")]
+    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().data_dir, env = "WEIR_DATA_DIR", hide_env_values = true)]
     data_dir: PathBuf,
 }
 

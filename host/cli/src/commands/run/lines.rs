@@ -30,13 +30,15 @@ impl Lines {
         if self.quiet {
             return LogSink::none();
         }
-        let bar = Arc::clone(&self.bar);
-        LogSink::new(move |level, line| {
-            let write = || eprintln!("{:5} {line}", level_name(level));
-            match bar.get() {
-                Some(bar) => bar.suspend(write),
-                None => write(),
-            }
-        })
+        let lines = self.clone();
+        LogSink::new(move |level, line| lines.aside(|| eprintln!("{:5} {line}", level_name(level))))
+    }
+
+    /// Writes to the terminal while the bar is out of the way.
+    pub fn aside<R>(&self, write: impl FnOnce() -> R) -> R {
+        match self.bar.get() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 }

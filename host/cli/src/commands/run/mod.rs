@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use weir_base::Clock;
 use weir_connector::Context;
 use weir_coordinator::Prepared;
+use weir_plan::spec::Binding;
 use weir_worker::{Deployment, Failure, JobHandle, Outcome, Worker};
 
 use crate::exit;
@@ -70,10 +71,10 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let lines = Lines::new(args.quiet);
     let Opened { prepared: Prepared { plan, components }, base } = spec_file::open(&spec, &lines.sink()).await?;
 
-    let writes_stdout = plan.sinks.iter().any(|s| plan.spec.sinks.get(&s.name).is_some_and(|b| b.connector == "stdout"));
-    let watched = std::io::stderr().is_terminal() && !args.quiet && !(writes_stdout && std::io::stdout().is_terminal());
+    let prints = plan.sinks.iter().filter_map(|sink| plan.spec.sinks.get(&sink.name)).any(prints_while_it_runs);
+    let watched = std::io::stderr().is_terminal() && !args.quiet && !(prints && std::io::stdout().is_terminal());
     let closed = Arc::new(Notify::new());
-    let stdout = Arc::new(parking_lot::Mutex::new(Stdout::new(Arc::clone(&closed))?));
+    let stdout = Arc::new(parking_lot::Mutex::new(Stdout::new(Arc::clone(&closed), &lines)?));
     let context = Context { base, stdout: stdout.clone(), name: String::new() };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
@@ -88,9 +89,14 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let ended = drive(&mut handle, progress.as_ref(), &closed, &mut signals).await;
     let summary = Summary::new(name.clone(), parallelism, handle.metrics());
     drop(progress);
-    stdout.lock().flush()?;
+    let mut stdout = stdout.lock();
+    stdout.flush()?;
     match args.summary {
-        Some(SummaryFormat::Json) => println!("{}", serde_json::to_string(&summary)?),
+        // Not by `println!`, which panics if nobody reads any more.
+        Some(SummaryFormat::Json) => {
+            writeln!(stdout, "{}", serde_json::to_string(&summary)?)?;
+            stdout.flush()?;
+        }
         Some(SummaryFormat::Text) => eprint!("{summary}"),
         None if watched => eprint!("{summary}"),
         None => {}
@@ -100,6 +106,11 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         Ended::Job(Outcome::Cancelled) | Ended::Interrupted => Err(exit::Failure::Interrupted),
         Ended::Job(Outcome::Failed { failure }) => Err(tell(&name, &failure)),
     }
+}
+
+/// Whether a sink writes rows to the standard output as they come; a table comes at the end.
+fn prints_while_it_runs(sink: &Binding) -> bool {
+    sink.connector == "stdout" && sink.options.get("format").and_then(|format| format.as_str()) != Some("table")
 }
 
 /// Waits for the job's end, shows its progress, and passes interrupts on.

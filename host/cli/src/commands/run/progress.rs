@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
-use weir_worker::metrics::Snapshot;
+use weir_worker::metrics::{OperatorSnapshot, Snapshot};
 
 use super::lines::Lines;
 use super::summary::number;
@@ -16,8 +16,33 @@ pub const INTERVAL: Duration = Duration::from_millis(250);
 /// A running job on a terminal. It is wiped when it is dropped.
 pub struct Progress {
     bar: ProgressBar,
-    /// seconds and events when it was drawn last
-    last: Mutex<(f64, u64)>,
+    /// what was drawn last
+    last: Mutex<Counts>,
+}
+
+/// What rates are computed from.
+#[derive(Default)]
+struct Counts {
+    seconds: f64,
+    events: u64,
+    /// by operator
+    records: Vec<u64>,
+}
+
+impl Counts {
+    fn of(snapshot: &Snapshot) -> Self {
+        // A source has records out alone.
+        let records = |o: &OperatorSnapshot| if o.records_in > 0 { o.records_in } else { o.records_out };
+        Self { seconds: snapshot.seconds, events: snapshot.events_in, records: snapshot.operators.iter().map(records).collect() }
+    }
+
+    /// Events, and records of each operator, a second since `before`.
+    fn rates(&self, before: &Self) -> (f64, Vec<f64>) {
+        let seconds = (self.seconds - before.seconds).max(1e-9);
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        let earlier = before.records.iter().copied().chain(std::iter::repeat(0));
+        (rate(self.events, before.events), self.records.iter().zip(earlier).map(|(&now, before)| rate(now, before)).collect())
+    }
 }
 
 impl Progress {
@@ -29,15 +54,15 @@ impl Progress {
         );
         bar.set_prefix(name.to_owned());
         lines.stay_above(bar.clone());
-        Self { bar, last: Mutex::new((0.0, 0)) }
+        Self { bar, last: Mutex::default() }
     }
 
     /// Draws this.
     pub fn show(&self, snapshot: &Snapshot) {
+        let counts = Counts::of(snapshot);
         let mut last = self.last.lock();
-        let rate = (snapshot.events_in - last.1) as f64 / (snapshot.seconds - last.0).max(1e-9);
-        *last = (snapshot.seconds, snapshot.events_in);
-        self.bar.set_message(text(snapshot, rate));
+        self.bar.set_message(text(snapshot, &counts.rates(&last)));
+        *last = counts;
         self.bar.tick();
     }
 }
@@ -48,31 +73,72 @@ impl Drop for Progress {
     }
 }
 
-fn text(snapshot: &Snapshot, rate: f64) -> String {
+fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
     let mut out = format!(
         "{:.1} s   {} events in   {} rows out   {} events/s",
         snapshot.seconds,
         number(snapshot.events_in as f64),
         number(snapshot.rows_out as f64),
-        number(rate),
+        number(*rate),
     );
-    let watermark = snapshot.operators.iter().filter_map(|o| o.watermark).filter(|&w| w != i64::MAX).min();
-    if let Some(time) = watermark.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
-        write!(out, "   watermark {time:.3}").expect("writing to a string does not fail");
-    }
     // What passes an exchange shows in the operators on both of its sides.
-    let shown = || snapshot.operators.iter().filter(|o| !o.name.starts_with("exchange "));
-    let width = shown().map(|o| o.name.chars().count()).max().unwrap_or(0).min(40);
-    for operator in shown() {
+    let shown = || snapshot.operators.iter().zip(rates).filter(|(o, _)| !o.name.starts_with("exchange "));
+    let width = shown().map(|(o, _)| o.name.chars().count()).max().unwrap_or(0).min(40);
+    for (operator, &rate) in shown() {
         let name: String = operator.name.chars().take(width).collect();
         write!(
             out,
-            "\n  {name:width$}  in {:>8}  out {:>8}  busy {:3.0} %",
+            "\n  {name:width$}  {:>7} records/s  in {:>7}  out {:>7}  busy {:3.0} %{}",
+            number(rate),
             number(operator.records_in as f64),
             number(operator.records_out as f64),
             operator.busy_ratio * 100.0,
+            watermark(operator.watermark),
         )
         .expect("writing to a string does not fail");
     }
     out
+}
+
+/// How far an operator is in event time; nothing if it knows of none.
+fn watermark(watermark: Option<i64>) -> String {
+    match watermark {
+        None => String::new(),
+        Some(i64::MAX) => "  watermark at the end".to_owned(),
+        Some(ms) => jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |t| format!("  watermark {t:.3}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operator(name: &str, records_in: u64, records_out: u64, watermark: Option<i64>) -> OperatorSnapshot {
+        OperatorSnapshot { name: name.into(), records_in, records_out, watermark, busy_ratio: 0.5, ..OperatorSnapshot::default() }
+    }
+
+    fn snapshot(seconds: f64, events_in: u64, operators: Vec<OperatorSnapshot>) -> Snapshot {
+        Snapshot { seconds, events_in, bytes_in: 0, malformed: 0, rows_out: 7, operators, sinks: vec![] }
+    }
+
+    /// Each operator has a line with its rate since the last one and its watermark; exchanges have none.
+    #[test]
+    fn operators_have_lines() {
+        let before = snapshot(1.0, 100, vec![operator("source", 0, 100, None)]);
+        let now = vec![
+            operator("source", 0, 300, None),
+            operator("exchange out", 300, 300, Some(0)),
+            operator("count", 150, 7, Some(1_436_918_400_500)),
+            operator("sink", 7, 7, Some(i64::MAX)),
+        ];
+        let now = snapshot(3.0, 300, now);
+        let shown = text(&now, &Counts::of(&now).rates(&Counts::of(&before)));
+        let expected = [
+            "3.0 s   300 events in   7 rows out   100 events/s",
+            "  source      100 records/s  in       0  out     300  busy  50 %",
+            "  count        75 records/s  in     150  out       7  busy  50 %  watermark 2015-07-15T00:00:00.500Z",
+            "  sink          4 records/s  in       7  out       7  busy  50 %  watermark at the end",
+        ];
+        assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    }
 }

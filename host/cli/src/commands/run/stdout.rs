@@ -1,11 +1,13 @@
 //! The process's standard output, as a sink writes to it.
 
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+
+use super::lines::Lines;
 
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -13,19 +15,30 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Standard output. When its reader has gone away it says so, and swallows what still comes: that is not an error of the job.
 pub struct Stdout {
     out: BufWriter<File>,
+    /// the progress, where both are on a terminal
+    lines: Option<Lines>,
     closed: Arc<Notify>,
     is_closed: bool,
 }
 
 impl Stdout {
-    /// The process's standard output. `closed` is notified when its reader goes away.
+    /// The process's standard output. `closed` is notified when its reader goes away; on a terminal, the progress below `lines` makes way.
     ///
     /// # Errors
     /// If there is none.
-    pub fn new(closed: Arc<Notify>) -> io::Result<Self> {
+    pub fn new(closed: Arc<Notify>, lines: &Lines) -> io::Result<Self> {
         // Not `io::stdout()`, which writes at every end of line.
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self { out: BufWriter::with_capacity(BUFFER_BYTES, file), closed, is_closed: false })
+        let lines = file.is_terminal().then(|| lines.clone());
+        Ok(Self { out: BufWriter::with_capacity(BUFFER_BYTES, file), lines, closed, is_closed: false })
+    }
+
+    fn aside<R>(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> R) -> R {
+        let Self { out, lines, .. } = self;
+        match lines {
+            Some(lines) => lines.aside(|| write(out)),
+            None => write(out),
+        }
     }
 
     fn unless_closed<T>(&mut self, result: io::Result<T>, swallowed: T) -> io::Result<T> {
@@ -45,7 +58,7 @@ impl Write for Stdout {
         if self.is_closed {
             return Ok(bytes.len());
         }
-        let written = self.out.write(bytes);
+        let written = self.aside(|out| out.write(bytes));
         self.unless_closed(written, bytes.len())
     }
 
@@ -53,7 +66,7 @@ impl Write for Stdout {
         if self.is_closed {
             return Ok(());
         }
-        let flushed = self.out.flush();
+        let flushed = self.aside(Write::flush);
         self.unless_closed(flushed, ())
     }
 }

@@ -18,10 +18,12 @@ WIT := $(wildcard wit/*.wit)
 BENCH_GUEST := tests/bench/guest/guest.wasm
 RUST_GUESTS := examples/nexmark/nexmark.wasm examples/flights/flights.wasm examples/mixed/revenue/revenue.wasm \
 	tests/guests/hostile/hostile.wasm tests/guests/picky/picky.wasm
-OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm tests/guests/c/guest.wasm
+OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm tests/guests/c/guest.wasm tests/guests/c/wasi.wasm
 
 # Guests are no members of the host's workspace: they are compiled for WebAssembly.
 GUEST_WORKSPACES := examples tests/guests/hostile tests/guests/picky tests/bench/guest
+# What answers WASI's first preview by its second; it comes with the JavaScript guest's tools.
+WASI_ADAPTER := $(CACHE)/npm/node_modules/@bytecodealliance/jco/lib/wasi_snapshot_preview1.reactor.wasm
 
 .PHONY: help demo test bench bench-tools guests fmt lint clean weir setup-demo setup-test
 .DELETE_ON_ERROR:
@@ -79,3 +81,6 @@ examples/mixed/filter/filter.wasm: examples/mixed/filter/filter.js examples/mixe
 
 tests/guests/c/guest.wasm: tests/guests/c/build tests/guests/c/guest.c tests/guests/c/preview1.wat $(WIT)
 	$< $@
+
+tests/guests/c/wasi.wasm: tests/guests/c/build tests/guests/c/guest.c tests/guests/c/world.c $(WIT)
+	$< $@ $(WASI_ADAPTER)

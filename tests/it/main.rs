@@ -13,3 +13,4 @@ mod mixed;
 mod nexmark;
 mod run;
 mod server;
+mod wasi;

@@ -118,8 +118,15 @@ bool exports_weir_dataflow_definition_describe(exports_weir_dataflow_definition_
 
 // --- the chain at work ---
 
+#ifdef LOOKS_AROUND
+void look_around(void); // of world.c
+#endif
+
 bool exports_weir_dataflow_chains_open(uint32_t chain, exports_weir_dataflow_chains_subtask_t *subtask, job_string_t *error) {
   (void)chain, (void)subtask, (void)error;
+#ifdef LOOKS_AROUND
+  look_around();
+#endif
   return true;
 }
 

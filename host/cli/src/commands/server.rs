@@ -61,6 +61,6 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Completes when the value becomes true, or its sender goes.
-fn told(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+async fn told(mut stopped: watch::Receiver<bool>) {
+    drop(stopped.wait_for(|stopped| *stopped).await);
 }

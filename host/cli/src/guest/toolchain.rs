@@ -74,7 +74,7 @@ fn distribution_compilers() -> Vec<PathBuf> {
 
 /// A linker, if the compiler of this sysroot has none of its own.
 fn missing_linker(sysroot: Option<&Path>) -> Option<PathBuf> {
-    let own = sysroot.and_then(|s| linker_of(s));
+    let own = sysroot.and_then(linker_of);
     if own.is_some() { None } else { on_path().or_else(of_rustup) }
 }
 

@@ -13,4 +13,5 @@ mod mixed;
 mod nexmark;
 mod run;
 mod server;
+mod tidy;
 mod wasi;

@@ -1,6 +1,5 @@
 //! `weir server`
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -157,12 +157,14 @@ async fn specs_are_checked() {
     let component = client.upload(picky()).await.expect("a good component").id;
     let changed = |pointer: &str, value: Value| {
         let mut spec = picky_spec(&component, "items.jsonl");
-        *spec.pointer_mut(pointer).expect("the pointer is of the spec") = value;
+        let (parent, key) = pointer.rsplit_once('/').expect("a pointer has a slash");
+        spec.pointer_mut(parent).expect("the pointer is of the spec")[key] = value;
         spec
     };
     for (spec, status, code) in [
         (changed("/sources/items/path", json!("/etc/passwd")), 422, "WEIR-JOB-006"),
         (changed("/sources/items/path", json!("../secrets.jsonl")), 422, "WEIR-JOB-006"),
+        (changed("/sources/items/rejects_path", json!("../rejects.jsonl")), 422, "WEIR-JOB-006"),
         (changed("/sources/items/connector", json!("stdin")), 422, "WEIR-JOB-006"),
         (changed("/sinks/out/connector", json!("pigeon")), 422, "WEIR-JOB-006"),
         (changed("/sinks", json!({})), 422, "WEIR-JOB-002"),

@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_connector::registry::Stream;
-use weir_connector::{Context, Error, Fetched, find};
+use weir_connector::{Context, Error, Fetched, Files, find};
 use weir_types::Batch;
 
 const EVENTS: usize = 1_000_000;
@@ -17,7 +17,7 @@ const REPETITIONS: usize = 5;
 
 fn main() -> Result<(), Error> {
     let folder = std::env::temp_dir().join(format!("weir-file-bench-{}", std::process::id()));
-    let context = Context { base: folder.clone(), stdout: Arc::new(Mutex::new(std::io::sink())), name: "bench".into() };
+    let context = Context { files: Files::free(&folder), stdout: Arc::new(Mutex::new(std::io::sink())), name: "bench".into() };
     let all = schema(&["auction", "bidder", "price", "channel", "url", "date_time", "extra"]);
     let some = schema(&["auction", "bidder", "price", "date_time"]);
     let bids = bids(&all, &context)?;

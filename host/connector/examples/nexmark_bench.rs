@@ -7,7 +7,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_connector::registry::Stream;
-use weir_connector::{Context, Error, Fetched, find};
+use weir_connector::{Context, Error, Fetched, Files, find};
 
 const EVENTS: u64 = 4_000_000;
 const REPETITIONS: usize = 9;
@@ -61,7 +61,7 @@ fn measure(stream: &str, columns: &str, hash: bool) -> Result<(u64, u64, f64), E
         Field::new(name, data_type, false)
     };
     let schema = Arc::new(Schema::new(columns.split(' ').map(field).collect::<Vec<_>>()));
-    let context = Context { base: ".".into(), stdout: Arc::new(Mutex::new(std::io::sink())), name: "bench".into() };
+    let context = Context { files: Files::free("."), stdout: Arc::new(Mutex::new(std::io::sink())), name: "bench".into() };
     let options = toml::Table::from_iter([("events".to_string(), toml::Value::Integer(EVENTS as i64))]);
     let streams = [Stream { name: stream.into(), schema: Arc::clone(&schema) }];
     let source = find("nexmark")?.source(&options, &streams, &context)?;

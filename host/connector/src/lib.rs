@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod error;
+pub mod files;
 pub mod registry;
 pub mod sink;
 pub mod source;
@@ -29,6 +30,7 @@ pub mod stdout;
 pub mod conformance;
 
 pub use error::Error;
+pub use files::Files;
 pub use registry::{Connector, Context, connectors, find};
 pub use sink::{Report, Sink, Writer};
 pub use source::{Fetch, Fetched, Reader, Source, Split};

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
 
-use crate::{Error, Sink, Source, blackhole, file, nexmark, stdin, stdout};
+use crate::{Error, Files, Sink, Source, blackhole, file, nexmark, stdin, stdout};
 
 /// What a job gives to all its connectors.
 #[derive(Clone)]
 pub struct Context {
-    /// the folder that relative paths start from: the job spec's
-    pub base: std::path::PathBuf,
+    /// the files that the job may touch: whatever path an option names is opened through them, and in no other way
+    pub files: Files,
     /// where the job's standard output goes (a terminal, a pipe, a server's ring buffer)
     pub stdout: Arc<Mutex<dyn Write + Send>>,
     /// the name that the job spec binds, for messages

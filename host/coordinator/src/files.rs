@@ -3,6 +3,9 @@
 //! Whoever may send a job must not thereby read or write the server's disk. So the paths of such jobs are relative to one folder
 //! (`<data dir>/files/<tenant>`) and stay inside it, and they have no standard input. Jobs of `weir run` are the user's own: none of this holds
 //! for them.
+//!
+//! What keeps a job inside is [`weir_connector::Files`], through which connectors open everything. Here, paths that plainly lead out are
+//! refused before the job is accepted.
 
 use std::path::{Component, Path};
 
@@ -11,8 +14,8 @@ use weir_plan::spec::Binding;
 
 use crate::error::{self, Error, ErrorKind};
 
-/// The connectors that a job of the API may use, with their options that are paths.
-const CONNECTORS: &[(&str, &[&str])] = &[("nexmark", &[]), ("blackhole", &[]), ("stdout", &[]), ("file", &["path"])];
+/// The connectors that a job of the API may use.
+const CONNECTORS: &[&str] = &["nexmark", "blackhole", "stdout", "file"];
 
 /// Checks every binding of a spec.
 ///
@@ -24,19 +27,17 @@ pub fn check(spec: &JobSpec) -> Result<(), Error> {
 
 fn check_binding(name: &str, binding: &Binding) -> Result<(), Error> {
     let refuse = |message| Err(Error::new(ErrorKind::Invalid, error::NOT_ALLOWED, message));
-    let Some((_, paths)) = CONNECTORS.iter().find(|(connector, _)| *connector == binding.connector) else {
-        let names: Vec<_> = CONNECTORS.iter().map(|(name, _)| *name).collect();
+    if !CONNECTORS.contains(&binding.connector.as_str()) {
         return refuse(format!(
             "\"{name}\" uses the connector \"{}\", which this server does not offer; it offers: {}",
             binding.connector,
-            names.join(", ")
+            CONNECTORS.join(", ")
         ));
-    };
-    for option in *paths {
-        let values = match binding.options.get(*option) {
-            Some(toml::Value::Array(values)) => values.as_slice(),
-            Some(value) => std::slice::from_ref(value),
-            None => &[],
+    }
+    for (_, value) in binding.options.iter().filter(|(option, _)| is_path(option)) {
+        let values = match value {
+            toml::Value::Array(values) => values.as_slice(),
+            value => std::slice::from_ref(value),
         };
         for path in values.iter().filter_map(toml::Value::as_str) {
             if !stays_inside(Path::new(path)) {
@@ -49,6 +50,11 @@ fn check_binding(name: &str, binding: &Binding) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether an option is a path, as the names of options go: `path`, `rejects_path`.
+fn is_path(option: &str) -> bool {
+    option == "path" || option.ends_with("_path")
+}
+
 /// Whether a path, taken relative to a folder, cannot lead out of it.
 fn stays_inside(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
@@ -59,7 +65,11 @@ mod tests {
     use super::*;
 
     fn checked(connector: &str, path: &str) -> Result<(), Error> {
-        let options = toml::Table::from_iter([("path".to_owned(), toml::Value::String(path.to_owned()))]);
+        checked_option(connector, "path", path)
+    }
+
+    fn checked_option(connector: &str, option: &str, path: &str) -> Result<(), Error> {
+        let options = toml::Table::from_iter([(option.to_owned(), toml::Value::String(path.to_owned()))]);
         check_binding("in", &Binding { connector: connector.to_owned(), idle_after: None, options })
     }
 
@@ -71,6 +81,7 @@ mod tests {
         }
         for bad in ["/etc/passwd", "..", "../a", "a/../../b", "a/.."] {
             assert!(checked("file", bad).is_err(), "{bad}");
+            assert!(checked_option("file", "rejects_path", bad).is_err(), "{bad}");
         }
         assert!(checked("stdin", "x").is_err());
         assert!(checked("cable", "x").expect_err("no such connector").message.contains("nexmark, blackhole"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use weir_base::Clock;
-use weir_connector::Context;
+use weir_connector::{Context, Files};
 use weir_plan::{JobPlan, JobSpec};
 use weir_protocol::job::{Event, State};
 use weir_sandbox::{Level, LogSink, Sandbox};
@@ -81,8 +81,9 @@ impl Handle {
         let log = Ring::new(options.log_bytes_max, self.shared.clock.clone());
         let sink = log_sink(&log);
         let Prepared { plan, components } = prepare::prepare(&spec, components, &sink).await?;
-        let base = options.data_dir.join("files").join(tenant.as_str());
-        std::fs::create_dir_all(&base).map_err(|e| Error::storage(format_args!("cannot make {}", base.display()), &e))?;
+        let folder = options.data_dir.join("files").join(tenant.as_str());
+        let files = Files::confined(&folder);
+        let files = files.map_err(|e| Error::storage(format_args!("cannot open {}", folder.display()), &e))?;
         let summary = JobSummary {
             id: JobId::generate(),
             tenant: tenant.clone(),
@@ -94,7 +95,7 @@ impl Handle {
             failure: None,
         };
         let text = weir_plan::explain::explain(&plan).into();
-        let context = Context { base, stdout: Arc::new(Mutex::new(output.writer())), name: String::new() };
+        let context = Context { files, stdout: Arc::new(Mutex::new(output.writer())), name: String::new() };
         let clock = self.shared.clock.clone();
         let deployment = Deployment { plan, components, context, log: sink, clock, native: None };
         let job = Box::new(Job::created(summary, Arc::new(spec), text, (output, log), deployment));

@@ -4,7 +4,7 @@ use arrow_schema::{Field, Schema};
 use super::*;
 
 fn context() -> Context {
-    Context { base: ".".into(), stdout: Arc::new(Mutex::new(Vec::new())), name: "hole".into() }
+    Context { files: crate::Files::free("."), stdout: Arc::new(Mutex::new(Vec::new())), name: "hole".into() }
 }
 
 fn report(options: &str, columns: Vec<arrow_array::ArrayRef>) -> Report {

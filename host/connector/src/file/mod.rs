@@ -54,8 +54,8 @@ impl Connector for File {
         };
         let format = format_of(options.format, Path::new(path))?;
         let text = options.text_format(format)?;
-        Ok(Box::new(source::Files {
-            base: context.base.clone(),
+        Ok(Box::new(source::FileSet {
+            files: context.files.clone(),
             path: path.clone(),
             compression: options.compression,
             schema: stream.schema.clone(),
@@ -85,7 +85,7 @@ impl Connector for File {
             }
         };
         let compression = options.compression.unwrap_or_else(|| Compression::of(&options.path));
-        Ok(Box::new(sink::OneFile::new(context.base.join(&options.path), schema.clone(), encoder, compression)))
+        Ok(Box::new(sink::OneFile::new(&context.files, options.path, schema.clone(), encoder, compression)))
     }
 }
 

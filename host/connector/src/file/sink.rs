@@ -13,16 +13,16 @@ use parking_lot::Mutex;
 use weir_types::Batch;
 
 use crate::format::compression::Compression;
-use crate::format::decoder::create;
 use crate::format::encoder::Encoder;
 use crate::format::parquet::{Output, RowGroup};
 use crate::totals::Totals;
-use crate::{Error, Report, Sink, Writer};
+use crate::{Error, Files, Report, Sink, Writer};
 
 /// A block of text is appended once it is this long.
 const BLOCK_BYTES: usize = 256 * 1024;
 
 pub(super) struct OneFile {
+    files: Files,
     path: PathBuf,
     schema: SchemaRef,
     /// none = parquet
@@ -41,27 +41,29 @@ enum Shared {
 }
 
 struct TextFile {
-    path: PathBuf,
+    /// what messages call it
+    path: String,
     file: Mutex<fs::File>,
 }
 
 impl OneFile {
-    pub fn new(path: PathBuf, schema: SchemaRef, encoder: Option<Encoder>, compression: Compression) -> Self {
-        Self { path, schema, encoder, compression, totals: Arc::default(), shared: Mutex::new(None) }
+    pub fn new(files: &Files, path: PathBuf, schema: SchemaRef, encoder: Option<Encoder>, compression: Compression) -> Self {
+        Self { files: files.clone(), path, schema, encoder, compression, totals: Arc::default(), shared: Mutex::new(None) }
     }
 
     /// Begins the file.
     fn create(&self) -> Result<Shared, Error> {
-        let failed = |e| Error::io(format!("the file {} cannot be written", self.path.display()), e);
-        let mut file = create(&self.path).map_err(failed)?;
+        let path = self.files.shown(&self.path).to_string();
+        let failed = |e| Error::io(format!("the file {path} cannot be written"), e);
+        let mut file = self.files.create(&self.path).map_err(failed)?;
         let Some(encoder) = &self.encoder else {
-            return Ok(Shared::Parquet(Arc::new(Output::create(&self.path, file, &self.schema)?)));
+            return Ok(Shared::Parquet(Arc::new(Output::new(file, &path, &self.schema)?)));
         };
         // Also without a header: the block of no bytes makes a compressed file one even if no row follows.
         let header = self.compression.block(encoder.header()).map_err(failed)?;
         file.write_all(&header).map_err(failed)?;
         self.totals.add_bytes(header.len() as u64);
-        Ok(Shared::Text(Arc::new(TextFile { path: self.path.clone(), file: Mutex::new(file) })))
+        Ok(Shared::Text(Arc::new(TextFile { path, file: Mutex::new(file) })))
     }
 }
 
@@ -106,7 +108,7 @@ impl Writer for TextWriter {
         if self.block.is_empty() {
             return Ok(());
         }
-        let failed = |e| Error::io(format!("the file {} cannot be written", self.file.path.display()), e);
+        let failed = |e| Error::io(format!("the file {} cannot be written", self.file.path), e);
         let bytes = self.compression.block(&self.block).map_err(failed)?;
         self.file.file.lock().write_all(&bytes).map_err(failed)?;
         self.totals.add_bytes(bytes.len() as u64);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use crate::format::compression::Compression;
 use crate::format::decoder::{Decoder, Policy, TextFormat};
 use crate::format::parquet;
-use crate::{Error, Fetch, Fetched, Reader, Source, Split};
+use crate::{Error, Fetch, Fetched, Files, Reader, Source, Split};
 
 /// How much is read from a file at once.
 const READ_BYTES: usize = 256 * 1024;
 
 /// One file, or all that match a pattern.
-pub(super) struct Files {
-    pub base: PathBuf,
+pub(super) struct FileSet {
+    pub files: Files,
     pub path: String,
     /// none = as the extension says
     pub compression: Option<Compression>,
@@ -30,9 +30,9 @@ pub(super) struct Files {
     pub text: Option<TextFormat>,
 }
 
-impl Source for Files {
+impl Source for FileSet {
     fn splits(&self, _parallelism: u16) -> Result<Vec<Split>, Error> {
-        self.paths()?.into_iter().map(|path| self.split(&path)).collect()
+        self.files.list(&self.path)?.iter().map(|path| split(path)).collect()
     }
 
     fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
@@ -42,57 +42,24 @@ impl Source for Files {
             Some(format) => {
                 let position = split.position.as_ref().map(|p| Position::deserialize(p).map_err(|_| bad())).transpose()?;
                 let compression = self.compression.unwrap_or_else(|| Compression::of(path));
-                let decoder = Decoder::new(path.display().to_string(), format, &self.schema, Arc::clone(&self.policy))?;
-                Ok(Box::new(TextReader::open(path, compression, decoder, position)?))
+                let decoder = Decoder::new(self.files.shown(path).to_string(), format, &self.schema, Arc::clone(&self.policy))?;
+                Ok(Box::new(TextReader::open(&self.files, path, compression, decoder, position)?))
             }
             None => {
                 let position = split.position.as_ref().map_or(Some(0), serde_json::Value::as_u64).ok_or_else(bad)?;
-                Ok(Box::new(ParquetReader(parquet::Reader::open(path, &self.schema, position)?)))
+                let shown = self.files.shown(path).to_string();
+                let file = self.files.open(path).map_err(|e| Error::io(format!("the file {shown} cannot be read"), e))?;
+                Ok(Box::new(ParquetReader(parquet::Reader::new(file, &shown, &self.schema, position)?)))
             }
         }
     }
 }
 
-impl Files {
-    /// The files, in order.
-    fn paths(&self) -> Result<Vec<PathBuf>, Error> {
-        let path = self.base.join(&self.path);
-        let is_pattern = self.path.contains(['*', '?', '[']);
-        if path.is_file() || !is_pattern {
-            let found = fs::metadata(&path).map_err(|e| Error::io(format!("the file {} cannot be read", path.display()), e))?;
-            if found.is_dir() {
-                return Err(Error::options(format!(
-                    "{0} is a folder; for its files, write a pattern like {0}/*.jsonl",
-                    path.display()
-                )));
-            }
-            return Ok(vec![path]);
-        }
-        let pattern = Path::new(&glob::Pattern::escape(&self.base.to_string_lossy())).join(&self.path);
-        let matches = glob::glob(&pattern.to_string_lossy())
-            .map_err(|e| Error::options(format!("the path {} is not a pattern: {e}", self.path)))?;
-        let mut paths = Vec::new();
-        for found in matches {
-            let found =
-                found.map_err(|e| Error::io(format!("the files of {} cannot be listed", self.path), io::Error::from(e)))?;
-            if found.is_file() {
-                paths.push(found);
-            }
-        }
-        paths.sort();
-        if paths.is_empty() {
-            return Err(Error::options(format!("no file matches {}", path.display())));
-        }
-        Ok(paths)
-    }
-
-    fn split(&self, path: &Path) -> Result<Split, Error> {
-        let Some(name) = path.to_str() else {
-            return Err(Error::options(format!("the name of the file {} is not UTF-8", path.display())));
-        };
-        let id = path.strip_prefix(&self.base).ok().and_then(Path::to_str).unwrap_or(name);
-        Ok(Split { id: id.into(), spec: serde_json::json!({ "path": name }), position: None })
-    }
+fn split(path: &Path) -> Result<Split, Error> {
+    let Some(name) = path.to_str() else {
+        return Err(Error::options(format!("the name of the file {} is not UTF-8", path.display())));
+    };
+    Ok(Split { id: name.into(), spec: serde_json::json!({ "path": name }), position: None })
 }
 
 /// How far a file of text was read: up to a line's end.
@@ -105,7 +72,8 @@ struct Position {
 }
 
 struct TextReader {
-    path: PathBuf,
+    /// what messages call the file
+    path: String,
     input: Box<dyn Read + Send>,
     /// bytes that were read from the file itself
     file_bytes: Arc<AtomicU64>,
@@ -121,13 +89,21 @@ struct TextReader {
 }
 
 impl TextReader {
-    fn open(path: &Path, compression: Compression, decoder: Decoder, position: Option<Position>) -> Result<Self, Error> {
+    fn open(
+        files: &Files,
+        path: &Path,
+        compression: Compression,
+        decoder: Decoder,
+        position: Option<Position>,
+    ) -> Result<Self, Error> {
         let file_bytes = Arc::new(AtomicU64::new(0));
-        let failed = |e| Error::io(format!("the file {} cannot be read", path.display()), e);
+        let shown = files.shown(path).to_string();
+        let failed = |e| Error::io(format!("the file {shown} cannot be read"), e);
+        let open = |skip| files.open(path).and_then(|file| text_of(file, compression, skip, &file_bytes)).map_err(failed);
         let mut reader = Self {
-            path: path.into(),
-            input: open(path, compression, 0, &file_bytes).map_err(failed)?,
-            file_bytes,
+            path: shown.clone(),
+            input: open(0)?,
+            file_bytes: Arc::clone(&file_bytes),
             told_bytes: 0,
             buffer: vec![0; READ_BYTES],
             unread: 0..0,
@@ -140,7 +116,7 @@ impl TextReader {
             reader.decode(0)?;
         }
         if let Some(Position { bytes, lines }) = position {
-            reader.input = open(path, compression, bytes, &reader.file_bytes).map_err(failed)?;
+            reader.input = open(bytes)?;
             (reader.unread, reader.at_end, reader.decoded) = (0..0, false, bytes);
             reader.decoder.set_lines(lines);
         }
@@ -169,7 +145,7 @@ impl TextReader {
                 read => break read,
             }
         };
-        let read = read.map_err(|e| Error::io(format!("the file {} cannot be read", self.path.display()), e))?;
+        let read = read.map_err(|e| Error::io(format!("the file {} cannot be read", self.path), e))?;
         self.unread.end += read;
         self.at_end = read == 0;
         Ok(())
@@ -196,11 +172,15 @@ impl Reader for TextReader {
     }
 }
 
-/// Opens a file so that reading starts behind the first `skip` bytes of its text.
-fn open(path: &Path, compression: Compression, skip: u64, counter: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+/// The text of a file behind its first `skip` bytes.
+fn text_of(
+    mut file: fs::File,
+    compression: Compression,
+    skip: u64,
+    counter: &Arc<AtomicU64>,
+) -> io::Result<Box<dyn Read + Send>> {
     let shorter =
         || io::Error::new(io::ErrorKind::UnexpectedEof, format!("it is shorter than the {skip} bytes that were read before"));
-    let mut file = fs::File::open(path)?;
     if compression == Compression::None {
         if file.metadata()?.len() < skip {
             return Err(shorter());

@@ -18,7 +18,7 @@ impl Folder {
     }
 
     fn context(&self) -> Context {
-        Context { base: self.0.path().into(), stdout: Arc::new(Mutex::new(Vec::new())), name: "files".into() }
+        Context { files: crate::Files::free(self.0.path()), stdout: Arc::new(Mutex::new(Vec::new())), name: "files".into() }
     }
 
     fn source(&self, options: &str, schema: &SchemaRef) -> Result<Box<dyn Source>, Error> {
@@ -206,6 +206,33 @@ fn parquet_columns_are_converted_or_refused() {
     writer.write(&weir_types::Batch::new(1, vec![Arc::new(arrow_array::Int32Array::from(vec![None]))], None)).unwrap();
     writer.finish().unwrap();
     assert!(folder.rows("path = \"null.parquet\"", &numbers()).unwrap_err().message.contains("lacks a value"));
+}
+
+#[test]
+fn confined_jobs_stay_inside() {
+    // Goal: no option of the connector leads out of a folder that a job is confined to: not the path of a source, of its rejects, or of a sink.
+    let folder = Folder::new();
+    folder.write("secret.jsonl", "{\"n\":1}\n");
+    let inside = folder.0.path().join("inside");
+    let context = Context { files: crate::Files::confined(&inside).unwrap(), ..folder.context() };
+    fs::write(inside.join("bad.jsonl"), "malformed\n").unwrap();
+    let streams = [Stream { name: String::new(), schema: numbers() }];
+    let read = |options: &str| {
+        let source = File.source(&options.parse().unwrap(), &streams, &context)?;
+        source.splits(1)?.iter().try_for_each(|split| source.reader(split, &Arc::default())?.read(10).map(drop))
+    };
+    for options in [
+        "path = \"../secret.jsonl\"",
+        "path = \".?/secret.jsonl\"",
+        "path = \"bad.jsonl\"\non_malformed = \"rejects\"\nrejects_path = \"../rejects.jsonl\"",
+    ] {
+        assert!(read(options).is_err(), "{options}");
+    }
+    let sink = File.sink(&"path = \"../out.jsonl\"".parse().unwrap(), &numbers(), &context).unwrap();
+    assert!(sink.writer(0, 1).is_err());
+    let mut left: Vec<_> = fs::read_dir(folder.0.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["inside", "secret.jsonl"]);
 }
 
 #[test]

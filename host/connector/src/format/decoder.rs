@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::columns::{Reason, Rows};
 use super::csv::{Csv, Dialect};
 use super::json;
-use crate::{Error, Fetch};
+use crate::{Error, Fetch, Files};
 
 /// A record longer than this is malformed: a missing quote must not read a whole file into memory.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -43,19 +43,25 @@ pub(crate) enum OnMalformed {
 pub(crate) struct Policy {
     on_malformed: OnMalformed,
     rejects_path: PathBuf,
+    files: Files,
     /// made when there is something to write
     rejects: Mutex<Option<File>>,
 }
 
 impl Policy {
     /// `rejects_path` is needed where malformed records are written to it.
-    pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>) -> Result<Self, Error> {
+    pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>, files: &Files) -> Result<Self, Error> {
         match (on_malformed, &rejects_path) {
             (OnMalformed::Rejects, None) => Err(Error::options("on_malformed = \"rejects\" needs the option rejects_path")),
             (OnMalformed::Fail | OnMalformed::Skip, Some(_)) => {
                 Err(Error::options("the option rejects_path needs on_malformed = \"rejects\""))
             }
-            _ => Ok(Self { on_malformed, rejects_path: rejects_path.unwrap_or_default(), rejects: Mutex::new(None) }),
+            _ => Ok(Self {
+                on_malformed,
+                rejects_path: rejects_path.unwrap_or_default(),
+                files: files.clone(),
+                rejects: Mutex::new(None),
+            }),
         }
     }
 
@@ -72,24 +78,17 @@ impl Policy {
                 })
                 .to_string();
                 reject.push('\n');
-                let failed = |e| Error::io(format!("the rejects file {} cannot be written", self.rejects_path.display()), e);
+                let shown = || self.files.shown(&self.rejects_path);
+                let failed = |e| Error::io(format!("the rejects file {} cannot be written", shown()), e);
                 let mut rejects = self.rejects.lock();
                 let file = match &mut *rejects {
                     Some(file) => file,
-                    none => none.insert(create(&self.rejects_path).map_err(failed)?),
+                    none => none.insert(self.files.create(&self.rejects_path).map_err(failed)?),
                 };
                 file.write_all(reject.as_bytes()).map_err(failed)
             }
         }
     }
-}
-
-/// Creates a file and the folders above it.
-pub(crate) fn create(path: &std::path::Path) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    File::create(path)
 }
 
 enum Records {

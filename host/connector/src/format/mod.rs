@@ -110,8 +110,8 @@ impl ReadOptions {
 
     /// What is done with malformed lines.
     pub fn policy(&self, context: &Context) -> Result<Arc<Policy>, Error> {
-        let rejects_path = self.rejects_path.as_ref().map(|path| context.base.join(path));
-        Ok(Arc::new(Policy::new(self.on_malformed.unwrap_or_default(), rejects_path)?))
+        let policy = Policy::new(self.on_malformed.unwrap_or_default(), self.rejects_path.clone(), &context.files)?;
+        Ok(Arc::new(policy))
     }
 }
 

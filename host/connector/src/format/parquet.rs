@@ -4,7 +4,6 @@
 //! beside each other and only take turns to append; the footer completes the file.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader};
@@ -27,13 +26,14 @@ const READ_ROWS: usize = 8192;
 /// How many rows a subtask collects into a row group.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 
-fn failed(what: &str, path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::io(format!("the parquet file {} cannot be {what}", path.display()), error)
+fn failed(what: &str, path: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::io(format!("the parquet file {path} cannot be {what}"), error)
 }
 
 /// Reads the rows of a file.
 pub(crate) struct Reader {
-    path: std::path::PathBuf,
+    /// what messages call the file
+    path: String,
     rows: ParquetRecordBatchReader,
     /// for each column of the rows, which of the file's projected columns it is
     columns: Vec<usize>,
@@ -43,27 +43,20 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Opens a file behind its first `position` rows.
-    pub fn open(path: &Path, schema: &SchemaRef, position: u64) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|e| failed("opened", path, e))?;
+    /// Reads a file behind its first `position` rows. `path` is what messages call it.
+    pub fn new(file: File, path: &str, schema: &SchemaRef, position: u64) -> Result<Self, Error> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed("read", path, e))?;
         let fields = builder.schema().fields().clone();
         let mut roots = Vec::new();
         for wanted in schema.fields() {
             let Some((index, found)) = fields.find(wanted.name()) else {
                 let names: Vec<_> = fields.iter().map(|f| f.name().as_str()).collect();
-                return Err(Error::options(format!(
-                    "{} has no column \"{}\"; it has: {}",
-                    path.display(),
-                    wanted.name(),
-                    names.join(", ")
-                )));
+                return Err(Error::options(format!("{path} has no column \"{}\"; it has: {}", wanted.name(), names.join(", "))));
             };
             if !can_cast_types(found.data_type(), wanted.data_type()) {
                 return Err(Error::options(format!(
-                    "the column \"{}\" of {} is of type {}, which cannot be read as {}",
+                    "the column \"{}\" of {path} is of type {}, which cannot be read as {}",
                     wanted.name(),
-                    path.display(),
                     found.data_type(),
                     wanted.data_type()
                 )));
@@ -72,7 +65,7 @@ impl Reader {
         }
         let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         if position > total {
-            return Err(Error::options(format!("{} has {total} rows; it cannot be read from row {position} on", path.display())));
+            return Err(Error::options(format!("{path} has {total} rows; it cannot be read from row {position} on")));
         }
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
         let rows = builder
@@ -120,7 +113,7 @@ impl Reader {
             let malformed = |why: String| {
                 Error::malformed(format!(
                     "{}, rows {} to {}: \"{}\" {why}",
-                    self.path.display(),
+                    self.path,
                     self.position + 1,
                     self.position + batch.num_rows() as u64,
                     field.name()
@@ -140,7 +133,8 @@ impl Reader {
 
 /// A file that several writers append row groups to.
 pub(crate) struct Output {
-    path: std::path::PathBuf,
+    /// what messages call the file
+    path: String,
     /// of the columns as they are stored, all in the plain layouts
     schema: SchemaRef,
     groups: ArrowRowGroupWriterFactory,
@@ -149,8 +143,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Begins a file.
-    pub fn create(path: &Path, file: File, schema: &SchemaRef) -> Result<Self, Error> {
+    /// Begins a file. `path` is what messages call it.
+    pub fn new(file: File, path: &str, schema: &SchemaRef) -> Result<Self, Error> {
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
         let (writer, groups) = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
             .and_then(ArrowWriter::into_serialized_writer)

@@ -23,7 +23,8 @@ fn csv(null_values: Option<&[&str]>) -> TextFormat {
 }
 
 fn decoder(format: &TextFormat, schema: &SchemaRef, on_malformed: OnMalformed) -> Decoder {
-    Decoder::new("in".into(), format, schema, Arc::new(Policy::new(on_malformed, None).unwrap())).unwrap()
+    Decoder::new("in".into(), format, schema, Arc::new(Policy::new(on_malformed, None, &crate::Files::free(".")).unwrap()))
+        .unwrap()
 }
 
 /// Decodes the whole input at once: the rows as JSON lines, and the number of malformed ones.

@@ -8,7 +8,7 @@ use super::*;
 use crate::blackhole::Blackhole;
 
 fn context() -> Context {
-    Context { base: ".".into(), stdout: Arc::new(Mutex::new(Vec::new())), name: "events".into() }
+    Context { files: crate::Files::free("."), stdout: Arc::new(Mutex::new(Vec::new())), name: "events".into() }
 }
 
 fn stream(name: &str, kind: Kind) -> Stream {

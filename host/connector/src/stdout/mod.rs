@@ -168,7 +168,7 @@ mod tests {
         let names = ["city", "n", "x", "at"];
         let fields: Vec<_> = names.iter().zip(&columns).map(|(n, c)| Field::new(*n, c.data_type().clone(), true)).collect();
         let stdout: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let context = Context { base: ".".into(), stdout: Arc::clone(&stdout) as _, name: "out".into() };
+        let context = Context { files: crate::Files::free("."), stdout: Arc::clone(&stdout) as _, name: "out".into() };
         let sink = Stdout.sink(&options.parse().unwrap(), &Arc::new(Schema::new(fields)), &context).unwrap();
         let mut writers: Vec<_> = (0..parallelism).map(|i| sink.writer(i, parallelism).unwrap()).collect();
         writers[0].write(&Batch::new(3, columns, None)).unwrap();

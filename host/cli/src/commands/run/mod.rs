@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use weir_base::Clock;
-use weir_connector::Context;
+use weir_connector::{Context, Files};
 use weir_coordinator::Prepared;
 use weir_plan::spec::Binding;
 use weir_worker::{Deployment, Failure, JobHandle, Outcome, Worker};
@@ -75,7 +75,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let watched = std::io::stderr().is_terminal() && !args.quiet && !(prints && std::io::stdout().is_terminal());
     let closed = Arc::new(Notify::new());
     let stdout = Arc::new(parking_lot::Mutex::new(Stdout::new(Arc::clone(&closed), &lines)?));
-    let context = Context { base, stdout: stdout.clone(), name: String::new() };
+    let context = Context { files: Files::free(base), stdout: stdout.clone(), name: String::new() };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
     let deployment = Deployment { plan, components, context, log: lines.sink(), clock: Clock::system(), native: None };

@@ -165,6 +165,7 @@ async fn specs_are_checked() {
         (changed("/sources/items/path", json!("/etc/passwd")), 422, "WEIR-JOB-006"),
         (changed("/sources/items/path", json!("../secrets.jsonl")), 422, "WEIR-JOB-006"),
         (changed("/sources/items/rejects_path", json!("../rejects.jsonl")), 422, "WEIR-JOB-006"),
+        (changed("/limits", json!({ "call_deadline": "1h" })), 422, "WEIR-JOB-006"),
         (changed("/sources/items/connector", json!("stdin")), 422, "WEIR-JOB-006"),
         (changed("/sinks/out/connector", json!("pigeon")), 422, "WEIR-JOB-006"),
         (changed("/sinks", json!({})), 422, "WEIR-JOB-002"),

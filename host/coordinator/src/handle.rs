@@ -15,6 +15,7 @@ use crate::component::{self, ComponentView, Store};
 use crate::error::Error;
 use crate::files;
 use crate::job::{Job, JobId, JobSummary, JobView};
+use crate::limits;
 use crate::options::Options;
 use crate::prepare::{self, Prepared};
 use crate::ring::Ring;
@@ -72,6 +73,7 @@ impl Handle {
     /// If the spec is wrong, asks for what jobs may not have, or there are not enough slots.
     pub async fn submit(&self, tenant: &TenantId, spec: JobSpec) -> Result<JobSummary, Error> {
         files::check(&spec)?;
+        limits::check(&spec, self.shared.sandbox.options().max_memory_bytes)?;
         let mut components = vec![];
         for (_, component) in spec.component_specs() {
             components.push(self.shared.store.load(&self.shared.sandbox, tenant, &component.component).await?);

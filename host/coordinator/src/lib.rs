@@ -13,6 +13,7 @@ pub mod error;
 pub mod files;
 pub mod handle;
 pub mod job;
+pub mod limits;
 pub mod options;
 pub mod prepare;
 pub mod ring;

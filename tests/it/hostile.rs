@@ -142,7 +142,7 @@ fn broken_replies() {
         Failure { at: "count.process", ..in_rows("port", "output 9: there are only 2") },
         in_call("port", "count.timers-fired", "output 9: there are only 2"),
         in_call("timer", "count.timers-fired", "it set a timer for slot 1000, but only 8 were assigned"),
-        in_call("passing-timers", "count.timers-fired", "output 0: it passes columns on, but these rows come from no input rows"),
+        in_call("passing-timers", "count.timers-fired", "output 0: its column `id` is passed on from a row of the input"),
         in_call("port", "sum.emit", "output 9: there are only 1"),
         in_call("buffers", "sum.emit", "1 buffers instead of the 2 that the computed columns (`sum`) have"),
         in_call("timer", "sum.emit", "it set a timer, but only `process` functions can"),

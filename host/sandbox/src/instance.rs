@@ -20,7 +20,7 @@ use crate::graph::{self, chain_name};
 use crate::host::{self, Host};
 use crate::log::LogSink;
 use crate::options::Limits;
-use crate::reply::{self, Counted, Layout};
+use crate::reply::{self, Layout, Sources};
 use crate::wit;
 
 /// A guest in its sandbox, for one subtask.
@@ -95,7 +95,7 @@ impl Instance {
     /// As every call, and if the reply breaks a rule.
     pub async fn process(&mut self, chain: u32, input: Input<'_>) -> Result<Reply, GuestError> {
         let reply = self.rows(chain, "process", self.exports.process, input).await?;
-        self.check(chain, "process", Counted::Rows(input.rows), reply)
+        self.check(chain, "process", Sources::Rows(input.rows), reply)
     }
 
     /// Rows for a `window` head: adds each to the accumulator of its slot.
@@ -139,7 +139,7 @@ impl Instance {
         let Self { guest, graph, exports, .. } = self;
         guest.set_now(panes.now);
         let reply = guest.call(|| place(graph, chain, "emit"), exports.emit, (chain, params)).await?;
-        self.check(chain, "emit", Counted::Others(panes.ends.len()), reply)
+        self.check(chain, "emit", Sources::Times(panes.ends.len()), reply)
     }
 
     /// Merges the accumulator of `sources[i]` into `targets[i]`, in this order.
@@ -201,7 +201,7 @@ impl Instance {
         let Self { guest, graph, exports, .. } = self;
         guest.set_now(timers.now);
         let reply = guest.call(|| place(graph, chain, "timers-fired"), exports.timers_fired, (chain, params)).await?;
-        self.check(chain, "timers-fired", Counted::Others(timers.slots.len()), reply)
+        self.check(chain, "timers-fired", Sources::Times(timers.slots.len()), reply)
     }
 
     /// Its linear memory, in bytes.
@@ -254,8 +254,8 @@ impl Instance {
         guest.call(place, export, (chain, params)).await
     }
 
-    fn check(&self, chain: u32, function: &'static str, origins: Counted, reply: wit::Reply) -> Result<Reply, GuestError> {
-        let checked = self.layouts[chain as usize].check(origins, reply);
+    fn check(&mut self, chain: u32, function: &'static str, sources: Sources, reply: wit::Reply) -> Result<Reply, GuestError> {
+        let checked = self.layouts[chain as usize].check(sources, reply);
         checked.map_err(|e| contract(&place(&self.graph, chain, function), &e))
     }
 }

@@ -9,7 +9,7 @@ use weir_types::call::{Origins, Output, Reply, States, Timer};
 use weir_types::graph::{Chain, ColumnOrigin, Graph, Head};
 
 use crate::decode::{decode, numbers};
-use crate::graph::time_domain;
+use crate::graph::{PARTS_MAX, time_domain};
 use crate::wit;
 
 /// What is needed of a chain to check its calls.
@@ -26,21 +26,26 @@ pub(crate) struct Layout {
     has_timers: bool,
 }
 
+/// The most outputs of a reply: one for each port that a chain can have.
+const OUTPUTS_MAX: usize = PARTS_MAX;
+
 struct Port {
     computed: Vec<FieldRef>,
-    /// whether there are columns that the host takes from input rows
-    passes: bool,
+    /// a column that is passed on from the row of origin, if there is one
+    passed: Option<FieldRef>,
+    /// whether its rows come with event times; none before the first rows
+    timed: Option<bool>,
     /// late rows go there, and never come from the guest
     late: bool,
 }
 
-/// What the origins of a reply count.
-#[derive(Clone, Copy)]
-pub(crate) enum Counted {
-    /// so many input rows
+/// What the origins of a reply's rows count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sources {
+    /// rows of the input
     Rows(usize),
-    /// so many panes or timers
-    Others(usize),
+    /// panes or timers: they have a time, but no columns
+    Times(usize),
 }
 
 /// Whether a guest returns event times.
@@ -69,11 +74,14 @@ impl Layout {
         }
     }
 
-    /// Checks what a call returned. Its origins are these.
-    pub(crate) fn check(&self, origins: Counted, reply: wit::Reply) -> Result<Reply, String> {
+    /// Checks what a call returned.
+    pub(crate) fn check(&mut self, sources: Sources, reply: wit::Reply) -> Result<Reply, String> {
+        if reply.outputs.len() > OUTPUTS_MAX {
+            return Err(format!("there are {} outputs; {OUTPUTS_MAX} are allowed", reply.outputs.len()));
+        }
         let output = |output: wit::Output| {
             let port = output.port;
-            self.output(origins, output).map_err(|e| format!("output {port}: {e}"))
+            self.output(sources, output).map_err(|e| format!("output {port}: {e}"))
         };
         let outputs = reply.outputs.into_iter().map(output).collect::<Result<_, _>>()?;
         if !reply.timers.is_empty() && !self.has_timers {
@@ -86,27 +94,31 @@ impl Layout {
         Ok(Reply { outputs, timers, progress: reply.progress })
     }
 
-    fn output(&self, counted: Counted, output: wit::Output) -> Result<Output, String> {
-        let port = self.outputs.get(output.port as usize).ok_or_else(|| format!("there are only {}", self.outputs.len()))?;
+    fn output(&mut self, sources: Sources, output: wit::Output) -> Result<Output, String> {
+        let count = self.outputs.len();
+        let port = self.outputs.get(output.port as usize).ok_or_else(|| format!("there are only {count}"))?;
         if port.late {
             return Err("it is for late rows, which the host sends there".into());
         }
         let rows = output.rows.rows as usize;
-        let source_rows = match counted {
-            Counted::Rows(count) => count,
-            Counted::Others(_) if port.passes && rows > 0 => {
-                return Err("it passes columns on, but these rows come from no input rows to take them from".into());
+        let source_rows = match (sources, &port.passed) {
+            (Sources::Times(_), Some(column)) if rows > 0 => {
+                return Err(format!(
+                    "its column `{}` is passed on from a row of the input, but these rows come of timers; compute it, or send them to \
+                     another output",
+                    column.name()
+                ));
             }
-            Counted::Others(count) => count,
+            (Sources::Rows(count) | Sources::Times(count), _) => count,
         };
         let origins = origins(source_rows, rows, output.origins)?;
-        Ok(Output {
-            port: output.port,
-            rows,
-            origins,
-            times: self.output_times(output.port, rows, output.times)?,
-            columns: decode(&port.computed, rows, output.rows.buffers)?,
-        })
+        let times = self.output_times(output.port, rows, output.times)?;
+        let port = &mut self.outputs[output.port as usize];
+        if rows > 0 && *port.timed.get_or_insert(times.is_some()) != times.is_some() {
+            let (now, before) = if times.is_some() { ("", "none") } else { ("no ", "some") };
+            return Err(format!("it has {now}event times, but had {before} before: an output has them always or never"));
+        }
+        Ok(Output { port: output.port, rows, origins, times, columns: decode(&port.computed, rows, output.rows.buffers)? })
     }
 
     fn output_times(
@@ -134,10 +146,12 @@ impl Layout {
 impl Port {
     fn new(chain: &Chain, port: usize) -> Self {
         let output = &chain.outputs[port];
-        let computed = output.schema.fields().iter().zip(&output.columns).filter(|(_, o)| **o == ColumnOrigin::Computed);
+        let (computed, passed): (Vec<_>, Vec<_>) =
+            output.schema.fields().iter().zip(&output.columns).partition(|(_, origin)| **origin == ColumnOrigin::Computed);
         Self {
-            computed: computed.map(|(f, _)| FieldRef::clone(f)).collect(),
-            passes: output.columns.iter().any(|o| *o != ColumnOrigin::Computed),
+            computed: computed.into_iter().map(|(f, _)| FieldRef::clone(f)).collect(),
+            passed: passed.first().map(|(f, _)| FieldRef::clone(f)),
+            timed: None,
             late: matches!(&chain.head, Head::Window(w) if w.late_port == Some(port)),
         }
     }
@@ -173,4 +187,83 @@ pub(crate) fn states(slots: usize, states: wit::StatesOut) -> Result<States, Str
         return Err(format!("the last offset is {end}, but there are {} bytes", states.bytes.len()));
     }
     Ok(States { offsets: offsets.to_vec(), bytes: states.bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_schema::{DataType, Field, Schema};
+    use weir_types::graph::{EventTimeAssigner, Head, Input, OperatorInfo, Partitioning, Source, Watermarks};
+
+    use super::*;
+
+    /// A chain that assigns event times itself. Output 0 computes `n`, output 1 passes it on, output 2 has no columns.
+    fn layout() -> Layout {
+        let n = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let output = |name: &str, schema, columns| weir_types::graph::Output { name: name.into(), schema, columns };
+        let chain = Chain {
+            operators: vec![OperatorInfo { id: "p".into(), kind: "process".into() }],
+            head: Head::Process,
+            inputs: vec![Input {
+                from: vec![weir_types::graph::Endpoint::Source(0)],
+                partitioning: Partitioning::Hash,
+                key: vec![0],
+                columns: vec![],
+                times: false,
+            }],
+            outputs: vec![
+                output("", Arc::clone(&n), vec![ColumnOrigin::Computed]),
+                output("passed", Arc::clone(&n), vec![ColumnOrigin::Passed(0)]),
+                output("side", Arc::new(Schema::empty()), vec![]),
+            ],
+            event_time: Some(EventTimeAssigner { column: None, watermarks: Watermarks::Bounded(0) }),
+            parallelism: None,
+        };
+        let source = Source { name: "in".into(), stream: String::new(), schema: n };
+        Layout::new(&Graph { name: "test".into(), sources: vec![source], chains: vec![chain], sinks: vec![] }, 0)
+    }
+
+    fn output(port: u32, rows: u32, times: bool) -> wit::Output {
+        let buffers = if port == 0 { vec![vec![], vec![0; rows as usize * 8]] } else { vec![] };
+        let times = vec![0; if times { rows as usize * 8 } else { 0 }];
+        wit::Output { port, origins: wit::Origins::Identity, times, rows: wit::BatchOut { rows, buffers } }
+    }
+
+    fn reply(outputs: Vec<wit::Output>) -> wit::Reply {
+        wit::Reply { outputs, timers: vec![], progress: None }
+    }
+
+    /// Timers have no columns that could be passed on; rows have.
+    #[test]
+    fn timers_pass_nothing_on() {
+        let mut layout = layout();
+        layout.check(Sources::Rows(2), reply(vec![output(1, 2, false)])).expect("rows are passed on");
+        layout.check(Sources::Times(2), reply(vec![output(0, 2, true)])).expect("a computed column needs no row");
+        layout.check(Sources::Times(0), reply(vec![output(1, 0, false)])).expect("no rows need nothing");
+        let error = layout.check(Sources::Times(2), reply(vec![output(1, 2, false)])).expect_err("a timer is no row");
+        assert!(error.contains("output 1: its column `n` is passed on") && error.contains("timers"), "{error}");
+    }
+
+    /// A side output has event times in each reply or in none; one without rows says nothing.
+    #[test]
+    fn event_times_come_always_or_never() {
+        for first in [true, false] {
+            let mut layout = layout();
+            layout.check(Sources::Rows(2), reply(vec![output(2, 2, first)])).expect("either is fine");
+            layout.check(Sources::Rows(0), reply(vec![output(2, 0, !first)])).expect("no rows");
+            layout.check(Sources::Rows(2), reply(vec![output(2, 2, first)])).expect("the same again");
+            let error = layout.check(Sources::Rows(2), reply(vec![output(2, 2, !first)])).expect_err("the other way");
+            assert!(error.contains("output 2: it has") && error.contains("always or never"), "{error}");
+        }
+    }
+
+    /// The outputs of a reply are counted.
+    #[test]
+    fn outputs_are_bounded() {
+        let outputs = |count| (0..count).map(|_| output(2, 0, false)).collect();
+        layout().check(Sources::Rows(0), reply(outputs(OUTPUTS_MAX))).expect("as many as are allowed");
+        let error = layout().check(Sources::Rows(0), reply(outputs(OUTPUTS_MAX + 1))).expect_err("too many");
+        assert!(error.contains("there are 1025 outputs; 1024 are allowed"), "{error}");
+    }
 }

@@ -9,16 +9,23 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{ArrayRef, NullArray, UInt32Array};
 use arrow_buffer::ScalarBuffer;
+use weir_sandbox::{GuestError, GuestErrorKind};
 use weir_types::Batch;
 use weir_types::batch::take_times;
 use weir_types::call::{Origins, Output};
 use weir_types::graph::{Chain, ColumnOrigin};
 use weir_types::time::EventTime;
 
-use crate::Error;
+use crate::{Error, weight};
+
+/// A way to weigh columns at the rows of origin.
+type Weigh = fn(&[&ArrayRef], &UInt32Array) -> u64;
 
 /// Rows for one output port of a node.
 pub type Emitted = (usize, Batch);
+
+/// How many bytes of passed columns and of event times may be taken for one reply: as many as the guest itself may return.
+const TAKEN_BYTES_MAX: u64 = 128 << 20;
 
 /// Puts the batches of a chain's outputs together.
 #[derive(Clone, Debug)]
@@ -35,6 +42,16 @@ enum Column {
     Passed(usize),
     /// nobody reads it, and the guest does not compute it
     LeftOut,
+}
+
+impl Column {
+    /// The column that it is passed on from, if it is.
+    fn passed_from(self, batch: &Batch) -> Option<&ArrayRef> {
+        match self {
+            Self::Passed(from) => Some(batch.column(from)),
+            Self::Computed | Self::LeftOut => None,
+        }
+    }
 }
 
 /// Where the rows of a reply come from.
@@ -66,11 +83,52 @@ impl Emission {
         Self { ports, time_column }
     }
 
-    /// The batch of one output of a reply.
+    /// The batches of a reply's outputs.
     ///
     /// # Errors
-    /// If passed columns cannot be taken (more than 2 GiB of text in one batch), or the guest owes event times.
-    pub fn assemble(&self, source: &Source<'_>, output: Output) -> Result<Emitted, Error> {
+    /// If the guest wants more of the passed columns than a reply may have.
+    pub fn assemble(&self, source: &Source<'_>, outputs: Vec<Output>, out: &mut Vec<Emitted>) -> Result<(), Error> {
+        self.check_taken(source, &outputs)?;
+        for output in outputs {
+            out.push(self.assemble_one(source, output)?);
+        }
+        Ok(())
+    }
+
+    /// Refuses a reply for which more would have to be taken than it may have.
+    fn check_taken(&self, source: &Source<'_>, outputs: &[Output]) -> Result<(), Error> {
+        let total = |weigh: Weigh| outputs.iter().map(|output| self.taken(source, output, weigh)).sum::<u64>();
+        if total(weight::at_most) <= TAKEN_BYTES_MAX {
+            return Ok(());
+        }
+        // Rows that came in were there before: to keep them all, whatever they weigh, is no offence.
+        let given = match source {
+            Source::Rows(batch) => batch.columns().iter().map(weight::whole).sum(),
+            Source::Times(_) => 0,
+        };
+        let taken = total(weight::exactly);
+        if taken <= TAKEN_BYTES_MAX + given {
+            return Ok(());
+        }
+        let message = format!(
+            "the rows of origin that the guest names repeat passed columns until they have {taken} bytes, where {TAKEN_BYTES_MAX} besides the \
+             input are allowed; return fewer rows for a batch, or make batches smaller (`batch.rows`)"
+        );
+        Err(Error::Guest(GuestError::new(GuestErrorKind::Contract, message)))
+    }
+
+    /// The bytes that it takes to put an output together, besides those that the guest returned.
+    fn taken(&self, source: &Source<'_>, output: &Output, weigh: Weigh) -> u64 {
+        let Origins::Picked(rows) = &output.origins else { return 0 };
+        let columns: Vec<_> = match source {
+            Source::Rows(batch) => self.ports[output.port as usize].iter().filter_map(|c| c.passed_from(batch)).collect(),
+            Source::Times(_) => vec![],
+        };
+        weigh(&columns, rows) + 8 * rows.len() as u64
+    }
+
+    /// The batch of one output of a reply.
+    fn assemble_one(&self, source: &Source<'_>, output: Output) -> Result<Emitted, Error> {
         let port = output.port as usize;
         let mut computed = output.columns.into_iter();
         let columns = self.ports[port]
@@ -92,7 +150,7 @@ impl Emission {
     /// The batch that passes all rows of `batch` on through `port`, all of whose columns are passed.
     pub fn relay(&self, port: usize, batch: &Batch) -> Result<Emitted, Error> {
         let output = Output { port: port as u32, rows: batch.rows(), origins: Origins::Identity, times: None, columns: vec![] };
-        self.assemble(&Source::Rows(batch), output)
+        self.assemble_one(&Source::Rows(batch), output)
     }
 
     /// Whether event times are taken from a column of the main output.
@@ -124,4 +182,48 @@ fn origin_times(source: &Source<'_>, origins: &Origins) -> Option<ScalarBuffer<E
 
 fn pick(times: &[EventTime], rows: &UInt32Array) -> ScalarBuffer<EventTime> {
     rows.values().iter().map(|&i| times[i as usize]).collect::<Vec<_>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+    use arrow_schema::{DataType, Field, Schema};
+    use weir_types::graph::{Head, Output as Port};
+
+    use super::*;
+
+    /// A chain that passes its only column on.
+    fn emission() -> Emission {
+        let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, false)]));
+        let port = Port { name: String::new(), schema, columns: vec![ColumnOrigin::Passed(0)] };
+        let chain = Chain {
+            operators: vec![],
+            head: Head::Transform,
+            inputs: vec![],
+            outputs: vec![port],
+            event_time: None,
+            parallelism: None,
+        };
+        Emission::new(&chain, &[])
+    }
+
+    fn picked(rows: Vec<u32>) -> Output {
+        Output { port: 0, rows: rows.len(), origins: Origins::Picked(rows.into()), times: None, columns: vec![] }
+    }
+
+    /// A guest that names one long text a thousand times is stopped before the text is copied, also by several outputs; one that names it
+    /// a few times is not.
+    #[test]
+    fn repeated_rows_are_bounded() {
+        let text = "x".repeat(1 << 20);
+        let batch = Batch::new(2, vec![Arc::new(StringArray::from(vec!["short", &text]))], None);
+        let assemble = |outputs| emission().assemble(&Source::Rows(&batch), outputs, &mut vec![]);
+        assemble(vec![picked(vec![1; 4]), picked(vec![0; 1000])]).expect("little enough");
+        assemble(vec![picked(vec![0]); 1000]).expect("little enough, though the long text is in the batch");
+        for outputs in [vec![picked(vec![1; 1000])], vec![picked(vec![1; 2]); 100], vec![picked(vec![1]); 200]] {
+            let Err(Error::Guest(error)) = assemble(outputs) else { panic!("too much") };
+            assert_eq!(error.kind, GuestErrorKind::Contract);
+            assert!(error.message.contains("where 134217728 besides the input are allowed"), "{error}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod narrow;
 pub mod process;
 pub mod transform;
+mod weight;
 pub mod window;
 
 pub use assigner::Assigner;

@@ -110,10 +110,7 @@ impl Process {
                 timers.set(timer.time, timer.slot);
             }
         }
-        for output in reply.outputs {
-            out.push(self.emission.assemble(source, output)?);
-        }
-        Ok(())
+        self.emission.assemble(source, reply.outputs, out)
     }
 
     /// Fires the event-time timers that the context's watermark has reached.

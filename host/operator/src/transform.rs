@@ -47,10 +47,7 @@ impl Transform {
         let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| batch.column(c).clone()).collect();
         let reply = self.body.process(context.input(port, input, batch, &columns, None)).await?;
         context.note_progress(reply.progress);
-        for output in reply.outputs {
-            out.push(self.emission.assemble(&Source::Rows(batch), output)?);
-        }
-        Ok(())
+        self.emission.assemble(&Source::Rows(batch), reply.outputs, out)
     }
 
     /// The guest failed on `batch`: finds the row, then passes over it or fails with its name. A stateless chain has nothing to lose, so that it goes on with

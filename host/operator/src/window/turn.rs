@@ -96,9 +96,7 @@ impl PaneList {
         };
         turn.context.note_progress(reply.progress);
         let times: Vec<EventTime> = self.ends.iter().map(|end| end.saturating_sub(1)).collect();
-        for output in reply.outputs {
-            turn.out.push(turn.emission.assemble(&Source::Times(&times), output)?);
-        }
+        turn.emission.assemble(&Source::Times(&times), reply.outputs, turn.out)?;
         self.groups.truncate(1);
         self.slots.clear();
         self.starts.clear();

@@ -218,6 +218,15 @@ fn log_flood() {
     assert!(stderr.contains("lines were dropped: the guest logged more than 65536 bytes a second"), "{stderr}");
 }
 
+/// Goal: the limit of the spec holds for running tasks: with nothing to spend, all that is said is how much was dropped.
+#[test]
+fn log_limit_of_the_spec() {
+    let output = hostile("flood", &good_rows()).set("limits.log_bytes_per_second", 0).output();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("100001 lines were dropped") && stderr.lines().count() == 1, "{stderr}");
+}
+
 /// Goal: a component that cannot say what it is does not start, and its error is shown.
 #[test]
 fn broken_graphs() {

@@ -1,8 +1,9 @@
 //! From a spec and the bytes of its components to a job that can be deployed.
 
-use weir_plan::spec::{ComponentSpec, LimitsSpec};
+use tokio::sync::Semaphore;
+use weir_plan::spec::ComponentSpec;
 use weir_plan::{JobPlan, JobSpec};
-use weir_sandbox::{Component, GuestErrorKind, Limits, LogSink, Sandbox};
+use weir_sandbox::{Component, GuestErrorKind, LogSink, Sandbox};
 
 use crate::error::{self, Error, ErrorKind};
 
@@ -34,7 +35,7 @@ pub async fn load(sandbox: &Sandbox, wasm: Vec<u8>) -> Result<Component, Error> 
 /// # Errors
 /// If a component refuses its arguments, or the spec does not fit the graphs.
 pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) -> Result<Prepared, Error> {
-    let limits = limits(&spec.limits);
+    let limits = weir_worker::limits(&spec.limits);
     let mut graphs = vec![];
     for ((name, component_spec), component) in spec.component_specs().iter().zip(&components) {
         let graph = component.describe(&arguments(component_spec), &limits, log).await;
@@ -51,14 +52,4 @@ pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) 
 /// The arguments of a component's `describe`.
 pub fn arguments(spec: &ComponentSpec) -> Vec<(String, String)> {
     spec.args.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
-}
-
-/// What a spec's `[limits]` mean to the sandbox.
-pub fn limits(spec: &LimitsSpec) -> Limits {
-    Limits {
-        memory_bytes: usize::try_from(spec.guest_memory.0).unwrap_or(usize::MAX),
-        call_deadline: spec.call_deadline.0,
-        log_bytes_per_second: usize::try_from(spec.log_bytes_per_second.0).unwrap_or(usize::MAX),
-        ..Limits::default()
-    }
 }

@@ -41,7 +41,7 @@ pub struct Limits {
     pub reply_bytes: usize,
     /// the longest line of its log, bytes; longer ones are cut
     pub log_line_bytes: usize,
-    /// how much it may log, bytes a second; lines beyond that are dropped and counted
+    /// how much all instances with the same log sink may log, bytes a second; lines beyond that are dropped and counted
     pub log_bytes_per_second: usize,
     /// what its random numbers start from
     pub seed: u64,

@@ -7,9 +7,11 @@
 pub mod deploy;
 pub mod error;
 pub mod job;
+pub mod limits;
 pub mod metrics;
 pub mod task;
 
 pub use deploy::{Deployment, Worker};
 pub use error::{Failure, FailureKind};
 pub use job::{Command, Event, JobHandle, Outcome};
+pub use limits::limits;

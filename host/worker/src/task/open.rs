@@ -8,7 +8,6 @@ use weir_operator::{Assigner, Body, ChainOperator, Context, Error, GuestStart};
 use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, Stage};
 use weir_plan::spec::ErrorPolicy;
 use weir_protocol::watermark::Merge;
-use weir_sandbox::Limits;
 use weir_state::MemoryBackend;
 use weir_types::graph::Partitioning;
 
@@ -17,6 +16,7 @@ use super::nodes::{Node, Operator, operator_failure};
 use super::splits::Reach;
 use crate::deploy::connector_failure;
 use crate::error::Failure;
+use crate::limits::limits;
 
 /// What one slot of keyed state is taken to weigh, when a limit in bytes is turned into one in slots.
 const SLOT_BYTES: u64 = 256;
@@ -115,11 +115,7 @@ fn guest_start(parts: &Parts, node: &ChainNode) -> GuestStart {
     GuestStart {
         component: parts.components[node.component].clone(),
         args: Arc::new(args),
-        limits: Limits {
-            memory_bytes: spec.limits.guest_memory.0 as usize,
-            call_deadline: spec.limits.call_deadline.0,
-            ..Limits::default()
-        },
+        limits: limits(&spec.limits),
         log: parts.log.clone(),
         chain: node.index,
         subtask: parts.subtask,

@@ -69,7 +69,8 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let mut spec = SpecArgs { spec: args.spec.spec.clone(), settings: args.spec.settings.clone() };
     spec.settings.extend(args.parallelism.map(|n| ("parallelism".to_owned(), n.to_string())));
     let lines = Lines::new(args.quiet);
-    let Opened { prepared: Prepared { plan, components }, base } = spec_file::open(&spec, &lines.sink()).await?;
+    let log = lines.sink();
+    let Opened { prepared: Prepared { plan, components }, base } = spec_file::open(&spec, &log).await?;
 
     let prints = plan.sinks.iter().filter_map(|sink| plan.spec.sinks.get(&sink.name)).any(prints_while_it_runs);
     let watched = std::io::stderr().is_terminal() && !args.quiet && !(prints && std::io::stdout().is_terminal());
@@ -78,7 +79,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let context = Context { files: Files::free(base), stdout: stdout.clone(), name: String::new() };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
-    let deployment = Deployment { plan, components, context, log: lines.sink(), clock: Clock::system(), native: None };
+    let deployment = Deployment { plan, components, context, log, clock: Clock::system(), native: None };
     let mut signals = Signals::listen()?;
     let mut handle = match Worker::new(slots).deploy(deployment) {
         Ok(handle) => handle,

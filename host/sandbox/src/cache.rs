@@ -3,13 +3,15 @@
 //! An entry is two files: `KEY.cwasm`, the machine code, and `KEY.sha256`, its checksum. `KEY` stands for the component's
 //! bytes and for everything that the compiler's result depends on: its version, the engine's settings, the CPU's features.
 //! The code is mapped into memory and run, so the directory must belong to this process's user alone. What a user uploads is
-//! always WebAssembly, and never gets here but through the compiler. An entry that is damaged is made anew.
+//! always WebAssembly, and never gets here but through the compiler. An entry that is damaged is made anew. When the entries have
+//! more bytes than they may, those go that were not used for the longest time.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -22,10 +24,15 @@ use crate::error::Error;
 pub(crate) struct Cache {
     dir: PathBuf,
     compatibility: u64,
+    bytes_max: u64,
 }
 
+/// The extensions of an entry's two files.
+const CODE: &str = "cwasm";
+const CHECKSUM: &str = "sha256";
+
 impl Cache {
-    pub(crate) fn open(dir: &Path, engine: &Engine) -> Result<Self, Error> {
+    pub(crate) fn open(dir: &Path, bytes_max: u64, engine: &Engine) -> Result<Self, Error> {
         let unusable = |why: String| Error::internal(format!("the cache directory {} cannot be used: {why}", dir.display()));
         let failed = |e: std::io::Error| unusable(e.to_string());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
@@ -41,7 +48,7 @@ impl Cache {
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { dir: dir.to_owned(), compatibility: hasher.finish() })
+        Ok(Self { dir: dir.to_owned(), compatibility: hasher.finish(), bytes_max })
     }
 
     /// The compiled component, from the cache or from the compiler.
@@ -64,10 +71,11 @@ impl Cache {
     }
 
     fn get(&self, engine: &Engine, hash: ComponentHash) -> Option<Component> {
-        let path = self.path(hash, "cwasm");
-        let expected = fs::read(self.path(hash, "sha256")).ok()?;
+        let path = self.path(hash, CODE);
+        let expected = fs::read(self.path(hash, CHECKSUM)).ok()?;
         let mut actual = Sha256::new();
-        std::io::copy(&mut fs::File::open(&path).ok()?, &mut actual).ok()?;
+        let mut code = fs::File::open(&path).ok()?;
+        std::io::copy(&mut code, &mut actual).ok()?;
         if actual.finalize().as_slice() != expected {
             tracing::warn!(path = %path.display(), "a cached component is damaged and will be compiled anew");
             return None;
@@ -76,6 +84,8 @@ impl Cache {
         // this user's alone, so that nobody else wrote it or changes it while it is mapped).
         #[expect(unsafe_code, reason = "see SAFETY")]
         let component = unsafe { Component::deserialize_file(engine, &path) };
+        // The time of its last use. Where it cannot be set, the entry just seems older.
+        let _ = code.set_modified(SystemTime::now());
         component
             .inspect_err(|e| tracing::warn!(path = %path.display(), error = %one_line(e), "a cached component is unusable"))
             .ok()
@@ -83,14 +93,45 @@ impl Cache {
 
     fn put(&self, hash: ComponentHash, code: &[u8]) -> std::io::Result<()> {
         // The checksum comes last: without it, there is no entry.
-        self.write(&self.path(hash, "cwasm"), code)?;
-        self.write(&self.path(hash, "sha256"), &Sha256::digest(code))
+        let path = self.path(hash, CODE);
+        self.write(&path, code)?;
+        self.write(&self.path(hash, CHECKSUM), &Sha256::digest(code))?;
+        self.make_room(&path)
+    }
+
+    /// Removes entries until those that are left have no more bytes than they may. Code that is mapped stays so; `newest` stays in any case.
+    fn make_room(&self, newest: &Path) -> std::io::Result<()> {
+        let mut entries = vec![];
+        for entry in fs::read_dir(&self.dir)?.flatten() {
+            let path = entry.path();
+            // Another process may have removed it in the meantime.
+            if path.extension().is_some_and(|e| e == CODE)
+                && let Ok(metadata) = entry.metadata()
+            {
+                entries.push((metadata.modified()?, metadata.len(), path));
+            }
+        }
+        let mut bytes: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
+        entries.sort();
+        for (_, size, path) in entries.into_iter().filter(|(_, _, path)| path != newest) {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            // The checksum goes first: without it, there is no entry.
+            for path in [path.with_extension(CHECKSUM), path] {
+                fs::remove_file(path).or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+            }
+            bytes -= size;
+        }
+        Ok(())
     }
 
     /// Writes a file in one step, so that nobody sees half of it.
     fn write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         file.write_all(bytes)?;
+        // Finer than what the file system notes by itself, like the times of later uses.
+        file.as_file().set_modified(SystemTime::now())?;
         file.persist(path)?;
         Ok(())
     }
@@ -99,4 +140,39 @@ impl Cache {
 /// The compiler's verdict on a component.
 pub(crate) fn not_valid(error: &wasmtime::Error) -> Error {
     Error::invalid(format!("this is not a valid component: {}", one_line(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full cache forgets what was not used for the longest time, and never what was just made.
+    #[test]
+    fn the_oldest_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("compiled");
+        let engine = Engine::default();
+        let component = |name: &str| format!("(component (core module ${name}))").into_bytes();
+        let make = |cache: &Cache, name: &str| {
+            let wasm = component(name);
+            cache.get_or_compile(&engine, ComponentHash::of(&wasm), &wasm).expect("it compiles");
+        };
+        let cached = |cache: &Cache| {
+            let is_there = |name: &&str| cache.path(ComponentHash::of(&component(name)), CHECKSUM).exists();
+            ["a", "b", "c"].into_iter().filter(is_there).collect::<Vec<_>>()
+        };
+        let unbounded = Cache::open(&path, u64::MAX, &engine).expect("a cache");
+        make(&unbounded, "a");
+        make(&unbounded, "b");
+        make(&unbounded, "a");
+        let sizes =
+            ["a", "b"].map(|n| fs::metadata(unbounded.path(ComponentHash::of(&component(n)), CODE)).expect("it is there").len());
+        let cache = Cache::open(&path, sizes[0] + sizes[1], &engine).expect("a cache");
+        make(&cache, "c");
+        assert_eq!(cached(&cache), ["a", "c"], "b was not used since a was");
+        let tiny = Cache::open(&path, 1, &engine).expect("a cache");
+        make(&tiny, "b");
+        assert_eq!(cached(&tiny), ["b"]);
+        assert_eq!(fs::read_dir(&path).expect("a cache").count(), 2, "code and checksum");
+    }
 }

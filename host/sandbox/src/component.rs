@@ -89,13 +89,15 @@ impl Component {
     pub(crate) fn load(sandbox: &Sandbox, wasm: &[u8]) -> Result<Self, Error> {
         inspect::check_bytes(wasm, sandbox.options().max_component_bytes)?;
         let hash = ComponentHash::of(wasm);
+        let binary = wat::parse_bytes(wasm).map_err(|e| not_valid(&e.into()))?;
+        // Before the compiler, which takes the longer the more there is: it works for components that can be a job only.
+        let inspection = Inspection::new(&binary, wasm.len()).map_err(|e| not_valid(&e.into()))?;
+        inspection.check()?;
         let engine = sandbox.engine();
         let component = match sandbox.cache() {
-            Some(cache) => cache.get_or_compile(engine, hash, wasm)?,
-            None => wasmtime::component::Component::new(engine, wasm).map_err(|e| not_valid(&e))?,
+            Some(cache) => cache.get_or_compile(engine, hash, &binary)?,
+            None => wasmtime::component::Component::new(engine, &binary).map_err(|e| not_valid(&e))?,
         };
-        let inspection = Inspection::new(engine, &component, wasm);
-        inspection.check()?;
         let pre = sandbox.linker().instantiate_pre(&component).map_err(|e| {
             Error::invalid(format!("the component was built for another version of Weir's interface: {}", one_line(&e)))
         })?;

@@ -36,7 +36,8 @@ impl Sandbox {
         let engine = Engine::new(&config(options))
             .map_err(|e| Error::internal(format!("the sandbox cannot start with these options: {}", one_line(&e))))?;
         let linker = host::linker(&engine).map_err(|e| Error::internal(one_line(&e)))?;
-        let cache = options.cache_dir.as_deref().map(|dir: &Path| Cache::open(dir, &engine)).transpose()?;
+        let cache =
+            options.cache_dir.as_deref().map(|dir: &Path| Cache::open(dir, options.cache_bytes_max, &engine)).transpose()?;
         let ticker = start_ticker(&engine, Duration::from_millis(options.tick_ms.max(1)))?;
         Ok(Self(Arc::new(Inner { engine, linker, cache, options: options.clone(), _ticker: ticker })))
     }

@@ -1,8 +1,7 @@
 //! What can be told about a component without running it, and whether it is one at all.
 
-use wasmparser::{KnownCustom, Payload, ProducersFieldValue};
+use wasmparser::{KnownCustom, Parser, Payload, ProducersFieldValue, ProducersSectionReader};
 use wasmtime::Engine;
-use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::error::Error;
@@ -69,15 +68,39 @@ pub(crate) fn check_bytes(wasm: &[u8], size_max: usize) -> Result<(), Error> {
 }
 
 impl Inspection {
-    pub(crate) fn new(engine: &Engine, component: &Component, wasm: &[u8]) -> Self {
-        let ty = component.component_type();
-        let name = |(name, _): (&str, _)| name.to_owned();
-        Self {
-            size: wasm.len(),
-            imports: ty.imports(engine).map(|(n, item)| name((n, item))).collect(),
-            exports: ty.exports(engine).map(|(n, item)| name((n, item))).collect(),
-            producers: producers(wasm),
+    /// Reads a component's own sections, without compiling or even validating it: what a compiler would find fault with, it will.
+    ///
+    /// # Errors
+    /// If the bytes break off or are no component.
+    pub(crate) fn new(wasm: &[u8], size: usize) -> Result<Self, wasmparser::BinaryReaderError> {
+        let (mut imports, mut exports, mut producers) = (vec![], vec![], vec![]);
+        // How many modules and components are open around what is read: the component itself is the first.
+        let mut depth = 0;
+        for payload in Parser::new(0).parse_all(wasm) {
+            match payload? {
+                Payload::Version { .. } => depth += 1,
+                Payload::End(_) => depth -= 1,
+                Payload::ComponentImportSection(section) if depth == 1 => {
+                    for import in section {
+                        imports.push(import?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 1 => {
+                    for export in section {
+                        exports.push(export?.name.name.to_owned());
+                    }
+                }
+                Payload::CustomSection(section) => {
+                    if let KnownCustom::Producers(fields) = section.as_known() {
+                        add_producers(fields, &mut producers);
+                    }
+                }
+                _ => {}
+            }
         }
+        producers.sort();
+        producers.dedup();
+        Ok(Self { size, imports, exports, producers })
     }
 
     /// Checks the imports against what there is, and the exports against what a job must have.
@@ -111,27 +134,16 @@ fn refuse(import: &str) -> String {
     }
 }
 
-/// Reads the `producers` sections of the component and of the modules within.
-fn producers(wasm: &[u8]) -> Vec<Producer> {
-    let mut found = vec![];
-    // The text format has no such sections, and a section that cannot be read is as good as none.
-    for payload in wasmparser::Parser::new(0).parse_all(wasm).map_while(Result::ok) {
-        if let Payload::CustomSection(section) = payload
-            && let KnownCustom::Producers(fields) = section.as_known()
-        {
-            for field in fields.into_iter().map_while(Result::ok) {
-                let producer = |v: ProducersFieldValue<'_>| Producer {
-                    role: field.name.to_owned(),
-                    name: v.name.to_owned(),
-                    version: v.version.to_owned(),
-                };
-                found.extend(field.values.into_iter().map_while(Result::ok).map(producer));
-            }
-        }
+/// Reads a `producers` section, of the component or of a module within. One that cannot be read is as good as none.
+fn add_producers(fields: ProducersSectionReader<'_>, producers: &mut Vec<Producer>) {
+    for field in fields.into_iter().map_while(Result::ok) {
+        let producer = |v: ProducersFieldValue<'_>| Producer {
+            role: field.name.to_owned(),
+            name: v.name.to_owned(),
+            version: v.version.to_owned(),
+        };
+        producers.extend(field.values.into_iter().map_while(Result::ok).map(producer));
     }
-    found.sort();
-    found.dedup();
-    found
 }
 
 /// Whether an item of a component is a function; used to say what is missing.

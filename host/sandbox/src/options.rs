@@ -12,6 +12,8 @@ pub struct Options {
     /// Where compiled components are kept between runs; none = nowhere. The directory is made if need be, and belongs to
     /// this process's user alone: whoever can write there can run machine code as that user.
     pub cache_dir: Option<PathBuf>,
+    /// How many bytes of compiled components are kept there; what was not used for the longest time goes first.
+    pub cache_bytes_max: u64,
     /// How many instances there can be at once. Each one reserves address space (4 GiB a linear memory), not memory.
     pub max_instances: u32,
     /// The most linear memory that any instance can have, whatever its [`Limits`] say.
@@ -24,7 +26,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_dir: None, max_instances: 1024, max_memory_bytes: 1 << 30, max_component_bytes: 64 << 20, tick_ms: 10 }
+        Self {
+            cache_dir: None,
+            cache_bytes_max: 2 << 30,
+            max_instances: 1024,
+            max_memory_bytes: 1 << 30,
+            max_component_bytes: 64 << 20,
+            tick_ms: 10,
+        }
     }
 }
 

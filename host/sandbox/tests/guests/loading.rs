@@ -31,6 +31,25 @@ fn strangers_are_refused() {
     assert!(error.message.contains("over the limit of 10 (`max_component_bytes`)"), "{error}");
 }
 
+/// What cannot be a job is refused before it is compiled, and leaves nothing in the cache.
+#[test]
+fn strangers_are_not_compiled() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cache = dir.path().join("compiled");
+    let options = Options { cache_dir: Some(cache.clone()), max_instances: 1, ..Options::default() };
+    let sandbox = Sandbox::new(&options).expect("a sandbox");
+    // The module within imports what it likes: only the component's own imports count.
+    let inner = "(core module (import \"any\" \"thing\" (func)))";
+    for (wasm, expected) in [
+        (format!("(component (import \"evil:corp/api@1.0.0\" (instance)) {inner})"), "imports `evil:corp/api@1.0.0`"),
+        (format!("(component {inner})"), "does not export"),
+    ] {
+        let error = sandbox.load(wasm.as_bytes()).expect_err(expected);
+        assert!(error.message.contains(expected), "{error}");
+    }
+    assert_eq!(fs::read_dir(&cache).expect("a cache").count(), 0);
+}
+
 /// A component's face can be seen without running it.
 #[test]
 fn inspection() {

@@ -1,14 +1,15 @@
 //! The components that were uploaded, by the digest of their bytes.
 //!
-//! `<data dir>/components/<tenant>/<hash>.wasm`, written once and never changed: a file that is there is whole. Compiled forms are not kept
-//! here but in the sandbox's cache, which can be thrown away.
+//! `<data dir>/components/<tenant>/<hash>.wasm`, written once and never changed: a file that is there is whole. Beside it is what the component
+//! said of itself to this version of Weir (`<hash>.<version>.json`), so that it is asked only once. Compiled forms are not kept here but in
+//! the sandbox's cache, which can be thrown away.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use weir_sandbox::{Component, ComponentHash, Limits, LogSink, Sandbox};
+use weir_sandbox::{Component, ComponentHash, GuestErrorKind, Limits, LogSink, Sandbox};
 use weir_types::graph::Graph;
 
 use crate::error::{self, Error, ErrorKind};
@@ -24,7 +25,7 @@ pub struct Store {
 }
 
 /// What is told about a component.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ComponentView {
     /// `sha256:…`
     pub id: String,
@@ -39,7 +40,7 @@ pub struct ComponentView {
 }
 
 /// A graph in short.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GraphSummary {
     /// the job's name
     pub name: String,
@@ -84,6 +85,10 @@ impl Store {
         self.dir.join(tenant.as_str()).join(format!("{hash}.wasm"))
     }
 
+    fn view_path(&self, tenant: &TenantId, hash: ComponentHash) -> PathBuf {
+        self.dir.join(tenant.as_str()).join(format!("{hash}.{}.json", env!("CARGO_PKG_VERSION")))
+    }
+
     /// Stores a component that was loaded, and so is one. Storing it again changes nothing.
     ///
     /// # Errors
@@ -93,17 +98,26 @@ impl Store {
         if path.exists() {
             return Ok(());
         }
-        let write = || {
-            let dir = path.parent().expect("a component's path has a folder");
-            std::fs::create_dir_all(dir)?;
-            // Under a name of its own first, so that a file with a hash for a name is whole.
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            file.write_all(wasm)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|e| e.error)?;
-            Ok(())
-        };
-        write().map_err(|e| Error::storage("cannot store the component", &e))
+        write(&path, wasm).map_err(|e| Error::storage("cannot store the component", &e))
+    }
+
+    /// What is told about a stored component. It is asked for its graph the first time only.
+    ///
+    /// # Errors
+    /// If there is none with this id.
+    pub async fn view(&self, sandbox: &Sandbox, tenant: &TenantId, id: &str) -> Result<ComponentView, Error> {
+        let hash = parse(id)?;
+        let kept = self.path(tenant, hash).exists().then(|| std::fs::read(self.view_path(tenant, hash)).ok()).flatten();
+        if let Some(view) = kept.and_then(|json| serde_json::from_slice(&json).ok()) {
+            return Ok(view);
+        }
+        let (view, is_final) = view(&self.load(sandbox, tenant, id).await?).await;
+        if is_final {
+            let json = serde_json::to_vec(&view).expect("a view is made of strings and numbers");
+            let kept = write(&self.view_path(tenant, hash), &json);
+            kept.map_err(|e| Error::storage("cannot store what the component said", &e))?;
+        }
+        Ok(view)
     }
 
     /// Loads a component.
@@ -142,15 +156,28 @@ impl Store {
     }
 }
 
-/// What is told about a loaded component.
-pub async fn view(component: &Component) -> ComponentView {
+/// Writes a file under a name of its own first, so that a file with a hash for a name is whole.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let dir = path.parent().expect("a component's path has a folder");
+    std::fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// What is told about a loaded component, and whether it would be the same again: an instance that could not be started may be another time.
+async fn view(component: &Component) -> (ComponentView, bool) {
     let described = component.describe(&[], &Limits::default(), &LogSink::none()).await;
-    ComponentView {
+    let is_final = described.as_ref().err().is_none_or(|e| e.kind != GuestErrorKind::Start);
+    let view = ComponentView {
         id: id(component.hash()),
         size: component.inspect().size as u64,
         graph: described.as_ref().ok().map(GraphSummary::from),
         refusal: described.err().map(|e| e.message),
-    }
+    };
+    (view, is_final)
 }
 
 fn parse(id: &str) -> Result<ComponentHash, Error> {
@@ -162,4 +189,27 @@ fn parse(id: &str) -> Result<ComponentHash, Error> {
 
 fn not_found(id: &str) -> Error {
     Error::new(ErrorKind::NotFound, error::COMPONENT_NOT_FOUND, format!("there is no component \"{id}\"; upload it first"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component is asked what it is once; afterwards its stored word is told, even where it could not be loaded any more.
+    #[tokio::test]
+    async fn views_are_kept() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let sandbox = Sandbox::new(&weir_sandbox::Options { max_instances: 1, ..Default::default() }).expect("a sandbox");
+        let (store, tenant) = (Store::open(dir.path()).expect("a store"), TenantId::default());
+        // No component of a job: whoever loads it fails.
+        let wasm = b"(component)";
+        let hash = ComponentHash::of(wasm);
+        assert_eq!(store.view(&sandbox, &tenant, &id(hash)).await.expect_err("not stored").kind, ErrorKind::NotFound);
+        store.put(&tenant, hash, wasm).expect("stored");
+        assert_eq!(store.view(&sandbox, &tenant, &id(hash)).await.expect_err("it is loaded").kind, ErrorKind::Invalid);
+        let kept = ComponentView { id: id(hash), size: 11, graph: None, refusal: Some("no".into()) };
+        write(&store.view_path(&tenant, hash), &serde_json::to_vec(&kept).expect("JSON")).expect("written");
+        assert_eq!(store.view(&sandbox, &tenant, &id(hash)).await, Ok(kept));
+        assert_eq!(store.list(&tenant).expect("a list").len(), 1, "what is kept beside a component is none");
+    }
 }

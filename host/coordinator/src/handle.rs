@@ -48,7 +48,7 @@ impl Handle {
     pub async fn put_component(&self, tenant: &TenantId, wasm: Vec<u8>) -> Result<ComponentView, Error> {
         let component = prepare::load(&self.shared.sandbox, wasm.clone()).await?;
         self.shared.store.put(tenant, component.hash(), &wasm)?;
-        Ok(component::view(&component).await)
+        self.component(tenant, &component::id(component.hash())).await
     }
 
     /// The ids and sizes of a tenant's components.
@@ -64,7 +64,7 @@ impl Handle {
     /// # Errors
     /// If there is none with this id.
     pub async fn component(&self, tenant: &TenantId, id: &str) -> Result<ComponentView, Error> {
-        Ok(component::view(&self.shared.store.load(&self.shared.sandbox, tenant, id).await?).await)
+        self.shared.store.view(&self.shared.sandbox, tenant, id).await
     }
 
     /// Starts a job whose components were uploaded.

@@ -16,13 +16,25 @@ pub struct Prepared {
     pub components: Vec<Component>,
 }
 
-/// Compiles a component, on a thread where that harms nobody.
+/// How many components are compiled at once. One compilation takes all cores by itself; a second one fills the gaps.
+const COMPILATIONS_MAX: usize = 2;
+
+static COMPILATIONS: Semaphore = Semaphore::const_new(COMPILATIONS_MAX);
+
+/// Compiles a component, on a thread where that harms nobody, when its turn has come.
 ///
 /// # Errors
 /// If the bytes are no component of a job.
 pub async fn load(sandbox: &Sandbox, wasm: Vec<u8>) -> Result<Component, Error> {
+    let turn = COMPILATIONS.acquire().await.expect("it is never closed");
     let sandbox = sandbox.clone();
-    let loaded = tokio::task::spawn_blocking(move || sandbox.load(&wasm)).await;
+    // A caller who goes away does not end the compilation, so that the turn goes with it.
+    let loaded = tokio::task::spawn_blocking(move || {
+        let loaded = sandbox.load(&wasm);
+        drop(turn);
+        loaded
+    })
+    .await;
     let loaded = loaded.map_err(|e| Error::new(ErrorKind::Internal, error::STORAGE, format!("compiling was ended: {e}")))?;
     loaded.map_err(|e| match e.kind {
         weir_sandbox::ErrorKind::Invalid => Error::new(ErrorKind::Invalid, error::COMPONENT_INVALID, e.message),

@@ -83,7 +83,7 @@ impl Ring {
     fn push_all<'a>(&self, level: Option<&'static str>, texts: impl Iterator<Item = &'a str>) {
         let time_ms = self.0.clock.now_ms();
         let mut lines = self.0.lines.lock();
-        for text in texts {
+        for text in texts.flat_map(pieces) {
             lines.last += 1;
             lines.bytes += text.len() + LINE_COST;
             let seq = lines.last;
@@ -103,14 +103,26 @@ impl Ring {
         self.0.last.send_replace((lines.last, true));
     }
 
+    /// Drops all lines. Readers learn how many they have missed.
+    fn clear(&self) {
+        let mut lines = self.0.lines.lock();
+        lines.kept = VecDeque::new();
+        lines.bytes = 0;
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.lines.lock().bytes
+    }
+
     /// At most `lines_max` lines after number `after`.
     pub fn after(&self, after: u64, lines_max: usize) -> Page {
         let lines = self.0.lines.lock();
         let first = lines.kept.front().map_or(lines.last + 1, |l| l.seq);
-        let skip = (after + 1).saturating_sub(first) as usize;
+        let wanted = after.saturating_add(1);
+        let skip = usize::try_from(wanted.saturating_sub(first)).unwrap_or(usize::MAX);
         let page: Vec<_> = lines.kept.iter().skip(skip).take(lines_max).cloned().collect();
         let ended = lines.closed && page.last().is_none_or(|l| l.seq == lines.last);
-        Page { missed: first.saturating_sub(after + 1), lines: page, ended }
+        Page { missed: first.saturating_sub(wanted), lines: page, ended }
     }
 
     /// Waits until there is a line after number `after`, or the ring is closed.
@@ -126,6 +138,29 @@ impl Ring {
     }
 }
 
+/// Drops the lines of those rings that together with the ones before them have more bytes than this.
+pub(crate) fn keep_first<'a>(rings: impl IntoIterator<Item = &'a Ring>, bytes_max: usize) {
+    let mut bytes = 0;
+    for ring in rings {
+        bytes += ring.bytes();
+        if bytes > bytes_max {
+            bytes -= ring.bytes();
+            ring.clear();
+        }
+    }
+}
+
+/// A line in pieces that are not too long, broken between characters. An empty line is one piece.
+fn pieces(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let (piece, behind) = line.split_at(line.floor_char_boundary(LINE_BYTES_MAX));
+        rest = Some(behind).filter(|behind| !behind.is_empty());
+        Some(piece)
+    })
+}
+
 /// See [`Ring::writer`].
 pub struct Writer {
     ring: Ring,
@@ -138,7 +173,11 @@ impl io::Write for Writer {
         self.partial.extend_from_slice(bytes);
         let whole = match memchr::memrchr(b'\n', &self.partial) {
             Some(end) => end + 1,
-            None if self.partial.len() > LINE_BYTES_MAX => self.partial.len(),
+            // Whole characters; what is cut off of one is there with the next write.
+            None if self.partial.len() > LINE_BYTES_MAX => match std::str::from_utf8(&self.partial) {
+                Err(e) if e.error_len().is_none() => e.valid_up_to(),
+                _ => self.partial.len(),
+            },
             None => return Ok(bytes.len()),
         };
         let text = String::from_utf8_lossy(&self.partial[..whole]);
@@ -185,6 +224,47 @@ mod tests {
         assert!(!ring.after(6, 1).ended);
         assert!(ring.after(6, 3).ended);
         assert!(ring.after(9, 3).ended);
+    }
+
+    /// A line that is too long comes in pieces, whether or not its end came with it, and no character is broken.
+    #[test]
+    fn long_lines_are_broken() {
+        let long = "ü".repeat(LINE_BYTES_MAX);
+        let ring = Ring::new(1 << 20, Clock::manual(7));
+        for text in [format!("{long}\nnext\n"), format!("x{long}")] {
+            ring.writer().write_all(text.as_bytes()).expect("a ring takes everything");
+        }
+        let mut halves = ring.writer();
+        let (left, right) = long.as_bytes().split_at(LINE_BYTES_MAX + 1);
+        halves.write_all(left).expect("a ring takes everything");
+        halves.write_all(right).expect("a ring takes everything");
+        halves.write_all(b"\n").expect("a ring takes everything");
+        let page = ring.after(0, 100);
+        assert!(page.lines.iter().all(|line| line.text.len() <= LINE_BYTES_MAX), "a line is too long");
+        assert_eq!(texts(&page).concat(), format!("{long}nextx{long}{long}"));
+    }
+
+    /// A reader may ask for lines after any number.
+    #[test]
+    fn numbers_do_not_overflow() {
+        let ring = Ring::new(1 << 10, Clock::manual(7));
+        ring.push(None, "x");
+        let page = ring.after(u64::MAX, 10);
+        assert_eq!((page.lines.len(), page.missed), (0, 0));
+    }
+
+    /// Of many rings the first keep their lines as long as there is room; a ring without lines still says what was there.
+    #[test]
+    fn first_rings_keep_their_lines() {
+        let rings: Vec<_> = (0..4).map(|_| Ring::new(1 << 10, Clock::manual(7))).collect();
+        for (ring, text) in rings.iter().zip(["aa", "bb", "a long line", "cc"]) {
+            ring.push(None, text);
+            ring.close();
+        }
+        keep_first(&rings, 3 * (LINE_COST + 2));
+        assert_eq!(rings.iter().map(|r| r.after(0, 10).lines.len()).collect::<Vec<_>>(), [1, 1, 0, 1]);
+        let page = rings[2].after(0, 10);
+        assert_eq!((page.missed, page.ended), (1, true));
     }
 
     /// Whoever waits is woken by a line, and by the end.

@@ -18,10 +18,12 @@ use crate::error::{self, Error, ErrorKind};
 use crate::handle::Handle;
 use crate::job::{self, Job, JobId, JobSummary, JobView, Metrics, Report};
 use crate::options::Options;
-use crate::ring::Ring;
+use crate::ring::{self, Ring};
 
 /// How many messages can wait for the service.
 const MESSAGES_MAX: usize = 256;
+/// How many bytes of lines are kept of all jobs that have ended, newest first.
+const ENDED_LINES_BYTES_MAX: usize = 64 << 20;
 
 /// What handles and the tasks of jobs ask of the service.
 pub(crate) enum Message {
@@ -211,13 +213,15 @@ impl Service {
         Ok(())
     }
 
-    /// Forgets the oldest jobs that have ended.
+    /// Forgets the oldest jobs that have ended, and the lines of some more of them.
     fn forget_old(&mut self) {
         let ended: Vec<_> = self.jobs.values().filter(|j| j.summary.state.is_end()).map(|j| j.summary.id).collect();
         let surplus = ended.len().saturating_sub(self.options.ended_jobs_max);
         for id in &ended[..surplus] {
             self.jobs.remove(id);
         }
+        let newest_first = ended[surplus..].iter().rev().filter_map(|id| self.jobs.get(id));
+        ring::keep_first(newest_first.flat_map(|job| [&job.log, &job.output]), ENDED_LINES_BYTES_MAX);
     }
 
     fn now(&self) -> Timestamp {

@@ -1,10 +1,9 @@
 //! Sleeping to an instant, to some tens of microseconds.
 //!
 //! The runtime's own timer has a resolution of a millisecond, which is most of the latency that a paced source may add. One thread of the process holds all
-//! sleepers in a heap and waits for the next one on a condition variable.
+//! sleepers, ordered by their deadlines, and waits for the next one on a condition variable.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -18,11 +17,12 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline, registered: None }
 }
 
-/// See [`sleep_until`]. Dropping it early is fine: its waker is then woken once for nothing.
+/// See [`sleep_until`]. Dropping it early leaves nothing behind.
 #[derive(Debug)]
 pub struct Sleep {
     deadline: Instant,
-    registered: Option<Waker>,
+    /// its number among the sleepers, and whom it wakes
+    registered: Option<(u64, Waker)>,
 }
 
 impl Future for Sleep {
@@ -32,52 +32,46 @@ impl Future for Sleep {
         if Instant::now() >= self.deadline {
             return Poll::Ready(());
         }
-        if !self.registered.as_ref().is_some_and(|w| w.will_wake(context.waker())) {
-            self.registered = Some(context.waker().clone());
-            sleepers().add(self.deadline, context.waker().clone());
+        let waker = context.waker();
+        if !self.registered.as_ref().is_some_and(|(_, registered)| registered.will_wake(waker)) {
+            let number = self.registered.as_ref().map(|(number, _)| *number);
+            let number = sleepers().add(self.deadline, number, waker.clone());
+            self.registered = Some((number, waker.clone()));
         }
         Poll::Pending
     }
 }
 
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some((number, _)) = self.registered {
+            sleepers().remove(self.deadline, number);
+        }
+    }
+}
+
 struct Sleepers {
-    heap: Mutex<Heap>,
+    waiting: Mutex<Waiting>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Heap {
-    next: BinaryHeap<Reverse<Entry>>,
-    entries: u64,
+struct Waiting {
+    /// by deadline; the number tells sleepers of one deadline apart
+    wakers: BTreeMap<(Instant, u64), Waker>,
+    numbers: u64,
 }
 
-/// Ordered by deadline; the number tells entries of one deadline apart.
-struct Entry(Instant, u64, Waker);
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
+impl Waiting {
+    fn next(&self) -> Option<Instant> {
+        self.wakers.first_key_value().map(|((deadline, _), _)| *deadline)
     }
 }
 
 fn sleepers() -> &'static Sleepers {
     static SLEEPERS: OnceLock<Sleepers> = OnceLock::new();
     static THREAD: OnceLock<()> = OnceLock::new();
-    let sleepers = SLEEPERS.get_or_init(|| Sleepers { heap: Mutex::default(), changed: Condvar::new() });
+    let sleepers = SLEEPERS.get_or_init(|| Sleepers { waiting: Mutex::default(), changed: Condvar::new() });
     THREAD.get_or_init(|| {
         std::thread::Builder::new()
             .name("weir-sleep".into())
@@ -89,35 +83,48 @@ fn sleepers() -> &'static Sleepers {
 }
 
 impl Sleepers {
-    fn add(&self, deadline: Instant, waker: Waker) {
-        let mut heap = self.heap.lock();
-        heap.entries += 1;
-        let entry = Entry(deadline, heap.entries, waker);
-        let first = heap.next.peek().is_none_or(|Reverse(next)| entry < *next);
-        heap.next.push(Reverse(entry));
-        drop(heap);
-        if first {
+    /// Adds a sleeper, or gives the one of this number another waker. Returns its number.
+    fn add(&self, deadline: Instant, number: Option<u64>, waker: Waker) -> u64 {
+        let mut waiting = self.waiting.lock();
+        let number = number.unwrap_or_else(|| {
+            waiting.numbers += 1;
+            waiting.numbers
+        });
+        let is_first = waiting.next().is_none_or(|next| deadline < next);
+        let replaced = waiting.wakers.insert((deadline, number), waker);
+        // The last waker of a task takes the task with it, and that its sleeps: not under the lock.
+        drop(waiting);
+        drop(replaced);
+        if is_first {
             self.changed.notify_one();
         }
+        number
+    }
+
+    /// Removes a sleeper, if it was not woken before. The thread may wake once for nothing.
+    fn remove(&self, deadline: Instant, number: u64) {
+        let removed = self.waiting.lock().wakers.remove(&(deadline, number));
+        // The lock is free by now: see `add`.
+        drop(removed);
     }
 
     fn run(&self) {
         let mut due = vec![];
-        let mut heap = self.heap.lock();
+        let mut waiting = self.waiting.lock();
         loop {
             let now = Instant::now();
-            while heap.next.peek().is_some_and(|Reverse(next)| next.0 <= now) {
-                due.extend(heap.next.pop().map(|Reverse(entry)| entry.2));
+            while waiting.next().is_some_and(|next| next <= now) {
+                due.extend(waiting.wakers.pop_first().map(|(_, waker)| waker));
             }
             if !due.is_empty() {
-                drop(heap);
+                drop(waiting);
                 due.drain(..).for_each(Waker::wake);
-                heap = self.heap.lock();
+                waiting = self.waiting.lock();
                 continue;
             }
-            match heap.next.peek().map(|Reverse(next)| next.0) {
-                Some(next) => drop(self.changed.wait_until(&mut heap, next)),
-                None => self.changed.wait(&mut heap),
+            match waiting.next() {
+                Some(next) => drop(self.changed.wait_until(&mut waiting, next)),
+                None => self.changed.wait(&mut waiting),
             }
         }
     }
@@ -147,5 +154,18 @@ mod tests {
         let mut woken: Vec<_> = handles.into_iter().map(|h| runtime.block_on(h).expect("no panic")).collect();
         woken.sort();
         assert_eq!(woken.iter().map(|w| w.1).collect::<Vec<_>>(), [1, 3, 5]);
+    }
+
+    /// Sleeps that are given up leave nothing behind, be their deadlines ever so far away.
+    #[test]
+    fn dropped_sleeps_are_forgotten() {
+        let far = Instant::now() + Duration::from_secs(86_400);
+        for _ in 0..10_000 {
+            let mut sleep = std::pin::pin!(sleep_until(far));
+            let poll = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(poll.is_pending());
+        }
+        let left = sleepers().waiting.lock().wakers.keys().filter(|(deadline, _)| *deadline == far).count();
+        assert_eq!(left, 0);
     }
 }

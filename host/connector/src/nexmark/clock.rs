@@ -1,5 +1,6 @@
 //! When events happen: the event times that they bear, and the instants at which those of a paced generator are due.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use weir_types::EventTime;
@@ -65,8 +66,14 @@ pub(super) struct Pace {
 /// A reader that has given all due events sleeps at least this long, so that it does not wake for each event.
 const PAUSE_MIN: Duration = Duration::from_micros(200);
 
+/// It sleeps no longer than this, and then looks again.
+const PAUSE_MAX: Duration = Duration::from_secs(86_400);
+
 impl Pace {
-    /// Event `first` is due now.
+    /// The rates there can be, in events a second.
+    pub const RATES: RangeInclusive<f64> = 1e-3..=1e12;
+
+    /// Event `first` is due now. The rate is one of [`Self::RATES`].
     pub fn new(events_per_s: f64, first: u64) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { start: Instant::now(), start_unix_us: since_1970.as_micros() as f64, events_per_us: events_per_s / 1e6, first }
@@ -74,13 +81,14 @@ impl Pace {
 
     /// The events with numbers below this are due.
     pub fn due(&self) -> u64 {
-        self.first + (self.start.elapsed().as_nanos() as f64 / 1e3 * self.events_per_us) as u64 + 1
+        let passed = (self.start.elapsed().as_nanos() as f64 / 1e3 * self.events_per_us) as u64;
+        self.first.saturating_add(passed).saturating_add(1)
     }
 
     /// When to look again for event `n`, which is not due.
     pub fn pause(&self, n: u64) -> Instant {
-        let due = self.start + Duration::try_from_secs_f64(self.due_us(n) / 1e6).unwrap_or(Duration::MAX / 2);
-        due.max(Instant::now() + PAUSE_MIN)
+        let due = Duration::try_from_secs_f64(self.due_us(n) / 1e6).unwrap_or(Duration::MAX);
+        Instant::now() + due.saturating_sub(self.start.elapsed()).clamp(PAUSE_MIN, PAUSE_MAX)
     }
 
     /// The instant at which event `n` is due, in µs since 1970.

@@ -73,9 +73,13 @@ impl Connector for Nexmark {
             ));
         }
         if let Some(rate) = options.rate
-            && !(rate > 0.0 && rate <= 1e12)
+            && !Pace::RATES.contains(&rate)
         {
-            return invalid(format!("rate must be above 0 events a second, not {rate}"));
+            return invalid(format!(
+                "rate must be from {:e} to {:e} events a second, not {rate:e}",
+                Pace::RATES.start(),
+                Pace::RATES.end()
+            ));
         }
         let projections = streams.iter().map(|s| Projection::new(s, options.rate.is_some())).collect::<Result<_, _>>()?;
         Ok(Box::new(Generator { options, projections, pace: Arc::new(OnceLock::new()) }))

@@ -77,6 +77,8 @@ fn a_paced_source_gives_only_what_is_due() {
     assert_eq!(fetch.events, 1);
     assert!(matches!(reader.read(100).unwrap(), Fetched::NotBefore(instant) if instant > std::time::Instant::now()));
     assert_eq!(reader.position(), json!(1));
+    // The last event of all is due at an instant that there is not; the reader looks again before.
+    assert!(Pace::new(*Pace::RATES.start(), 0).pause(u64::MAX) > std::time::Instant::now());
 }
 
 #[test]
@@ -97,7 +99,9 @@ fn what_cannot_be_read_is_refused() {
     };
     check("evnts = 1", bid(), &["evnts", "events", "events_per_ms", "rate", "\"events\""]);
     check("events_per_ms = 0", bid(), &["events_per_ms"]);
-    check("rate = -1", bid(), &["rate"]);
+    for rate in ["-1.0", "0.0", "1e-300", "1e13", "inf", "nan"] {
+        check(&format!("rate = {rate}"), bid(), &["rate must be from 1e-3 to 1e12"]);
+    }
     check("", Stream { name: "bids".into(), ..bid() }, &["bids", "person, auction, bid"]);
     check("", column("prize", DataType::UInt64), &["prize", "auction, bidder, price"]);
     check("", column("price", DataType::Utf8), &["price", "UInt64", "Utf8"]);

@@ -25,8 +25,9 @@ pub struct Stdout;
 
 /// Rows are put out once they are this long, even if the input does not pause.
 const BLOCK_BYTES: usize = 64 * 1024;
-/// How many rows of a table are shown unless the job says.
+/// How many rows of a table are shown unless the job says, and at most: they are kept until the input ends.
 const TABLE_ROWS: usize = 1000;
+const TABLE_ROWS_MAX: usize = 100_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,10 +63,15 @@ impl Connector for Stdout {
         if options.format == Format::Jsonl && options.max_rows.is_some() {
             return Err(Error::options("the option max_rows is for the format table only"));
         }
+        let max_rows = options.max_rows.unwrap_or(TABLE_ROWS);
+        if max_rows > TABLE_ROWS_MAX {
+            return Err(Error::options(format!(
+                "the option max_rows is at most {TABLE_ROWS_MAX}, not {max_rows}: write more rows to a file"
+            )));
+        }
         // A table shows all that JSON can write.
         let encoder = Encoder::jsonl(schema)?;
-        let table = (options.format == Format::Table)
-            .then(|| Arc::new(Mutex::new(Table::new(schema, options.max_rows.unwrap_or(TABLE_ROWS)))));
+        let table = (options.format == Format::Table).then(|| Arc::new(Mutex::new(Table::new(schema, max_rows))));
         Ok(Box::new(Terminal { encoder, table, stdout: Arc::clone(&context.stdout), totals: Arc::default() }))
     }
 }
@@ -176,6 +182,19 @@ mod tests {
         writers.iter_mut().for_each(|w| w.finish().unwrap());
         assert_eq!((sink.report().rows, sink.report().bytes), (3, stdout.lock().len() as u64));
         String::from_utf8(stdout.lock().clone()).unwrap()
+    }
+
+    #[test]
+    fn tables_are_bounded() {
+        // Goal: nobody can ask for a table that does not fit into memory.
+        let context = Context { files: crate::Files::free("."), stdout: Arc::new(Mutex::new(Vec::new())), name: "out".into() };
+        let bind = |max_rows: usize| {
+            let options = format!("format = \"table\"\nmax_rows = {max_rows}").parse().unwrap();
+            Stdout.sink(&options, &Arc::new(Schema::empty()), &context)
+        };
+        assert!(bind(TABLE_ROWS_MAX).is_ok());
+        let Err(error) = bind(TABLE_ROWS_MAX + 1) else { panic!("too many") };
+        assert!(error.message.contains("at most 100000, not 100001"), "{error}");
     }
 
     #[test]

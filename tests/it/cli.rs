@@ -116,6 +116,35 @@ fn summary() {
     assert!(summary["cpu_seconds"].as_f64().is_some_and(|s| s > 0.0), "{summary}");
 }
 
+/// Goal: a reader that has gone is no error, of standard output as of standard error.
+#[test]
+fn closed_pipes() {
+    let closed = || std::io::pipe().expect("a pipe").1;
+    for args in [
+        &["version"][..],
+        &["completions", "bash"],
+        &["explain", "examples/nexmark/q0.toml"],
+        &["inspect", "examples/nexmark/nexmark.wasm", "--arg", "query=q0"],
+        &["run", "examples/nexmark/q2.toml", "--set", "sources.nexmark.events=1000", "--summary", "json"],
+    ] {
+        let output = weir().current_dir(root()).args(args).stdout(closed()).output().expect("the binary can be started");
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{args:?}");
+    }
+    let status = weir().args(["run", "no-such-file.toml"]).stderr(closed()).status().expect("the binary can be started");
+    assert_eq!(status.code(), Some(1));
+}
+
+/// Goal: where compiled components cannot be kept, a command says so and does its work.
+#[test]
+fn without_a_home() {
+    let mut command = weir();
+    command.current_dir(root()).args(["explain", "examples/nexmark/q0.toml"]).env("WEIR_HOME", "/dev/null/home");
+    let output = command.output().expect("the binary can be started");
+    let told = text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.starts_with("warning: compiled components are not kept: ") && told.lines().count() == 1, "{told}");
+}
+
 /// A job without end that prints all bids, started.
 fn endless() -> Child {
     let mut command = weir();

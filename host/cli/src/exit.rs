@@ -9,6 +9,8 @@
 
 use std::process::ExitCode;
 
+use crate::out;
+
 /// Why a command did not end well.
 #[derive(Debug)]
 pub enum Failure {
@@ -31,7 +33,7 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Error(error)) => {
-            eprintln!("error: {error:#}");
+            out::tell(&format!("error: {error:#}"));
             ExitCode::from(1)
         }
         Err(Failure::Told) => ExitCode::from(1),

@@ -9,7 +9,7 @@ use weir_plan::JobSpec;
 use weir_sandbox::{LogSink, Options, Sandbox};
 
 use crate::args::setting;
-use crate::{guest, home};
+use crate::{guest, home, out};
 
 /// Which spec, with what changes.
 #[derive(clap::Args, Debug)]
@@ -75,8 +75,15 @@ pub fn component_files(spec: &JobSpec, base: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The sandbox of a command: compiled components are kept for the next time.
+/// The sandbox of a command: compiled components are kept for the next time, where that can be.
 pub fn sandbox() -> Result<Sandbox> {
-    let cache_dir = home::dir().ok().map(|dir| dir.join("compiled"));
-    Ok(Sandbox::new(&Options { cache_dir, ..Options::default() })?)
+    let cached = Options { cache_dir: home::dir().ok().map(|dir| dir.join("compiled")), ..Options::default() };
+    match Sandbox::new(&cached) {
+        Err(e) if cached.cache_dir.is_some() => {
+            let sandbox = Sandbox::new(&Options { cache_dir: None, ..cached })?;
+            out::tell(&format!("warning: compiled components are not kept: {e}; WEIR_HOME names another folder"));
+            Ok(sandbox)
+        }
+        result => Ok(result?),
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::exit::Failure;
-use crate::guest;
+use crate::{guest, out};
 
 /// Compile a Rust guest into a component
 ///
@@ -29,6 +29,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let built = guest::build(&args.manifest_path, args.output.as_deref(), args.debug)?;
     let size = std::fs::metadata(&built)?.len();
-    eprintln!("built {} ({} KB)", built.display(), size.div_ceil(1024));
+    out::tell(&format!("built {} ({} KB)", built.display(), size.div_ceil(1024)));
     Ok(())
 }

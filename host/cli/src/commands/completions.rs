@@ -4,6 +4,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::exit::Failure;
+use crate::out;
 
 /// Print what a shell needs to complete this command
 ///
@@ -16,6 +17,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    clap_complete::generate(args.shell, &mut crate::args::Args::command(), "weir", &mut std::io::stdout());
-    Ok(())
+    let mut script = vec![];
+    clap_complete::generate(args.shell, &mut crate::args::Args::command(), "weir", &mut script);
+    Ok(out::print(&String::from_utf8_lossy(&script))?)
 }

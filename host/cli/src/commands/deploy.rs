@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use crate::exit::Failure;
+use crate::out;
 use crate::server_args::ServerArgs;
 use crate::spec_file::{self, SpecArgs};
 
@@ -28,7 +29,7 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     for path in spec_file::component_files(&spec, &spec_file::base(&args.spec.spec))? {
         let wasm = std::fs::read(&path).with_context(|| format!("cannot read the component {}", path.display()))?;
         let component = client.upload(wasm).await.with_context(|| path.display().to_string())?;
-        eprintln!("uploaded {} as {}", path.display(), component.id);
+        out::tell(&format!("uploaded {} as {}", path.display(), component.id));
         ids.push(component.id);
     }
     // The ids are in the order of the spec's components.
@@ -37,6 +38,5 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
         *component = ids.next().context("every component was uploaded")?;
     }
     let job = client.submit(&spec).await?;
-    println!("{}", job.id);
-    Ok(())
+    Ok(out::print(&format!("{}\n", job.id))?)
 }

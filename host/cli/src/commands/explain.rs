@@ -3,6 +3,7 @@
 use weir_sandbox::LogSink;
 
 use crate::exit::Failure;
+use crate::out;
 use crate::spec_file::{self, SpecArgs};
 
 /// Print the plan of a job: its tasks, what they do, and what is exchanged between them
@@ -16,6 +17,5 @@ pub struct Args {
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
     let prepared = spec_file::open(&args.spec, &LogSink::none()).await?.prepared;
-    print!("{}", weir_plan::explain::explain(&prepared.plan));
-    Ok(())
+    Ok(out::print(&weir_plan::explain::explain(&prepared.plan))?)
 }

@@ -11,7 +11,7 @@ use weir_types::graph::{Chain, Endpoint, Graph};
 
 use crate::args::setting;
 use crate::exit::Failure;
-use crate::spec_file;
+use crate::{out, spec_file};
 
 /// Show what a component is: its size, its world and imports, and the graph that it describes
 ///
@@ -30,14 +30,13 @@ pub struct Args {
 pub async fn run(args: &Args) -> Result<(), Failure> {
     let wasm = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let component = load(&spec_file::sandbox()?, wasm).await?;
-    print!("{}", outside(&component));
+    out::print(&outside(&component))?;
     let graph = component.describe(&args.args, &Limits::default(), &LogSink::none()).await;
     let graph = graph.with_context(|| {
         let with = if args.args.is_empty() { "without arguments; give them with --arg" } else { "with these arguments" };
         format!("the component does not describe its graph {with}")
     })?;
-    print!("{}", inside(&graph));
-    Ok(())
+    Ok(out::print(&inside(&graph))?)
 }
 
 /// What can be seen without running it.

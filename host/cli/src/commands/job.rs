@@ -3,6 +3,7 @@
 use weir_client::{Job, JobDetail};
 
 use crate::exit::Failure;
+use crate::out;
 use crate::server_args::{OutputFormat, ServerArgs};
 
 /// List, show and end the jobs of a server
@@ -56,11 +57,11 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     match &args.action {
         Action::List => {
             let jobs = client.jobs().await?;
-            if json { print_json(&jobs)? } else { print!("{}", table(&jobs)) }
+            if json { print_json(&jobs)? } else { out::print(&table(&jobs))? }
         }
         Action::Get { job } => {
             let detail = client.job(job).await?;
-            if json { print_json(&detail)? } else { print!("{}", text(&detail)) }
+            if json { print_json(&detail)? } else { out::print(&text(&detail))? }
         }
         Action::Stop { job } => ended(&client.stop(job).await?, json)?,
         Action::Cancel { job } => ended(&client.cancel(job).await?, json)?,
@@ -69,17 +70,11 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn ended(job: &Job, json: bool) -> Result<(), Failure> {
-    if json {
-        print_json(job)?
-    } else {
-        println!("{} is {}", job.id, job.state)
-    }
-    Ok(())
+    if json { print_json(job) } else { Ok(out::print(&format!("{} is {}\n", job.id, job.state))?) }
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    Ok(out::print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
 }
 
 /// One line a job, columns as wide as they have to be.

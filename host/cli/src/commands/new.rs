@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use include_dir::{Dir, include_dir};
 
 use crate::exit::Failure;
-use crate::sdk;
+use crate::{out, sdk};
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/template");
 
@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let sdk = sdk::unpacked()?;
     let sdk = sdk.to_str().context("the SDK's folder has a name that is not UTF-8: set WEIR_HOME")?;
     write(&TEMPLATE, &args.folder, &[("{{name}}", &name), ("{{sdk}}", &sdk.replace('\\', "/"))])?;
-    eprintln!("made {0}\n\n  cd {0}\n  weir run job.toml", args.folder.display());
+    out::tell(&format!("made {0}\n\n  cd {0}\n  weir run job.toml", args.folder.display()));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use weir_sandbox::Sandbox;
 use weir_worker::Worker;
 
 use crate::exit::Failure;
+use crate::out;
 use crate::signals::Signals;
 
 /// Run a server: coordinator, worker and REST interface in one process
@@ -41,13 +42,13 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let clock = Clock::system();
     let (service, handle) = options.build(sandbox, Worker::new(args.slots), clock.clone())?;
     let listener = TcpListener::bind(args.bind).await.with_context(|| format!("cannot listen on {}", args.bind))?;
-    eprintln!("listening on http://{}", listener.local_addr()?);
+    out::tell(&format!("listening on http://{}", listener.local_addr()?));
 
     let (stop, stopped) = watch::channel(false);
     let mut signals = Signals::listen()?;
     let told_to_end = async move {
         signals.next().await;
-        eprintln!("stopping: jobs are cancelled; once more ends the server at once");
+        out::tell("stopping: jobs are cancelled; once more ends the server at once");
         stop.send_replace(true);
         signals.next().await;
     };

@@ -1,10 +1,11 @@
 //! `weir tail`
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 
 use weir_client::{Line, Lines, follow::Next};
 
 use crate::exit::Failure;
+use crate::out;
 use crate::server_args::ServerArgs;
 
 /// Print what a job on a server writes, until it ends
@@ -41,7 +42,7 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
                 Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 printed => printed?,
             },
-            Next::Missed(count) => eprintln!("{count} lines are gone: the server keeps only the last ones"),
+            Next::Missed(count) => out::tell(&format!("{count} lines are gone: the server keeps only the last ones")),
             Next::End => break,
         }
     }
@@ -53,9 +54,8 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn print(line: &Line) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
     match &line.level {
-        Some(level) => writeln!(stdout, "{level:5} {}", line.text),
-        None => writeln!(stdout, "{}", line.text),
+        Some(level) => out::try_print(&format!("{level:5} {}\n", line.text)),
+        None => out::try_print(&format!("{}\n", line.text)),
     }
 }

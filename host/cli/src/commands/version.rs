@@ -1,6 +1,7 @@
 //! `weir version`
 
 use crate::exit::Failure;
+use crate::out;
 
 /// Print the version
 ///
@@ -9,6 +10,5 @@ use crate::exit::Failure;
 pub struct Args {}
 
 pub fn run(_args: &Args) -> Result<(), Failure> {
-    println!("weir {}", env!("CARGO_PKG_VERSION"));
-    Ok(())
+    Ok(out::print(concat!("weir ", env!("CARGO_PKG_VERSION"), "\n"))?)
 }

@@ -38,7 +38,7 @@ pub fn build_if_changed(manifest: &Path) -> Result<PathBuf> {
     if freshness::is_fresh(&output) {
         return Ok(output);
     }
-    eprintln!("building {}", manifest.display());
+    crate::out::tell(&format!("building {}", manifest.display()));
     build(manifest, None, false)
 }
 

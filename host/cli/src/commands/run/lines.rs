@@ -6,6 +6,8 @@ use indicatif::ProgressBar;
 use weir_coordinator::handle::level_name;
 use weir_sandbox::LogSink;
 
+use crate::out;
+
 /// Where the guests' lines go. Cheap to clone.
 #[derive(Clone)]
 pub struct Lines {
@@ -31,7 +33,7 @@ impl Lines {
             return LogSink::none();
         }
         let lines = self.clone();
-        LogSink::new(move |level, line| lines.aside(|| eprintln!("{:5} {line}", level_name(level))))
+        LogSink::new(move |level, line| lines.aside(|| out::tell(&format!("{:5} {line}", level_name(level)))))
     }
 
     /// Writes to the terminal while the bar is out of the way.

@@ -16,9 +16,9 @@ use weir_coordinator::Prepared;
 use weir_plan::spec::Binding;
 use weir_worker::{Deployment, Failure, JobHandle, Outcome, Worker};
 
-use crate::exit;
 use crate::signals::Signals;
 use crate::spec_file::{self, Opened, SpecArgs};
+use crate::{exit, out};
 use lines::Lines;
 use progress::Progress;
 use stdout::Stdout;
@@ -93,13 +93,13 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let mut stdout = stdout.lock();
     stdout.flush()?;
     match args.summary {
-        // Not by `println!`, which panics if nobody reads any more.
+        // By the job's own buffer, so that it comes last.
         Some(SummaryFormat::Json) => {
             writeln!(stdout, "{}", serde_json::to_string(&summary)?)?;
             stdout.flush()?;
         }
-        Some(SummaryFormat::Text) => eprint!("{summary}"),
-        None if watched => eprint!("{summary}"),
+        Some(SummaryFormat::Text) => out::tell(summary.to_string().trim_end()),
+        None if watched => out::tell(summary.to_string().trim_end()),
         None => {}
     }
     match ended {
@@ -139,7 +139,7 @@ async fn drive(handle: &mut JobHandle, progress: Option<&Progress>, stdout_close
                     return Ended::Interrupted;
                 }
                 interrupted = true;
-                eprintln!("stopping: the job finishes what it has read; press Ctrl-C again to end it now");
+                out::tell("stopping: the job finishes what it has read; press Ctrl-C again to end it now");
                 commander.send(weir_worker::Command::Drain);
             }
         }
@@ -148,21 +148,19 @@ async fn drive(handle: &mut JobHandle, progress: Option<&Progress>, stdout_close
 
 /// Tells why the job failed.
 fn tell(job: &str, failure: &Failure) -> exit::Failure {
-    eprintln!("error: the job \"{job}\" failed: {}", failure.message);
+    out::tell(&format!("error: the job \"{job}\" failed: {}", failure.message));
     if let Some(operator) = &failure.operator {
-        eprintln!("  operator  {operator}");
+        out::tell(&format!("  operator  {operator}"));
     }
     if let Some(subtask) = failure.subtask {
-        eprintln!("  subtask   {subtask}");
+        out::tell(&format!("  subtask   {subtask}"));
     }
     if !failure.backtrace.is_empty() {
-        eprintln!("  guest backtrace, innermost call first");
-        for frame in &failure.backtrace {
-            eprintln!("    {frame}");
-        }
+        out::tell("  guest backtrace, innermost call first");
+        failure.backtrace.iter().for_each(|frame| out::tell(&format!("    {frame}")));
     }
     if let Some(hint) = hint(failure) {
-        eprintln!("  hint      {hint}");
+        out::tell(&format!("  hint      {hint}"));
     }
     exit::Failure::Told
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::lines::Lines;
+use crate::out::shown;
 
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -15,7 +16,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Standard output. When its reader has gone away it says so, and swallows what still comes: that is not an error of the job.
 pub struct Stdout {
     out: BufWriter<File>,
-    /// the progress, where both are on a terminal
+    /// the progress, where a person reads this
     lines: Option<Lines>,
     closed: Arc<Notify>,
     is_closed: bool,
@@ -58,7 +59,14 @@ impl Write for Stdout {
         if self.is_closed {
             return Ok(bytes.len());
         }
-        let written = self.aside(|out| out.write(bytes));
+        let written = match self.lines {
+            None => self.out.write(bytes),
+            // Sinks write whole lines.
+            Some(_) => {
+                let text = shown(&String::from_utf8_lossy(bytes), true);
+                self.aside(|out| out.write_all(text.as_bytes())).map(|()| bytes.len())
+            }
+        };
         self.unless_closed(written, bytes.len())
     }
 

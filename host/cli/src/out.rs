@@ -1,0 +1,69 @@
+//! What the command prints: data on standard output, talk on standard error.
+//!
+//! A reader that goes away (`weir explain … | head -1`) is no error, and what comes from guests, rows and servers moves no terminal: where a
+//! person reads it, control characters are shown instead of sent.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+/// Prints data. If its reader has gone there is nobody to miss it.
+///
+/// # Errors
+/// If standard output cannot be written for another reason.
+pub fn print(text: &str) -> io::Result<()> {
+    match try_print(text) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Prints data, and says if its reader has gone ([`ErrorKind::BrokenPipe`]).
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn try_print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let is_terminal = stdout.is_terminal();
+    stdout.write_all(shown(text, is_terminal).as_bytes())?;
+    stdout.flush()
+}
+
+/// Says something. Whether somebody listens does not matter.
+pub fn tell(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let is_terminal = stderr.is_terminal();
+    // One write, so that lines of several threads do not mix.
+    let _ = stderr.write_all(format!("{}\n", shown(text, is_terminal)).as_bytes());
+}
+
+/// Text as it is printed: on a terminal, only line ends and tabs are left of what moves its cursor.
+pub fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
+    let moves = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !is_terminal || !text.contains(moves) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if moves(c) {
+            write!(shown, "{}", c.escape_default()).expect("writing to a string does not fail");
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    /// On a terminal, sequences that clear it, colour it or go back are shown; a pipe gets what there is.
+    #[test]
+    fn terminals_are_not_moved() {
+        let text = "a\x1b[2J\r\u{9b}1m\x07\tb\n";
+        assert_eq!(shown(text, false), text);
+        assert_eq!(shown(text, true), "a\\u{1b}[2J\\r\\u{9b}1m\\u{7}\tb\n");
+        assert_eq!(shown("größer\n", true), "größer\n");
+    }
+}

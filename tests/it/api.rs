@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HOST, ORIGIN};
 use serde_json::{Value, json};
 use weir_client::follow::Next;
 use weir_client::{Client, Error, Lines};
@@ -342,6 +342,25 @@ async fn plain_requests() {
     let openapi: Value = http.get(url("/openapi.json")).send().await.expect("an answer").json().await.expect("JSON");
     let paths: Vec<_> = openapi["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
     insta::assert_snapshot!(paths.join("\n"));
+}
+
+/// Goal: a page of another site can neither read from the server nor end its jobs.
+#[tokio::test]
+async fn strangers_are_refused() {
+    let server = Server::start(1);
+    let http = reqwest::Client::new();
+    let url = |path: &str| format!("{}{path}", server.url());
+    let stop = "/v1/jobs/job_00000000000000000000000000/stop";
+    for (request, status, code) in [
+        (http.post(url(stop)).header(ORIGIN, "http://evil.example"), 403, "WEIR-API-005"),
+        (http.get(url("/v1/jobs")).header(HOST, "evil.example:8081"), 403, "WEIR-API-005"),
+        (http.post(url(stop)).header(ORIGIN, server.url()), 404, "WEIR-JOB-003"),
+    ] {
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), status, "{code}");
+        let problem: Value = response.json().await.expect("a problem is JSON");
+        assert_eq!(problem["code"], code);
+    }
 }
 
 /// Goal: the commands that talk to a server: a job is deployed, listed, followed and shown; an interrupted server ends its jobs.

@@ -16,12 +16,14 @@
 
 mod metrics;
 mod openapi;
+mod origin;
 mod problem;
 mod v1;
 
 use std::future::Future;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -62,7 +64,8 @@ pub async fn serve(
     clock: Clock,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(coordinator, clock)).with_graceful_shutdown(shutdown).await
+    let strangers = from_fn_with_state(listener.local_addr()?, origin::check);
+    axum::serve(listener, router(coordinator, clock).layer(strangers)).with_graceful_shutdown(shutdown).await
 }
 
 /// The description of this interface in OpenAPI, as JSON.

@@ -16,6 +16,9 @@ const TOO_LARGE: &str = "WEIR-API-003";
 /// The body is of a type that the route does not take.
 const WRONG_TYPE: &str = "WEIR-API-004";
 
+/// A web page of another site asks, or one that was led here.
+const STRANGER: &str = "WEIR-API-005";
+
 /// Why a request was refused.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -71,6 +74,11 @@ impl Problem {
     /// The body is larger than `limit` (by that name) bytes.
     pub fn too_large(name: &str, limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE, format!("the body has more than {limit} bytes (`{name}`)"))
+    }
+
+    /// The request is one of a page that has no business here.
+    pub fn stranger(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, STRANGER, detail)
     }
 
     /// The body is of the wrong type.

@@ -15,6 +15,10 @@ const FRAMES_MAX: usize = 20;
 /// The longest message of a guest that an error carries.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
+/// In the engine's words: more came out of the guest than may. The error's type is private to the engine, so these words are all there is to
+/// know it by; a test (`the_instance_ends`) sees to it that another version's are noticed.
+const REPLY_TOO_LARGE: &str = "fuel allocated for hostcalls has been exhausted";
+
 /// A call that did not return.
 pub(crate) struct Failure<'a> {
     pub error: &'a wasmtime::Error,
@@ -73,7 +77,7 @@ impl Failure<'_> {
             return (GuestErrorKind::Start, message.to_owned());
         }
         let text = one_line(error);
-        if text.contains("fuel allocated for hostcalls") {
+        if text.contains(REPLY_TOO_LARGE) {
             let limit = limits.reply_bytes;
             return (GuestErrorKind::Memory, format!("the call returned more than {limit} bytes, its limit `reply_bytes`{said}"));
         }

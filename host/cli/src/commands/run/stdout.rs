@@ -63,7 +63,8 @@ impl Write for Stdout {
             None => self.out.write(bytes),
             // Sinks write whole lines.
             Some(_) => {
-                let text = shown(&String::from_utf8_lossy(bytes), true);
+                let text = String::from_utf8_lossy(bytes);
+                let text = shown(&text, true);
                 self.aside(|out| out.write_all(text.as_bytes())).map(|()| bytes.len())
             }
         };

@@ -41,6 +41,17 @@ impl Clock {
         self.flags[slot as usize] = RESIDENT | ACCESSED | CHANGED;
     }
 
+    /// Whether a slot was inserted and not removed since.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.flags.get(slot as usize).is_some_and(|flags| *flags != 0)
+    }
+
+    /// Up to `count` slots from all over.
+    pub fn sample(&self, count: usize) -> impl Iterator<Item = Slot> {
+        let step = self.flags.len().div_ceil(count.max(1)).max(1);
+        (0..self.flags.len() as Slot).step_by(step).filter(|&slot| self.contains(slot))
+    }
+
     /// How many slots there are.
     pub fn len(&self) -> usize {
         self.resident

@@ -459,6 +459,16 @@ impl SlotTable {
         self.clock.coldest(count, cold);
     }
 
+    /// Whether a slot belongs to a key at the moment.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.clock.contains(slot)
+    }
+
+    /// Up to `count` slots from all over.
+    pub fn sample(&self, count: usize) -> impl Iterator<Item = Slot> {
+        self.clock.sample(count)
+    }
+
     /// Appends the slots that were looked up since the last call, and so may have changed, to `changed`.
     pub fn take_changed(&mut self, changed: &mut Vec<Slot>) {
         self.clock.take_changed(changed);

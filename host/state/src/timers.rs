@@ -1,129 +1,178 @@
 //! Timers: what is to happen at which time.
 //!
-//! A tree of times, each with what was set and deleted there, in the order of the calls. Most times have one or two timers, and most are never deleted, so
-//! that setting one is a step down the tree and a push; who set what twice, or deleted what, is looked into when the time comes.
+//! A tree of times, each with what is set there, in the order in which it was. Most times have one or two timers, and few have many (all keys of a
+//! window's end), so that a time is a short list that is searched, and has an index once it is long. Setting a timer twice keeps it once, whatever
+//! it costs: a key that sets the same timer for each of its rows must not take more room than one that does so once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use weir_types::EventTime;
 
-/// Calls at one time that are searched one by one. Beyond that, a deletion is noted instead of done.
+/// Timers at one time that are searched one by one. Beyond that they have an index.
 const SEARCHED_MAX: usize = 32;
 
 /// Timers of a `T`: a slot, for example.
 #[derive(Debug)]
 pub struct Timers<T> {
-    times: BTreeMap<EventTime, Calls<T>>,
-    /// timers of one time that has come, taken out of `times`
-    due: VecDeque<T>,
-    /// that time
-    due_time: EventTime,
+    times: BTreeMap<EventTime, Held<T>>,
+    len: usize,
 }
 
-/// What was called for one time: `true` is set, `false` is deleted.
-type Calls<T> = SmallVec<[(T, bool); 2]>;
+/// What is set for one time.
+#[derive(Debug)]
+struct Held<T> {
+    /// in the order in which they were set; none in the place of one that was deleted or has fired
+    order: SmallVec<[Option<T>; 2]>,
+    /// where the first one is that may be left
+    first: u32,
+    /// how many are left
+    left: u32,
+    /// where each is, once there are many
+    #[expect(clippy::box_collection, reason = "there are many times, and few with an index")]
+    places: Option<Box<HashMap<T, u32, RandomState>>>,
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self { order: SmallVec::new(), first: 0, left: 0, places: None }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Held<T> {
+    fn place(&self, of: T) -> Option<usize> {
+        match &self.places {
+            Some(places) => places.get(&of).map(|&place| place as usize),
+            None => self.order.iter().skip(self.first as usize).position(|o| *o == Some(of)).map(|i| i + self.first as usize),
+        }
+    }
+
+    fn insert(&mut self, of: T) -> bool {
+        if self.place(of).is_some() {
+            return false;
+        }
+        let place = self.order.len() as u32;
+        self.order.push(Some(of));
+        self.left += 1;
+        match &mut self.places {
+            Some(places) => _ = places.insert(of, place),
+            None if self.order.len() > SEARCHED_MAX => self.tidy(),
+            None => {}
+        }
+        self.tidy_if_gappy();
+        true
+    }
+
+    /// Keeps gaps in proportion to what is set.
+    fn tidy_if_gappy(&mut self) {
+        if self.order.len() > SEARCHED_MAX && self.order.len() > 2 * self.left as usize {
+            self.tidy();
+        }
+    }
+
+    /// Closes the gaps, and makes the index anew if there are many.
+    fn tidy(&mut self) {
+        self.order.retain(|o| o.is_some());
+        self.first = 0;
+        let many = self.order.len() > SEARCHED_MAX;
+        self.places = many.then(|| Box::new(self.order.iter().flatten().zip(0..).map(|(of, place)| (*of, place)).collect()));
+    }
+
+    fn remove(&mut self, of: T) -> bool {
+        let Some(place) = self.place(of) else { return false };
+        self.take(place);
+        self.tidy_if_gappy();
+        true
+    }
+
+    fn take(&mut self, place: usize) -> Option<T> {
+        let of = self.order[place].take()?;
+        self.left -= 1;
+        if let Some(places) = &mut self.places {
+            places.remove(&of);
+        }
+        Some(of)
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        while let Some(held) = self.order.get(self.first as usize) {
+            let is_set = held.is_some();
+            self.first += 1;
+            if is_set {
+                return self.take(self.first as usize - 1);
+            }
+        }
+        None
+    }
+}
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Self { times: BTreeMap::new(), due: VecDeque::new(), due_time: EventTime::MIN }
+        Self { times: BTreeMap::new(), len: 0 }
     }
 }
 
-impl<T: Copy + Ord + Hash> Timers<T> {
-    /// Sets a timer. Setting it twice is setting it once.
-    pub fn set(&mut self, time: EventTime, of: T) {
-        if time == self.due_time && self.due.contains(&of) {
-            return;
-        }
-        let calls = self.times.entry(time).or_default();
-        if calls.last() != Some(&(of, true)) {
-            calls.push((of, true));
-        }
+impl<T: Copy + Eq + Hash> Timers<T> {
+    /// Sets a timer; returns whether it was not set before. Setting it twice is setting it once.
+    pub fn set(&mut self, time: EventTime, of: T) -> bool {
+        let is_new = self.times.entry(time).or_default().insert(of);
+        self.len += usize::from(is_new);
+        is_new
     }
 
-    /// Deletes a timer, if it is set.
-    pub fn delete(&mut self, time: EventTime, of: T) {
-        if time == self.due_time {
-            self.due.retain(|due| *due != of);
-        }
-        let Some(calls) = self.times.get_mut(&time) else { return };
-        if calls.len() <= SEARCHED_MAX {
-            calls.retain(|(set, _)| *set != of);
-        } else {
-            calls.push((of, false));
-            // Keeps what is noted in proportion to what is set.
-            if calls.iter().filter(|(_, set)| !set).count() * 2 > calls.len() {
-                let held = resolve(calls);
-                *calls = held.into_iter().map(|of| (of, true)).collect();
-            }
-        }
-        if calls.is_empty() {
+    /// Deletes a timer; returns whether it was set.
+    pub fn delete(&mut self, time: EventTime, of: T) -> bool {
+        let Some(held) = self.times.get_mut(&time) else { return false };
+        let was_set = held.remove(of);
+        if held.left == 0 {
             self.times.remove(&time);
         }
+        self.len -= usize::from(was_set);
+        was_set
     }
 
-    /// The time at which to look for due timers next. Nothing may be due then, if all that was set for it has been deleted.
+    /// The time of the next timer.
     pub fn next(&self) -> Option<EventTime> {
-        let due = (!self.due.is_empty()).then_some(self.due_time);
-        let first = self.times.first_key_value().map(|(time, _)| *time);
-        due.into_iter().chain(first).min()
+        self.times.first_key_value().map(|(time, _)| *time)
+    }
+
+    /// The timer that [`pop_due`](Self::pop_due) would take.
+    pub fn peek_due(&self, up_to: EventTime) -> Option<(EventTime, T)> {
+        let (time, held) = self.times.first_key_value().filter(|(time, _)| **time <= up_to)?;
+        held.order.iter().skip(held.first as usize).flatten().next().map(|of| (*time, *of))
     }
 
     /// Takes the next timer that is due at `up_to`: the earliest one, and of several at one time the one that was set first.
     pub fn pop_due(&mut self, up_to: EventTime) -> Option<(EventTime, T)> {
-        loop {
-            // A timer that was set meanwhile may be earlier than what is due.
-            let earlier = self.times.first_key_value().is_some_and(|(time, _)| *time < self.due_time);
-            if let (Some(of), false) = (self.due.front().copied(), earlier)
-                && self.due_time <= up_to
-            {
-                self.due.pop_front();
-                return Some((self.due_time, of));
-            }
-            let first = self.times.first_entry()?;
-            if *first.key() > up_to {
-                return None;
-            }
-            let (time, calls) = first.remove_entry();
-            // What was due at another time goes back to where it was.
-            if !self.due.is_empty() {
-                let back = self.times.entry(self.due_time).or_default();
-                back.insert_many(0, self.due.drain(..).map(|of| (of, true)));
-            }
-            self.due_time = time;
-            match calls[..] {
-                [(of, true)] => self.due.push_back(of),
-                _ => self.due.extend(resolve(&calls)),
-            }
+        let mut first = self.times.first_entry()?;
+        let time = *first.key();
+        if time > up_to {
+            return None;
         }
+        let of = first.get_mut().pop()?;
+        if first.get().left == 0 {
+            first.remove();
+        }
+        self.len -= 1;
+        Some((time, of))
     }
 
-    /// All timers, in no order: for a snapshot.
+    /// All timers, by time: for a snapshot.
     pub fn iter(&self) -> impl Iterator<Item = (EventTime, T)> {
-        let due = self.due.iter().map(|of| (self.due_time, *of));
-        due.chain(self.times.iter().flat_map(|(time, calls)| resolve(calls).into_iter().map(|of| (*time, of))))
+        self.times.iter().flat_map(|(time, held)| held.order.iter().flatten().map(|of| (*time, *of)))
+    }
+
+    /// How many are set.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether none is set.
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.len == 0
     }
-}
-
-/// What is set after these calls, in the order in which it was.
-fn resolve<T: Copy + Ord>(calls: &[(T, bool)]) -> Vec<T> {
-    let mut order: Vec<usize> = (0..calls.len()).collect();
-    // Of each timer its calls in order: the first one after the last deletion is the one that holds.
-    order.sort_unstable_by_key(|&i| (calls[i].0, i));
-    let mut held: Vec<usize> = vec![];
-    for of in order.chunk_by(|&a, &b| calls[a].0 == calls[b].0) {
-        let after_deletion = of.iter().rposition(|&i| !calls[i].1).map_or(0, |deletion| deletion + 1);
-        held.extend(of.get(after_deletion));
-    }
-    held.sort_unstable();
-    held.into_iter().map(|i| calls[i].0).collect()
 }
 
 #[cfg(test)]
@@ -149,34 +198,52 @@ mod tests {
         assert!(timers.is_empty() && timers.next().is_none());
     }
 
+    /// A time with very many timers: setting them again, and deleting them in any order, takes one step each (this test would run for minutes
+    /// if each took as many steps as there are timers), and room for what is set alone.
+    #[test]
+    fn many_at_one_time() {
+        const MANY: u32 = 300_000;
+        let mut timers = Timers::default();
+        for _ in 0..3 {
+            (0..MANY).for_each(|of| _ = timers.set(7, of));
+        }
+        assert_eq!(timers.len(), MANY as usize);
+        assert!((0..MANY).rev().filter(|of| of % 3 > 0).all(|of| timers.delete(7, of)));
+        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(7)).map(|(_, of)| of).collect();
+        assert_eq!(due, (0..MANY).step_by(3).collect::<Vec<_>>());
+        assert!(timers.is_empty());
+    }
+
     proptest! {
         /// Any history of calls agrees with a plain list.
         #[test]
-        fn agree_with_a_list(calls in prop::collection::vec((0..3, 0..20i64, 0..10u32), 0..400)) {
+        fn agree_with_a_list(calls in prop::collection::vec((0..3, 0..6i64, 0..60u32), 0..400)) {
             let mut timers = Timers::default();
             let mut model: Vec<(i64, u32)> = vec![];
             for (call, time, of) in calls {
                 match call {
                     0 => {
-                        let new = !model.contains(&(time, of));
-                        if new {
+                        let is_new = !model.contains(&(time, of));
+                        if is_new {
                             model.push((time, of));
                         }
-                        timers.set(time, of);
+                        prop_assert_eq!(timers.set(time, of), is_new);
                     }
                     1 => {
+                        let was_set = model.contains(&(time, of));
                         model.retain(|t| *t != (time, of));
-                        timers.delete(time, of);
+                        prop_assert_eq!(timers.delete(time, of), was_set);
                     }
                     _ => {
                         let earliest = model.iter().copied().filter(|t| t.0 <= time).min_by_key(|t| t.0);
                         model.retain(|t| Some(*t) != earliest);
+                        prop_assert_eq!(timers.peek_due(time), earliest);
                         prop_assert_eq!(timers.pop_due(time), earliest);
                     }
                 }
-                prop_assert_eq!(timers.iter().count(), model.len());
+                prop_assert_eq!((timers.iter().count(), timers.len()), (model.len(), model.len()));
                 if let Some(earliest) = model.iter().map(|t| t.0).min() {
-                    prop_assert!(timers.next().is_some_and(|next| next <= earliest));
+                    prop_assert_eq!(timers.next(), Some(earliest));
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The sessions of each key, as intervals that never overlap.
 //!
 //! A key's sessions form a list, latest first, that is linked through the sessions themselves: most keys have one session, rows come roughly
-//! in order, and so a row looks at one session and seldom at a second. Sessions that only touch stay apart: a row at a session's end begins
-//! another one.
+//! in order, and so a row looks at one session and seldom at a second. It is linked both ways, since sessions expire oldest first. Sessions
+//! that only touch stay apart: a row at a session's end begins another one.
 
 use weir_state::{NO_SLOT, Slot};
 use weir_types::EventTime;
@@ -22,8 +22,10 @@ pub(super) struct Session {
     pub span: Span,
     /// the slot of the table that has the key
     pub key: Slot,
-    /// the session of the key before it
+    /// the next earlier session of the key
     next: SessionId,
+    /// the next later one
+    previous: SessionId,
     /// where the accumulator is; [`NO_SLOT`] if it was evicted
     pub slot: Slot,
     /// when it is looked at next: at the latest when there is something to do
@@ -93,13 +95,29 @@ impl Intervals {
             NO_SESSION => self.latest[key as usize],
             after => self.sessions[after as usize].next,
         };
-        let id =
-            self.add(Session { span, key, next, slot: NO_SLOT, timer: EventTime::MAX, emitted: false, tally: Tally::default() });
+        let id = self.add(Session {
+            span,
+            key,
+            next,
+            previous: after,
+            slot: NO_SLOT,
+            timer: EventTime::MAX,
+            emitted: false,
+            tally: Tally::default(),
+        });
+        self.link(key, after, id);
+        if next != NO_SESSION {
+            self.sessions[next as usize].previous = id;
+        }
+        id
+    }
+
+    /// Makes `id` the one that follows `after` in the list of a key.
+    fn link(&mut self, key: Slot, after: SessionId, id: SessionId) {
         match after {
             NO_SESSION => self.latest[key as usize] = id,
             after => self.sessions[after as usize].next = id,
         }
-        id
     }
 
     fn add(&mut self, session: Session) -> SessionId {
@@ -118,15 +136,10 @@ impl Intervals {
 
     /// Takes a session out of its key's list.
     pub fn remove(&mut self, id: SessionId) {
-        let Session { key, next, .. } = self.sessions[id as usize];
-        let mut at = self.latest[key as usize];
-        if at == id {
-            self.latest[key as usize] = next;
-        } else {
-            while self.sessions[at as usize].next != id {
-                at = self.sessions[at as usize].next;
-            }
-            self.sessions[at as usize].next = next;
+        let Session { key, next, previous, .. } = self.sessions[id as usize];
+        self.link(key, previous, next);
+        if next != NO_SESSION {
+            self.sessions[next as usize].previous = previous;
         }
         self.sessions[id as usize].key = NO_SLOT;
         self.free.push(id);
@@ -187,5 +200,24 @@ mod tests {
         assert_eq!(spans(&intervals), [(35, 40), (20, 35), (10, 15), (5, 10), (0, 5)]);
         assert_eq!(add(&mut intervals, 12, 13).len(), 1);
         assert_eq!(intervals.iter().count(), 5);
+    }
+
+    /// Very many sessions of one key go one by one, oldest first, as they expire: one step each (this test would run for minutes if each took as
+    /// many steps as there are sessions).
+    #[test]
+    fn expire_oldest_first() {
+        const MANY: SessionId = 200_000;
+        let mut intervals = Intervals::default();
+        intervals.grow(1);
+        let sessions: Vec<_> = (0..MANY)
+            .map(|i| {
+                let start = EventTime::from(i) * 10;
+                intervals.insert(0, Span { start, end: start + 5 }, NO_SESSION)
+            })
+            .collect();
+        sessions.iter().skip(1).for_each(|&id| intervals.remove(id));
+        assert_eq!(spans(&intervals), [(0, 5)]);
+        intervals.remove(sessions[0]);
+        assert!(intervals.is_empty(0));
     }
 }

@@ -2,6 +2,7 @@
 //! guests: `host.log`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use wasmtime::component::{Linker, WasmStr};
@@ -21,6 +22,7 @@ pub(crate) struct Host {
     pub(crate) meter: Arc<Meter>,
     pub(crate) memory: Memory,
     pub(crate) wasi: Wasi,
+    pub(crate) call_deadline: Duration,
 }
 
 impl Host {
@@ -37,12 +39,12 @@ pub(crate) fn store(engine: &Engine, limits: &Limits, log: &LogSink) -> Store<Ho
     let meter = Arc::new(Meter::new());
     let wasi = Wasi::new(&log, limits.seed, limits.log_line_bytes);
     let memory = Memory::new(limits);
-    let mut store = Store::new(engine, Host { log, meter, memory, wasi });
+    let mut store = Store::new(engine, Host { log, meter, memory, wasi, call_deadline: limits.call_deadline });
     store.limiter(|host| &mut host.memory);
     store.set_hostcall_fuel(limits.reply_bytes);
-    let deadline = limits.call_deadline;
-    store.epoch_deadline_callback(move |store| {
-        if store.data().meter.running() > deadline { Err(DeadlineExceeded.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+    store.epoch_deadline_callback(|store| {
+        let host = store.data();
+        if host.meter.running() > host.call_deadline { Err(DeadlineExceeded.into()) } else { Ok(UpdateDeadline::Yield(1)) }
     });
     store
 }

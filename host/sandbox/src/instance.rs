@@ -209,6 +209,17 @@ impl Instance {
         self.guest.store.data().memory.bytes()
     }
 
+    /// The most linear memory that it may have, in bytes: its limit, or the sandbox's if that is less.
+    pub fn memory_bytes_max(&self) -> usize {
+        self.guest.limits.memory_bytes
+    }
+
+    /// Lets its calls run for so long from now on.
+    pub fn set_call_deadline(&mut self, deadline: Duration) {
+        self.guest.limits.call_deadline = deadline;
+        self.guest.store.data_mut().call_deadline = deadline;
+    }
+
     /// How long its calls have run in all, without the time in which they had yielded to others.
     pub fn cpu(&self) -> Duration {
         self.guest.store.data().meter.total()

@@ -186,6 +186,8 @@ pub trait WindowFunction: 'static {
     type Accumulator: State;
     /// what it emits
     type Item: 'static;
+    /// whether the accumulator is the rows themselves
+    const KEEPS_ROWS: bool = false;
 
     /// The columns of the inputs that it reads, by name.
     fn columns(&self) -> Result<[Vec<Column>; 2], String> {

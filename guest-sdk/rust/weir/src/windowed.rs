@@ -33,8 +33,8 @@ impl WindowOptions {
         Self { assigner, trigger, domain, allowed_lateness: Duration::ZERO, late: None }
     }
 
-    /// What the graph says, over streams that have event times (`timed`) or not.
-    fn describe(&self, job: &Job, timed: bool) -> wit::WindowHead {
+    /// What the graph says, over streams that have event times (`timed`) or not, for the function `F`.
+    fn describe<F: WindowFunction>(&self, job: &Job, timed: bool) -> wit::WindowHead {
         if self.domain == wit::TimeDomain::Event && !timed {
             job.fail(
                 "the rows of a window have no event times: assign them by `.event_time(…)`, or use `.processing_time()`".into(),
@@ -46,7 +46,8 @@ impl WindowOptions {
             trigger: self.trigger.describe(),
             allowed_lateness_ms: to_millis(self.allowed_lateness).unsigned_abs(),
             late_port: self.late.is_some().then_some(1),
-            mergeable: true,
+            // Rows that are only kept are no fewer after they were aggregated before an exchange; only windows that cannot do without merge them.
+            mergeable: !F::KEEPS_ROWS || matches!(self.assigner, wit::Assigner::Sliding(_) | wit::Assigner::Session(_)),
         }
     }
 }
@@ -107,7 +108,7 @@ impl<T: Record, K: Key> Windowed<T, K> {
         let wanted = function.columns().map(|[left, _]| left);
         let projection = job.expect(wanted.and_then(|wanted| Projection::new(&keyed.columns, &wanted)));
         let inputs = vec![keyed.input(projection.columns.clone(), false)];
-        let window = options.describe(&job, keyed.upstream.timed);
+        let window = options.describe::<F>(&job, keyed.upstream.timed);
         let head = WindowHead { function, window, inputs, projection };
         let mut stream = Stream::begin(job, head, "window", vec![]);
         stream.draft.late = options.late.map(|late| (late, keyed.columns));
@@ -161,7 +162,8 @@ impl<L: Record + Clone, R: Record + Clone, K: Key> CoWindowed<L, R, K> {
         let inputs = vec![left.input(own_columns::<L>(), false), right.input(own_columns::<R>(), false)];
         let function = CoGrouping { f, out: vec![], of: PhantomData };
         left.job.expect(function.columns().map(drop));
-        let window = options.describe(&left.job, left.upstream.timed && right.upstream.timed);
+        let timed = left.upstream.timed && right.upstream.timed;
+        let window = options.describe::<CoGrouping<F, L, R, K, O>>(&left.job, timed);
         let head = WindowHead { function, window, inputs, projection: Projection::default() };
         Stream::begin(left.job, head, "co-window", vec![])
     }
@@ -262,6 +264,7 @@ where
     type Right = ();
     type Accumulator = StoredRows<T>;
     type Item = O;
+    const KEEPS_ROWS: bool = true;
 
     fn columns(&self) -> Result<[Vec<Column>; 2], String> {
         check_storable::<T>()?;
@@ -297,6 +300,7 @@ where
     type Right = R;
     type Accumulator = (StoredRows<L>, StoredRows<R>);
     type Item = O;
+    const KEEPS_ROWS: bool = true;
 
     fn columns(&self) -> Result<[Vec<Column>; 2], String> {
         check_storable::<L>()?;

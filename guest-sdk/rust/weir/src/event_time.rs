@@ -23,7 +23,8 @@ impl Watermarks {
         Bounded { delay, greatest: None }
     }
 
-    /// A generator of the job's own says what the watermark is; `make` makes one for each split of the source.
+    /// A generator of the job's own says what the watermark is; `make` makes one for each split of the source, and another one when the host
+    /// replaces the instance. What a generator says never sets the watermark back.
     pub const fn generated<G: WatermarkGenerator, F: Fn() -> G + 'static>(make: F) -> Generated<G, F> {
         Generated { make, splits: vec![] }
     }

@@ -173,6 +173,6 @@ impl<T: Record, B: Record, K: Key> BroadcastConnected<T, B, K> {
     pub fn process<P: BroadcastProcess<T, B, Key = K>>(self, process: P) -> Processed<WithBroadcast<P, T, B>> {
         let second = self.upstream.input(own_columns::<B>());
         // The broadcast stream's event times do not matter to what comes out.
-        self.keyed.start(WithBroadcast(process, PhantomData), "broadcast-process", Some((second, true)))
+        self.keyed.start(WithBroadcast::new(process), "broadcast-process", Some((second, true)))
     }
 }

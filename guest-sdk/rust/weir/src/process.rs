@@ -13,7 +13,7 @@ use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::record::{Record, Row};
 use crate::side::Tag;
-use crate::state::{Slots, State};
+use crate::state::{Slots, State, decode, encode};
 use crate::time::{EventTime, TimeDomain};
 use crate::value::{Buffers, Column};
 
@@ -91,24 +91,39 @@ pub trait CoProcess<L, R>: 'static {
 
 /// A function over the rows of a key that also sees every row of a broadcast stream.
 ///
-/// What it keeps of the broadcast rows lives in `self`, once in each subtask. It is not part of checkpoints: after a restart
-/// it is empty until the rows come again, so the broadcast stream should be one that starts from its beginning.
+/// What it keeps of the broadcast rows is a state of its own, once in each subtask, that the rows of all keys can look at. What it keeps in `self` instead is
+/// lost whenever the host replaces the instance.
 pub trait BroadcastProcess<T, B>: 'static {
     /// what the stream is keyed by
     type Key: Key;
     /// what is kept for each key
     type State: State;
+    /// what is kept of the broadcast rows
+    type Broadcast: State;
     /// what it emits
     type Out: 'static;
 
     /// A row of a key.
-    fn row(&mut self, state: &mut Self::State, row: T, cx: &mut KeyedContext<'_, Self::Key, Self::Out>);
+    fn row(
+        &mut self,
+        state: &mut Self::State,
+        broadcast: &Self::Broadcast,
+        row: T,
+        cx: &mut KeyedContext<'_, Self::Key, Self::Out>,
+    );
 
     /// A row of the broadcast stream.
-    fn broadcast(&mut self, row: B);
+    fn broadcast(&mut self, broadcast: &mut Self::Broadcast, row: B);
 
     /// A timer of a key is due.
-    fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+    fn timer(
+        &mut self,
+        _state: &mut Self::State,
+        _broadcast: &Self::Broadcast,
+        _timer: Timer,
+        _cx: &mut KeyedContext<'_, Self::Key, Self::Out>,
+    ) {
+    }
 }
 
 /// The row or timer that a keyed function works on, and what it can do: look at the time, set timers, emit rows.
@@ -155,11 +170,14 @@ impl<K, O> KeyedContext<'_, K, O> {
     }
 
     /// Calls `timer` for this key once the watermark has reached `time`.
+    ///
+    /// At the end of the input the watermark is [`EventTime::MAX`], and all timers fire, those that are set then included: a timer that sets itself
+    /// anew each time has to stop at that watermark.
     pub fn set_event_timer(&mut self, time: EventTime) {
         self.timer(TimeDomain::Event, time, false);
     }
 
-    /// Calls `timer` for this key once the clock has reached `time`.
+    /// Calls `timer` for this key once the clock has reached `time`. After the end of the input it is not called any more.
     pub fn set_processing_timer(&mut self, time: EventTime) {
         self.timer(TimeDomain::Processing, time, false);
     }
@@ -204,6 +222,14 @@ pub trait KeyedFunction: 'static {
     fn unkeyed(&mut self, _row: Self::Right) {}
     /// A timer.
     fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+    /// The encoded state that it has besides that of keys; empty = none.
+    fn export(&self) -> Result<Vec<u8>, String> {
+        Ok(vec![])
+    }
+    /// Takes that state back.
+    fn import(&mut self, _bytes: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The head of a chain that starts with a keyed function.
@@ -345,12 +371,23 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         self.slots.clear(slots)
     }
     fn export_slots(&mut self, slots: &[u8]) -> Result<States, String> {
-        self.slots.export(slots)
+        if *slots != OPERATOR_STATE {
+            return self.slots.export(slots);
+        }
+        let bytes = self.function.export()?;
+        let end = u32::try_from(bytes.len()).map_err(|_| "the state to export is larger than 4 GiB")?;
+        Ok(States { offsets: [0, end].map(u32::to_le_bytes).concat(), bytes })
     }
     fn import_slots(&mut self, slots: &[u8], states: &States) -> Result<(), String> {
-        self.slots.import(slots, states, |state, stored| *state = stored)
+        match *slots == OPERATOR_STATE {
+            true => self.function.import(&states.bytes),
+            false => self.slots.import(slots, states, |state, stored| *state = stored),
+        }
     }
 }
+
+/// The list of the one slot under which the host asks for state that is not a key's.
+pub(crate) const OPERATOR_STATE: [u8; 4] = [0xff; 4];
 
 /// Adapts the public traits, each with the rows that it is used for.
 macro_rules! adapters {
@@ -393,16 +430,44 @@ adapters! {
             self.0.right(state, row, cx);
         }
     }
+}
 
-    /// A [`BroadcastProcess`] as a keyed function.
-    WithBroadcast<T, B>: BroadcastProcess, B {
-        #[inline]
-        fn left(&mut self, state: &mut F::State, row: T, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
-            self.0.row(state, row, cx);
-        }
-        fn unkeyed(&mut self, row: B) {
-            self.0.broadcast(row);
-        }
+/// A [`BroadcastProcess`] as a keyed function.
+pub struct WithBroadcast<F: BroadcastProcess<T, B>, T, B> {
+    function: F,
+    broadcast: F::Broadcast,
+    of: PhantomData<fn(T, B)>,
+}
+
+impl<F: BroadcastProcess<T, B>, T, B> WithBroadcast<F, T, B> {
+    pub(crate) fn new(function: F) -> Self {
+        Self { function, broadcast: F::Broadcast::default(), of: PhantomData }
+    }
+}
+
+impl<T: Record, B: Record, F: BroadcastProcess<T, B>> KeyedFunction for WithBroadcast<F, T, B> {
+    type Key = F::Key;
+    type Left = T;
+    type Right = B;
+    type State = F::State;
+    type Out = F::Out;
+
+    #[inline]
+    fn left(&mut self, state: &mut F::State, row: T, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
+        self.function.row(state, &self.broadcast, row, cx);
+    }
+    fn unkeyed(&mut self, row: B) {
+        self.function.broadcast(&mut self.broadcast, row);
+    }
+    fn timer(&mut self, state: &mut F::State, timer: Timer, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
+        self.function.timer(state, &self.broadcast, timer, cx);
+    }
+    fn export(&self) -> Result<Vec<u8>, String> {
+        encode(&self.broadcast, vec![])
+    }
+    fn import(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.broadcast = if bytes.is_empty() { F::Broadcast::default() } else { decode(bytes)? };
+        Ok(())
     }
 }
 

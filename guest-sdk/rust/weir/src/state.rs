@@ -75,14 +75,19 @@ impl<K: Key, S: State> Slots<K, S> {
         Ok(())
     }
 
-    /// The encoded state of slots.
+    /// The encoded state of slots. Nothing stands for the state of a key that was never seen, so that the host may forget the key.
     pub fn export(&self, slots: &[u8]) -> Result<States, String> {
+        let unseen = encode(&S::default(), vec![])?;
         let mut offsets = Vec::with_capacity(slots.len() + 4);
         let mut bytes = vec![];
         offsets.extend_from_slice(&0u32.to_le_bytes());
         for slot in slots_of(slots) {
             let (_, state) = self.peek(slot)?;
-            bytes = postcard::to_extend(state, bytes).map_err(|e| format!("state cannot be encoded: {e}"))?;
+            let start = bytes.len();
+            bytes = encode(state, bytes)?;
+            if bytes[start..] == unseen {
+                bytes.truncate(start);
+            }
             let end = u32::try_from(bytes.len()).map_err(|_| "the state to export is larger than 4 GiB")?;
             offsets.extend_from_slice(&end.to_le_bytes());
         }
@@ -94,9 +99,10 @@ impl<K: Key, S: State> Slots<K, S> {
         let offsets: Vec<u32> = slots_of(&states.offsets).collect();
         for (slot, bounds) in slots_of(slots).zip(offsets.windows(2)) {
             let bytes = states.bytes.get(bounds[0] as usize..bounds[1] as usize).ok_or("a state lies outside of the bytes")?;
-            let state = postcard::from_bytes(bytes)
-                .map_err(|e| format!("the stored state is not of the type that the job has now: {e}"))?;
-            put(self.state(slot)?, state);
+            let state = self.state(slot)?;
+            if !bytes.is_empty() {
+                put(state, decode(bytes)?);
+            }
         }
         Ok(())
     }
@@ -109,6 +115,16 @@ impl<K: Key, S: State> Slots<K, S> {
         }
         Ok(())
     }
+}
+
+/// Appends the bytes of a state.
+pub(crate) fn encode<S: State>(state: &S, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    postcard::to_extend(state, bytes).map_err(|e| format!("state cannot be encoded: {e}"))
+}
+
+/// A state from its bytes.
+pub(crate) fn decode<S: State>(bytes: &[u8]) -> Result<S, String> {
+    postcard::from_bytes(bytes).map_err(|e| format!("the stored state is not of the type that the job has now: {e}"))
 }
 
 fn unassigned(slot: u32) -> String {

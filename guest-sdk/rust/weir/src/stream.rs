@@ -26,6 +26,9 @@ use crate::windowed::Windowed;
 /// What follows one another without a boundary (`key_by`, `rebalance`, `broadcast`, `union`, `tee`, `break_chain`, `sink`)
 /// runs fused, in one call for each batch. In signatures, `Stream<T>` is a stream right behind a boundary, and
 /// `Stream<T, impl Pipeline<Out = T>>` is any.
+///
+/// What closures capture is no state: each subtask has its own, and it is as it was at first whenever the host replaces the instance, because its
+/// memory has grown or after a failure. What has to last belongs into the state of a key.
 pub struct Stream<T, P: Pipeline<Out = T> = Start<Rows<T>>> {
     pub(crate) job: Job,
     pub(crate) head: P::Head,

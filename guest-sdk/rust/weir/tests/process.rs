@@ -200,29 +200,33 @@ fn broadcast() {
         page: Str,
     }
 
-    #[derive(Default)]
-    struct Allowed(Vec<String>);
+    struct Allowed;
 
     impl BroadcastProcess<Event, Ban> for Allowed {
         type Key = u64;
         type State = ();
+        type Broadcast = Vec<String>;
         type Out = Event;
 
-        fn row(&mut self, (): &mut (), event: Event, cx: &mut KeyedContext<u64, Event>) {
-            if !self.0.iter().any(|page| *page == *event.page) {
+        fn row(&mut self, (): &mut (), bans: &Vec<String>, event: Event, cx: &mut KeyedContext<u64, Event>) {
+            if !bans.iter().any(|page| *page == *event.page) {
                 cx.emit(event);
             }
         }
-        fn broadcast(&mut self, ban: Ban) {
-            self.0.push(ban.page.to_string());
+        fn broadcast(&mut self, bans: &mut Vec<String>, ban: Ban) {
+            bans.push(ban.page.to_string());
         }
     }
 
     let mut harness = TestHarness::new(|job: &Job| {
         let bans = job.source::<Ban>("bans");
-        job.source::<Event>("in").key_by(Event::USER).connect_broadcast(bans).process(Allowed::default()).sink("out");
+        job.source::<Event>("in").key_by(Event::USER).connect_broadcast(bans).process(Allowed).sink("out");
     });
     harness.push("bans", [Ban { page: "secret".into() }]);
     harness.push("in", [(1, "home", 0), (2, "secret", 0)].map(event));
     assert_eq!(harness.take::<Event>("out"), [event((1, "home", 0))]);
+    // A new instance knows what the old one has kept of them.
+    harness.restart();
+    harness.push("in", [(1, "secret", 0), (2, "home", 0)].map(event));
+    assert_eq!(harness.take::<Event>("out"), [event((2, "home", 0))]);
 }

@@ -10,6 +10,7 @@ use crate::bindings::exports::weir::dataflow::definition::{
 };
 use crate::bindings::weir::dataflow::types::{Batch, Field};
 use crate::chain::{Chain, slots_of, times_of};
+use crate::process::OPERATOR_STATE;
 
 /// A row on its way, with its event time if it has one.
 #[derive(Clone, Debug)]
@@ -165,7 +166,12 @@ impl Node {
         };
         let slots: Vec<u8> = keys.iter().flat_map(|(_, slot)| slot.to_le_bytes()).collect();
         let exported = if keys.is_empty() { None } else { Some(self.chain.running()?.export_slots(&slots)?) };
+        let is_process = matches!(self.state, State::Process { .. });
+        let own = if is_process { Some(self.chain.running()?.export_slots(&OPERATOR_STATE)?) } else { None };
         self.chain.running = running;
+        if let Some(states) = own {
+            self.chain.running()?.import_slots(&OPERATOR_STATE, &states)?;
+        }
         if let Some(states) = exported {
             for (key, slot) in &keys {
                 self.chain.assign(*slot, key)?;

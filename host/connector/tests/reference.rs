@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parking_lot::Mutex;
 use weir_connector::registry::Stream;
-use weir_connector::{Connector, Context, Error, connectors, find};
+use weir_connector::{Connector, Context, Error, Files, connectors, find};
 
 const REFERENCE: &str = include_str!("../../../docs/JOB-SPEC.md");
 
@@ -14,7 +14,7 @@ const REFERENCE: &str = include_str!("../../../docs/JOB-SPEC.md");
 type Bind = fn(&dyn Connector, &toml::Table) -> Result<(), Error>;
 
 fn context() -> Context {
-    Context { base: ".".into(), stdout: Arc::new(Mutex::new(Vec::new())), name: "NAME".into() }
+    Context { files: Files::free("."), stdout: Arc::new(Mutex::new(Vec::new())), name: "NAME".into() }
 }
 
 /// Binds a source of which a job reads no column.

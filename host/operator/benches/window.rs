@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::Parts;
 use weir_operator::emission::Emission;
 use weir_operator::window::Window;
-use weir_operator::{Body, Context, NativeChain};
+use weir_operator::{Body, Context, NativeChain, Progress};
 use weir_plan::job::{ChainNode, Stage};
 use weir_sandbox::GuestError;
 use weir_state::MemoryBackend;
@@ -100,9 +100,10 @@ fn operator(assigner: Assigner, stage: Stage) -> (Window, Context) {
     let emission = Emission::new(&chain, &[]);
     let node = ChainNode { component: 0, index: 0, chain, inputs: vec![schema("key")], stage };
     let parts = Parts {
-        body: Body::Native(Box::new(Counts::default())),
+        body: Body::native(Box::new(Counts::default())),
         backend: Box::new(MemoryBackend::default()),
         slots_max: None,
+        bytes_max: None,
         max_parallelism: 128,
     };
     let window = Window::new(&window, &node, &[DataType::UInt64], emission, parts).expect("the key can be one");
@@ -144,7 +145,7 @@ fn report(name: &str, assigner: Assigner, stage: Stage, keys: u64, batches: &[Ba
         for (i, batch) in batches.iter().enumerate() {
             run(window.on_batch(0, batch, &mut context, &mut out)).expect("counting succeeds");
             context.watermark = Watermark((i as u64 * ROWS_PER_BATCH / ROWS_PER_MS) as i64 - 1);
-            run(window.on_watermark(&mut context, &mut out)).expect("counting succeeds");
+            while run(window.on_watermark(&mut context, &mut out)).expect("counting succeeds") == Progress::More {}
             rows_out += out.drain(..).map(|(_, batch)| batch.rows()).sum::<usize>();
         }
         best = best.min(start.elapsed().as_nanos() as f64 / (BATCHES * ROWS_PER_BATCH) as f64);

@@ -49,6 +49,23 @@ pub trait NativeChain: Send {
     fn timers_fired(&mut self, _timers: DueTimers<'_>) -> Result<Reply, GuestError> {
         Err(not_offered("timers-fired"))
     }
+    /// A new instance takes the place of this one: all state is gone.
+    fn renew(&mut self) -> Result<(), GuestError> {
+        Ok(())
+    }
+    /// What stands for a guest's linear memory, bytes.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+    /// The limit on that.
+    fn memory_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// Whether `bytes` are at least so many percent of `of`.
+fn is_share(bytes: usize, of: usize, percent: usize) -> bool {
+    bytes as u128 * 100 >= of as u128 * percent as u128
 }
 
 fn not_offered(function: &str) -> GuestError {
@@ -56,29 +73,41 @@ fn not_offered(function: &str) -> GuestError {
 }
 
 /// The user's part of a chain.
-pub enum Body {
-    /// a chain of a component
-    Guest {
-        /// the subtask's instance
-        instance: Box<Instance>,
-        /// how it was started
-        start: GuestStart,
-        /// the time spent in the instances before it
-        before: Duration,
-    },
-    /// native code
+pub struct Body {
+    user: User,
+    past: Past,
+}
+
+enum User {
+    /// a chain of a component: the subtask's instance, and how it was started
+    Guest(Box<Instance>, GuestStart),
     Native(Box<dyn NativeChain>),
 }
 
+/// The instances until now.
+#[derive(Clone, Copy, Debug, Default)]
+struct Past {
+    /// how many were replaced
+    renewals: u64,
+    /// the time that their code took
+    guest_time: Duration,
+    /// the memory of the present one when it had taken over, bytes
+    settled: usize,
+}
+
 /// The share of its memory limit from which on a guest is replaced between batches. Some guests' memory only grows (Python's).
-const RENEWAL_PERCENT: u64 = 80;
+const RENEWAL_PERCENT: usize = 80;
+
+/// By what share of the limit its memory must have grown since it was last replaced. Where little grew, most is live, and replacing it again
+/// would move all state for nothing.
+const GROWTH_PERCENT: usize = 10;
 
 /// Forwards a call to the guest (awaiting it) or to the native chain.
 macro_rules! forward {
     ($self:ident . $function:ident ( $($argument:expr),* )) => {
-        Ok(match $self {
-            Self::Guest { instance, start, .. } => instance.$function(start.chain, $($argument),*).await?,
-            Self::Native(native) => native.$function($($argument),*)?,
+        Ok(match &mut $self.user {
+            User::Guest(instance, start) => instance.$function(start.chain, $($argument),*).await?,
+            User::Native(native) => native.$function($($argument),*)?,
         })
     };
 }
@@ -89,53 +118,90 @@ impl Body {
     /// # Errors
     /// If it does not start.
     pub async fn start(start: GuestStart) -> Result<Self, GuestError> {
-        Ok(Self::Guest { instance: start.start().await?, start, before: Duration::ZERO })
+        Ok(Self { user: User::Guest(start.start().await?, start), past: Past::default() })
     }
 
-    /// Puts a new instance in the place of the guest's. What its slots held is gone: export it before. A native chain stays.
+    /// Native code.
+    pub fn native(chain: Box<dyn NativeChain>) -> Self {
+        Self { user: User::Native(chain), past: Past::default() }
+    }
+
+    /// Puts a new instance in the place of the guest's. What its slots held is gone: export it before.
     ///
     /// # Errors
     /// If the new instance does not start.
     pub async fn renew(&mut self) -> Result<(), GuestError> {
-        if let Self::Guest { instance, start, before } = self {
-            let next = start.start().await?;
-            *before += instance.cpu();
-            *instance = next;
+        match &mut self.user {
+            User::Guest(instance, start) => {
+                let new = start.start().await?;
+                self.past.guest_time += instance.cpu();
+                *instance = new;
+            }
+            User::Native(native) => native.renew()?,
         }
+        self.past.renewals += 1;
+        self.past.settled = self.memory_bytes();
         Ok(())
+    }
+
+    /// Notes that a new instance has taken over the old one's state. Returns whether its memory is near to its limit even so.
+    pub fn settle(&mut self) -> bool {
+        self.past.settled = self.memory_bytes();
+        self.nears_limit()
+    }
+
+    /// Whether the guest's memory is near to its limit.
+    pub fn nears_limit(&self) -> bool {
+        is_share(self.memory_bytes(), self.memory_bytes_max(), RENEWAL_PERCENT)
     }
 
     /// Whether the guest's memory has grown so near to its limit that its instance should be replaced before it meets it.
     pub fn wants_renewal(&self) -> bool {
-        match self {
-            Self::Guest { instance, start, .. } => {
-                instance.memory_bytes() as u64 * 100 >= start.limits.memory_bytes as u64 * RENEWAL_PERCENT
-            }
-            Self::Native(_) => false,
+        let growth = self.memory_bytes().saturating_sub(self.past.settled);
+        self.nears_limit() && is_share(growth, self.memory_bytes_max(), GROWTH_PERCENT)
+    }
+
+    /// How many instances were replaced.
+    pub fn renewals(&self) -> u64 {
+        self.past.renewals
+    }
+
+    /// Lets calls run only as long as those may that look for a failing row, or again as long as any may.
+    pub fn hurry(&mut self, hurries: bool) {
+        if let User::Guest(instance, start) = &mut self.user {
+            instance.set_call_deadline(start.call_deadline(hurries));
         }
     }
 
     /// The guest's linear memory, bytes.
     pub fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Guest { instance, .. } => instance.memory_bytes(),
-            Self::Native(_) => 0,
+        match &self.user {
+            User::Guest(instance, _) => instance.memory_bytes(),
+            User::Native(native) => native.memory_bytes(),
         }
     }
 
-    /// The time spent in guest code, in this instance and in those that it took the place of.
+    /// The limit on that.
+    pub fn memory_bytes_max(&self) -> usize {
+        match &self.user {
+            User::Guest(instance, _) => instance.memory_bytes_max(),
+            User::Native(native) => native.memory_bytes_max(),
+        }
+    }
+
+    /// The time spent in guest code.
     pub fn guest_time(&self) -> Duration {
-        match self {
-            Self::Guest { instance, before, .. } => *before + instance.cpu(),
-            Self::Native(_) => Duration::ZERO,
+        match &self.user {
+            User::Guest(instance, _) => self.past.guest_time + instance.cpu(),
+            User::Native(_) => Duration::ZERO,
         }
     }
 
     /// How the guest was started; none for a native chain.
     pub fn guest_start(&self) -> Option<&GuestStart> {
-        match self {
-            Self::Guest { start, .. } => Some(start),
-            Self::Native(_) => None,
+        match &self.user {
+            User::Guest(_, start) => Some(start),
+            User::Native(_) => None,
         }
     }
 

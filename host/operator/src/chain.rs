@@ -1,6 +1,7 @@
 //! What a chain node does, whatever its head is.
 
 use weir_plan::job::ChainNode;
+use weir_sandbox::GuestErrorKind;
 use weir_state::StateBackend;
 use weir_types::graph::Head;
 use weir_types::{Batch, EventTime};
@@ -10,6 +11,7 @@ use crate::body::Body;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted};
 use crate::process::Process;
+use crate::progress::Progress;
 use crate::transform::Transform;
 use crate::window::Window;
 
@@ -33,6 +35,8 @@ pub struct Parts {
     pub backend: Box<dyn StateBackend>,
     /// the most slots in the guest
     pub slots_max: Option<usize>,
+    /// the most bytes that they may weigh, as far as that is known
+    pub bytes_max: Option<u64>,
     /// key groups of the job
     pub max_parallelism: u16,
 }
@@ -49,7 +53,7 @@ impl ChainOperator {
             (Head::Relay, _) | (_, None) => Self::Relay(emission),
             (Head::Transform, Some(parts)) => Self::Transform(Transform::new(parts.body, inputs, emission)),
             (Head::Process, Some(parts)) => {
-                Self::Process(Box::new(Process::new(parts.body, inputs, &key_types(node), emission)?))
+                Self::Process(Box::new(Process::new(parts, node.index, inputs, &key_types(node), emission)?))
             }
             (Head::Window(window), Some(parts)) => {
                 Self::Window(Box::new(Window::new(&window, node, &key_types(node), emission, parts)?))
@@ -92,33 +96,33 @@ impl ChainOperator {
             Self::Process(process) => process.on_batch(port, batch, context, out).await,
             Self::Window(window) => window.on_batch(port, batch, context, out).await,
         };
-        placed(result, context)
+        result.map_err(|error| self.explain(context.locate(error)))
     }
 
-    /// The context's watermark has advanced.
+    /// The context's watermark has advanced, or there was more to do of it.
     ///
     /// # Errors
     /// As `on_batch`.
-    pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
         let result = match self {
-            Self::Relay(_) | Self::Transform(_) => Ok(()),
+            Self::Relay(_) | Self::Transform(_) => Ok(Progress::Done),
             Self::Process(process) => process.on_watermark(context, out).await,
             Self::Window(window) => window.on_watermark(context, out).await,
         };
-        placed(result, context)
+        result.map_err(|error| self.explain(context.locate(error)))
     }
 
-    /// The clock has reached what `next_clock` said.
+    /// The clock has reached what `next_clock` said, or there was more to do of it.
     ///
     /// # Errors
     /// As `on_batch`.
-    pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
         let result = match self {
-            Self::Relay(_) | Self::Transform(_) => Ok(()),
+            Self::Relay(_) | Self::Transform(_) => Ok(Progress::Done),
             Self::Process(process) => process.on_clock(context, out).await,
             Self::Window(window) => window.on_clock(context, out).await,
         };
-        placed(result, context)
+        result.map_err(|error| self.explain(context.locate(error)))
     }
 
     /// Hands on what the chain keeps for others: see [`Window::hand_on`].
@@ -126,10 +130,11 @@ impl ChainOperator {
     /// # Errors
     /// As `on_batch`.
     pub async fn hand_on(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
-        match self {
+        let result = match self {
             Self::Relay(_) | Self::Transform(_) | Self::Process(_) => Ok(()),
             Self::Window(window) => window.hand_on(context, out).await,
-        }
+        };
+        result.map_err(|error| self.explain(context.locate(error)))
     }
 
     /// When processing time is to be looked at next.
@@ -139,6 +144,19 @@ impl ChainOperator {
             Self::Process(process) => process.next_clock(),
             Self::Window(window) => window.next_clock(),
         }
+    }
+
+    /// What helps where the state of keys has filled the guest's memory.
+    fn explain(&self, mut error: Error) -> Error {
+        if let (Self::Process(_) | Self::Window(_), Error::Rows { error, .. }) = (self, &mut error)
+            && error.kind == GuestErrorKind::Memory
+            && self.body().is_some_and(Body::nears_limit)
+        {
+            error
+                .message
+                .push_str("; raise `limits.guest_memory`, or let the state of cold keys leave it by `state.memory_limit`");
+        }
+        error
     }
 
     /// The user's part.
@@ -163,8 +181,9 @@ impl ChainOperator {
     /// Slots that were moved from the guest to the state backend.
     pub fn evictions(&self) -> u64 {
         match self {
+            Self::Relay(_) | Self::Transform(_) => 0,
+            Self::Process(process) => process.evictions(),
             Self::Window(window) => window.evictions(),
-            Self::Relay(_) | Self::Transform(_) | Self::Process(_) => 0,
         }
     }
 
@@ -174,14 +193,6 @@ impl ChainOperator {
             Self::Window(window) => window.late_rows(),
             Self::Relay(_) | Self::Transform(_) | Self::Process(_) => 0,
         }
-    }
-}
-
-/// Says of a guest's failure at which operator and batch it happened, wherever the call was made.
-fn placed(result: Result<(), Error>, context: &Context) -> Result<(), Error> {
-    match result {
-        Err(Error::Guest(error)) => Err(context.failure(error, None)),
-        other => other,
     }
 }
 

@@ -67,4 +67,13 @@ impl Context {
     pub fn failure(&self, error: GuestError, row: Option<(usize, String)>) -> Error {
         Error::Rows { operator: self.operator.clone(), batch: self.batches, row, error }
     }
+
+    /// An error with the operator and the batch, if it does not name them already: also of calls that carry no rows (slots that get keys, state that
+    /// is moved).
+    pub fn locate(&self, error: Error) -> Error {
+        match error {
+            Error::Guest(error) => self.failure(error, None),
+            error => error,
+        }
+    }
 }

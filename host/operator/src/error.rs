@@ -32,4 +32,15 @@ pub enum Error {
         /// the operator's id
         operator: String,
     },
+    /// timers that set each other again and again
+    #[error(
+        "a timer of operator \"{operator}\" sets the next one again and again without time getting on, now to {time}: set it to a later \
+         time than that which fires, and none once the watermark is `EventTime::MAX`, the end of the input"
+    )]
+    EndlessTimer {
+        /// the operator's id
+        operator: String,
+        /// the time to which it was set last
+        time: weir_types::EventTime,
+    },
 }

@@ -1,4 +1,4 @@
-//! Starts guests, and finds the row on which one fails.
+//! Starts guests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +35,11 @@ impl GuestStart {
         Ok(instance)
     }
 
-    /// The same guest for finding a failing row: a dozen attempts together may take no longer than the one call that failed.
-    pub fn for_narrowing(&self) -> Self {
-        let mut narrowing = self.clone();
-        narrowing.limits.call_deadline = (self.limits.call_deadline / NARROWING_ATTEMPTS).max(Duration::from_millis(20));
-        narrowing
+    /// How long a call may run. One that `hurries` looks for the row on which a call ran into its deadline: a dozen of them together may take no
+    /// longer than that one call.
+    pub fn call_deadline(&self, hurries: bool) -> Duration {
+        let deadline = self.limits.call_deadline;
+        if hurries { (deadline / NARROWING_ATTEMPTS).max(Duration::from_millis(20)) } else { deadline }
     }
 }
 

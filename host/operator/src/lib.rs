@@ -5,7 +5,8 @@
 //! know whether a WebAssembly component or a native chain (tests, measurements) does the user's part.
 //!
 //! In reading order: [`body`] and [`guest`] (the user's part), [`context`], [`emission`] (how replies become batches), [`chain`] (what a node does),
-//! [`transform`], [`process`], [`window`], [`assigner`] (watermarks from event times), [`narrow`] (the row on which a guest fails).
+//! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`progress`], [`assigner`] (watermarks from event times),
+//! [`narrow`] (the row on which a guest fails).
 
 pub mod assigner;
 pub mod body;
@@ -13,9 +14,11 @@ pub mod chain;
 pub mod context;
 pub mod emission;
 pub mod error;
+mod eviction;
 pub mod guest;
 pub mod narrow;
 pub mod process;
+pub mod progress;
 pub mod transform;
 mod weight;
 pub mod window;
@@ -27,3 +30,4 @@ pub use context::Context;
 pub use emission::Emitted;
 pub use error::Error;
 pub use guest::GuestStart;
+pub use progress::Progress;

@@ -16,6 +16,8 @@ use crate::guest::GuestStart;
 pub struct Attempt<'a> {
     /// how to start the guest
     pub start: &'a GuestStart,
+    /// how it failed
+    pub kind: GuestErrorKind,
     /// the rows, as they were passed
     pub input: Input<'a>,
     /// whether the rows were for `accumulate` instead of `process`
@@ -25,49 +27,36 @@ pub struct Attempt<'a> {
     pub assigned: Option<(&'a [Slot], &'a [ArrayRef])>,
 }
 
-/// The first row that fails by itself, in a new instance, and how; none if no single row does. `error` is how the whole batch failed.
-pub async fn failing_row(attempt: &Attempt<'_>, error: &GuestError) -> Option<(usize, GuestError)> {
-    let (row, row_error) = halve(attempt).await?;
-    // Attempts have a shorter deadline than the user has set: one that ran out of it would have failed as the batch did.
-    Some((row, if row_error.kind == GuestErrorKind::Deadline { error.clone() } else { row_error }))
-}
-
-async fn halve(attempt: &Attempt<'_>) -> Option<(usize, GuestError)> {
-    let start = attempt.start.for_narrowing();
+/// The first row that fails by itself, in a new instance; none if no single row does, or there is no way to find out: if no other instance can
+/// be started, no row is to blame for it.
+pub async fn failing_row(attempt: &Attempt<'_>) -> Option<(usize, GuestError)> {
     let (mut from, mut rows) = (0, attempt.input.rows);
-    let mut failure = None;
     // The range [from, from + rows) fails; halve it. Where the left half passes, the right one is to blame.
     while rows > 1 {
         let left = rows / 2;
-        match attempt.fails(&start, from, left).await {
-            Some(error) => {
-                rows = left;
-                failure = Some(error);
-            }
+        match attempt.fails(from, left).await.ok()? {
+            Some(_) => rows = left,
             None => {
                 from += left;
                 rows -= left;
             }
         }
     }
-    match failure {
-        Some(error) if rows == 1 && attempt.fails(&start, from, 1).await.is_some() => Some((from, error)),
-        _ => attempt.fails(&start, from, rows).await.map(|error| (from, error)),
-    }
+    // Only now it is certain, and only this call has all the time that a call has.
+    attempt.fails(from, rows).await.ok()?.map(|error| (from, error))
 }
 
 impl Attempt<'_> {
     /// The error of a new instance on these rows, if there is one.
-    async fn fails(&self, start: &GuestStart, from: usize, rows: usize) -> Option<GuestError> {
-        let mut body = match Body::start(start.clone()).await {
-            Ok(body) => body,
-            Err(error) => return Some(error),
-        };
-        if let Some((slots, keys)) = self.assigned
-            && body.assign_slots(slots, keys).await.is_err()
-        {
-            return None;
+    ///
+    /// # Errors
+    /// If that cannot be found out.
+    async fn fails(&self, from: usize, rows: usize) -> Result<Option<GuestError>, crate::Error> {
+        let mut body = Body::start(self.start.clone()).await?;
+        if let Some((slots, keys)) = self.assigned {
+            body.assign_slots(slots, keys).await?;
         }
+        body.hurry(self.kind == GuestErrorKind::Deadline && rows > 1);
         let columns: Vec<ArrayRef> = self.input.columns.iter().map(|c| c.slice(from, rows)).collect();
         let input = Input {
             rows,
@@ -78,8 +67,8 @@ impl Attempt<'_> {
         };
         let result = if self.accumulates { body.accumulate(input).await } else { body.process(input).await.map(drop) };
         match result {
-            Err(crate::Error::Guest(error)) => Some(error),
-            Ok(()) | Err(_) => None,
+            Err(crate::Error::Guest(error)) => Ok(Some(error)),
+            result => result.map(|()| None),
         }
     }
 }

@@ -1,15 +1,42 @@
 //! A process function: keyed rows in, rows and timers out, state in slots.
+//!
+//! A key has a slot from its first row on. Where the guest may not hold all of them, cold ones are evicted: their state goes to the backend and comes back,
+//! a batch of keys at a time, when a row or a timer needs it. Timers stay here (see `owners`). A key without state and without timers is forgotten.
+//!
+//! **Timers** are handed to the guest by time, those of many keys in one call, but never two of one key: a timer may set or delete another one that is due
+//! as well. At the end of the input the watermark passes all times, so that all event-time timers fire, and those that they set; timers in processing time do not
+//! fire any more. Both are as in Apache Flink. Other than there, a timer that is set again and again without time getting on is an error, and so is one
+//! that is set again and again at the end of the input: neither would ever end.
+
+mod owners;
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
 use arrow_array::{ArrayRef, UInt32Array};
-use weir_state::{Created, Namespaces, SlotTable, Timers};
-use weir_types::call::{DueTimers, Reply, Slot};
+use weir_sandbox::{GuestError, GuestErrorKind};
+use weir_state::{Created, Namespaces, Slot, SlotTable, Timers};
+use weir_types::call::{DueTimers, Reply};
 use weir_types::graph::{self, TimeDomain};
 use weir_types::{Batch, EventTime};
 
 use crate::body::Body;
+use crate::chain::Parts;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
+use crate::eviction::{Eviction, Place};
+use crate::progress::Progress;
 use crate::{Error, narrow};
+use owners::{OwnerId, Owners};
+
+/// Timers that are handed to the guest before what comes of them has to go on.
+const TIMERS_PER_STEP_MAX: usize = 4096;
+
+/// How often one timer may set another one without time getting on.
+const REPEATS_MAX: u16 = 1000;
+
+/// The namespace of all slots.
+const NAMESPACE: i64 = 0;
 
 /// Runs a `process` head.
 pub struct Process {
@@ -17,30 +44,91 @@ pub struct Process {
     inputs: Vec<graph::Input>,
     emission: Emission,
     table: SlotTable,
-    event_timers: Timers<Slot>,
-    processing_timers: Timers<Slot>,
+    eviction: Eviction,
+    /// whether the guest has state besides that of keys: made of the rows of a broadcast input
+    has_operator_state: bool,
+    owners: Owners,
+    event_timers: Timers<Entry>,
+    processing_timers: Timers<Entry>,
+    /// how many times timers were handed to the guest
+    timer_calls: u64,
     slots: Vec<Slot>,
     created: Vec<Created>,
 }
 
+/// A timer's owner, by which it is known; and how many timers have led to it without time getting on.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    owner: OwnerId,
+    repeats: u16,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.owner == other.owner
+    }
+}
+
+impl Eq for Entry {}
+
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.owner.hash(state);
+    }
+}
+
+/// Timers that are being fired.
+struct Due<'a> {
+    until: EventTime,
+    times: &'a [EventTime],
+    slots: &'a [Slot],
+    entries: &'a [Entry],
+    /// of each slot its timer and its repeats; made when it is needed
+    by_slot: Option<HashMap<Slot, (EventTime, u16)>>,
+}
+
+impl Due<'_> {
+    /// How many timers have led, without time getting on, to a timer that a slot sets now.
+    fn repeats(&mut self, slot: Slot, time: EventTime) -> u16 {
+        let at_end = self.until == EventTime::MAX;
+        if time > self.until || !at_end && self.times.last().is_some_and(|&latest| time > latest) {
+            return 0;
+        }
+        let by_slot = self.by_slot.get_or_insert_with(|| {
+            let timers = self.times.iter().copied().zip(self.entries.iter().map(|entry| entry.repeats));
+            self.slots.iter().copied().zip(timers).collect()
+        });
+        match by_slot.get(&slot) {
+            Some(&(fired, repeats)) if at_end || time <= fired => repeats + 1,
+            _ => 0,
+        }
+    }
+}
+
 impl Process {
-    /// Runs the chain in `body`; `key_types` are those of its keyed inputs' key columns.
+    /// Runs the chain in `parts`; `key_types` are those of its keyed inputs' key columns, and `operator` is its number in the backend.
     ///
     /// # Errors
     /// If a type cannot be part of a key.
     pub fn new(
-        body: Body,
+        parts: Parts,
+        operator: u32,
         inputs: Vec<graph::Input>,
         key_types: &[arrow_schema::DataType],
         emission: Emission,
     ) -> Result<Self, Error> {
+        let (eviction, body) = Eviction::new(operator, parts);
         Ok(Self {
             body,
+            has_operator_state: inputs.iter().any(|input| !is_keyed(input)),
             inputs,
             emission,
             table: SlotTable::new(key_types)?,
+            eviction,
+            owners: Owners::default(),
             event_timers: Timers::default(),
             processing_timers: Timers::default(),
+            timer_calls: 0,
             slots: vec![],
             created: vec![],
         })
@@ -62,70 +150,115 @@ impl Process {
         let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| batch.column(c).clone()).collect();
         let keys: Vec<ArrayRef> = input.key.iter().map(|&c| batch.column(c).clone()).collect();
         // A broadcast input has no key: its rows are for the whole subtask.
-        let keyed = input.partitioning != graph::Partitioning::Broadcast;
+        let keyed = is_keyed(input);
         if keyed {
-            self.table.assign(batch.rows(), &keys, Namespaces::Constant(0), &mut self.slots, &mut self.created)?;
-            assign_created(&mut self.body, &self.created, &keys).await?;
+            self.table.assign(batch.rows(), &keys, Namespaces::Constant(NAMESPACE), &mut self.slots, &mut self.created)?;
+            self.open_slots(&keys).await?;
         }
-        let slots = keyed.then_some(&self.slots[..]);
-        match self.body.process(context.input(port, input, batch, &columns, slots)).await {
-            Ok(reply) => self.on_reply(reply, &Source::Rows(batch), context, out),
-            Err(Error::Guest(error)) => {
-                let Some(start) = self.body.guest_start().cloned() else { return Err(context.failure(error, None)) };
-                let mut distinct = self.slots.clone();
-                distinct.sort_unstable();
-                distinct.dedup();
-                let keys = self.table.key_columns(&distinct)?;
-                let input = context.input(port, &self.inputs[port], batch, &columns, keyed.then_some(&self.slots[..]));
-                let assigned = keyed.then_some((&distinct[..], &keys[..]));
-                let attempt = narrow::Attempt { start: &start, input, accumulates: false, assigned };
-                Err(match narrow::failing_row(&attempt, &error).await {
-                    Some((row, row_error)) => {
-                        let text = narrow::describe_row(batch, &context.schemas[port], row);
-                        context.failure(row_error, Some((row, text)))
-                    }
-                    None => context.failure(error, None),
-                })
+        let input = context.input(port, &self.inputs[port], batch, &columns, keyed.then_some(&self.slots[..]));
+        match self.body.process(input).await {
+            Ok(reply) => self.on_reply(reply, &Source::Rows(batch), None, context, out)?,
+            Err(Error::Guest(error)) => return Err(self.blame(error, port, batch, &columns, context).await),
+            Err(error) => return Err(error),
+        }
+        self.evict().await
+    }
+
+    /// The error to report after the guest failed on rows: with the row that it fails on, if one does by itself.
+    async fn blame(&mut self, error: GuestError, port: usize, batch: &Batch, columns: &[ArrayRef], context: &Context) -> Error {
+        let keyed = is_keyed(&self.inputs[port]);
+        let mut distinct = if keyed { self.slots.clone() } else { vec![] };
+        distinct.sort_unstable();
+        distinct.dedup();
+        let (Some(start), Ok(keys)) = (self.body.guest_start(), self.table.key_columns(&distinct)) else {
+            return context.failure(error, None);
+        };
+        let input = context.input(port, &self.inputs[port], batch, columns, keyed.then_some(&self.slots[..]));
+        let assigned = keyed.then_some((&distinct[..], &keys[..]));
+        let attempt = narrow::Attempt { start, kind: error.kind, input, accumulates: false, assigned };
+        match narrow::failing_row(&attempt).await {
+            Some((row, error)) => {
+                let text = narrow::describe_row(batch, &context.schemas[port], row);
+                context.failure(error, Some((row, text)))
             }
-            Err(error) => Err(error),
+            None => context.failure(error, None),
         }
+    }
+
+    /// Tells the guest about the slots in `created` (`keys` are the key columns of the rows that they were made for), and brings back what belongs to
+    /// their keys.
+    async fn open_slots(&mut self, keys: &[ArrayRef]) -> Result<(), Error> {
+        if self.created.is_empty() {
+            return Ok(());
+        }
+        let rows: UInt32Array = self.created.iter().map(|c| c.row).collect::<Vec<_>>().into();
+        let keys = keys.iter().map(|k| Ok(arrow_select::take::take(k, &rows, None)?)).collect::<Result<Vec<_>, Error>>()?;
+        let slots: Vec<Slot> = self.created.iter().map(|c| c.slot).collect();
+        self.body.assign_slots(&slots, &keys).await?;
+        if self.owners.any_away() {
+            let mut key = vec![];
+            for &slot in &slots {
+                key.clear();
+                self.table.key_bytes(slot, &mut key);
+                self.owners.come_back(slot, &key);
+            }
+        }
+        let back: Vec<Slot> = self.created.iter().filter(|c| c.restore).map(|c| c.slot).collect();
+        self.eviction.bring_back::<()>(&mut self.body, &mut self.table, &back).await?;
+        Ok(())
     }
 
     fn on_reply(
         &mut self,
         reply: Reply,
         source: &Source<'_>,
+        mut due: Option<Due<'_>>,
         context: &mut Context,
         out: &mut Vec<Emitted>,
     ) -> Result<(), Error> {
         context.note_progress(reply.progress);
         for timer in reply.timers {
+            if !self.table.contains(timer.slot) {
+                let message = format!("it set a timer for slot {}, which belongs to no key", timer.slot);
+                return Err(GuestError::new(GuestErrorKind::Contract, message).into());
+            }
             let timers = match timer.domain {
                 TimeDomain::Event => &mut self.event_timers,
                 TimeDomain::Processing => &mut self.processing_timers,
             };
             if timer.delete {
-                timers.delete(timer.time, timer.slot);
-            } else {
-                timers.set(timer.time, timer.slot);
+                if let Some(owner) = self.owners.get(timer.slot)
+                    && timers.delete(timer.time, Entry { owner, repeats: 0 })
+                {
+                    self.owners.remove_timer(owner);
+                }
+                continue;
+            }
+            let repeats = due.as_mut().map_or(0, |due| due.repeats(timer.slot, timer.time));
+            if repeats > REPEATS_MAX {
+                return Err(Error::EndlessTimer { operator: context.operator.clone(), time: timer.time });
+            }
+            let owner = self.owners.get_or_make(timer.slot);
+            if timers.set(timer.time, Entry { owner, repeats }) {
+                self.owners.add_timer(owner);
             }
         }
         self.emission.assemble(source, reply.outputs, out)
     }
 
-    /// Fires the event-time timers that the context's watermark has reached.
+    /// Fires event-time timers that the context's watermark has reached.
     ///
     /// # Errors
-    /// If the guest fails.
-    pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    /// If the guest fails, or its timers would never end.
+    pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
         self.fire(TimeDomain::Event, context.watermark.0, context, out).await
     }
 
-    /// Fires the processing-time timers that are due.
+    /// Fires processing-time timers that are due.
     ///
     /// # Errors
-    /// If the guest fails.
-    pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    /// As `on_watermark`.
+    pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
         self.fire(TimeDomain::Processing, context.now, context, out).await
     }
 
@@ -134,40 +267,96 @@ impl Process {
         self.processing_timers.next()
     }
 
-    /// Fires what is due, again and again: a timer may set another one that is due, too. At the end of time, what is set for the end of time fires, and
-    /// nothing that is set then.
+    fn timers(&mut self, domain: TimeDomain) -> &mut Timers<Entry> {
+        match domain {
+            TimeDomain::Event => &mut self.event_timers,
+            TimeDomain::Processing => &mut self.processing_timers,
+        }
+    }
+
+    /// Fires what is due, until a batch's worth of timers has fired.
     async fn fire(
         &mut self,
         domain: TimeDomain,
         until: EventTime,
         context: &mut Context,
         out: &mut Vec<Emitted>,
-    ) -> Result<(), Error> {
-        let (mut times, mut slots) = (vec![], vec![]);
-        loop {
-            let timers = match domain {
-                TimeDomain::Event => &mut self.event_timers,
-                TimeDomain::Processing => &mut self.processing_timers,
-            };
-            times.clear();
-            slots.clear();
-            while times.len() < TIMERS_PER_CALL_MAX
-                && let Some((time, slot)) = timers.pop_due(until)
-            {
-                times.push(time);
-                slots.push(slot);
-            }
-            if times.is_empty() {
-                return Ok(());
+    ) -> Result<Progress, Error> {
+        let mut fired = 0;
+        while self.timers(domain).next().is_some_and(|time| time <= until) {
+            if fired >= TIMERS_PER_STEP_MAX {
+                return Ok(Progress::More);
             }
             self.renew_if_full().await?;
-            let due = DueTimers { slots: &slots, times: &times, domain, watermark: context.watermark.0, now: context.now };
-            match self.body.timers_fired(due).await {
-                Ok(reply) => self.on_reply(reply, &Source::Times(&times), context, out)?,
-                Err(Error::Guest(error)) => return Err(context.failure(error, None)),
-                Err(error) => return Err(error),
+            let (times, entries) = self.take_due(domain, until);
+            self.recall(&entries).await?;
+            let slots: Vec<Slot> = entries.iter().filter_map(|entry| self.owners.slot(entry.owner)).collect();
+            entries.iter().for_each(|entry| self.owners.remove_timer(entry.owner));
+            let timers = DueTimers { slots: &slots, times: &times, domain, watermark: context.watermark.0, now: context.now };
+            let reply = self.body.timers_fired(timers).await?;
+            let due = Due { until, times: &times, slots: &slots, entries: &entries, by_slot: None };
+            self.on_reply(reply, &Source::Times(&times), Some(due), context, out)?;
+            self.evict().await?;
+            fired += times.len();
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Takes the timers of the next call.
+    fn take_due(&mut self, domain: TimeDomain, until: EventTime) -> (Vec<EventTime>, Vec<Entry>) {
+        self.timer_calls += 1;
+        let most = self.eviction.slots_max().unwrap_or(usize::MAX).min(TIMERS_PER_STEP_MAX);
+        let (mut times, mut entries) = (vec![], vec![]);
+        while times.len() < most
+            && let Some((time, entry)) = self.timers(domain).peek_due(until)
+            && self.owners.fires_in(entry.owner, self.timer_calls)
+        {
+            self.timers(domain).pop_due(until);
+            times.push(time);
+            entries.push(entry);
+        }
+        (times, entries)
+    }
+
+    /// Brings back the keys of these timers that were evicted.
+    async fn recall(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let mut away: Vec<OwnerId> = entries.iter().map(|e| e.owner).filter(|&id| self.owners.slot(id).is_none()).collect();
+        away.sort_unstable();
+        away.dedup();
+        if away.is_empty() {
+            return Ok(());
+        }
+        let keys = self.table.decode_keys(away.iter().map(|&id| self.owners.key(id)))?;
+        let namespace = Namespaces::Constant(NAMESPACE);
+        self.table.assign(away.len(), &keys, namespace, &mut self.slots, &mut self.created)?;
+        self.open_slots(&keys).await
+    }
+
+    /// Evicts cold slots if there are too many.
+    async fn evict(&mut self) -> Result<(), Error> {
+        self.eviction.sample(&mut self.body, self.table.sample(Eviction::SAMPLE_SLOTS)).await?;
+        let surplus = self.eviction.surplus(self.table.len());
+        if surplus == 0 {
+            return Ok(());
+        }
+        let mut cold = vec![];
+        self.table.coldest(surplus, &mut cold);
+        let places: Vec<_> = cold.iter().map(|&slot| Place { key: slot, namespace: NAMESPACE }).collect();
+        let notes = vec![(); cold.len()];
+        let kept = self.eviction.put_away(&mut self.body, &self.table, &cold, &places, &notes, true).await?;
+        let mut key = vec![];
+        for &slot in &cold {
+            if self.owners.get(slot).is_some() {
+                key.clear();
+                self.table.key_bytes(slot, &mut key);
+                self.owners.leave(slot, &key);
             }
         }
+        let (mut evicted, mut empty) = (vec![], vec![]);
+        cold.iter().zip(kept).for_each(|(&slot, kept)| if kept { evicted.push(slot) } else { empty.push(slot) });
+        self.table.evict(&evicted);
+        self.table.remove(&empty);
+        Ok(())
     }
 
     /// Replaces a guest whose memory nears its limit: its slots move to a new instance.
@@ -175,17 +364,19 @@ impl Process {
         if !self.body.wants_renewal() {
             return Ok(());
         }
-        let slots: Vec<Slot> = self.table.slots_of(0).collect();
-        let states = self.body.export_slots(&slots).await?;
-        let keys = self.table.key_columns(&slots)?;
-        self.body.renew().await?;
-        self.body.assign_slots(&slots, &keys).await?;
-        self.body.import_slots(&slots, &states).await
+        let live: Vec<_> = self.table.slots_of(NAMESPACE).map(|slot| (slot, slot)).collect();
+        self.eviction.renew(&mut self.body, &self.table, &live, self.has_operator_state).await?;
+        self.evict().await
     }
 
     /// How many keys have state in the guest.
     pub fn slots(&self) -> usize {
         self.table.len()
+    }
+
+    /// Slots that were moved from the guest to the state backend.
+    pub fn evictions(&self) -> u64 {
+        self.eviction.moved()
     }
 
     /// The user's part.
@@ -194,16 +385,6 @@ impl Process {
     }
 }
 
-/// Timers that are handed to the guest in one call.
-const TIMERS_PER_CALL_MAX: usize = 8192;
-
-/// Tells the guest which keys new slots belong to; `keys` are the key columns of the rows that they were made for.
-async fn assign_created(body: &mut Body, created: &[Created], keys: &[ArrayRef]) -> Result<(), Error> {
-    if created.is_empty() {
-        return Ok(());
-    }
-    let rows: UInt32Array = created.iter().map(|c| c.row).collect::<Vec<_>>().into();
-    let keys = keys.iter().map(|k| Ok(arrow_select::take::take(k, &rows, None)?)).collect::<Result<Vec<_>, Error>>()?;
-    let slots: Vec<Slot> = created.iter().map(|c| c.slot).collect();
-    body.assign_slots(&slots, &keys).await
+fn is_keyed(input: &graph::Input) -> bool {
+    input.partitioning != graph::Partitioning::Broadcast
 }

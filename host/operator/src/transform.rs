@@ -1,6 +1,9 @@
 //! A stateless chain: rows in, rows out.
 
+use std::ops::Range;
+
 use arrow_array::ArrayRef;
+use weir_sandbox::{GuestError, GuestErrorKind};
 use weir_types::Batch;
 use weir_types::graph;
 
@@ -37,7 +40,8 @@ impl Transform {
             self.body.renew().await?;
         }
         match self.process(port, batch, context, out).await {
-            Err(Error::Guest(error)) if self.body.guest_start().is_some() => self.recover(port, batch, context, out, error).await,
+            Err(Error::Guest(error)) if context.skips => self.pass_over(port, batch, context, out, error).await,
+            Err(Error::Guest(error)) => Err(self.blame(port, batch, context, error).await),
             result => result,
         }
     }
@@ -50,52 +54,76 @@ impl Transform {
         self.emission.assemble(&Source::Rows(batch), reply.outputs, out)
     }
 
-    /// The guest failed on `batch`: finds the row, then passes over it or fails with its name. A stateless chain has nothing to lose, so that it goes on with
-    /// a new instance at once.
-    async fn recover(
+    /// The error to report after the guest failed on rows: with the row that it fails on, if one does by itself.
+    async fn blame(&mut self, port: usize, batch: &Batch, context: &Context, error: GuestError) -> Error {
+        let Some(start) = self.body.guest_start() else { return context.failure(error, None) };
+        let input = &self.inputs[port];
+        let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| batch.column(c).clone()).collect();
+        let input = context.input(port, input, batch, &columns, None);
+        let attempt = narrow::Attempt { start, kind: error.kind, input, accumulates: false, assigned: None };
+        match narrow::failing_row(&attempt).await {
+            Some((row, error)) => context.failure(error, Some((row, narrow::describe_row(batch, &context.schemas[port], row)))),
+            None => context.failure(error, None),
+        }
+    }
+
+    /// The guest failed on `batch`: passes the other rows through the chain, piece by piece. A piece that fails is halved, until a single row is left,
+    /// which is passed over if it fails with all the time of a call, and in a new instance if it ends that. A stateless chain has nothing to lose,
+    /// so that it goes on with a new instance at once.
+    ///
+    /// # Errors
+    /// If a new instance does not start: then no row is to blame.
+    async fn pass_over(
         &mut self,
         port: usize,
         batch: &Batch,
         context: &mut Context,
         out: &mut Vec<Emitted>,
-        mut error: weir_sandbox::GuestError,
+        error: GuestError,
     ) -> Result<(), Error> {
-        let mut rest = batch.clone();
-        let mut passed = 0;
-        loop {
-            let Some(start) = self.body.guest_start().cloned() else { return Err(context.failure(error, None)) };
-            let input = &self.inputs[port];
-            let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| rest.column(c).clone()).collect();
-            let input = context.input(port, input, &rest, &columns, None);
-            let attempt = narrow::Attempt { start: &start, input, accumulates: false, assigned: None };
-            let Some((row, row_error)) = narrow::failing_row(&attempt, &error).await else {
-                return Err(context.failure(error, None));
+        let mut hurries = error.kind == GuestErrorKind::Deadline;
+        let mut ended = error.kind.ends_instance();
+        // The next piece is last.
+        let mut pieces = vec![];
+        halve(0..batch.rows(), &mut pieces);
+        while let Some(piece) = pieces.pop() {
+            let fresh = std::mem::take(&mut ended);
+            if fresh {
+                self.body.renew().await?;
+            }
+            self.body.hurry(hurries && piece.len() > 1);
+            let error = match self.process(port, &batch.slice(piece.start, piece.len()), context, out).await {
+                Err(Error::Guest(error)) => error,
+                Err(other) => return Err(other),
+                Ok(()) => continue,
             };
-            self.body.renew().await?;
-            if !context.skips {
-                return Err(
-                    context.failure(row_error, Some((passed + row, narrow::describe_row(&rest, &context.schemas[port], row))))
-                );
+            hurries |= error.kind == GuestErrorKind::Deadline;
+            ended = error.kind.ends_instance();
+            if piece.len() > 1 || ended && !fresh {
+                halve(piece, &mut pieces);
+                continue;
             }
             context.skipped += 1;
-            tracing::debug!(operator = context.operator, row = passed + row, error = %row_error, "skipped a row");
-            if row > 0 {
-                self.process(port, &rest.slice(0, row), context, out).await?;
-            }
-            rest = rest.slice(row + 1, rest.rows() - row - 1);
-            passed += row + 1;
-            if rest.is_empty() {
-                return Ok(());
-            }
-            match self.process(port, &rest, context, out).await {
-                Err(Error::Guest(next)) => error = next,
-                result => return result,
-            }
+            tracing::debug!(operator = context.operator, row = piece.start, %error, "skipped a row");
         }
+        if ended {
+            self.body.renew().await?;
+        }
+        self.body.hurry(false);
+        Ok(())
     }
 
     /// The user's part.
     pub fn body(&self) -> &Body {
         &self.body
+    }
+}
+
+/// Adds the halves of some rows, the first one last; a single row as it is.
+fn halve(rows: Range<usize>, pieces: &mut Vec<Range<usize>>) {
+    let middle = rows.start + rows.len() / 2;
+    pieces.push(middle..rows.end);
+    if middle > rows.start {
+        pieces.push(rows.start..middle);
     }
 }

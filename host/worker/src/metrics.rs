@@ -34,6 +34,8 @@ pub struct NodeCounters {
     pub guest_ns: AtomicU64,
     /// bytes of the guest's linear memory
     pub guest_memory_bytes: AtomicU64,
+    /// how many of the guest's instances were replaced
+    pub renewals: AtomicU64,
     /// rows that came too late for their window
     pub late_records: AtomicU64,
     /// rows passed over because the guest failed on them
@@ -114,6 +116,8 @@ pub struct OperatorSnapshot {
     pub backpressured_ratio: f64,
     /// bytes of guest memory
     pub guest_memory_bytes: u64,
+    /// guest instances that were replaced: their memory had grown, or they had failed
+    pub renewals: u64,
     /// rows too late for their window
     pub late_records: u64,
     /// rows passed over because the guest failed on them
@@ -150,6 +154,7 @@ impl NodeCounters {
             busy_ns: AtomicU64::new(0),
             guest_ns: AtomicU64::new(0),
             guest_memory_bytes: AtomicU64::new(0),
+            renewals: AtomicU64::new(0),
             late_records: AtomicU64::new(0),
             skipped_records: AtomicU64::new(0),
             slots: AtomicU64::new(0),
@@ -205,6 +210,7 @@ impl JobMetrics {
             operator.busy_seconds += seconds(&node.busy_ns);
             operator.guest_seconds += seconds(&node.guest_ns);
             operator.guest_memory_bytes += node.guest_memory_bytes.load(Relaxed);
+            operator.renewals += node.renewals.load(Relaxed);
             operator.late_records += node.late_records.load(Relaxed);
             operator.skipped_records += node.skipped_records.load(Relaxed);
             operator.slots += node.slots.load(Relaxed);

@@ -20,14 +20,14 @@ pub(super) struct Feed<'a> {
     pub batch: &'a Batch,
     pub port: usize,
     pub keys: Vec<ArrayRef>,
-    /// when each row happened; of partial accumulators: the start of their window, cell or session
+    /// when each row happened; of partial accumulators: the start of their window or cell
     pub times: ScalarBuffer<EventTime>,
     content: Content,
 }
 
 enum Content {
     Rows { input: Arc<graph::Input>, columns: Batch },
-    Partials { ends: ScalarBuffer<EventTime>, rows: UInt64Array, states: BinaryArray },
+    Partials { rows: UInt64Array, states: BinaryArray },
 }
 
 impl<'a> Feed<'a> {
@@ -44,30 +44,21 @@ impl<'a> Feed<'a> {
     /// If the columns are of other types.
     pub fn partials(batch: &'a Batch, key_columns: usize) -> Result<Self, Error> {
         let malformed = || ArrowError::SchemaError("a batch of partial accumulators has other columns than it should".into());
-        let [keys @ .., starts, ends, rows, states] = batch.columns() else { return Err(malformed().into()) };
+        let [keys @ .., starts, rows, states] = batch.columns() else { return Err(malformed().into()) };
         if keys.len() != key_columns {
             return Err(malformed().into());
         }
-        let times = |column: &'a ArrayRef| column.as_primitive_opt::<Int64Type>().map(|t| t.values().clone());
+        let times = starts.as_primitive_opt::<Int64Type>().ok_or_else(malformed)?.values().clone();
         let content = Content::Partials {
-            ends: times(ends).ok_or_else(malformed)?,
             rows: rows.as_primitive_opt::<UInt64Type>().ok_or_else(malformed)?.clone(),
             states: states.as_binary_opt::<i32>().ok_or_else(malformed)?.clone(),
         };
-        Ok(Self { batch, port: 0, keys: keys.to_vec(), times: times(starts).ok_or_else(malformed)?, content })
+        Ok(Self { batch, port: 0, keys: keys.to_vec(), times, content })
     }
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.batch.rows()
-    }
-
-    /// The end of a partial accumulator's span; none for a row, which is only a point in time.
-    pub fn end(&self, row: usize) -> Option<EventTime> {
-        match &self.content {
-            Content::Rows { .. } => None,
-            Content::Partials { ends, .. } => Some(ends[row]),
-        }
     }
 
     /// How many rows of the stream a row of the batch stands for.
@@ -142,7 +133,7 @@ impl<'a> Feed<'a> {
             (Some(start), Ok(keys)) => {
                 let input = turn.context.input(self.port, input, columns, columns.columns(), Some(slots));
                 let assigned = Some((&distinct[..], &keys[..]));
-                narrow::failing_row(&narrow::Attempt { start, input, accumulates: true, assigned }, &error).await
+                narrow::failing_row(&narrow::Attempt { start, kind: error.kind, input, accumulates: true, assigned }).await
             }
             _ => None,
         };

@@ -4,7 +4,7 @@
 //! windows over it share; a window is merged from its cells when it is emitted. Triggers that look at the rows of one window (its number of
 //! rows, purging) cannot share cells: then a part is a window, and a row is accumulated once for each of its windows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use arrow_array::ArrayRef;
 use weir_plan::job::Stage;
@@ -12,14 +12,15 @@ use weir_state::{Created, Namespaces, Slot, SlotTable};
 use weir_types::graph;
 use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
-use super::eviction::Place;
 use super::feed::Feed;
 use super::grid::{Grid, Span};
 use super::partial::PartialList;
 use super::policy::{Policy, Tally};
 use super::round::{Round, assign_slots, renew_slots};
-use super::turn::{PaneList, Turn};
+use super::turn::{PANES_PER_CALL_MAX, PaneList, Turn};
 use crate::Error;
+use crate::eviction::{Eviction, Place};
+use crate::progress::Progress;
 
 /// The state of all keys' windows.
 pub(super) struct GridWindows {
@@ -37,10 +38,61 @@ pub(super) struct GridWindows {
     parts: BTreeSet<EventTime>,
     /// windows with rows that time has not passed, by end, then start
     coming: BTreeSet<(EventTime, EventTime)>,
+    /// what is being emitted
+    emission: Option<Emission>,
+    /// windows that are to be emitted early, all together where they share cells
+    early: VecDeque<Vec<Span>>,
     round: Round,
     placed: Placed,
     slots: Vec<Slot>,
     created: Vec<Created>,
+}
+
+/// Windows that are being emitted. Between two steps nothing else happens to the operator.
+#[derive(Debug, Default)]
+struct Emission {
+    windows: Vec<Span>,
+    /// whether only keys whose rows have changed are emitted
+    early: bool,
+    purges: bool,
+    /// the parts that they are made of
+    parts: Vec<EventTime>,
+    /// key groups that are still to come; none = all of them, nothing is evicted
+    steps: VecDeque<Option<KeyGroupRange>>,
+    /// the panes of the current step
+    panes: Panes,
+}
+
+/// Panes that are to be emitted.
+#[derive(Debug, Default)]
+struct Panes {
+    /// up to which pane they are of which window
+    windows: Vec<(usize, Span)>,
+    /// pane i is made of `slots[ends[i - 1]..ends[i]]`
+    ends: Vec<u32>,
+    slots: Vec<Slot>,
+    next: usize,
+}
+
+impl Panes {
+    fn push(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        self.slots.extend(slots);
+        self.ends.push(self.slots.len() as u32);
+    }
+
+    /// The panes pushed since the last call are of this window.
+    fn are_of(&mut self, window: Span) {
+        self.windows.push((self.ends.len(), window));
+    }
+
+    /// The next pane.
+    fn pop(&mut self) -> Option<(Span, &[Slot])> {
+        let end = *self.ends.get(self.next)? as usize;
+        let start = self.next.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let of = self.windows.partition_point(|(up_to, _)| *up_to <= self.next);
+        self.next += 1;
+        Some((self.windows[of].1, &self.slots[start..end]))
+    }
 }
 
 /// Where the rows of a batch belong. Kept from batch to batch for its memory only.
@@ -81,6 +133,8 @@ impl GridWindows {
             tallies: vec![],
             parts: BTreeSet::new(),
             coming: BTreeSet::new(),
+            emission: None,
+            early: VecDeque::new(),
             round: Round::default(),
             placed: Placed::default(),
             slots: vec![],
@@ -142,6 +196,7 @@ impl GridWindows {
                 }
             }
         }
+        turn.eviction.sample(turn.body, self.table.sample(Eviction::SAMPLE_SLOTS)).await?;
         self.evict(turn).await
     }
 
@@ -220,15 +275,8 @@ impl GridWindows {
         let slots: Vec<_> = self.created.iter().map(|c| (c.slot, c.slot)).collect();
         assign_slots(&slots, &self.table, turn).await?;
         let back: Vec<Slot> = self.created.iter().filter(|c| c.restore).map(|c| c.slot).collect();
-        if let (false, Some(eviction)) = (back.is_empty(), turn.eviction.as_deref_mut()) {
-            let places: Vec<_> = back.iter().map(|&slot| Place { key: slot, namespace: self.table.namespace(slot) }).collect();
-            let taken = eviction.take(&self.table, &places)?;
-            let found: Vec<Slot> = taken.found.iter().map(|&i| back[i]).collect();
-            self.put_back(&found, &taken.tallies);
-            if !found.is_empty() {
-                turn.body.import_slots(&found, &taken.states).await?;
-            }
-        }
+        let (found, tallies) = turn.eviction.bring_back(turn.body, &mut self.table, &back).await?;
+        self.put_back(&found, &tallies);
         Ok(())
     }
 
@@ -241,9 +289,8 @@ impl GridWindows {
         }
     }
 
-    /// Notes that these slots have their state from the backend.
+    /// Keeps the tallies of slots that have their state from the backend.
     fn put_back(&mut self, slots: &[Slot], tallies: &[Tally]) {
-        self.table.restored(slots);
         if self.tallied {
             for (&slot, &tally) in slots.iter().zip(tallies) {
                 self.tallies[slot as usize] = tally;
@@ -300,7 +347,6 @@ impl GridWindows {
 
     /// Before late rows emit windows of shared cells: brings back the evicted cells of their keys.
     async fn restore_siblings(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let Some(eviction) = turn.eviction.as_deref_mut() else { return Ok(()) };
         let (mut places, mut asked) = (vec![], HashSet::new());
         for &slot in &self.slots {
             for window in self.grid.windows(self.table.namespace(slot)) {
@@ -320,10 +366,10 @@ impl GridWindows {
         if places.is_empty() {
             return Ok(());
         }
-        let taken = eviction.take(&self.table, &places)?;
+        let taken = turn.eviction.take(&self.table, &places)?;
         let (of, cells): (Vec<Slot>, Vec<EventTime>) = taken.found.iter().map(|&i| (places[i].key, places[i].namespace)).unzip();
         let keys = self.table.key_columns(&of)?;
-        self.bring_in(&keys, Namespaces::PerRow(&cells), &taken.tallies, &taken.states, turn).await
+        self.bring_in(&keys, Namespaces::PerRow(&cells), &taken.notes, &taken.states, turn).await
     }
 
     /// Gives slots to entries that were taken from the backend.
@@ -341,6 +387,7 @@ impl GridWindows {
         let mut slots = vec![];
         self.table.assign(tallies.len(), keys, parts, &mut slots, &mut self.created)?;
         self.tally_created();
+        self.table.restored(&slots);
         self.put_back(&slots, tallies);
         let assigned: Vec<_> = slots.iter().map(|&slot| (slot, slot)).collect();
         assign_slots(&assigned, &self.table, turn).await?;
@@ -364,18 +411,20 @@ impl GridWindows {
         Ok(())
     }
 
-    /// Emits the windows that time has passed and drops those that have expired.
-    pub async fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+    /// Emits windows that time has passed and drops those that have expired.
+    pub async fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Progress, Error> {
         if self.stage == Stage::Local {
             return self.export(turn.time, turn).await;
         }
-        while let Some(&(end, start)) = self.coming.first()
-            && Policy::is_past(end, turn.time)
-        {
+        loop {
+            if self.emit(turn).await? == Progress::More {
+                return Ok(Progress::More);
+            }
+            let Some(&(end, start)) = self.coming.first().filter(|(end, _)| Policy::is_past(*end, turn.time)) else { break };
             self.coming.pop_first();
             if turn.policy.on_time {
                 let purges = turn.policy.purging && !turn.policy.is_expired(end, turn.time);
-                self.emit(Span { start, end }, false, purges, turn).await?;
+                self.begin(vec![Span { start, end }], false, purges, turn);
             }
         }
         while let Some(&part) = self.parts.first()
@@ -384,12 +433,13 @@ impl GridWindows {
             self.parts.pop_first();
             let slots: Vec<Slot> = self.table.slots_of(part).collect();
             self.free(&slots, turn).await?;
-            if let (Some(eviction), true) = (turn.eviction.as_deref_mut(), self.table.evicted(part) > 0) {
-                eviction.drop_namespace(part)?;
+            if self.table.evicted(part) > 0 {
+                turn.eviction.drop_namespace(part)?;
                 self.table.forget_evicted(part);
             }
         }
-        self.evict(turn).await
+        self.evict(turn).await?;
+        Ok(Progress::Done)
     }
 
     /// The end of the last window that a part belongs to.
@@ -400,82 +450,139 @@ impl GridWindows {
         }
     }
 
-    /// Emits those of the windows to come that have changed.
-    pub async fn emit_early(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let windows: Vec<_> = self.coming.iter().copied().collect();
-        for (end, start) in windows {
-            self.emit(Span { start, end }, true, turn.policy.purging, turn).await?;
-        }
-        if self.shares_cells {
-            self.tallies.iter_mut().for_each(|tally| tally.changed = false);
-        }
-        self.evict(turn).await
+    /// It is time to emit those of the windows to come that have changed.
+    pub fn begin_early(&mut self) {
+        let windows = self.coming.iter().map(|&(end, start)| Span { start, end });
+        // That cells have changed is forgotten once all windows over them are emitted.
+        self.early = match self.shares_cells {
+            true => VecDeque::from([windows.collect()]),
+            false => windows.map(|window| vec![window]).collect(),
+        };
     }
 
-    /// Emits a window of all keys, or of those whose rows have changed. Where much of it was evicted, it is brought back some key groups at a time.
-    async fn emit(&mut self, window: Span, only_changed: bool, purges: bool, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let parts: Vec<EventTime> = match self.shares_cells {
-            true => self.parts.range(window.start..window.end).copied().collect(),
-            false => vec![window.start],
-        };
+    /// Goes on with what [`begin_early`](Self::begin_early) has begun.
+    pub async fn emit_early(&mut self, turn: &mut Turn<'_>) -> Result<Progress, Error> {
+        loop {
+            if self.emit(turn).await? == Progress::More {
+                return Ok(Progress::More);
+            }
+            let Some(windows) = self.early.pop_front() else { break };
+            self.begin(windows, true, turn.policy.purging, turn);
+        }
+        self.evict(turn).await?;
+        Ok(Progress::Done)
+    }
+
+    /// Begins to emit windows. Where much of them was evicted, it is brought back some key groups at a time.
+    fn begin(&mut self, windows: Vec<Span>, early: bool, purges: bool, turn: &Turn<'_>) {
+        let mut parts = BTreeSet::new();
+        for window in &windows {
+            match self.shares_cells {
+                true => parts.extend(self.parts.range(window.start..window.end)),
+                false => _ = parts.insert(window.start),
+            }
+        }
         let evicted = parts.iter().map(|&part| self.table.evicted(part)).sum();
-        // That cells have changed is forgotten in `emit_early`, for which they all have to be here.
-        let at_once = only_changed && self.shares_cells;
-        let steps = turn.eviction.as_ref().map_or_else(Vec::new, |eviction| eviction.steps(evicted, at_once));
-        let Some((last, others)) = steps.split_last() else {
-            return self.emit_groups(window, &parts, None, only_changed, purges, turn).await;
-        };
-        for groups in others {
-            self.restore(&parts, *groups, turn).await?;
-            self.emit_groups(window, &parts, Some(*groups), only_changed, purges, turn).await?;
-            self.evict(turn).await?;
+        let mut steps: VecDeque<_> = turn.eviction.steps(evicted).into_iter().map(Some).collect();
+        if steps.is_empty() {
+            steps.push_back(None);
         }
-        self.restore(&parts, *last, turn).await?;
-        self.emit_groups(window, &parts, Some(*last), only_changed, purges, turn).await
+        let parts = parts.into_iter().collect();
+        self.emission = Some(Emission { windows, early, purges, parts, steps, panes: Panes::default() });
     }
 
-    /// Emits a window of the keys in some key groups, or in all.
-    async fn emit_groups(
-        &mut self,
-        window: Span,
-        parts: &[EventTime],
-        key_groups: Option<KeyGroupRange>,
-        only_changed: bool,
-        purges: bool,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Error> {
+    /// Goes on with what is being emitted, until a batch's worth of panes is out.
+    async fn emit(&mut self, turn: &mut Turn<'_>) -> Result<Progress, Error> {
+        let Some(mut emission) = self.emission.take() else { return Ok(Progress::Done) };
+        loop {
+            while self.emit_panes(&mut emission, turn).await? {
+                if turn.is_full() {
+                    self.emission = Some(emission);
+                    return Ok(Progress::More);
+                }
+            }
+            let Some(groups) = emission.steps.pop_front() else { return Ok(Progress::Done) };
+            if let Some(groups) = groups {
+                // What the last step brought back may go.
+                self.evict(turn).await?;
+                self.restore(&emission.parts, groups, turn).await?;
+            }
+            emission.panes = self.panes(&emission, groups, turn);
+        }
+    }
+
+    /// The panes of windows, of the keys in some key groups or in all.
+    fn panes(&mut self, emission: &Emission, key_groups: Option<KeyGroupRange>, turn: &Turn<'_>) -> Panes {
+        let max_parallelism = turn.eviction.max_parallelism();
+        let table = &self.table;
+        let is_wanted = |slot: Slot| {
+            key_groups.is_none_or(|wanted| {
+                let KeyGroup(group) = table.key_group(slot, max_parallelism);
+                (wanted.start..wanted.end).contains(&group)
+            })
+        };
+        let mut panes = Panes::default();
+        if emission.early && self.shares_cells {
+            let changed = |&slot: &Slot| self.tallies[slot as usize].changed && is_wanted(slot);
+            let changed: Vec<(EventTime, Vec<Slot>)> =
+                emission.parts.iter().map(|&part| (part, table.slots_of(part).filter(changed).collect())).collect();
+            for &window in &emission.windows {
+                let cells = &changed[changed.partition_point(|(cell, _)| *cell < window.start)..];
+                let cells = &cells[..cells.partition_point(|(cell, _)| *cell < window.end)];
+                let mut seen = HashSet::new();
+                for &slot in cells.iter().flat_map(|(_, slots)| slots) {
+                    // A key with several changed cells is known by its first cell.
+                    let pane: Vec<Slot> = cells.iter().filter_map(|(cell, _)| table.sibling(slot, *cell)).collect();
+                    if seen.insert(pane[0]) {
+                        panes.push(pane);
+                    }
+                }
+                panes.are_of(window);
+            }
+            for &slot in changed.iter().flat_map(|(_, slots)| slots) {
+                self.tallies[slot as usize].changed = false;
+            }
+            return panes;
+        }
         let (mut groups, mut slots) = (vec![], vec![]);
-        self.table.group_by_key(parts, &mut groups, &mut slots);
-        let mut panes = PaneList::default();
-        let mut purged = vec![];
-        for range in groups.windows(2) {
-            let pane = &slots[range[0] as usize..range[1] as usize];
-            if let (Some(wanted), Some(eviction)) = (key_groups, &turn.eviction)
-                && let KeyGroup(group) = self.table.key_group(pane[0], eviction.max_parallelism)
-                && !(wanted.start..wanted.end).contains(&group)
-            {
-                continue;
+        for &window in &emission.windows {
+            self.table.group_by_key(&emission.parts, &mut groups, &mut slots);
+            for range in groups.windows(2) {
+                let pane = &slots[range[0] as usize..range[1] as usize];
+                if is_wanted(pane[0]) {
+                    panes.push(pane.iter().copied());
+                }
             }
-            if self.tallied && !self.note_emission(pane, only_changed, purges, &mut purged) {
-                continue;
-            }
-            panes.push(window, pane.iter().copied());
-            if panes.is_full() {
-                panes.emit(turn).await?;
+            panes.are_of(window);
+        }
+        panes
+    }
+
+    /// Emits so many panes as one call takes; returns whether there were any.
+    async fn emit_panes(&mut self, emission: &mut Emission, turn: &mut Turn<'_>) -> Result<bool, Error> {
+        let (mut list, mut purged) = (PaneList::default(), vec![]);
+        let mut any = false;
+        while !list.is_full()
+            && let Some((window, pane)) = emission.panes.pop()
+        {
+            any = true;
+            if !self.tallied || self.note_emission(pane, emission.early, emission.purges, &mut purged) {
+                list.push(window, pane.iter().copied());
             }
         }
-        panes.emit(turn).await?;
+        list.emit(turn).await?;
         renew_slots(&purged, &self.table, turn).await?;
-        self.release(purged.into_iter().map(|(slot, _)| slot).collect(), turn).await
+        self.release(purged.into_iter().map(|(slot, _)| slot).collect(), turn).await?;
+        Ok(any)
     }
 
     /// Whether there is something to emit of a pane; if so, notes that it is.
     fn note_emission(&mut self, pane: &[Slot], only_changed: bool, purges: bool, purged: &mut Vec<(Slot, Slot)>) -> bool {
         let any = |what: fn(&Tally) -> bool| pane.iter().any(|&slot| what(&self.tallies[slot as usize]));
-        if !any(|tally| tally.filled) || only_changed && !any(|tally| tally.changed) {
+        // Of cells that windows share only those that have changed come here (see `panes`). They are never purged.
+        if !any(|tally| tally.filled) || only_changed && !self.shares_cells && !any(|tally| tally.changed) {
             return false;
         }
-        // Cells that windows share change for all of them: see `emit_early`. They are never purged.
         if let (false, &[slot]) = (self.shares_cells, pane) {
             let tally = &mut self.tallies[slot as usize];
             tally.changed = false;
@@ -490,50 +597,63 @@ impl GridWindows {
     /// Brings back the evicted entries of these parts in these key groups.
     async fn restore(&mut self, parts: &[EventTime], groups: KeyGroupRange, turn: &mut Turn<'_>) -> Result<(), Error> {
         for &part in parts {
-            let Some(eviction) = turn.eviction.as_deref_mut().filter(|_| self.table.evicted(part) > 0) else { continue };
-            let (keys, taken) = eviction.take_namespace(part, groups)?;
+            if self.table.evicted(part) == 0 {
+                continue;
+            }
+            let (keys, taken) = turn.eviction.take_namespace(part, groups)?;
             let keys = self.table.decode_keys(keys.iter().map(|k| &k[..]))?;
-            self.bring_in(&keys, Namespaces::Constant(part), &taken.tallies, &taken.states, turn).await?;
+            self.bring_in(&keys, Namespaces::Constant(part), &taken.notes, &taken.states, turn).await?;
         }
         Ok(())
     }
 
     /// Evicts cold slots if there are too many.
-    async fn evict(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let Some(eviction) = turn.eviction.as_deref_mut() else { return Ok(()) };
-        let surplus = eviction.surplus(self.table.len());
+    pub async fn evict(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let surplus = turn.eviction.surplus(self.table.len());
         if surplus == 0 {
             return Ok(());
         }
         if self.stage == Stage::Local {
-            return self.export(EventTime::MAX, turn).await;
+            while self.export(EventTime::MAX, turn).await? == Progress::More {}
+            return Ok(());
         }
         let mut cold = vec![];
         self.table.coldest(surplus, &mut cold);
-        let states = turn.body.export_slots(&cold).await?;
-        let places: Vec<_> = cold.iter().map(|&slot| Place { key: slot, namespace: self.table.namespace(slot) }).collect();
+        let places: Vec<_> = cold.iter().map(|&slot| Place::of(&self.table, slot)).collect();
         let tallies: Vec<Tally> = cold.iter().map(|&slot| self.tallies.get(slot as usize).copied().unwrap_or_default()).collect();
-        eviction.put(&self.table, &places, &tallies, &states)?;
-        turn.body.clear_slots(&cold).await?;
+        turn.eviction.put_away(turn.body, &self.table, &cold, &places, &tallies, false).await?;
         self.table.evict(&cold);
         Ok(())
     }
 
-    /// Before an exchange: hands on the accumulators of the parts that time is about to pass.
-    pub async fn export(&mut self, time: EventTime, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let mut partials = PartialList::default();
-        while let Some(&part) = self.parts.first() {
-            let span = if self.shares_cells { self.grid.cell(part) } else { self.grid.window(part) };
-            if !Policy::is_past(span.end, time) {
-                break;
+    /// Before an exchange: hands on accumulators of the parts that time is about to pass.
+    pub async fn export(&mut self, time: EventTime, turn: &mut Turn<'_>) -> Result<Progress, Error> {
+        let most = turn.eviction.slots_per_call().min(PANES_PER_CALL_MAX);
+        loop {
+            let mut partials = PartialList::default();
+            while let Some(&part) = self.parts.first() {
+                let span = if self.shares_cells { self.grid.cell(part) } else { self.grid.window(part) };
+                let room = most - partials.slots.len();
+                if room == 0 || !Policy::is_past(span.end, time) {
+                    break;
+                }
+                for slot in self.table.slots_of(part).take(room) {
+                    partials.push(slot, span.start, self.tallies[slot as usize].rows);
+                }
+                if self.table.count_of(part) > room {
+                    break;
+                }
+                self.parts.pop_first();
             }
-            self.parts.pop_first();
-            for slot in self.table.slots_of(part) {
-                partials.push(slot, slot, span, self.tallies[slot as usize].rows);
+            if partials.slots.is_empty() {
+                return Ok(Progress::Done);
+            }
+            let slots = partials.slots.clone();
+            partials.export(&self.table, turn).await?;
+            self.table.remove(&slots);
+            if turn.is_full() {
+                return Ok(Progress::More);
             }
         }
-        partials.export(&self.table, turn).await?;
-        self.table.remove(&partials.slots);
-        Ok(())
     }
 }

@@ -7,9 +7,8 @@
 //!
 //! In reading order: `grid` and `intervals` (where rows belong), `policy` (when windows are emitted, and for how long they accept rows),
 //! `feed` and `turn` (what comes in and what is at hand), `round` (the order of guest calls), `grid_windows` and `sessions` (the two kinds
-//! of windows at work), `partial` (accumulators on their way through an exchange), `eviction` (state beyond the guest's memory).
+//! of windows at work), `partial` (accumulators on their way through an exchange).
 
-mod eviction;
 mod feed;
 mod grid;
 mod grid_windows;
@@ -25,7 +24,7 @@ use std::sync::Arc;
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType;
 use weir_plan::job::{ChainNode, Stage};
-use weir_state::{Slot, SlotTable};
+use weir_state::SlotTable;
 use weir_types::graph::{self, Assigner, TimeDomain};
 use weir_types::{Batch, EventTime, Watermark};
 
@@ -34,7 +33,8 @@ use crate::body::Body;
 use crate::chain::Parts;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted};
-use eviction::Eviction;
+use crate::eviction::Eviction;
+use crate::progress::Progress;
 use feed::Feed;
 use grid::Grid;
 use grid_windows::GridWindows;
@@ -56,11 +56,15 @@ pub struct Window {
     stage: Stage,
     late_port: Option<usize>,
     windows: Windows,
-    eviction: Option<Eviction>,
+    eviction: Eviction,
     /// the progress of the window's clock: the watermark, or the last moment of processing time that is over
     time: EventTime,
+    /// whether there is more to do about it
+    advancing: bool,
     /// when changed windows are emitted early
     early: Option<EventTime>,
+    /// whether they are being emitted
+    emitting_early: bool,
     late_rows: u64,
 }
 
@@ -80,26 +84,19 @@ impl Window {
         node: &ChainNode,
         key_types: &[DataType],
         emission: Emission,
-        parts: Parts,
+        mut parts: Parts,
     ) -> Result<Self, Error> {
         let table = SlotTable::new(key_types)?;
         let windows = match (window.assigner, Grid::of(window.assigner)) {
-            (Assigner::Session { gap_ms }, _) => Windows::Sessions(Sessions::new(gap_ms, node.stage, table)),
+            (Assigner::Session { gap_ms }, _) => Windows::Sessions(Sessions::new(gap_ms, table)),
             (_, grid) => Windows::Grid(GridWindows::new(grid.unwrap_or(Grid::Unbounded), window, node.stage, table)),
         };
-        let slots_max = match node.stage {
-            Stage::Local => Some(parts.slots_max.map_or(LOCAL_SLOTS_MAX, |max| max.min(LOCAL_SLOTS_MAX))),
-            Stage::Complete | Stage::Merging => parts.slots_max,
-        };
-        let eviction = slots_max.map(|slots_max| Eviction {
-            backend: parts.backend,
-            operator: node.index,
-            max_parallelism: parts.max_parallelism,
-            slots_max,
-            moved: 0,
-        });
+        if node.stage == Stage::Local {
+            parts.slots_max = Some(parts.slots_max.map_or(LOCAL_SLOTS_MAX, |max| max.min(LOCAL_SLOTS_MAX)));
+        }
+        let (eviction, body) = Eviction::new(node.index, parts);
         Ok(Self {
-            body: parts.body,
+            body,
             inputs: node.chain.inputs.iter().cloned().map(Arc::new).collect(),
             emission,
             policy: Policy::of(window),
@@ -109,7 +106,9 @@ impl Window {
             windows,
             eviction,
             time: EventTime::MIN,
+            advancing: false,
             early: None,
+            emitting_early: false,
             late_rows: 0,
         })
     }
@@ -152,38 +151,50 @@ impl Window {
         }
     }
 
-    /// The context's watermark has advanced: emits the windows that it has passed. At the end of the input that is all of them, in processing
+    /// The context's watermark has advanced: emits windows that it has passed. At the end of the input that is all of them, in processing
     /// time, too.
     ///
     /// # Errors
     /// If the guest fails.
-    pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
         match self.domain {
             TimeDomain::Event => self.advance(context.watermark.0, context, out).await,
             TimeDomain::Processing if context.watermark == Watermark::END => self.advance(EventTime::MAX, context, out).await,
-            TimeDomain::Processing => Ok(()),
+            TimeDomain::Processing => Ok(Progress::Done),
         }
     }
 
-    /// Processing time has advanced: emits the windows that it has passed, and early results that are due.
+    /// Processing time has advanced: emits windows that it has passed, and early results that are due.
     ///
     /// # Errors
     /// If the guest fails.
-    pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
+    pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
         if self.domain == TimeDomain::Processing {
             // Rows may still come in this very millisecond.
-            self.advance(context.now.saturating_sub(1), context, out).await?;
-        }
-        if self.early.is_some_and(|early| early <= context.now) {
-            self.early = None;
-            self.renew_if_full().await?;
-            let (windows, mut turn) = self.turn(context, out);
-            match windows {
-                Windows::Grid(windows) => windows.emit_early(&mut turn).await?,
-                Windows::Sessions(windows) => windows.emit_early(&mut turn).await?,
+            let time = context.now.saturating_sub(1);
+            if !self.emitting_early && self.advance(time, context, out).await? == Progress::More {
+                return Ok(Progress::More);
             }
         }
-        Ok(())
+        let begins = self.early.is_some_and(|early| early <= context.now);
+        if !begins && !self.emitting_early {
+            return Ok(Progress::Done);
+        }
+        self.renew_if_full().await?;
+        let (windows, mut turn) = self.turn(context, out);
+        if begins {
+            match windows {
+                Windows::Grid(windows) => windows.begin_early(),
+                Windows::Sessions(windows) => windows.begin_early(&turn),
+            }
+        }
+        let progress = match windows {
+            Windows::Grid(windows) => windows.emit_early(&mut turn).await?,
+            Windows::Sessions(windows) => windows.emit_early(&mut turn).await?,
+        };
+        self.early = self.early.filter(|_| !begins);
+        self.emitting_early = progress == Progress::More;
+        Ok(progress)
     }
 
     /// The moment of processing time at which `on_clock` has something to do.
@@ -207,23 +218,25 @@ impl Window {
         }
         self.renew_if_full().await?;
         let (windows, mut turn) = self.turn(context, out);
-        match windows {
-            Windows::Grid(windows) => windows.export(EventTime::MAX, &mut turn).await,
-            Windows::Sessions(windows) => windows.export_all(&mut turn).await,
+        if let Windows::Grid(windows) = windows {
+            while windows.export(EventTime::MAX, &mut turn).await? == Progress::More {}
         }
+        Ok(())
     }
 
-    async fn advance(&mut self, time: EventTime, context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
-        if time <= self.time {
-            return Ok(());
+    async fn advance(&mut self, time: EventTime, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
+        if time <= self.time && !self.advancing {
+            return Ok(Progress::Done);
         }
-        self.time = time;
+        self.time = self.time.max(time);
         self.renew_if_full().await?;
         let (windows, mut turn) = self.turn(context, out);
-        match windows {
-            Windows::Grid(windows) => windows.advance(&mut turn).await,
-            Windows::Sessions(windows) => windows.advance(&mut turn).await,
-        }
+        let progress = match windows {
+            Windows::Grid(windows) => windows.advance(&mut turn).await?,
+            Windows::Sessions(windows) => windows.advance(&mut turn).await?,
+        };
+        self.advancing = progress == Progress::More;
+        Ok(progress)
     }
 
     fn turn<'a>(&'a mut self, context: &'a mut Context, out: &'a mut Vec<Emitted>) -> (&'a mut Windows, Turn<'a>) {
@@ -234,7 +247,8 @@ impl Window {
             out,
             policy: self.policy,
             time: self.time,
-            eviction: self.eviction.as_mut(),
+            eviction: &mut self.eviction,
+            emitted: 0,
             late_port: self.late_port,
             late_rows: &mut self.late_rows,
         };
@@ -250,12 +264,7 @@ impl Window {
             Windows::Grid(windows) => (windows.live(), windows.table()),
             Windows::Sessions(windows) => (windows.live(), windows.table()),
         };
-        let (slots, keys): (Vec<Slot>, Vec<Slot>) = live.into_iter().unzip();
-        let states = self.body.export_slots(&slots).await?;
-        let keys = table.key_columns(&keys)?;
-        self.body.renew().await?;
-        self.body.assign_slots(&slots, &keys).await?;
-        self.body.import_slots(&slots, &states).await
+        self.eviction.renew(&mut self.body, table, &live, false).await
     }
 
     /// How many accumulators the guest holds.
@@ -268,7 +277,7 @@ impl Window {
 
     /// Slots that were moved from the guest to the state backend.
     pub fn evictions(&self) -> u64 {
-        self.eviction.as_ref().map_or(0, |eviction| eviction.moved)
+        self.eviction.moved()
     }
 
     /// Rows that came too late for their windows.

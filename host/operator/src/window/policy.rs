@@ -6,6 +6,8 @@
 use weir_types::EventTime;
 use weir_types::graph::Window;
 
+use crate::eviction::Note;
+
 /// What a window's trigger and lateness demand.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Policy {
@@ -91,17 +93,17 @@ impl Tally {
         self.rows += other.rows;
         self.filled |= other.filled;
     }
+}
 
-    /// The length of [`encode`](Self::encode)'s bytes.
-    pub const BYTES: usize = 9;
+impl Note for Tally {
+    const BYTES: usize = 9;
 
-    pub fn encode(self, out: &mut Vec<u8>) {
+    fn encode(self, out: &mut Vec<u8>) {
         out.extend(self.rows.to_le_bytes());
         out.push(u8::from(self.changed) | u8::from(self.filled) << 1);
     }
 
-    /// Reads a tally; returns it and the bytes after it. None if there are too few.
-    pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (rows, rest) = bytes.split_first_chunk::<8>()?;
         let (flags, rest) = rest.split_first()?;
         Some((Self { rows: u64::from_le_bytes(*rows), changed: flags & 1 != 0, filled: flags & 2 != 0 }, rest))

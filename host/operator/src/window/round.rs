@@ -7,11 +7,12 @@
 
 use weir_state::{Slot, SlotTable};
 
-use super::eviction::{Eviction, Place};
 use super::feed::Feed;
 use super::grid::Span;
+use super::policy::Tally;
 use super::turn::{PaneList, Turn};
 use crate::Error;
+use crate::eviction::Place;
 
 /// What is to happen in the current round.
 #[derive(Debug, Default)]
@@ -119,13 +120,15 @@ impl Round {
         if self.restored.is_empty() {
             return Ok(());
         }
-        let (slots, places): (Vec<Slot>, Vec<Place>) = self.restored.drain(..).unzip();
-        let eviction = turn.eviction.as_deref_mut().expect("only an operator that evicts has something to restore");
-        let taken = Eviction::take(eviction, table, &places)?;
-        if taken.found.len() != slots.len() {
-            return Err(weir_state::Error::Corrupt("the state of a session is gone".into()).into());
+        for restored in std::mem::take(&mut self.restored).chunks(turn.eviction.slots_per_call()) {
+            let (slots, places): (Vec<Slot>, Vec<Place>) = restored.iter().copied().unzip();
+            let taken = turn.eviction.take::<Tally>(table, &places)?;
+            if taken.found.len() != slots.len() {
+                return Err(weir_state::Error::Corrupt("the state of a session is gone".into()).into());
+            }
+            turn.body.import_slots(&slots, &taken.states).await?;
         }
-        turn.body.import_slots(&slots, &taken.states).await
+        Ok(())
     }
 }
 

@@ -2,32 +2,25 @@
 //!
 //! Each row is a session of its own, from its time until the gap has passed, and merges with those of its key that it intersects; their
 //! accumulators are merged by the guest. Bounds are kept here and accumulators in slots; of an evicted session only the accumulator leaves.
-//!
-//! **Before an exchange** a session is handed on before time reaches its *start*. Another subtask, or this one at a barrier, may have handed on
-//! rows that it intersects, and those are emitted once time has passed them; whatever intersects them must be behind the exchange by then, and it
-//! starts before they end.
+//! Sessions are never aggregated before an exchange: a part of one might end while another one elsewhere goes on, so that they would have to be handed on
+//! before time reaches their start.
 
-use weir_plan::job::Stage;
 use weir_state::{Clock, Created, NO_SLOT, Namespaces, Slot, SlotTable, Timers};
 use weir_types::EventTime;
 
-use super::eviction::Place;
 use super::feed::Feed;
 use super::grid::Span;
 use super::intervals::{Intervals, NO_SESSION, SessionId};
-use super::partial::PartialList;
 use super::policy::{Policy, Tally};
 use super::round::{Round, renew_slots};
-use super::turn::{PaneList, Turn};
+use super::turn::{PANES_PER_CALL_MAX, PaneList, Turn};
 use crate::Error;
-
-/// Sessions whose accumulators are brought back from the backend at once when they are emitted.
-const SESSIONS_PER_STEP_MAX: usize = 4096;
+use crate::eviction::{Eviction, Place};
+use crate::progress::Progress;
 
 /// The state of all keys' sessions.
 pub(super) struct Sessions {
     gap_ms: i64,
-    stage: Stage,
     /// keys that have sessions, under the namespace 0
     table: SlotTable,
     intervals: Intervals,
@@ -36,8 +29,10 @@ pub(super) struct Sessions {
     timers: Timers<SessionId>,
     /// sessions that have changed since they were emitted, some of which may be gone
     changed: Vec<SessionId>,
-    /// before an exchange: late accumulators, which no session may take in any more
-    stale: PartialList,
+    /// sessions with something to do since time has advanced, the next one last
+    due: Vec<SessionId>,
+    /// sessions that are to be emitted early
+    early: Vec<SessionId>,
     round: Round,
     /// slots that are free once the round is over
     freed: Vec<Slot>,
@@ -76,17 +71,17 @@ impl SlotPool {
 }
 
 impl Sessions {
-    pub fn new(gap_ms: i64, stage: Stage, table: SlotTable) -> Self {
+    pub fn new(gap_ms: i64, table: SlotTable) -> Self {
         Self {
             // Plans refuse gaps below 1.
             gap_ms: gap_ms.max(1),
-            stage,
             table,
             intervals: Intervals::default(),
             slots: SlotPool::default(),
             timers: Timers::default(),
             changed: vec![],
-            stale: PartialList::default(),
+            due: vec![],
+            early: vec![],
             round: Round::default(),
             freed: vec![],
             keys: vec![],
@@ -122,13 +117,10 @@ impl Sessions {
         let keys = std::mem::take(&mut self.keys);
         for (row, &key) in keys.iter().enumerate() {
             let start = feed.times[row];
-            let span = Span { start, end: feed.end(row).unwrap_or_else(|| start.saturating_add(self.gap_ms)) };
+            let span = Span { start, end: start.saturating_add(self.gap_ms) };
             let after = self.intervals.intersecting(key, span, &mut self.found);
             if self.found.is_empty() && turn.policy.is_expired(span.end, turn.time) {
-                match self.stage {
-                    Stage::Local => self.add_stale(row, key, span)?,
-                    Stage::Complete | Stage::Merging => late.push(row as u32),
-                }
+                late.push(row as u32);
                 continue;
             }
             let found = self.found.iter().map(|&id| self.intervals.get(id).slot);
@@ -139,14 +131,13 @@ impl Sessions {
                 None => self.intervals.insert(key, span, after),
                 Some(&oldest) => self.merge(oldest, span)?,
             };
-            self.add_row(row, id, feed.weight(row), turn)?;
+            self.add_row(row, id, turn)?;
         }
         self.keys = keys;
         self.finish_round(feed, turn).await?;
         turn.set_aside(feed, &late)?;
         self.forget_keys_without_sessions(late.iter().map(|&row| self.keys[row as usize]).collect());
-        let stale = std::mem::take(&mut self.stale);
-        self.hand_on(stale, turn).await?;
+        turn.eviction.sample(turn.body, self.slots.clock.sample(Eviction::SAMPLE_SLOTS)).await?;
         self.evict(turn).await
     }
 
@@ -178,7 +169,7 @@ impl Sessions {
     }
 
     /// A row of a session, whose bounds are already right.
-    fn add_row(&mut self, row: usize, id: SessionId, weight: u64, turn: &Turn<'_>) -> Result<(), Error> {
+    fn add_row(&mut self, row: usize, id: SessionId, turn: &Turn<'_>) -> Result<(), Error> {
         let slot = self.slot(id)?;
         self.slots.clock.touch(slot);
         self.round.add(row as u32, slot);
@@ -186,17 +177,15 @@ impl Sessions {
         if turn.policy.early_every_ms.is_some() && !session.tally.changed {
             self.changed.push(id);
         }
-        let full = turn.policy.add(&mut session.tally, weight);
-        if self.stage != Stage::Local {
-            let past = Policy::is_past(session.span.end, turn.time);
-            session.emitted = past;
-            if full || past && turn.policy.on_time {
-                self.round.emit(session.span, &[slot]);
-                session.tally.changed = false;
-                if turn.policy.purging {
-                    session.tally.filled = false;
-                    self.round.purge(slot, session.key);
-                }
+        let full = turn.policy.add(&mut session.tally, 1);
+        let past = Policy::is_past(session.span.end, turn.time);
+        session.emitted = past;
+        if full || past && turn.policy.on_time {
+            self.round.emit(session.span, &[slot]);
+            session.tally.changed = false;
+            if turn.policy.purging {
+                session.tally.filled = false;
+                self.round.purge(slot, session.key);
             }
         }
         self.arm(id, turn);
@@ -237,20 +226,10 @@ impl Sessions {
     #[inline]
     fn due(&self, id: SessionId, turn: &Turn<'_>) -> EventTime {
         let session = self.intervals.get(id);
-        match self.stage {
-            Stage::Local => session.span.start,
-            _ if session.emitted => turn.policy.expiry(session.span.end),
-            _ => session.span.end.saturating_sub(1),
+        match session.emitted {
+            true => turn.policy.expiry(session.span.end),
+            false => session.span.end.saturating_sub(1),
         }
-    }
-
-    /// Before an exchange: a row that is late unless a session behind the exchange takes it in. It goes there by itself, ahead of later rows.
-    fn add_stale(&mut self, row: usize, key: Slot, span: Span) -> Result<(), Error> {
-        let slot = self.slots.take(NO_SESSION)?;
-        self.round.assign(slot, key);
-        self.round.add(row as u32, slot);
-        self.stale.push(slot, key, span, 1);
-        Ok(())
     }
 
     async fn finish_round(&mut self, feed: &Feed<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
@@ -266,70 +245,76 @@ impl Sessions {
         self.table.remove(&keys);
     }
 
-    /// Emits the sessions that time has passed and drops those that have expired.
-    pub async fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        if self.stage == Stage::Local {
-            let due = self.take_due(turn);
-            return self.export(due, turn).await;
+    /// Emits sessions that time has passed and drops those that have expired.
+    pub async fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Progress, Error> {
+        if self.due.is_empty() {
+            self.take_due(turn);
         }
-        let mut due = self.take_due(turn);
-        due.sort_unstable_by_key(|&id| (self.intervals.get(id).span.end, id));
-        for step in due.chunks(SESSIONS_PER_STEP_MAX) {
-            let emits = |&&id: &&SessionId| {
-                let session = self.intervals.get(id);
-                turn.policy.on_time && !session.emitted && session.tally.filled
-            };
-            let emitted: Vec<SessionId> = step.iter().filter(emits).copied().collect();
-            let purges = turn.policy.purging;
-            self.emit(&emitted, purges, turn).await?;
-            let (mut cleared, mut keys) = (vec![], vec![]);
-            let mut away = vec![];
-            for &id in step {
-                self.intervals.get_mut(id).emitted = true;
-                let session = *self.intervals.get(id);
-                if !turn.policy.is_expired(session.span.end, turn.time) {
-                    self.arm(id, turn);
-                    continue;
-                }
-                if session.slot != NO_SLOT {
-                    cleared.push(session.slot);
-                } else if session.tally.filled {
-                    away.push(Place { key: session.key, namespace: i64::from(id) });
-                }
-                keys.push(session.key);
-                self.intervals.remove(id);
-            }
-            if let (Some(eviction), false) = (turn.eviction.as_deref_mut(), away.is_empty()) {
-                eviction.drop_places(&self.table, &away)?;
-            }
-            if !cleared.is_empty() {
-                turn.body.clear_slots(&cleared).await?;
-                cleared.iter().for_each(|&slot| self.slots.give_back(slot));
-            }
-            self.forget_keys_without_sessions(keys);
+        while !self.due.is_empty() {
+            let step = self.due.split_off(self.due.len() - step_len(&self.due, turn));
+            self.end(&step, turn).await?;
             self.evict(turn).await?;
+            if turn.is_full() {
+                return Ok(Progress::more_if(!self.due.is_empty()));
+            }
         }
+        Ok(Progress::Done)
+    }
+
+    /// Emits or drops sessions whose time has come.
+    async fn end(&mut self, step: &[SessionId], turn: &mut Turn<'_>) -> Result<(), Error> {
+        let emits = |&&id: &&SessionId| {
+            let session = self.intervals.get(id);
+            turn.policy.on_time && !session.emitted && session.tally.filled
+        };
+        // The next one is last.
+        let emitted: Vec<SessionId> = step.iter().rev().filter(emits).copied().collect();
+        let purges = turn.policy.purging;
+        self.emit(&emitted, purges, turn).await?;
+        let (mut cleared, mut keys, mut away) = (vec![], vec![], vec![]);
+        for &id in step {
+            self.intervals.get_mut(id).emitted = true;
+            let session = *self.intervals.get(id);
+            if !turn.policy.is_expired(session.span.end, turn.time) {
+                self.arm(id, turn);
+                continue;
+            }
+            if session.slot != NO_SLOT {
+                cleared.push(session.slot);
+            } else if session.tally.filled {
+                away.push(Place { key: session.key, namespace: i64::from(id) });
+            }
+            keys.push(session.key);
+            self.intervals.remove(id);
+        }
+        if !away.is_empty() {
+            turn.eviction.drop_places(&self.table, &away)?;
+        }
+        if !cleared.is_empty() {
+            turn.body.clear_slots(&cleared).await?;
+            cleared.iter().for_each(|&slot| self.slots.give_back(slot));
+        }
+        self.forget_keys_without_sessions(keys);
         Ok(())
     }
 
-    /// The sessions with something to do. Timers of sessions that have grown since are set anew.
-    fn take_due(&mut self, turn: &Turn<'_>) -> Vec<SessionId> {
-        let mut due = vec![];
+    /// Finds the sessions with something to do. Timers of sessions that have grown since are set anew.
+    fn take_due(&mut self, turn: &Turn<'_>) {
         while let Some((_, id)) = self.timers.pop_due(turn.time) {
             self.intervals.get_mut(id).timer = EventTime::MAX;
             if self.due(id, turn) <= turn.time {
-                due.push(id);
+                self.due.push(id);
             } else {
                 self.arm(id, turn);
             }
         }
-        due
+        self.due.sort_unstable_by_key(|&id| std::cmp::Reverse((self.intervals.get(id).span.end, id)));
     }
 
-    /// Emits those sessions to come that have changed.
-    pub async fn emit_early(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
+    /// It is time to emit those sessions to come that have changed.
+    pub fn begin_early(&mut self, turn: &Turn<'_>) {
         let mut changed = std::mem::take(&mut self.changed);
-        changed.sort_unstable();
+        changed.sort_unstable_by_key(|&id| std::cmp::Reverse(id));
         changed.dedup();
         changed.retain(|&id| {
             let Some(session) = self.intervals.find_mut(id) else { return false };
@@ -337,11 +322,21 @@ impl Sessions {
             session.tally.changed = false;
             emits
         });
-        for step in changed.chunks(SESSIONS_PER_STEP_MAX) {
-            self.emit(step, turn.policy.purging, turn).await?;
+        self.early = changed;
+    }
+
+    /// Goes on with what [`begin_early`](Self::begin_early) has begun.
+    pub async fn emit_early(&mut self, turn: &mut Turn<'_>) -> Result<Progress, Error> {
+        while !self.early.is_empty() {
+            let mut step = self.early.split_off(self.early.len() - step_len(&self.early, turn));
+            step.reverse();
+            self.emit(&step, turn.policy.purging, turn).await?;
             self.evict(turn).await?;
+            if turn.is_full() {
+                return Ok(Progress::more_if(!self.early.is_empty()));
+            }
         }
-        Ok(())
+        Ok(Progress::Done)
     }
 
     /// Emits sessions.
@@ -370,56 +365,32 @@ impl Sessions {
 
     /// Evicts cold accumulators if there are too many.
     async fn evict(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let Some(eviction) = turn.eviction.as_deref_mut() else { return Ok(()) };
-        let surplus = eviction.surplus(self.slots.clock.len());
+        let surplus = turn.eviction.surplus(self.slots.clock.len());
         if surplus == 0 {
             return Ok(());
-        }
-        if self.stage == Stage::Local {
-            return self.export_all(turn).await;
         }
         let mut cold = vec![];
         self.slots.clock.coldest(surplus, &mut cold);
         let owner = |slot: &Slot| self.slots.owners[*slot as usize];
         // What was purged is simply dropped.
         let (filled, empty): (Vec<Slot>, Vec<Slot>) = cold.into_iter().partition(|s| self.intervals.get(owner(s)).tally.filled);
-        let states = turn.body.export_slots(&filled).await?;
-        let owners: Vec<SessionId> = filled.iter().map(owner).collect();
-        let place = |&id: &SessionId| Place { key: self.intervals.get(id).key, namespace: i64::from(id) };
-        let places: Vec<_> = owners.iter().map(place).collect();
+        let place = |id: SessionId| Place { key: self.intervals.get(id).key, namespace: i64::from(id) };
+        let places: Vec<_> = filled.iter().map(owner).map(place).collect();
         // What is known of a session's rows stays here.
-        eviction.put(&self.table, &places, &vec![Tally::default(); places.len()], &states)?;
-        let cold = [filled, empty].concat();
-        turn.body.clear_slots(&cold).await?;
-        for slot in cold {
+        let notes = vec![Tally::default(); places.len()];
+        turn.eviction.put_away(turn.body, &self.table, &filled, &places, &notes, false).await?;
+        if !empty.is_empty() {
+            turn.body.clear_slots(&empty).await?;
+        }
+        for slot in filled.into_iter().chain(empty) {
             self.intervals.get_mut(self.slots.owners[slot as usize]).slot = NO_SLOT;
             self.slots.give_back(slot);
         }
         Ok(())
     }
+}
 
-    /// Before an exchange: hands on all accumulators.
-    pub async fn export_all(&mut self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let all: Vec<SessionId> = self.intervals.iter().map(|(id, _)| id).collect();
-        self.export(all, turn).await
-    }
-
-    /// Before an exchange: hands on these sessions.
-    async fn export(&mut self, ids: Vec<SessionId>, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let mut partials = PartialList::default();
-        for id in ids {
-            let session = *self.intervals.get(id);
-            partials.push(session.slot, session.key, session.span, session.tally.rows);
-            self.timers.delete(session.timer, id);
-            self.intervals.remove(id);
-        }
-        self.hand_on(partials, turn).await
-    }
-
-    async fn hand_on(&mut self, partials: PartialList, turn: &mut Turn<'_>) -> Result<(), Error> {
-        partials.export(&self.table, turn).await?;
-        partials.slots.iter().for_each(|&slot| self.slots.give_back(slot));
-        self.forget_keys_without_sessions(partials.keys);
-        Ok(())
-    }
+/// How many of the sessions left are emitted at once, since their accumulators are all brought back for it.
+fn step_len(left: &[SessionId], turn: &Turn<'_>) -> usize {
+    left.len().min(turn.eviction.slots_max().unwrap_or(usize::MAX).min(PANES_PER_CALL_MAX))
 }

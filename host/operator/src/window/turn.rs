@@ -4,7 +4,6 @@ use arrow_array::UInt32Array;
 use weir_types::EventTime;
 use weir_types::call::{Panes, Slot};
 
-use super::eviction::Eviction;
 use super::feed::Feed;
 use super::grid::Span;
 use super::policy::Policy;
@@ -12,9 +11,11 @@ use crate::Error;
 use crate::body::Body;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
+use crate::eviction::Eviction;
 
-/// Panes that go to the guest in one call; it bounds the size of the batches that come out.
-const PANES_PER_CALL_MAX: usize = 4096;
+/// Panes that go to the guest in one call, and partial accumulators in one batch; it bounds the size of the batches that come out. So many are made
+/// before what they are has to go on.
+pub(super) const PANES_PER_CALL_MAX: usize = 4096;
 
 /// The surroundings of one call of the operator.
 pub(super) struct Turn<'a> {
@@ -25,13 +26,19 @@ pub(super) struct Turn<'a> {
     pub policy: Policy,
     /// the progress of the window's clock
     pub time: EventTime,
-    /// none = the guest keeps all slots
-    pub eviction: Option<&'a mut Eviction>,
+    pub eviction: &'a mut Eviction,
+    /// panes and partial accumulators that were emitted
+    pub emitted: usize,
     pub late_port: Option<usize>,
     pub late_rows: &'a mut u64,
 }
 
 impl Turn<'_> {
+    /// Whether so much was emitted that it should go on before more is.
+    pub fn is_full(&self) -> bool {
+        self.emitted >= PANES_PER_CALL_MAX
+    }
+
     /// Counts rows that came too late, and hands them on if there is a port for them.
     pub fn set_aside(&mut self, feed: &Feed<'_>, rows: &[u32]) -> Result<(), Error> {
         if rows.is_empty() {
@@ -90,10 +97,8 @@ impl PaneList {
             watermark: turn.context.watermark.0,
             now: turn.context.now,
         };
-        let reply = match turn.body.emit(panes).await {
-            Err(Error::Guest(error)) => return Err(turn.context.failure(error, None)),
-            result => result?,
-        };
+        let reply = turn.body.emit(panes).await?;
+        turn.emitted += self.starts.len();
         turn.context.note_progress(reply.progress);
         let times: Vec<EventTime> = self.ends.iter().map(|end| end.saturating_sub(1)).collect();
         turn.emission.assemble(&Source::Times(&times), reply.outputs, turn.out)?;

@@ -11,7 +11,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::Parts;
 use weir_operator::emission::{Emission, Emitted};
 use weir_operator::window::Window;
-use weir_operator::{Body, Context};
+use weir_operator::{Body, Context, Progress};
 use weir_plan::job::{ChainNode, Stage};
 use weir_state::MemoryBackend;
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
@@ -65,9 +65,10 @@ impl Operator {
         let emission = Emission::new(&chain, &[]);
         let node = ChainNode { component: 0, index: 0, chain, inputs: vec![row_schema()], stage };
         let parts = Parts {
-            body: Body::Native(Box::new(RowIds::default())),
+            body: Body::native(Box::new(RowIds::default())),
             backend: Box::new(MemoryBackend::default()),
             slots_max,
+            bytes_max: None,
             max_parallelism: 8,
         };
         let window = Window::new(&window, &node, &[DataType::Int64], emission, parts).expect("the key can be one");
@@ -87,12 +88,14 @@ impl Operator {
 
     pub fn watermark(&mut self, watermark: EventTime) {
         self.context.watermark = Watermark(watermark);
-        run(self.window.on_watermark(&mut self.context, &mut self.out)).expect("native chains do not fail");
+        while run(self.window.on_watermark(&mut self.context, &mut self.out)).expect("native chains do not fail")
+            == Progress::More
+        {}
     }
 
     pub fn clock(&mut self, now: EventTime) {
         self.context.now = now;
-        run(self.window.on_clock(&mut self.context, &mut self.out)).expect("native chains do not fail");
+        while run(self.window.on_clock(&mut self.context, &mut self.out)).expect("native chains do not fail") == Progress::More {}
     }
 
     pub fn barrier(&mut self) {

@@ -64,7 +64,8 @@ fn window() -> impl Strategy<Value = Window> {
 /// A window that may be aggregated before an exchange.
 fn plain_window() -> impl Strategy<Value = Window> {
     let trigger = Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false };
-    assigner().prop_map(move |assigner| Window {
+    let assigner = assigner().prop_filter("sessions are not", |a| !matches!(a, Assigner::Session { .. }));
+    assigner.prop_map(move |assigner| Window {
         assigner,
         domain: TimeDomain::Event,
         trigger,

@@ -1,7 +1,8 @@
 //! The nodes of a subtask, and the order in which batches and watermarks go through them.
 //!
 //! Everything that a root gives goes into a queue, and what nodes make of it goes in behind: so each edge keeps its order, a watermark never overtakes
-//! rows, and no call nests in another. The queue is empty again before the root is asked for more.
+//! rows, and no call nests in another. The queue is empty again before the root is asked for more. A node that makes more of a watermark than fits into a
+//! batch goes on behind what it has made; what comes for it meanwhile waits.
 //!
 //! A node has two times. Its *own*, merged from its feeds, drives its timers and windows. That of its *output* is the same, unless its chain assigns event
 //! times: then it follows from those, split by split.
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use weir_connector::Writer;
 use weir_exchange::{Message, Outbox};
-use weir_operator::{Assigner, ChainOperator, Context, Emitted, Error};
+use weir_operator::{Assigner, ChainOperator, Context, Emitted, Error, Progress};
 use weir_plan::job::Origin;
 use weir_protocol::watermark::{Change, Merge};
 use weir_types::{Batch, EventTime, Watermark};
@@ -49,6 +50,8 @@ enum Signal {
     Watermark { feed: usize, watermark: Watermark },
     /// nothing follows for the time being
     Idle { feed: usize },
+    /// there is more to fire
+    More,
 }
 
 pub(super) struct Node {
@@ -64,6 +67,15 @@ pub(super) struct Node {
     /// whether rows that leave were made here, and are of no split
     pub makes_rows: bool,
     pub reach: Reach,
+    /// what the node is at, if it has not fired all that is due
+    pub firing: Option<Firing>,
+}
+
+/// A change of a node's time, all of which has not been fired yet.
+pub(super) struct Firing {
+    change: Change,
+    /// what has come for the node meanwhile
+    waiting: VecDeque<Signal>,
 }
 
 pub(super) enum Operator {
@@ -194,6 +206,14 @@ impl Nodes {
     /// Works until the queue is empty.
     async fn run(&mut self) -> Result<(), Box<Failure>> {
         while let Some((node, signal)) = self.queue.pop_front() {
+            let signal = match (signal, &mut self.nodes[node].firing) {
+                (Signal::More, _) => Signal::More,
+                (signal, Some(firing)) => {
+                    firing.waiting.push_back(signal);
+                    continue;
+                }
+                (signal, None) => signal,
+            };
             let start = Instant::now();
             let waited = self.waited;
             self.handle(node, signal).await.map_err(|e| Box::new(self.failure(node, e)))?;
@@ -226,6 +246,11 @@ impl Nodes {
                 let change = node.time.idle(feed);
                 self.on_feed(index, feed, Assigner::idle);
                 self.on_time(index, change).await
+            }
+            Signal::More => {
+                // Others get their turn, however much one watermark fires.
+                tokio::task::yield_now().await;
+                self.fire_on(index).await
             }
         }
     }
@@ -276,22 +301,54 @@ impl Nodes {
     /// A node's own time has changed. Rows that are due leave before the node tells of it.
     async fn on_time(&mut self, index: usize, change: Change) -> Result<(), NodeError> {
         if let Some(watermark) = change.watermark {
-            let counters = &self.metrics.nodes[self.first_counter + 1 + index];
             let node = &mut self.nodes[index];
             let follows = node.assigner.is_none() || node.makes_rows;
             if follows && watermark > node.context.watermark {
                 node.context.watermark = watermark;
-                if let Operator::Chain(chain) = &mut node.operator {
-                    chain.on_watermark(&mut node.context, &mut self.emitted).await?;
-                    count_chain(counters, chain, &node.context);
+                if self.fire(index).await? == Progress::More {
+                    self.nodes[index].firing = Some(Firing { change, waiting: VecDeque::new() });
+                    self.queue.push_back((index, Signal::More));
+                    return Ok(());
                 }
             }
+        }
+        self.tell_time(index, change).await
+    }
+
+    /// Fires what is due, about a batch of it.
+    async fn fire(&mut self, index: usize) -> Result<Progress, NodeError> {
+        let counters = &self.metrics.nodes[self.first_counter + 1 + index];
+        let node = &mut self.nodes[index];
+        let Operator::Chain(chain) = &mut node.operator else { return Ok(Progress::Done) };
+        let progress = chain.on_watermark(&mut node.context, &mut self.emitted).await?;
+        count_chain(counters, chain, &node.context);
+        self.pass_on(index, None, 0);
+        Ok(progress)
+    }
+
+    /// Goes on firing. When all has been, tells of the time, and takes what has come meanwhile.
+    async fn fire_on(&mut self, index: usize) -> Result<(), NodeError> {
+        if self.fire(index).await? == Progress::More {
+            self.queue.push_back((index, Signal::More));
+            return Ok(());
+        }
+        let Some(Firing { change, waiting }) = self.nodes[index].firing.take() else { return Ok(()) };
+        self.tell_time(index, change).await?;
+        // What has waited came before all that is in the queue for this node.
+        for signal in waiting.into_iter().rev() {
+            self.queue.push_front((index, signal));
+        }
+        Ok(())
+    }
+
+    /// Tells of the time of a node that has fired what was due.
+    async fn tell_time(&mut self, index: usize, change: Change) -> Result<(), NodeError> {
+        if let Some(watermark) = change.watermark {
+            let node = &mut self.nodes[index];
             if let Operator::Exchange(outbox) = &mut node.operator {
                 outbox.watermark(watermark).await?;
                 self.waited += outbox.take_waited();
             }
-            self.pass_on(index, None, 0);
-            let node = &mut self.nodes[index];
             let output = match &mut node.assigner {
                 None => Change { watermark: Some(watermark), idle: false },
                 // The end of the input is that of the output; besides, the two have nothing to do with each other.
@@ -363,12 +420,22 @@ impl Nodes {
                 continue;
             }
             node.context.now = self.now;
-            let result = chain.on_clock(&mut node.context, &mut self.emitted).await;
-            result.map_err(|e| Box::new(self.failure(index, e.into())))?;
-            self.pass_on(index, None, 0);
-            self.run().await?;
+            while self.clock_step(index).await? == Progress::More {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
+    }
+
+    /// Lets a node do a step of what processing time asks for, and passes on what it has made.
+    async fn clock_step(&mut self, index: usize) -> Result<Progress, Box<Failure>> {
+        let node = &mut self.nodes[index];
+        let Operator::Chain(chain) = &mut node.operator else { return Ok(Progress::Done) };
+        let result = chain.on_clock(&mut node.context, &mut self.emitted).await;
+        let progress = result.map_err(|e| Box::new(self.failure(index, e.into())))?;
+        self.pass_on(index, None, 0);
+        self.run().await?;
+        Ok(progress)
     }
 
     /// Puts out what nodes hold back.
@@ -460,6 +527,7 @@ fn count_chain(counters: &NodeCounters, chain: &ChainOperator, context: &Context
     if let Some(body) = chain.body() {
         counters.guest_ns.store(body.guest_time().as_nanos() as u64, Relaxed);
         counters.guest_memory_bytes.store(body.memory_bytes() as u64, Relaxed);
+        counters.renewals.store(body.renewals(), Relaxed);
     }
     counters.slots.store(chain.slots() as u64, Relaxed);
     counters.evictions.store(chain.evictions(), Relaxed);

@@ -18,9 +18,6 @@ use crate::deploy::connector_failure;
 use crate::error::Failure;
 use crate::limits::limits;
 
-/// What one slot of keyed state is taken to weigh, when a limit in bytes is turned into one in slots.
-const SLOT_BYTES: u64 = 256;
-
 /// Opens a node, which `reach` reaches.
 pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> Result<Node, Box<Failure>> {
     let spec = &parts.plan.spec;
@@ -46,6 +43,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                 assigner: event_time.map(|e| Assigner::new(e.watermarks, &splits)),
                 makes_rows,
                 reach,
+                firing: None,
             };
             for (feed, _) in node.timeless.iter().enumerate().filter(|(_, timeless)| **timeless) {
                 // It does not hold time back, and the end of time still waits for its end: that is what an idle input does.
@@ -78,6 +76,7 @@ fn plain_node(operator: Operator, name: &str, plan: &NodePlan, reach: Reach) -> 
         assigner: None,
         makes_rows: false,
         reach,
+        firing: None,
     }
 }
 
@@ -95,15 +94,15 @@ async fn open_chain(parts: &Parts, node: &ChainNode, needed: &[Vec<bool>]) -> Re
     }
     let native = parts.native.as_ref().and_then(|native| native(node.component, node.index, parts.subtask));
     let body = match native {
-        Some(native) => Body::Native(native),
+        Some(native) => Body::native(native),
         None => Body::start(guest_start(parts, node)).await?,
     };
     let spec = &parts.plan.spec;
-    let by_bytes = spec.state.memory_limit.map(|limit| (limit.0 / SLOT_BYTES).max(1) as usize);
     let chain_parts = ChainParts {
         body,
         backend: Box::new(MemoryBackend::default()),
-        slots_max: [spec.state.slots_max, by_bytes].into_iter().flatten().min(),
+        slots_max: spec.state.slots_max,
+        bytes_max: spec.state.memory_limit.map(|limit| limit.0),
         max_parallelism: spec.max_parallelism,
     };
     ChainOperator::new(node, needed, Some(chain_parts))

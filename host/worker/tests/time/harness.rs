@@ -201,7 +201,11 @@ pub fn deploy(flow: Flow, scripts: Scripts, settings: Settings<'_>) -> (Worker, 
     let deployment = Deployment {
         plan: weir_plan::plan(&spec, &[graph]).expect("a good job"),
         components: vec![],
-        context: Context { base: ".".into(), stdout: Arc::new(Mutex::new(std::io::sink())), name: String::new() },
+        context: Context {
+            files: weir_connector::Files::free("."),
+            stdout: Arc::new(Mutex::new(std::io::sink())),
+            name: String::new(),
+        },
         log: LogSink::none(),
         clock: Clock::manual(0),
         native: Some(native),

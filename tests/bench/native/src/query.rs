@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use weir_base::Clock;
-use weir_connector::Context;
+use weir_connector::{Context, Files};
 use weir_coordinator::Prepared;
 use weir_coordinator::prepare::{load, prepare};
 use weir_plan::JobSpec;
@@ -99,7 +99,7 @@ impl Query {
         let deployment = Deployment {
             plan: plan.clone(),
             components: components.clone(),
-            context: Context { base: ".".into(), stdout: Arc::new(Mutex::new(std::io::sink())), name: String::new() },
+            context: Context { files: Files::free("."), stdout: Arc::new(Mutex::new(std::io::sink())), name: String::new() },
             log: LogSink::none(),
             clock: Clock::system(),
             native: (functions == Functions::Native).then(|| Arc::clone(&self.native)),

@@ -1,0 +1,404 @@
+//! Moves the state of slots: from the guest to the state backend where there is too much of it, back when their keys return, and into the guest's new
+//! instance when the old one is replaced.
+//!
+//! How much is too much is said in slots, in bytes, or both. What a slot weighs is measured: by every export, and by a sample of slots now and then, since
+//! state that never moves would never be weighed. All moves go in pieces, so that neither a call's reply nor the guest's memory has to hold them at once.
+
+use weir_state::{Slot, SlotTable, StateBackend, StateKey};
+use weir_types::KeyGroupRange;
+use weir_types::call::States;
+
+use crate::Error;
+use crate::body::Body;
+use crate::chain::Parts;
+
+/// What a slot is taken to weigh before one was seen, bytes.
+const SLOT_BYTES: u64 = 256;
+
+/// What a slot weighs besides its encoded state: the host's table and the guest's arrays, bytes.
+const SLOT_OVERHEAD_BYTES: u64 = 64;
+
+/// About how many bytes of state one call moves, at least and at most: far below what a call may return, since not all slots weigh the same.
+const BYTES_PER_CALL: std::ops::RangeInclusive<usize> = 64 << 10..=8 << 20;
+
+/// The share of the guest's memory that one call moves: there must be room for it besides what is there.
+const MEMORY_PARTS: usize = 64;
+
+/// The most slots that one call moves.
+const SLOTS_PER_CALL_MAX: u64 = 64 << 10;
+
+/// Slots whose weight tells that of all.
+const SAMPLE_SLOTS: usize = 64;
+
+/// Batches between two samples, once it has begun.
+const BATCHES_PER_SAMPLE: u64 = 64;
+
+/// The slot under which a guest keeps the state of an operator that has some besides that of its keys (see `wit/chains.wit`).
+pub const OPERATOR_STATE: Slot = Slot::MAX;
+
+/// What an operator keeps with a slot's state in the backend.
+pub(crate) trait Note: Copy + Default {
+    /// The length of [`encode`](Self::encode)'s bytes.
+    const BYTES: usize;
+    /// Writes it.
+    fn encode(self, out: &mut Vec<u8>);
+    /// Reads it; returns it and the bytes after it. None if there are too few.
+    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])>;
+}
+
+impl Note for () {
+    const BYTES: usize = 0;
+    fn encode(self, _out: &mut Vec<u8>) {}
+    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        Some(((), bytes))
+    }
+}
+
+/// Names the state of one slot in the backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// a slot of the table whose key it is
+    pub key: Slot,
+    pub namespace: i64,
+}
+
+impl Place {
+    /// Where a table's own slot goes.
+    pub fn of(table: &SlotTable, slot: Slot) -> Self {
+        Self { key: slot, namespace: table.namespace(slot) }
+    }
+}
+
+/// Entries taken from the backend.
+#[derive(Debug)]
+pub(crate) struct Taken<N> {
+    /// which of the places that were asked for had an entry
+    pub found: Vec<usize>,
+    pub notes: Vec<N>,
+    pub states: States,
+}
+
+impl<N: Note> Taken<N> {
+    fn new() -> Self {
+        Self { found: vec![], notes: vec![], states: States { offsets: vec![0], bytes: vec![] } }
+    }
+
+    /// Adds an entry; false if its bytes are not those of one.
+    fn push(&mut self, place: usize, value: &[u8]) -> bool {
+        let Some((note, state)) = N::decode(value) else { return false };
+        self.states.bytes.extend_from_slice(state);
+        let Ok(end) = u32::try_from(self.states.bytes.len()) else { return false };
+        self.states.offsets.push(end);
+        self.found.push(place);
+        self.notes.push(note);
+        true
+    }
+
+    fn checked(self, intact: bool) -> Result<Self, Error> {
+        match intact {
+            true => Ok(self),
+            false => Err(weir_state::Error::Corrupt("the state of a key is cut short, or larger than 4 GiB".into()).into()),
+        }
+    }
+}
+
+/// What slots weigh on average, the latest ones counting most.
+#[derive(Debug)]
+struct Weight {
+    bytes: u64,
+    slots: u64,
+    /// whether any slot was weighed
+    is_known: bool,
+}
+
+impl Weight {
+    /// Slots that are remembered.
+    const SLOTS_MAX: u64 = 1024;
+
+    fn note(&mut self, states: &States) {
+        let slots = states.offsets.len() as u64 - 1;
+        self.is_known |= slots > 0;
+        self.slots += slots;
+        self.bytes += states.bytes.len() as u64 + slots * SLOT_OVERHEAD_BYTES;
+        while self.slots > Self::SLOTS_MAX {
+            self.slots /= 2;
+            self.bytes /= 2;
+        }
+    }
+
+    fn per_slot(&self) -> u64 {
+        (self.bytes / self.slots.max(1)).max(1)
+    }
+}
+
+/// The limit on what the guest holds, and where the rest is.
+pub(crate) struct Eviction {
+    backend: Box<dyn StateBackend>,
+    /// the operator's number in the backend
+    operator: u32,
+    max_parallelism: u16,
+    /// slots that the guest may hold between two batches
+    slots_max: Option<usize>,
+    /// bytes that they may weigh
+    bytes_max: Option<u64>,
+    weight: Weight,
+    bytes_per_call: u64,
+    batches: u64,
+    /// slots that were moved to the backend
+    moved: u64,
+}
+
+impl Eviction {
+    /// For the operator of this number; takes the body out of `parts`, too.
+    pub fn new(operator: u32, parts: Parts) -> (Self, Body) {
+        let (least, most) = BYTES_PER_CALL.into_inner();
+        let bytes_per_call = (parts.body.memory_bytes_max() / MEMORY_PARTS).clamp(least, most) as u64;
+        let eviction = Self {
+            backend: parts.backend,
+            operator,
+            max_parallelism: parts.max_parallelism,
+            slots_max: parts.slots_max,
+            bytes_max: parts.bytes_max,
+            weight: Weight { bytes: 16 * SLOT_BYTES, slots: 16, is_known: false },
+            bytes_per_call,
+            batches: 0,
+            moved: 0,
+        };
+        (eviction, parts.body)
+    }
+
+    /// How many slots were moved to the backend.
+    pub fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    pub fn max_parallelism(&self) -> u16 {
+        self.max_parallelism
+    }
+
+    /// How many slots the guest may hold between two batches, as far as is known of their weight; none = as many as its memory holds.
+    pub fn slots_max(&self) -> Option<usize> {
+        let by_bytes = self.bytes_max.map(|bytes| usize::try_from(bytes / self.weight.per_slot()).unwrap_or(usize::MAX));
+        self.slots_max.into_iter().chain(by_bytes).min().map(|max| max.max(1))
+    }
+
+    /// How many slots have to leave: so many that not every batch has to evict.
+    pub fn surplus(&self, slots: usize) -> usize {
+        match self.slots_max() {
+            Some(max) if slots > max => slots - (max - max / 8),
+            _ => 0,
+        }
+    }
+
+    /// How many slots are moved by one call.
+    pub fn slots_per_call(&self) -> usize {
+        match self.weight.is_known {
+            true => (self.bytes_per_call / self.weight.per_slot()).clamp(1, SLOTS_PER_CALL_MAX) as usize,
+            false => SAMPLE_SLOTS,
+        }
+    }
+
+    /// Once a batch: weighs some slots, if their weight matters and it is time to.
+    pub async fn sample(&mut self, body: &mut Body, slots: impl Iterator<Item = Slot>) -> Result<(), Error> {
+        self.batches += 1;
+        if self.bytes_max.is_none() || !(self.batches.is_power_of_two() || self.batches.is_multiple_of(BATCHES_PER_SAMPLE)) {
+            return Ok(());
+        }
+        let slots: Vec<Slot> = slots.take(SAMPLE_SLOTS).collect();
+        for slots in slots.chunks(self.slots_per_call()) {
+            self.export(body, slots).await?;
+        }
+        Ok(())
+    }
+
+    /// How many slots [`sample`](Self::sample) wants.
+    pub const SAMPLE_SLOTS: usize = SAMPLE_SLOTS;
+
+    /// The state of slots, which is weighed.
+    pub async fn export(&mut self, body: &mut Body, slots: &[Slot]) -> Result<States, Error> {
+        let states = body.export_slots(slots).await?;
+        self.weight.note(&states);
+        Ok(states)
+    }
+
+    fn groups(&self) -> KeyGroupRange {
+        KeyGroupRange { start: 0, end: self.max_parallelism }
+    }
+
+    /// The steps in which so many entries are to be brought back: ranges of key groups, of about half of the limit each. None if there is nothing to
+    /// bring back.
+    pub fn steps(&self, evicted: u64) -> Vec<KeyGroupRange> {
+        let groups = u64::from(self.max_parallelism);
+        let most = self.slots_max().map_or(u64::MAX, |max| max as u64);
+        let steps = evicted.div_ceil((most / 2).max(1)).min(groups);
+        let bound = |step: u64| (groups * step / steps) as u16;
+        (0..steps).map(|step| KeyGroupRange { start: bound(step), end: bound(step + 1) }).collect()
+    }
+
+    /// Moves slots from the guest to the backend: exports their state, keeps it at `places` with `notes`, and clears them. Returns for each slot whether
+    /// there is an entry of it: where `drops_empty`, a slot without any state is not kept.
+    pub async fn put_away<N: Note>(
+        &mut self,
+        body: &mut Body,
+        table: &SlotTable,
+        slots: &[Slot],
+        places: &[Place],
+        notes: &[N],
+        drops_empty: bool,
+    ) -> Result<Vec<bool>, Error> {
+        let mut kept = Vec::with_capacity(slots.len());
+        let mut rest = (slots, places, notes);
+        while !rest.0.is_empty() {
+            let count = self.slots_per_call().min(rest.0.len());
+            let ((slots, slots_after), (places, places_after)) = (rest.0.split_at(count), rest.1.split_at(count));
+            let (notes, notes_after) = rest.2.split_at(count);
+            let states = self.export(body, slots).await?;
+            self.put(table, places, notes, &states, drops_empty)?;
+            self.moved += slots.len() as u64;
+            kept.extend(states.offsets.windows(2).map(|range| range[0] < range[1] || !drops_empty));
+            body.clear_slots(slots).await?;
+            rest = (slots_after, places_after, notes_after);
+        }
+        Ok(kept)
+    }
+
+    /// Brings back what the backend has of a table's own slots, which the guest knows already. Returns the slots of which it had something, and the notes
+    /// with their state.
+    pub async fn bring_back<N: Note>(
+        &mut self,
+        body: &mut Body,
+        table: &mut SlotTable,
+        slots: &[Slot],
+    ) -> Result<(Vec<Slot>, Vec<N>), Error> {
+        let (mut found, mut notes) = (vec![], vec![]);
+        for slots in slots.chunks(self.slots_per_call()) {
+            let places: Vec<_> = slots.iter().map(|&slot| Place::of(table, slot)).collect();
+            let taken = self.take::<N>(table, &places)?;
+            if taken.found.is_empty() {
+                continue;
+            }
+            let back: Vec<Slot> = taken.found.iter().map(|&i| slots[i]).collect();
+            table.restored(&back);
+            body.import_slots(&back, &taken.states).await?;
+            found.extend(back);
+            notes.extend(taken.notes);
+        }
+        Ok((found, notes))
+    }
+
+    /// Replaces the guest's instance and moves what it holds: `live` are its slots, each with a slot of the table that has its key; where `own`, the
+    /// operator has state besides. If what is left still nears the limit of the guest's memory, and state may be evicted, less of it is to
+    /// stay from now on.
+    pub async fn renew(&mut self, body: &mut Body, table: &SlotTable, live: &[(Slot, Slot)], own: bool) -> Result<(), Error> {
+        let mut moved = vec![];
+        let mut rest = live;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(self.slots_per_call().min(rest.len()));
+            let slots: Vec<Slot> = part.iter().map(|(slot, _)| *slot).collect();
+            let states = self.export(body, &slots).await?;
+            moved.push((slots, part, states));
+            rest = after;
+        }
+        let own = if own { Some(body.export_slots(&[OPERATOR_STATE]).await?) } else { None };
+        body.renew().await?;
+        if let Some(states) = own {
+            body.import_slots(&[OPERATOR_STATE], &states).await?;
+        }
+        for (slots, part, states) in moved {
+            let keys: Vec<Slot> = part.iter().map(|(_, key)| *key).collect();
+            body.assign_slots(&slots, &table.key_columns(&keys)?).await?;
+            body.import_slots(&slots, &states).await?;
+        }
+        if body.settle() && self.slots_max().is_some() {
+            let half = live.len() as u64 * self.weight.per_slot() / 2;
+            self.bytes_max = Some(self.bytes_max.map_or(half, |max| max.min(half)));
+        }
+        Ok(())
+    }
+
+    /// The keys of `places` as bytes, one after another, and where each ends.
+    fn key_bytes(table: &SlotTable, places: &[Place]) -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut ends) = (vec![], vec![0]);
+        for place in places {
+            table.key_bytes(place.key, &mut bytes);
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
+    }
+
+    fn keys<'a>(
+        &self,
+        table: &'a SlotTable,
+        places: &'a [Place],
+        bytes: &'a [u8],
+        ends: &'a [usize],
+    ) -> impl Iterator<Item = StateKey<'a>> {
+        let (operator, max_parallelism) = (self.operator, self.max_parallelism);
+        places.iter().zip(ends.windows(2)).map(move |(place, range)| StateKey {
+            group: table.key_group(place.key, max_parallelism),
+            operator,
+            namespace: place.namespace,
+            key: &bytes[range[0]..range[1]],
+        })
+    }
+
+    /// Writes the states of `places`.
+    fn put<N: Note>(
+        &mut self,
+        table: &SlotTable,
+        places: &[Place],
+        notes: &[N],
+        states: &States,
+        drops_empty: bool,
+    ) -> Result<(), Error> {
+        let (bytes, ends) = Self::key_bytes(table, places);
+        let mut values = Vec::with_capacity(states.bytes.len() + places.len() * N::BYTES);
+        let mut value_ends = vec![0];
+        for (note, range) in notes.iter().zip(states.offsets.windows(2)) {
+            note.encode(&mut values);
+            values.extend_from_slice(&states.bytes[range[0] as usize..range[1] as usize]);
+            value_ends.push(values.len());
+        }
+        let keys: Vec<_> = self.keys(table, places, &bytes, &ends).collect();
+        let entries = keys.into_iter().zip(value_ends.windows(2)).map(|(key, range)| (key, &values[range[0]..range[1]]));
+        let mut entries = entries.filter(|(_, value)| !drops_empty || value.len() > N::BYTES);
+        Ok(self.backend.put(&mut entries)?)
+    }
+
+    /// Takes those of `places` that are in the backend out of it.
+    pub fn take<N: Note>(&mut self, table: &SlotTable, places: &[Place]) -> Result<Taken<N>, Error> {
+        let (bytes, ends) = Self::key_bytes(table, places);
+        let keys: Vec<_> = self.keys(table, places, &bytes, &ends).collect();
+        let (mut taken, mut intact) = (Taken::new(), true);
+        self.backend.get(&keys, &mut |place, value| intact &= taken.push(place, value))?;
+        let taken = taken.checked(intact)?;
+        let found: Vec<_> = taken.found.iter().map(|&place| keys[place]).collect();
+        self.backend.delete(&found)?;
+        Ok(taken)
+    }
+
+    /// Takes the entries of a namespace in these key groups out of the backend, with the bytes of their keys.
+    pub fn take_namespace<N: Note>(&mut self, namespace: i64, groups: KeyGroupRange) -> Result<(Vec<Vec<u8>>, Taken<N>), Error> {
+        let (mut keys, mut taken, mut intact) = (vec![], Taken::new(), true);
+        let mut each = |at: StateKey<'_>, value: &[u8]| {
+            intact &= taken.push(keys.len(), value);
+            keys.push(at.key.to_vec());
+        };
+        self.backend.scan(groups, self.operator, Some(namespace), &mut each)?;
+        let taken = taken.checked(intact)?;
+        self.backend.delete_all(groups, self.operator, Some(namespace))?;
+        Ok((keys, taken))
+    }
+
+    /// Drops all entries of a namespace.
+    pub fn drop_namespace(&mut self, namespace: i64) -> Result<(), Error> {
+        Ok(self.backend.delete_all(self.groups(), self.operator, Some(namespace))?)
+    }
+
+    /// Drops the entries of `places`.
+    pub fn drop_places(&mut self, table: &SlotTable, places: &[Place]) -> Result<(), Error> {
+        let (bytes, ends) = Self::key_bytes(table, places);
+        let keys: Vec<_> = self.keys(table, places, &bytes, &ends).collect();
+        Ok(self.backend.delete(&keys)?)
+    }
+}

@@ -1,0 +1,161 @@
+//! Whose timers they are.
+//!
+//! Timers outlive the slot of their key: when a key is evicted, its slot goes to another one. So timers belong to *owners*. A key has an owner as long as
+//! timers of it are set; while the key has a slot, the owner names the slot, and when it is evicted, the owner keeps the key's bytes, by which the
+//! key is brought back once a timer is due.
+//!
+//! Timers and these keys stay in the host's memory, some ten bytes a timer and some fifty a key. In the backend they would
+//! cost a write for every timer that is set and a scan at every watermark; what is large, and what eviction is for, is state.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use weir_state::{NO_SLOT, Slot};
+
+/// An owner's number; numbers are used again.
+pub(super) type OwnerId = u32;
+
+/// What stands for "no owner".
+const NO_OWNER: OwnerId = OwnerId::MAX;
+
+#[derive(Debug)]
+struct Owner {
+    /// the key's slot; [`NO_SLOT`] if it was evicted
+    slot: Slot,
+    /// how many timers are set
+    timers: u32,
+    /// the last call in which a timer fired
+    call: u64,
+    /// the key, if it was evicted
+    key: Box<[u8]>,
+}
+
+/// The owners of timers.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    owners: Vec<Owner>,
+    free: Vec<OwnerId>,
+    of_slots: Vec<OwnerId>,
+    /// those of evicted keys, by key
+    away: HashTable<OwnerId>,
+    hasher: RandomState,
+}
+
+impl Owners {
+    /// The owner of a slot's timers, if there are any.
+    pub fn get(&self, slot: Slot) -> Option<OwnerId> {
+        self.of_slots.get(slot as usize).copied().filter(|&id| id != NO_OWNER)
+    }
+
+    /// The owner of a slot's timers.
+    pub fn get_or_make(&mut self, slot: Slot) -> OwnerId {
+        if let Some(id) = self.get(slot) {
+            return id;
+        }
+        let owner = Owner { slot, timers: 0, call: 0, key: Box::default() };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.owners[id as usize] = owner;
+                id
+            }
+            None => {
+                self.owners.push(owner);
+                // An owner takes more than 16 bytes, so that memory ends long before these numbers do.
+                self.owners.len() as OwnerId - 1
+            }
+        };
+        if slot as usize >= self.of_slots.len() {
+            self.of_slots.resize(slot as usize + 1, NO_OWNER);
+        }
+        self.of_slots[slot as usize] = id;
+        id
+    }
+
+    /// A timer of the owner was set.
+    pub fn add_timer(&mut self, id: OwnerId) {
+        self.owners[id as usize].timers += 1;
+    }
+
+    /// A timer of the owner has fired or was deleted; an owner without timers is gone. Its key must have a slot.
+    pub fn remove_timer(&mut self, id: OwnerId) {
+        let owner = &mut self.owners[id as usize];
+        owner.timers -= 1;
+        if owner.timers == 0 {
+            self.of_slots[owner.slot as usize] = NO_OWNER;
+            self.free.push(id);
+        }
+    }
+
+    /// Notes that a timer of the owner fires in this call, numbered from 1; false if one does already.
+    pub fn fires_in(&mut self, id: OwnerId, call: u64) -> bool {
+        std::mem::replace(&mut self.owners[id as usize].call, call) != call
+    }
+
+    /// The slot of the owner's key, if it has one.
+    pub fn slot(&self, id: OwnerId) -> Option<Slot> {
+        Some(self.owners[id as usize].slot).filter(|&slot| slot != NO_SLOT)
+    }
+
+    /// The bytes of the owner's key, if it was evicted.
+    pub fn key(&self, id: OwnerId) -> &[u8] {
+        &self.owners[id as usize].key
+    }
+
+    /// Whether keys with timers are evicted.
+    pub fn any_away(&self) -> bool {
+        !self.away.is_empty()
+    }
+
+    /// The key of a slot is evicted.
+    pub fn leave(&mut self, slot: Slot, key: &[u8]) {
+        let Some(id) = self.get(slot) else { return };
+        self.of_slots[slot as usize] = NO_OWNER;
+        let owner = &mut self.owners[id as usize];
+        owner.slot = NO_SLOT;
+        owner.key = key.into();
+        let Self { owners, hasher, .. } = self;
+        self.away.insert_unique(hasher.hash_one(key), id, |&id| hasher.hash_one(&*owners[id as usize].key));
+    }
+
+    /// A key has got a slot.
+    pub fn come_back(&mut self, slot: Slot, key: &[u8]) {
+        let Self { owners, hasher, .. } = self;
+        let entry = self.away.find_entry(hasher.hash_one(key), |&id| *owners[id as usize].key == *key);
+        let Ok(entry) = entry else { return };
+        let (id, _) = entry.remove();
+        let owner = &mut self.owners[id as usize];
+        owner.slot = slot;
+        owner.key = Box::default();
+        if slot as usize >= self.of_slots.len() {
+            self.of_slots.resize(slot as usize + 1, NO_OWNER);
+        }
+        self.of_slots[slot as usize] = id;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An owner is found by slot, then by key, then by another slot, and is gone with its last timer.
+    #[test]
+    fn follow_their_key() {
+        let mut owners = Owners::default();
+        let id = owners.get_or_make(3);
+        owners.add_timer(id);
+        owners.add_timer(id);
+        assert_eq!(owners.get_or_make(3), id);
+        owners.leave(3, b"key");
+        owners.leave(4, b"another without timers");
+        assert_eq!((owners.get(3), owners.slot(id), owners.key(id)), (None, None, &b"key"[..]));
+        owners.come_back(5, b"other");
+        owners.come_back(7, b"key");
+        assert_eq!((owners.get(7), owners.slot(id), owners.any_away()), (Some(id), Some(7), false));
+        owners.remove_timer(id);
+        assert_eq!(owners.get(7), Some(id));
+        owners.remove_timer(id);
+        assert_eq!(owners.get(7), None);
+        assert_eq!(owners.get_or_make(0), id, "numbers are used again");
+    }
+}

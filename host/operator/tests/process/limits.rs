@@ -1,0 +1,102 @@
+//! What is bounded: memory, the rows of a step, and timers.
+
+use weir_operator::Error;
+
+use crate::harness::{Op, Operator, Row};
+use crate::native::{Counts, Rearm};
+
+fn rows(keys: std::ops::Range<i64>, op: Op, time: i64) -> Vec<Row> {
+    keys.map(|key| (key, op, time)).collect()
+}
+
+/// A limit in bytes follows what slots weigh: states of 100 KB are taken for no less.
+#[test]
+fn bytes_are_weighed() {
+    let mut operator = Operator::new(Counts { ballast: 100_000, ..Counts::default() }, None, Some(2_000_000));
+    for from in (0..400).step_by(10) {
+        operator.rows(&rows(from..from + 10, Op::Count, 0));
+    }
+    assert!(operator.chain.slots() <= 20, "{} slots of 100 KB", operator.chain.slots());
+    operator.take();
+    operator.rows(&rows(0..400, Op::Count, 0));
+    assert!(operator.take().iter().all(|(_, count, _)| *count == 2), "every count came back");
+}
+
+/// Keys whose state is empty again, and without timers, leave nothing behind when they are evicted; with a timer, the timer.
+#[test]
+fn empty_states_are_forgotten() {
+    let mut operator = Operator::new(Counts::default(), Some(10), None);
+    operator.rows(&rows(0..50, Op::Set, 5));
+    operator.rows(&rows(0..50, Op::Forget, 0));
+    operator.rows(&rows(50..100, Op::Forget, 0));
+    operator.take();
+    operator.watermark(9).expect("the timers end");
+    assert_eq!(operator.take(), (0..50).map(|key| (key, 0, 5)).collect::<Vec<_>>());
+    operator.rows(&rows(0..100, Op::Count, 0));
+    assert!(operator.take().iter().all(|(_, count, _)| *count == 1));
+}
+
+/// An instance whose memory grows with every row is replaced now and then, in pieces; nothing of its keys and of the operator's own state is lost.
+#[test]
+fn renewal_keeps_all_state() {
+    let counts = Counts { ballast: 10_000, leak: 40_000, memory_max: 100_000_000, ..Counts::default() };
+    let mut operator = Operator::new(counts, None, None);
+    operator.broadcast(1000);
+    for round in 1..=10 {
+        operator.rows(&rows(0..2000, Op::Count, 0));
+        let expected: Vec<_> = (0..2000).map(|key| (key, round + 1000, i64::MIN)).collect();
+        assert_eq!(operator.take(), expected);
+    }
+    let renewals = operator.chain.body().expect("there is one").renewals();
+    assert!((5..=12).contains(&renewals), "{renewals} renewals");
+}
+
+/// Live state that nears the limit of memory is not moved again and again; where it may be evicted, it is.
+#[test]
+fn renewal_that_does_not_help_is_not_repeated() {
+    let full = || Counts { ballast: 10_000, memory_max: 10_000_000, ..Counts::default() };
+    let mut operator = Operator::new(full(), None, None);
+    let renewals = |operator: &Operator| operator.chain.body().expect("there is one").renewals();
+    for _ in 0..20 {
+        operator.rows(&rows(0..900, Op::Count, 0));
+    }
+    assert_eq!(renewals(&operator), 1);
+    assert_eq!(operator.chain.slots(), 900);
+
+    let mut operator = Operator::new(full(), Some(1_000_000), None);
+    for from in (0..9000).step_by(100) {
+        operator.rows(&rows(from..from + 100, Op::Count, 0));
+        assert!(operator.chain.slots() < 1000, "{} slots of 10 KB in 10 MB", operator.chain.slots());
+    }
+}
+
+/// A watermark that fires very many timers does it in steps.
+#[test]
+fn timers_fire_in_steps() {
+    let mut operator = Operator::new(Counts::default(), None, None);
+    operator.rows(&rows(0..20_000, Op::Set, 5));
+    operator.take();
+    assert!(operator.watermark(9).expect("the timers end") > 3);
+    assert_eq!(operator.take().len(), 20_000);
+}
+
+/// A timer may set another one as often as time gets on, even over a long gap.
+#[test]
+fn periodic_timers_catch_up() {
+    let mut operator = Operator::new(Counts { rearm: Rearm { multiple_of: 1, by: 1 }, ..Counts::default() }, None, None);
+    operator.rows(&rows(0..2, Op::Set, 0));
+    operator.take();
+    operator.watermark(50_000).expect("time gets on");
+    assert_eq!(operator.take().len(), 2 * 50_001);
+}
+
+/// A timer that sets itself again without time getting on, or without end at the end of the input, is an error that names the operator.
+#[test]
+fn endless_timers_end() {
+    for (by, until) in [(0, 9), (-1, 9), (1, i64::MAX), (0, i64::MAX)] {
+        let mut operator = Operator::new(Counts { rearm: Rearm { multiple_of: 1, by }, ..Counts::default() }, None, None);
+        operator.rows(&rows(0..3, Op::Set, 5));
+        let error = operator.watermark(until).expect_err("the timers never end");
+        assert!(matches!(error, Error::EndlessTimer { .. }) && error.to_string().contains("\"counts\""), "{error}");
+    }
+}

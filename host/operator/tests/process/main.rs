@@ -1,0 +1,6 @@
+//! The process operator against a model that is simple enough to be right.
+
+mod harness;
+mod limits;
+mod native;
+mod properties;

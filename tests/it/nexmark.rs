@@ -183,7 +183,7 @@ fn more_keys_than_slots() {
         let operators = summary["operators"].as_array().expect("operators");
         operators.iter().map(|operator| operator["evictions"].as_u64().expect("a number")).sum()
     };
-    for query in ["q5", "q11"] {
+    for query in ["q3", "q4", "q5", "q11", "keyed_count"] {
         let case = smallest(query);
         for parallelism in [1, 2] {
             assert_eq!(evictions(&check_case(&case, parallelism, &[])), 0, "{query}");

@@ -1,10 +1,10 @@
 //! Measures the generator: nanoseconds per event and per row, for some sets of columns.
 
-use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use weir_connector::registry::Stream;
 use weir_connector::{Context, Error, Fetched, Files, find};
@@ -82,11 +82,8 @@ fn measure(stream: &str, columns: &str, hash: bool) -> Result<(u64, u64, f64), E
     Ok((events, rows, cpu_seconds() - start))
 }
 
-/// The seconds that this thread has had a processor for, where the system tells (Linux), since others may use the machine; else those
-/// that have passed.
+/// The seconds that this thread has had a processor for: others may use the machine, too.
 fn cpu_seconds() -> f64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    let nanoseconds =
-        std::fs::read_to_string("/proc/thread-self/schedstat").ok().and_then(|s| s.split(' ').next()?.parse::<f64>().ok());
-    nanoseconds.map_or_else(|| START.elapsed().as_secs_f64(), |ns| ns / 1e9)
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -17,11 +17,13 @@ WIT := $(wildcard wit/*.wit)
 # A guest's component lies beside its sources.
 BENCH_GUEST := tests/bench/guest/guest.wasm
 RUST_GUESTS := examples/nexmark/nexmark.wasm examples/flights/flights.wasm examples/mixed/revenue/revenue.wasm \
-	tests/guests/hostile/hostile.wasm tests/guests/picky/picky.wasm
+	tests/guests/hostile/hostile.wasm tests/guests/operators/operators.wasm tests/guests/picky/picky.wasm
 OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm tests/guests/c/guest.wasm tests/guests/c/wasi.wasm
 
 # Guests are no members of the host's workspace: they are compiled for WebAssembly.
-GUEST_WORKSPACES := examples tests/guests/hostile tests/guests/picky tests/bench/guest
+GUEST_WORKSPACES := examples tests/guests/hostile tests/guests/operators tests/guests/picky tests/bench/guest
+# The examples are also compiled for this machine: their unit tests need no host.
+EXAMPLES := --manifest-path examples/Cargo.toml --target-dir $(WEIR_GUEST_TARGET_DIR)/native
 # What answers WASI's first preview by its second; it comes with the JavaScript guest's tools.
 WASI_ADAPTER := $(CACHE)/npm/node_modules/@bytecodealliance/jco/lib/wasi_snapshot_preview1.reactor.wasm
 
@@ -36,6 +38,7 @@ demo: setup-demo examples/flights/flights.wasm ## one streaming job, from a CSV 
 
 test: setup-test guests ## all tests
 	cargo test --release --doc -p weir
+	cargo test --release $(EXAMPLES)
 	cargo nextest run --release --workspace
 
 bench: setup-demo bench-tools examples/nexmark/nexmark.wasm $(BENCH_GUEST) ## speed and memory; beside Apache Flink by ARGS="--flink DIR"
@@ -51,6 +54,7 @@ lint: ## what CI checks before it tests
 	cargo fmt --all --check
 	for guest in $(GUEST_WORKSPACES); do cargo fmt --all --check --manifest-path $$guest/Cargo.toml || exit 1; done
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets $(EXAMPLES) -- -D warnings
 
 clean: ## removes what was built here; the tools in the cache stay
 	rm -rf target $(RUST_GUESTS) $(OTHER_GUESTS) $(BENCH_GUEST)

@@ -11,6 +11,7 @@ mod flights;
 mod hostile;
 mod mixed;
 mod nexmark;
+mod operators;
 mod run;
 mod server;
 mod tidy;

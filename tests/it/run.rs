@@ -1,7 +1,8 @@
 //! `weir run` as a user runs it: the built binary in a process of its own, with a spec of the examples or the tests.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -64,6 +65,18 @@ impl Run {
         (lines, summary)
     }
 
+    /// Starts the job, which reads its standard input.
+    pub fn start(mut self) -> Live {
+        let child = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary can be started");
+        Live {
+            stdin: child.stdin.take().expect("standard input is piped"),
+            stdout: BufReader::new(child.stdout.take().expect("standard output is piped")),
+            stderr: child.stderr.take().expect("standard error is piped"),
+            child,
+        }
+    }
+
     /// Runs a job that must fail with exit code 1: what it says on standard error.
     pub fn failure(self) -> String {
         let what = format!("{:?}", self.command);
@@ -71,5 +84,44 @@ impl Run {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{what}\n{stderr}");
         stderr
+    }
+}
+
+/// A job that runs as long as its standard input is open.
+pub struct Live {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    stderr: ChildStderr,
+}
+
+impl Live {
+    /// Writes to its standard input.
+    pub fn write(&mut self, text: &str) {
+        let written = self.stdin.write_all(text.as_bytes()).and_then(|()| self.stdin.flush());
+        written.expect("the job reads its standard input");
+    }
+
+    /// Waits for so many lines of its standard output.
+    pub fn lines(&mut self, count: usize) -> Vec<String> {
+        let mut line = || {
+            let mut line = String::new();
+            assert!(self.stdout.read_line(&mut line).expect("rows are text") > 0, "the job has ended");
+            line
+        };
+        (0..count).map(|_| line()).collect()
+    }
+
+    /// Ends its input: the rows that were not read yet.
+    pub fn finish(self) -> Vec<String> {
+        let Self { mut child, stdin, mut stdout, mut stderr } = self;
+        drop(stdin);
+        let (mut rows, mut told) = (String::new(), String::new());
+        stdout.read_to_string(&mut rows).expect("rows are text");
+        stderr.read_to_string(&mut told).expect("it is text");
+        assert!(child.wait().expect("it ends").success(), "{told}");
+        let mut lines: Vec<_> = rows.lines().map(str::to_owned).collect();
+        lines.pop().expect("the last line is the summary");
+        lines
     }
 }

@@ -1,0 +1,205 @@
+//! Keys, and functions with state and timers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weir::{
+    BroadcastProcess, CoProcess, EventTime, Job, KeyedContext, KeyedStream, Process, Str, Tag, TimeDomain, Timer, millis,
+};
+
+use crate::{Line, Row, line, rows, timed};
+
+/// Emits the key and how many of its rows there were.
+fn counts<K: weir::Key + std::fmt::Debug>(keyed: KeyedStream<Row, K>) {
+    keyed
+        .process_with(|count: &mut u64, _row: Row, cx: &mut KeyedContext<'_, K, Line>| {
+            *count += 1;
+            cx.emit(line(format!("{:?} {count}", cx.key())));
+        })
+        .sink("out");
+}
+
+pub fn computed_key(job: &Job) {
+    counts(rows(job, "in").key_by(|row: &Row| row.number.rem_euclid(3)));
+}
+
+pub fn computed_keys(job: &Job) {
+    counts(rows(job, "in").filter(|row| row.number > 0).key_by(|row: &Row| (row.number % 2 == 0, row.key.to_string())));
+}
+
+pub fn several_fields(job: &Job) {
+    counts(rows(job, "in").key_by((Row::KEY, Row::NUMBER)));
+}
+
+/// Counts the rows of each key. Each row leaks as many bytes as the argument `leak` says.
+pub fn count(job: &Job) {
+    let leak = job.argument("leak").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    rows(job, "in")
+        .key_by(Row::KEY)
+        .process_with(move |count: &mut u64, row: Row, cx: &mut KeyedContext<'_, Str, Line>| {
+            std::mem::forget(std::hint::black_box(vec![1u8; leak]));
+            *count += 1;
+            cx.emit(line(format!("{} {count}", row.key)));
+        })
+        .uid("leaking")
+        .sink("out");
+}
+
+/// The running sum of each key, with the row that came last.
+pub fn reduce(job: &Job) {
+    rows(job, "in")
+        .key_by(Row::KEY)
+        .reduce(|sum, row| Row { number: sum.number + row.number, ..row })
+        .map(|row| line(format!("{} {} {}", row.key, row.id, row.number)))
+        .sink("out");
+}
+
+/// Rows with odd numbers go to the side, with their number among the rows of their key.
+struct Parts(Tag<Line>);
+
+impl Process<Row> for Parts {
+    type Key = Str;
+    type State = u64;
+    type Out = Line;
+
+    fn row(&mut self, count: &mut u64, row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
+        *count += 1;
+        let line = line(format!("{} {count} {}", row.key, row.id));
+        if row.number % 2 == 0 { cx.emit(line) } else { cx.side_output(&self.0, &line) }
+    }
+}
+
+pub fn process_side(job: &Job) {
+    let odd = Tag::new("odd");
+    rows(job, "in").key_by(Row::KEY).side_output(&odd).process(Parts(odd.clone())).sink("out");
+    job.side_output(&odd).sink("side");
+}
+
+/// Collects the rows of a key until none came for 300 ms of event time.
+struct Collect;
+
+/// State of every sort: a value, a list, a map.
+#[derive(Default, Serialize, Deserialize)]
+struct Collected {
+    ends: Option<EventTime>,
+    ids: Vec<u64>,
+    thirds: BTreeMap<i64, u64>,
+}
+
+impl Process<Row> for Collect {
+    type Key = Str;
+    type State = Collected;
+    type Out = Line;
+
+    fn row(&mut self, state: &mut Collected, row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
+        state.ids.push(row.id);
+        *state.thirds.entry(row.number.rem_euclid(3)).or_default() += 1;
+        let ends = cx.event_time() + millis(300);
+        if let Some(before) = state.ends.replace(ends) {
+            cx.delete_event_timer(before);
+        }
+        cx.set_event_timer(ends);
+    }
+
+    fn timer(&mut self, state: &mut Collected, timer: Timer, cx: &mut KeyedContext<'_, Str, Line>) {
+        let Collected { ends, ids, thirds } = std::mem::take(state);
+        assert_eq!((ends, timer.domain), (Some(timer.time), TimeDomain::Event));
+        cx.emit(line(format!("{} {} {ids:?} {thirds:?}", cx.key(), timer.time.millis())));
+    }
+}
+
+pub fn state(job: &Job) {
+    timed(job, "in").key_by(Row::KEY).process(Collect).sink("out");
+}
+
+/// Says what came, a moment after it came.
+struct Echo;
+
+impl Process<Row> for Echo {
+    type Key = u64;
+    type State = i64;
+    type Out = Line;
+
+    fn row(&mut self, number: &mut i64, row: Row, cx: &mut KeyedContext<'_, u64, Line>) {
+        *number = row.number;
+        cx.set_processing_timer(cx.now() + millis(2));
+        cx.set_processing_timer(cx.now() + millis(1));
+        cx.delete_processing_timer(cx.now() + millis(2));
+    }
+
+    fn timer(&mut self, number: &mut i64, timer: Timer, cx: &mut KeyedContext<'_, u64, Line>) {
+        assert!(timer.domain == TimeDomain::Processing && timer.time <= cx.now());
+        cx.emit(line(format!("{} {number}", cx.key())));
+    }
+}
+
+pub fn processing_timers(job: &Job) {
+    rows(job, "in").key_by(Row::ID).process(Echo).sink("out");
+}
+
+/// Sums up the numbers of each key on both sides, and emits them at the end of the input.
+struct Sums;
+
+impl CoProcess<Row, Row> for Sums {
+    type Key = Str;
+    type State = (i64, i64);
+    type Out = Line;
+
+    fn left(&mut self, (left, _): &mut (i64, i64), row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
+        *left += row.number;
+        cx.set_event_timer(EventTime::MAX);
+    }
+
+    fn right(&mut self, (_, right): &mut (i64, i64), row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
+        *right += row.number;
+        cx.set_event_timer(EventTime::MAX);
+    }
+
+    fn timer(&mut self, (left, right): &mut (i64, i64), _: Timer, cx: &mut KeyedContext<'_, Str, Line>) {
+        cx.emit(line(format!("{} {left} {right}", cx.key())));
+    }
+}
+
+pub fn co_process(job: &Job) {
+    let other = rows(job, "other").key_by(Row::KEY);
+    rows(job, "in").key_by(Row::KEY).connect(other).process(Sums).sink("out");
+}
+
+/// Numbers the rows of each key, those of both sides together.
+pub fn co_process_closures(job: &Job) {
+    let other = rows(job, "other").key_by(Row::KEY);
+    let number = |count: &mut u64, row: Row, cx: &mut KeyedContext<'_, Str, Line>| {
+        *count += 1;
+        cx.emit(line(format!("{} {count}", row.key)));
+    };
+    rows(job, "in").key_by(Row::KEY).connect(other).process_with(number, number).sink("out");
+}
+
+/// Counts, for each key, the rows whose number is none of those that were broadcast.
+#[derive(Default)]
+struct Allowed(Vec<i64>);
+
+impl BroadcastProcess<Row, Row> for Allowed {
+    type Key = Str;
+    type State = Vec<i64>;
+    type Out = Line;
+
+    fn row(&mut self, numbers: &mut Vec<i64>, row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
+        numbers.push(row.number);
+        cx.set_event_timer(EventTime::MAX);
+    }
+
+    fn broadcast(&mut self, row: Row) {
+        self.0.push(row.number);
+    }
+
+    fn timer(&mut self, numbers: &mut Vec<i64>, _: Timer, cx: &mut KeyedContext<'_, Str, Line>) {
+        let allowed = numbers.iter().filter(|number| !self.0.contains(number)).count();
+        cx.emit(line(format!("{} {allowed}", cx.key())));
+    }
+}
+
+pub fn broadcast_process(job: &Job) {
+    let other = rows(job, "other");
+    rows(job, "in").key_by(Row::KEY).connect_broadcast(other).process(Allowed::default()).sink("out");
+}

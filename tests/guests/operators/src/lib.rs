@@ -1,0 +1,87 @@
+//! Every operator of the SDK in a small job of its own: `[args] job = "sliding"` chooses one.
+//!
+//! All read rows of one kind from the source `in` (some also from `other`) and write lines of text to the sink `out` (some also to
+//! `side`), so that a test can compare what comes out with what plain loops give.
+
+mod keyed;
+mod streams;
+mod windows;
+
+use weir::{EventTime, Job, Record, Str, Stream, Watermarks, millis};
+
+/// A row of either source.
+#[derive(Clone, Debug, Record)]
+pub struct Row {
+    pub id: u64,
+    pub key: Str,
+    pub number: i64,
+    pub at: EventTime,
+}
+
+/// A row of either sink.
+#[derive(Record)]
+pub struct Line {
+    pub text: String,
+}
+
+pub fn line(text: String) -> Line {
+    Line { text }
+}
+
+/// The rows of a source, without event times.
+pub fn rows(job: &Job, source: &str) -> Stream<Row> {
+    job.source(source)
+}
+
+/// The rows of a source, with event times that go back by less than 100 ms.
+pub fn timed(job: &Job, source: &str) -> Stream<Row> {
+    rows(job, source).event_time(Row::AT, Watermarks::bounded(millis(100)))
+}
+
+/// The job that the arguments name.
+#[weir::job]
+pub fn operators(job: &Job) -> Result<(), String> {
+    let name = job.argument("job").ok_or("the argument `job` is missing")?;
+    match name.as_str() {
+        "closures" => streams::closures(job),
+        "divert" => streams::divert(job),
+        "union" => streams::union(job),
+        "tee" => streams::tee(job),
+        "select" => streams::select(job),
+        "rebalance" => streams::rebalance(job),
+        "broadcast" => streams::broadcast(job),
+        "break-chain" => streams::break_chain(job),
+        "parallelism" => streams::parallelism(job),
+        "generated-watermarks" => streams::generated_watermarks(job),
+        "computed-key" => keyed::computed_key(job),
+        "computed-keys" => keyed::computed_keys(job),
+        "several-fields" => keyed::several_fields(job),
+        "count" => keyed::count(job),
+        "reduce" => keyed::reduce(job),
+        "process-side" => keyed::process_side(job),
+        "state" => keyed::state(job),
+        "processing-timers" => keyed::processing_timers(job),
+        "co-process" => keyed::co_process(job),
+        "co-process-closures" => keyed::co_process_closures(job),
+        "broadcast-process" => keyed::broadcast_process(job),
+        "aggregates" => windows::aggregates(job),
+        "own-aggregate" => windows::own_aggregate(job),
+        "sliding" => windows::sliding(job),
+        "session" => windows::session(job),
+        "global" => windows::global(job),
+        "count-window" => windows::count_window(job),
+        "window-all" => windows::window_all(job),
+        "every-count" => windows::every_count(job, false),
+        "purging" => windows::every_count(job, true),
+        "count-only" => windows::count_only(job),
+        "early" => windows::early(job),
+        "late" => windows::late(job),
+        "processing-window" => windows::processing_window(job),
+        "process-window" => windows::process_window(job),
+        "reduce-window" => windows::reduce_window(job),
+        "join" => windows::join(job),
+        "cogroup" => windows::cogroup(job),
+        _ => return Err(format!("there is no job `{name}`")),
+    }
+    Ok(())
+}

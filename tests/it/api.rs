@@ -215,7 +215,7 @@ fn hostile_spec(component: &str, mode: &str) -> Value {
         "sources": { "in": { "connector": "file", "path": "rows.jsonl", "format": "jsonl" } },
         "sinks": { "out": blackhole, "counts": blackhole, "fired": blackhole, "sums": blackhole },
         // The one that never ends is to be there until the others have ended.
-        "limits": { "guest_memory": "32MiB", "call_deadline": "1h" },
+        "limits": { "guest_memory": "32MiB", "call_deadline": "60s" },
     })
 }
 
@@ -276,7 +276,7 @@ async fn logs() {
     let tailed = server.weir(&["tail", "--logs", &job]).output().expect("the binary can be started");
     let (tailed, told) = (String::from_utf8_lossy(&tailed.stdout), String::from_utf8_lossy(&tailed.stderr));
     assert!(tailed.lines().any(|line| line.to_lowercase().starts_with("info") && line.contains("line ")), "{tailed}{told}");
-    assert!(tailed.contains("lines were dropped: the guest logged more than 65536 bytes a second"), "{tailed}{told}");
+    assert!(tailed.contains("lines were dropped: the job's guests log too much"), "{tailed}{told}");
     assert!(tailed.len() < 1 << 20, "{} bytes", tailed.len());
 
     let trapped = client.submit(&hostile_spec(&component, "trap")).await.expect("a good spec").id;

@@ -176,30 +176,30 @@ pub fn co_process_closures(job: &Job) {
 }
 
 /// Counts, for each key, the rows whose number is none of those that were broadcast.
-#[derive(Default)]
-struct Allowed(Vec<i64>);
+struct Allowed;
 
 impl BroadcastProcess<Row, Row> for Allowed {
     type Key = Str;
     type State = Vec<i64>;
+    type Broadcast = Vec<i64>;
     type Out = Line;
 
-    fn row(&mut self, numbers: &mut Vec<i64>, row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
+    fn row(&mut self, numbers: &mut Vec<i64>, _: &Vec<i64>, row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
         numbers.push(row.number);
         cx.set_event_timer(EventTime::MAX);
     }
 
-    fn broadcast(&mut self, row: Row) {
-        self.0.push(row.number);
+    fn broadcast(&mut self, refused: &mut Vec<i64>, row: Row) {
+        refused.push(row.number);
     }
 
-    fn timer(&mut self, numbers: &mut Vec<i64>, _: Timer, cx: &mut KeyedContext<'_, Str, Line>) {
-        let allowed = numbers.iter().filter(|number| !self.0.contains(number)).count();
+    fn timer(&mut self, numbers: &mut Vec<i64>, refused: &Vec<i64>, _: Timer, cx: &mut KeyedContext<'_, Str, Line>) {
+        let allowed = numbers.iter().filter(|number| !refused.contains(number)).count();
         cx.emit(line(format!("{} {allowed}", cx.key())));
     }
 }
 
 pub fn broadcast_process(job: &Job) {
     let other = rows(job, "other");
-    rows(job, "in").key_by(Row::KEY).connect_broadcast(other).process(Allowed::default()).sink("out");
+    rows(job, "in").key_by(Row::KEY).connect_broadcast(other).process(Allowed).sink("out");
 }

@@ -30,6 +30,9 @@ pub struct Args {
 pub enum Command {
     New(commands::new::Args),
     Build(commands::build::Args),
+    /// Compile what is on standard input for this machine: what other commands start when they need it
+    #[command(hide = true)]
+    Compile,
     Run(commands::run::Args),
     Explain(commands::explain::Args),
     Inspect(commands::inspect::Args),

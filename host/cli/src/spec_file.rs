@@ -9,6 +9,7 @@ use weir_plan::JobSpec;
 use weir_sandbox::{LogSink, Options, Sandbox};
 
 use crate::args::setting;
+use crate::commands::compile;
 use crate::{guest, home, out};
 
 /// Which spec, with what changes.
@@ -77,7 +78,8 @@ pub fn component_files(spec: &JobSpec, base: &Path) -> Result<Vec<PathBuf>> {
 
 /// The sandbox of a command: compiled components are kept for the next time, where that can be.
 pub fn sandbox() -> Result<Sandbox> {
-    let cached = Options { cache_dir: home::dir().ok().map(|dir| dir.join("compiled")), ..Options::default() };
+    let cache_dir = home::dir().ok().map(|dir| dir.join("compiled"));
+    let cached = Options { cache_dir, compiler: compile::in_child(), ..Options::default() };
     match Sandbox::new(&cached) {
         Err(e) if cached.cache_dir.is_some() => {
             let sandbox = Sandbox::new(&Options { cache_dir: None, ..cached })?;

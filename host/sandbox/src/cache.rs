@@ -52,18 +52,24 @@ impl Cache {
     }
 
     /// The compiled component, from the cache or from the compiler.
-    pub(crate) fn get_or_compile(&self, engine: &Engine, hash: ComponentHash, wasm: &[u8]) -> Result<Component, Error> {
+    pub(crate) fn get_or_compile(
+        &self,
+        engine: &Engine,
+        hash: ComponentHash,
+        compile: impl FnOnce() -> Result<Vec<u8>, Error>,
+    ) -> Result<Component, Error> {
         if let Some(component) = self.get(engine, hash) {
             return Ok(component);
         }
-        let code = engine.precompile_component(wasm).map_err(|e| not_valid(&e))?;
-        if let Err(error) = self.put(hash, &code) {
-            tracing::warn!(%error, dir = %self.dir.display(), "a compiled component could not be cached");
+        let code = compile()?;
+        match self.put(hash, &code) {
+            // Mapped from the file, the code takes no memory of this process's own.
+            Ok(()) => self.get(engine, hash).map_or_else(|| load(engine, &code), Ok),
+            Err(error) => {
+                tracing::warn!(%error, dir = %self.dir.display(), "a compiled component could not be cached");
+                load(engine, &code)
+            }
         }
-        // SAFETY: these bytes come from the compiler of this engine, just now.
-        #[expect(unsafe_code, reason = "see SAFETY")]
-        let component = unsafe { Component::deserialize(engine, &code) };
-        component.map_err(|e| Error::internal(one_line(&e)))
     }
 
     fn path(&self, hash: ComponentHash, extension: &str) -> PathBuf {
@@ -137,6 +143,15 @@ impl Cache {
     }
 }
 
+/// Code that was compiled just now, ready to run.
+pub(crate) fn load(engine: &Engine, code: &[u8]) -> Result<Component, Error> {
+    // SAFETY: these bytes come from this engine's compiler, in this process or in a child that it started; the engine checks that they are
+    // for its version and settings.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let component = unsafe { Component::deserialize(engine, code) };
+    component.map_err(|e| Error::internal(format!("the compiler's code is of another engine: {}", one_line(&e))))
+}
+
 /// The compiler's verdict on a component.
 pub(crate) fn not_valid(error: &wasmtime::Error) -> Error {
     Error::invalid(format!("this is not a valid component: {}", one_line(error)))
@@ -155,7 +170,8 @@ mod tests {
         let component = |name: &str| format!("(component (core module ${name}))").into_bytes();
         let make = |cache: &Cache, name: &str| {
             let wasm = component(name);
-            cache.get_or_compile(&engine, ComponentHash::of(&wasm), &wasm).expect("it compiles");
+            let compile = || crate::compiler::compile(&engine, &wasm);
+            cache.get_or_compile(&engine, ComponentHash::of(&wasm), compile).expect("it compiles");
         };
         let cached = |cache: &Cache| {
             let is_there = |name: &&str| cache.path(ComponentHash::of(&component(name)), CHECKSUM).exists();

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use weir_types::graph::Graph;
 
-use crate::cache::not_valid;
+use crate::cache::{self, not_valid};
+use crate::compiler;
 use crate::engine::{Sandbox, one_line};
 use crate::error::{Error, GuestError};
 use crate::exports::ExportIndices;
@@ -94,9 +95,13 @@ impl Component {
         let inspection = Inspection::new(&binary, wasm.len()).map_err(|e| not_valid(&e.into()))?;
         inspection.check()?;
         let engine = sandbox.engine();
+        let compile = || match &sandbox.options().compiler {
+            Some(compiler) => compiler.compile(&binary),
+            None => compiler::compile(engine, &binary),
+        };
         let component = match sandbox.cache() {
-            Some(cache) => cache.get_or_compile(engine, hash, &binary)?,
-            None => wasmtime::component::Component::new(engine, &binary).map_err(|e| not_valid(&e))?,
+            Some(cache) => cache.get_or_compile(engine, hash, compile)?,
+            None => cache::load(engine, &compile()?)?,
         };
         let pre = sandbox.linker().instantiate_pre(&component).map_err(|e| {
             Error::invalid(format!("the component was built for another version of Weir's interface: {}", one_line(&e)))

@@ -90,8 +90,14 @@ fn config(options: &Options) -> Config {
         // Slots that nobody uses give their memory back.
         .max_unused_warm_slots(16);
     let mut config = Config::new();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    codegen(&mut config);
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+}
+
+/// The settings that compiled code depends on: the same wherever it is compiled.
+pub(crate) fn codegen(config: &mut Config) {
+    config
         .memory_init_cow(true)
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
@@ -100,7 +106,6 @@ fn config(options: &Options) -> Config {
         // The same bits on every machine, so that a replay sees them again.
         .relaxed_simd_deterministic(true)
         .wasm_memory64(false);
-    config
 }
 
 /// Starts the thread that lets running guests notice that time passes. It ends when the sender is dropped.

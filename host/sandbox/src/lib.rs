@@ -11,11 +11,12 @@
 //! - A guest sees nothing of the machine: its clock, its random numbers and its files (none) are the same in a replay.
 //! - Rows are copied once each way.
 //!
-//! In reading order: [`engine`](Sandbox), `inspect` and `component` (from bytes to something that runs), `cache`;
+//! In reading order: [`engine`](Sandbox), `inspect` and `component` (from bytes to something that runs), `compiler` and `cache`;
 //! `host`, `meter`, `log` and `wasi` (what surrounds an instance); `wit`, `schema` and `graph` (what a guest describes);
 //! `encode`, `decode` and `reply` (what crosses in a call); `exports`, `instance` and `failure` (the calls themselves).
 
 mod cache;
+pub mod compiler;
 mod component;
 mod decode;
 mod encode;
@@ -35,6 +36,7 @@ pub mod schema;
 mod wasi;
 mod wit;
 
+pub use compiler::Compiler;
 pub use component::{Component, ComponentHash};
 pub use engine::Sandbox;
 pub use error::{Error, ErrorKind, GuestError, GuestErrorKind};

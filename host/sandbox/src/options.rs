@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compiler::Compiler;
+
 /// The settings of a [`Sandbox`](crate::Sandbox): one engine, shared by all jobs of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -12,6 +14,8 @@ pub struct Options {
     /// Where compiled components are kept between runs; none = nowhere. The directory is made if need be, and belongs to
     /// this process's user alone: whoever can write there can run machine code as that user.
     pub cache_dir: Option<PathBuf>,
+    /// What compiles in a process of its own; none = this process does.
+    pub compiler: Option<Compiler>,
     /// How many bytes of compiled components are kept there; what was not used for the longest time goes first.
     pub cache_bytes_max: u64,
     /// How many instances there can be at once. Each one reserves address space (4 GiB a linear memory), not memory.
@@ -28,6 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_dir: None,
+            compiler: None,
             cache_bytes_max: 2 << 30,
             max_instances: 1024,
             max_memory_bytes: 1 << 30,

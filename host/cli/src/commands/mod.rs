@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod build;
+pub mod compile;
 pub mod completions;
 pub mod deploy;
 pub mod explain;
@@ -20,6 +21,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::New(args) => new::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Compile => compile::run(),
         Command::Run(args) => run::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Inspect(args) => inspect::run(&args).await,

@@ -11,6 +11,7 @@ use weir_coordinator::Options;
 use weir_sandbox::Sandbox;
 use weir_worker::Worker;
 
+use super::compile;
 use crate::exit::Failure;
 use crate::out;
 use crate::signals::Signals;
@@ -37,7 +38,8 @@ pub struct Args {
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
     let cache_dir = Some(args.data_dir.join("compiled"));
-    let sandbox = Sandbox::new(&weir_sandbox::Options { cache_dir, ..weir_sandbox::Options::default() })?;
+    let sandbox =
+        Sandbox::new(&weir_sandbox::Options { cache_dir, compiler: compile::in_child(), ..weir_sandbox::Options::default() })?;
     let options = Options { data_dir: args.data_dir.clone(), slots: args.slots, ..Options::default() };
     let clock = Clock::system();
     let (service, handle) = options.build(sandbox, Worker::new(args.slots), clock.clone())?;

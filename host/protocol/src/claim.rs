@@ -1,0 +1,272 @@
+//! Who may write: the fencing of attempts by a job's log.
+//!
+//! A job has one log of numbered entries in its object store. Each is written once, by a put that fails if the number is taken, and its
+//! number is never given free, not even to clean up: a late put would take it.
+//!
+//! ```text
+//!   0        1           2           3        4
+//!   claim 1  manifest 1  manifest 2  claim 2  manifest 3  ...
+//!   └─── generation 1 ──────────┘    └─── generation 2
+//! ```
+//!
+//! An attempt to run the job begins with a claim, and its generation may append only behind an entry of its own. So a claim ends the
+//! generation before it: that one's next manifest belongs at a number that is taken. "A manifest of an old generation behind a newer
+//! claim" cannot be written, and the newest manifest that a claim finds before itself stays the newest that its predecessors ever get
+//! stored. No clock, lock or lease takes part in this, only the store's conditional put. Who is fenced learns of it at its next put, and
+//! until then can do no harm: nothing is committed that is not in the log.
+//!
+//! [`resolve`] reads the log and decides what to claim, and from which checkpoint to start; [`settle`] says what became of a put;
+//! [`Claim`] is the right that was won, and says where it may be used.
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{CheckpointId, Kind};
+
+/// The fencing token of one attempt to run a job: newer attempts have greater ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+/// Tells two attempts apart that claim the same generation. Drawn at random by each, for only one of them can have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nonce(pub u128);
+
+/// What decisions need of an entry of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// from here on the job belongs to a generation
+    Claim {
+        /// the new generation
+        generation: Generation,
+        /// whose claim it is
+        nonce: Nonce,
+    },
+    /// a checkpoint is complete
+    Manifest {
+        /// the generation that made it
+        generation: Generation,
+        /// which checkpoint it is; later manifests have greater ones
+        checkpoint: CheckpointId,
+        /// what it was made for
+        kind: Kind,
+    },
+}
+
+impl Entry {
+    /// The generation that wrote the entry.
+    pub fn generation(&self) -> Generation {
+        match *self {
+            Self::Claim { generation, .. } | Self::Manifest { generation, .. } => generation,
+        }
+    }
+}
+
+/// The checkpoint that an attempt starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Base {
+    /// the number of its manifest in the log
+    pub number: u64,
+    /// the checkpoint
+    pub checkpoint: CheckpointId,
+    /// what it was made for
+    pub kind: Kind,
+}
+
+/// Something is wrong with the log behind the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Warning {
+    /// Whether to go on is for the job's policy: from an older base, rows that the lost checkpoint has committed are written again.
+    #[error("entry {number} cannot be read; if it was a checkpoint, what it committed will be written again")]
+    Unreadable {
+        /// its number
+        number: u64,
+    },
+    /// The store has not kept its promise, or somebody has written by hand.
+    #[error("entry {number} is of a generation that had ended; it is ignored")]
+    Stray {
+        /// its number
+        number: u64,
+    },
+}
+
+/// What an attempt has to claim, and where it starts if it wins.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Decision {
+    /// the newest complete checkpoint; without one the job starts anew
+    pub base: Option<Base>,
+    /// the generation to claim
+    pub generation: Generation,
+    /// the number at which to put the claim
+    pub number: u64,
+    /// what is wrong with the log
+    pub warnings: Vec<Warning>,
+}
+
+impl Decision {
+    /// The entry to put.
+    pub fn entry(&self, nonce: Nonce) -> Entry {
+        Entry::Claim { generation: self.generation, nonce }
+    }
+
+    /// The right that the attempt has, once its entry [is written](Settled::Written).
+    pub fn won(&self) -> Claim {
+        Claim { generation: self.generation, last: self.number }
+    }
+}
+
+/// Decides what to claim from the entries of the log, from number `first` to its end; `None` stands for one that cannot be read.
+///
+/// A part of the log is enough if it begins with a manifest or a claim that can be read. An entry that is missing in between counts as
+/// one that cannot be read. If the reader has not seen the end, its claim will not be written, and it reads again.
+pub fn resolve(first: u64, entries: &[Option<Entry>]) -> Decision {
+    let mut decision = Decision { base: None, generation: Generation(first), number: first, warnings: vec![] };
+    // The greatest generation that there can be so far: each needs an entry to claim it, perhaps one that cannot be read.
+    let mut greatest = first;
+    let mut newest = Generation(0);
+    for entry in entries {
+        let number = decision.number;
+        decision.number += 1;
+        match *entry {
+            None => {
+                greatest += 1;
+                decision.warnings.push(Warning::Unreadable { number });
+                continue;
+            }
+            Some(entry) if entry.generation() < newest => {
+                decision.warnings.push(Warning::Stray { number });
+                continue;
+            }
+            Some(Entry::Claim { .. }) => {}
+            Some(Entry::Manifest { checkpoint, kind, .. }) => {
+                decision.base = Some(Base { number, checkpoint, kind });
+                decision.warnings.clear();
+            }
+        }
+        newest = entry.map_or(newest, |e| e.generation());
+        greatest = newest.0;
+    }
+    decision.generation = Generation(greatest + 1);
+    decision
+}
+
+/// What became of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Settled {
+    /// Our entry is there.
+    Written,
+    /// The number is somebody else's. A claim is decided anew from the log; with a manifest the attempt is fenced, and must stop.
+    Lost,
+    /// Nothing is there: the same entry must be put at the same number again.
+    ///
+    /// Nothing else may be put there: the first put may be on its way yet. An attempt that does not want to go on trying must end, and
+    /// leave it to the next one's claim to find the entry or to keep it out.
+    Again,
+}
+
+/// Decides what became of a put of our entry, from what can be read at its number afterwards: `None` if there is nothing, `Some(None)`
+/// if it cannot be read.
+///
+/// It must be asked whenever the put was not answered with success. Also if the answer was that the number is taken: a client that
+/// tries again by itself may have met its own first try.
+pub fn settle(ours: &Entry, found: Option<&Option<Entry>>) -> Settled {
+    match found {
+        None => Settled::Again,
+        Some(found) if found.as_ref() == Some(ours) => Settled::Written,
+        // What nobody can read nobody can start from, even if it was ours.
+        Some(_) => Settled::Lost,
+    }
+}
+
+/// The right of a generation to append to the log, until somebody else claims it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    generation: Generation,
+    last: u64,
+}
+
+impl Claim {
+    /// The generation.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The only number at which it may put its next manifest: behind the last entry that is its own.
+    pub fn number(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// The entry to put there for a checkpoint.
+    pub fn manifest(&self, checkpoint: CheckpointId, kind: Kind) -> Entry {
+        Entry::Manifest { generation: self.generation, checkpoint, kind }
+    }
+
+    /// Its manifest [is written](Settled::Written).
+    pub fn advance(&mut self) {
+        self.last += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(generation: u64) -> Option<Entry> {
+        Some(Entry::Claim { generation: Generation(generation), nonce: Nonce(7) })
+    }
+
+    fn manifest(generation: u64, checkpoint: u64) -> Option<Entry> {
+        let (generation, checkpoint) = (Generation(generation), CheckpointId(checkpoint));
+        Some(Entry::Manifest { generation, checkpoint, kind: Kind::Checkpoint })
+    }
+
+    /// Whole logs: what is claimed, where, and from which checkpoint the attempt starts.
+    #[test]
+    fn resolves() {
+        use Warning::*;
+        type Log<'a> = (u64, &'a [Option<Entry>]);
+        let cases: [(Log, Option<u64>, u64, u64, &[Warning]); 11] = [
+            ((0, &[]), None, 1, 0, &[]),
+            ((0, &[claim(1)]), None, 2, 1, &[]),
+            ((0, &[claim(1), manifest(1, 1), manifest(1, 4)]), Some(4), 2, 3, &[]),
+            ((0, &[claim(1), manifest(1, 1), claim(2), claim(3)]), Some(1), 4, 4, &[]),
+            // Only the end of the log was read.
+            ((6, &[manifest(3, 9), claim(4)]), Some(9), 5, 8, &[]),
+            // What cannot be read behind the base may be a checkpoint, and may be a claim.
+            ((0, &[claim(1), manifest(1, 1), None]), Some(1), 3, 3, &[Unreadable { number: 2 }]),
+            ((0, &[claim(1), manifest(1, 1), None, claim(2)]), Some(1), 3, 4, &[Unreadable { number: 2 }]),
+            ((0, &[None, manifest(1, 1)]), Some(1), 2, 2, &[]),
+            ((0, &[None, None]), None, 3, 2, &[Unreadable { number: 0 }, Unreadable { number: 1 }]),
+            ((5, &[None]), None, 7, 6, &[Unreadable { number: 5 }]),
+            // This cannot be, so it is not believed.
+            ((0, &[claim(1), manifest(1, 1), claim(2), manifest(1, 2)]), Some(1), 3, 4, &[Stray { number: 3 }]),
+        ];
+        for ((first, entries), base, generation, number, warnings) in cases {
+            let decision = resolve(first, entries);
+            assert_eq!(decision.base.map(|b| b.checkpoint.0), base, "{entries:?}");
+            assert_eq!((decision.generation.0, decision.number), (generation, number), "{entries:?}");
+            assert_eq!(decision.warnings, warnings, "{entries:?}");
+        }
+    }
+
+    /// A put is ours if our entry is there, and only then; the same generation claimed by another attempt is not ours.
+    #[test]
+    fn settles() {
+        let decision = resolve(0, &[]);
+        let ours = decision.entry(Nonce(1));
+        assert_eq!(settle(&ours, Some(&Some(ours))), Settled::Written);
+        assert_eq!(settle(&ours, Some(&Some(decision.entry(Nonce(2))))), Settled::Lost);
+        assert_eq!(settle(&ours, Some(&None)), Settled::Lost);
+        assert_eq!(settle(&ours, None), Settled::Again);
+    }
+
+    /// A generation appends behind its own entries, at one number after the other.
+    #[test]
+    fn appends_behind_its_own() {
+        let mut claim = resolve(0, &[claim(1), manifest(1, 1)]).won();
+        assert_eq!((claim.generation(), claim.number()), (Generation(2), 3));
+        claim.advance();
+        assert_eq!(claim.number(), 4);
+    }
+}

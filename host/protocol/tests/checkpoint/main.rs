@@ -1,0 +1,5 @@
+//! The decisions about checkpoints, commits and fencing, in a world where everything comes late, twice or never.
+
+mod exhaustive;
+mod random;
+mod world;

@@ -50,8 +50,6 @@ pub struct Process {
     owners: Owners,
     event_timers: Timers<Entry>,
     processing_timers: Timers<Entry>,
-    /// how many times timers were handed to the guest
-    timer_calls: u64,
     slots: Vec<Slot>,
     created: Vec<Created>,
 }
@@ -83,7 +81,7 @@ struct Due<'a> {
     times: &'a [EventTime],
     slots: &'a [Slot],
     entries: &'a [Entry],
-    /// of each slot its timer and its repeats; made when it is needed
+    /// of each slot its latest timer and its most repeats; made when it is needed
     by_slot: Option<HashMap<Slot, (EventTime, u16)>>,
 }
 
@@ -95,8 +93,12 @@ impl Due<'_> {
             return 0;
         }
         let by_slot = self.by_slot.get_or_insert_with(|| {
-            let timers = self.times.iter().copied().zip(self.entries.iter().map(|entry| entry.repeats));
-            self.slots.iter().copied().zip(timers).collect()
+            let mut by_slot = HashMap::new();
+            for ((&slot, &time), entry) in self.slots.iter().zip(self.times).zip(self.entries) {
+                let timer: &mut (EventTime, u16) = by_slot.entry(slot).or_insert((time, entry.repeats));
+                *timer = (timer.0.max(time), timer.1.max(entry.repeats));
+            }
+            by_slot
         });
         match by_slot.get(&slot) {
             Some(&(fired, repeats)) if at_end || time <= fired => repeats + 1,
@@ -128,7 +130,6 @@ impl Process {
             owners: Owners::default(),
             event_timers: Timers::default(),
             processing_timers: Timers::default(),
-            timer_calls: 0,
             slots: vec![],
             created: vec![],
         })
@@ -304,14 +305,11 @@ impl Process {
 
     /// Takes the timers of the next call.
     fn take_due(&mut self, domain: TimeDomain, until: EventTime) -> (Vec<EventTime>, Vec<Entry>) {
-        self.timer_calls += 1;
         let most = self.eviction.slots_max().unwrap_or(usize::MAX).min(TIMERS_PER_STEP_MAX);
         let (mut times, mut entries) = (vec![], vec![]);
         while times.len() < most
-            && let Some((time, entry)) = self.timers(domain).peek_due(until)
-            && self.owners.fires_in(entry.owner, self.timer_calls)
+            && let Some((time, entry)) = self.timers(domain).pop_due(until)
         {
-            self.timers(domain).pop_due(until);
             times.push(time);
             entries.push(entry);
         }

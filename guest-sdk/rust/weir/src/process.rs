@@ -265,6 +265,51 @@ struct Running<F: KeyedFunction, P: Pipeline, W> {
     body: Body<P, W>,
 }
 
+/// The timers of a call, of which earlier ones may delete later ones.
+struct Due {
+    slots: Vec<u32>,
+    times: Vec<i64>,
+    domain: wit::TimeDomain,
+    /// by row: whether it was deleted; none = no row was
+    deleted: Vec<bool>,
+}
+
+impl Due {
+    fn new(timers: &DueTimers) -> Self {
+        let (slots, times) = (slots_of(&timers.slots).collect(), times_of(&timers.times).collect());
+        Self { slots, times, domain: timers.domain, deleted: vec![] }
+    }
+
+    fn is_deleted(&self, row: usize) -> bool {
+        self.deleted.get(row) == Some(&true)
+    }
+
+    /// The function has handled `row`, and told of timers from `told` on: those that are still to come in this call are no news to the host.
+    fn see_to(&mut self, row: usize, timers: &mut Vec<WireTimer>, told: usize) {
+        let last = self.times.last().copied().unwrap_or(i64::MIN);
+        if timers[told..].iter().all(|timer| timer.domain != self.domain || timer.time > last) {
+            return;
+        }
+        for timer in timers.split_off(told) {
+            match self.to_come(row, &timer) {
+                None => timers.push(timer),
+                Some(later) => {
+                    self.deleted.resize(self.times.len(), false);
+                    self.deleted[later] = timer.delete;
+                }
+            }
+        }
+    }
+
+    /// The row after `row` that is this timer.
+    fn to_come(&self, row: usize, timer: &WireTimer) -> Option<usize> {
+        let from = row + 1 + self.times[row + 1..].partition_point(|&time| time < timer.time);
+        let same_time = self.times[from..].iter().take_while(|&&time| time == timer.time).count();
+        let place = self.slots[from..from + same_time].iter().position(|&slot| slot == timer.slot)?;
+        (timer.domain == self.domain).then_some(from + place)
+    }
+}
+
 /// So many emitted rows are kept at most before they are pushed on.
 const OUT_MAX: usize = 4096;
 
@@ -353,9 +398,16 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             wit::TimeDomain::Event => TimeDomain::Event,
             wit::TimeDomain::Processing => TimeDomain::Processing,
         };
-        for (row, (slot, time)) in slots_of(&timers.slots).zip(times_of(&timers.times)).enumerate() {
+        let mut due = Due::new(timers);
+        for row in 0..due.times.len() {
+            let (slot, time) = (due.slots[row], due.times[row]);
+            if due.is_deleted(row) {
+                continue;
+            }
+            let told = self.timers.len();
             let timer = Timer { time: EventTime::from_millis(time), domain };
             self.call(row, time, slot, |function, state, cx| function.timer(state, timer, cx))?;
+            due.see_to(row, &mut self.timers, told);
             if self.out.len() >= OUT_MAX {
                 self.push(&timers.times);
             }

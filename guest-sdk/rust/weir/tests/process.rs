@@ -155,6 +155,49 @@ fn timers() {
     assert_eq!(harness.take::<Pages>("pages"), [pages(2, &["c"]), pages(1, &["a", "b"]), pages(3, &["d"])]);
 }
 
+/// Fires at 10, 20 and 30 ms; the first timer changes its mind.
+struct Planning;
+
+impl Process<Event> for Planning {
+    type Key = u64;
+    type State = ();
+    type Out = Count;
+
+    fn row(&mut self, (): &mut (), _: Event, cx: &mut KeyedContext<u64, Count>) {
+        for ms in [10, 20, 30] {
+            cx.set_event_timer(EventTime::from_millis(ms));
+        }
+    }
+
+    fn timer(&mut self, (): &mut (), timer: Timer, cx: &mut KeyedContext<u64, Count>) {
+        let (user, count) = (*cx.key(), timer.time.millis() as u64);
+        cx.emit(Count { user, count });
+        if count == 10 {
+            cx.delete_event_timer(EventTime::from_millis(20));
+            for ms in [30, 40] {
+                cx.set_event_timer(EventTime::from_millis(ms));
+            }
+            if user == 2 {
+                cx.set_event_timer(EventTime::from_millis(20));
+            }
+        }
+    }
+}
+
+/// Timers of one key that are due together see each other: one that was deleted does not fire, one that was set twice fires once.
+#[test]
+fn timers_that_are_due_together() {
+    let mut harness = TestHarness::new(|job: &Job| {
+        let events = job.source::<Event>("in").event_time(Event::TIME, Watermarks::bounded(millis(0)));
+        events.key_by(Event::USER).process(Planning).sink("out");
+    });
+    harness.push("in", [(1, "a", 0), (2, "a", 0)].map(event));
+    harness.advance_watermark(EventTime::from_millis(100));
+    let mut fired = harness.take::<Count>("out");
+    fired.sort_by_key(|count| (count.user, count.count));
+    assert_eq!(fired, counts(&[(1, 10), (1, 30), (1, 40), (2, 10), (2, 20), (2, 30), (2, 40)]));
+}
+
 #[derive(Record)]
 struct Login {
     id: u64,

@@ -25,8 +25,6 @@ struct Owner {
     slot: Slot,
     /// how many timers are set
     timers: u32,
-    /// the last call in which a timer fired
-    call: u64,
     /// the key, if it was evicted
     key: Box<[u8]>,
 }
@@ -53,7 +51,7 @@ impl Owners {
         if let Some(id) = self.get(slot) {
             return id;
         }
-        let owner = Owner { slot, timers: 0, call: 0, key: Box::default() };
+        let owner = Owner { slot, timers: 0, key: Box::default() };
         let id = match self.free.pop() {
             Some(id) => {
                 self.owners[id as usize] = owner;
@@ -85,11 +83,6 @@ impl Owners {
             self.of_slots[owner.slot as usize] = NO_OWNER;
             self.free.push(id);
         }
-    }
-
-    /// Notes that a timer of the owner fires in this call, numbered from 1; false if one does already.
-    pub fn fires_in(&mut self, id: OwnerId, call: u64) -> bool {
-        std::mem::replace(&mut self.owners[id as usize].call, call) != call
     }
 
     /// The slot of the owner's key, if it has one.

@@ -101,7 +101,8 @@ impl NativeChain for Counts {
         for (&slot, &time) in due.slots.iter().zip(due.times) {
             let (key, count) = self.slots[&slot];
             rows.push((key, count, time));
-            if let Some(next) = self.rearm.next(time) {
+            let is_to_come = |next| due.slots.iter().zip(due.times).any(|timer| timer == (&slot, &next)) && next > time;
+            if let Some(next) = self.rearm.next(time).filter(|&next| !is_to_come(next)) {
                 timers.push(Timer { slot, domain: due.domain, time: next, delete: false });
             }
         }

@@ -48,6 +48,6 @@ pub enum Command {
 pub fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((path, value)) if !path.is_empty() => Ok((path.to_owned(), value.to_owned())),
-        _ => Err("write path.to.key=value, like sources.bids.limit=1000".to_owned()),
+        _ => Err("write path.to.key=value, like sources.nexmark.events=1000".to_owned()),
     }
 }

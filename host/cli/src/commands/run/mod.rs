@@ -29,7 +29,7 @@ use summary::Summary;
 /// Ctrl-C lets the job finish what it has read, and a second Ctrl-C ends it. The components are files or folders with a guest's
 /// sources, relative to the spec; a folder is built first if its sources have changed.
 ///
-/// Example: weir run job.toml --parallelism 4 --set sources.bids.limit=1000000 --summary text
+/// Example: weir run job.toml --parallelism 4 --set sources.nexmark.events=1000000 --summary text
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]

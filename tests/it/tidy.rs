@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::run::root;
 
 /// The crates of the host, each of which may use those before it: the order of the table in ARCHITECTURE.md.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "types",
     "base",
     "plan",
@@ -15,6 +15,7 @@ const ORDER: [&str; 14] = [
     "connector",
     "sandbox",
     "state",
+    "checkpoint",
     "operator",
     "exchange",
     "worker",
@@ -29,10 +30,11 @@ const PURE: [&str; 3] = ["types", "plan", "protocol"];
 const IMPURE: [&str; 6] = ["tokio", "weir-base", "reqwest", "axum", "object_store", "rustix"];
 
 /// Heavy dependencies, and the only crate that names each.
-const OWNERS: [(&str, &str); 9] = [
+const OWNERS: [(&str, &str); 10] = [
     ("wasmtime", "sandbox"),
     ("wasmtime-wasi", "sandbox"),
     ("parquet", "connector"),
+    ("object_store", "checkpoint"),
     ("flate2", "connector"),
     ("axum", "api"),
     ("tower-http", "api"),

@@ -17,7 +17,12 @@ const REPETITIONS: usize = 5;
 
 fn main() -> Result<(), Error> {
     let folder = std::env::temp_dir().join(format!("weir-file-bench-{}", std::process::id()));
-    let context = Context { files: Files::free(&folder), stdout: Arc::new(Mutex::new(std::io::sink())), name: "bench".into() };
+    let context = Context {
+        files: Files::free(&folder),
+        stdout: Arc::new(Mutex::new(std::io::sink())),
+        name: "bench".into(),
+        attempt: weir_connector::Attempt::default(),
+    };
     let all = schema(&["auction", "bidder", "price", "channel", "url", "date_time", "extra"]);
     let some = schema(&["auction", "bidder", "price", "date_time"]);
     let bids = bids(&all, &context)?;

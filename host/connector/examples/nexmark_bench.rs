@@ -61,7 +61,12 @@ fn measure(stream: &str, columns: &str, hash: bool) -> Result<(u64, u64, f64), E
         Field::new(name, data_type, false)
     };
     let schema = Arc::new(Schema::new(columns.split(' ').map(field).collect::<Vec<_>>()));
-    let context = Context { files: Files::free("."), stdout: Arc::new(Mutex::new(std::io::sink())), name: "bench".into() };
+    let context = Context {
+        files: Files::free("."),
+        stdout: Arc::new(Mutex::new(std::io::sink())),
+        name: "bench".into(),
+        attempt: weir_connector::Attempt::default(),
+    };
     let options = toml::Table::from_iter([("events".to_string(), toml::Value::Integer(EVENTS as i64))]);
     let streams = [Stream { name: stream.into(), schema: Arc::clone(&schema) }];
     let source = find("nexmark")?.source(&options, &streams, &context)?;

@@ -31,6 +31,6 @@ pub mod conformance;
 
 pub use error::Error;
 pub use files::Files;
-pub use registry::{Connector, Context, connectors, find};
-pub use sink::{Report, Sink, Writer};
+pub use registry::{Attempt, Connector, Context, connectors, find};
+pub use sink::{Delivery, Report, Sink, Transaction, Writer};
 pub use source::{Fetch, Fetched, Reader, Source, Split};

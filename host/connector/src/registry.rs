@@ -17,6 +17,17 @@ pub struct Context {
     pub stdout: Arc<Mutex<dyn Write + Send>>,
     /// the name that the job spec binds, for messages
     pub name: String,
+    /// which attempt to run which job it is
+    pub attempt: Attempt,
+}
+
+/// One attempt to run a job. What a sink prepares bears its name, so that a later attempt knows what an older one left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// the job
+    pub job: String,
+    /// greater than that of any attempt before. A job without checkpoints has no log that numbers its attempts: there it is the time in milliseconds.
+    pub generation: u64,
 }
 
 /// A stream that a job wants of a source.

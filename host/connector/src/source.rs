@@ -1,6 +1,7 @@
 //! Where rows come from.
 
-use std::time::Instant;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use weir_types::Batch;
@@ -25,6 +26,20 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// If the outside cannot be listed, or there is nothing where there should be something.
     fn splits(&self, parallelism: u16) -> Result<Vec<Split>, Error>;
+
+    /// The splits that have come since those of these ids were listed. Asked when a job starts again from a checkpoint, and now and then while it runs if
+    /// [`discovers_every`](Self::discovers_every) says so.
+    ///
+    /// # Errors
+    /// As `splits`.
+    fn new_splits(&self, known: &HashSet<String>) -> Result<Vec<Split>, Error> {
+        Ok(self.splits(1)?.into_iter().filter(|split| !known.contains(&split.id)).collect())
+    }
+
+    /// How often a running job asks for new splits; none = never, and its input ends with the splits that it has.
+    fn discovers_every(&self) -> Option<Duration> {
+        None
+    }
 
     /// Starts to read a split at its position. `wake` is notified when a reader that said [`Fetched::Waiting`] has something.
     ///

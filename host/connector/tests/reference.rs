@@ -14,7 +14,12 @@ const REFERENCE: &str = include_str!("../../../docs/JOB-SPEC.md");
 type Bind = fn(&dyn Connector, &toml::Table) -> Result<(), Error>;
 
 fn context() -> Context {
-    Context { files: Files::free("."), stdout: Arc::new(Mutex::new(Vec::new())), name: "NAME".into() }
+    Context {
+        files: Files::free("."),
+        stdout: Arc::new(Mutex::new(Vec::new())),
+        name: "NAME".into(),
+        attempt: weir_connector::Attempt::default(),
+    }
 }
 
 /// Binds a source of which a job reads no column.

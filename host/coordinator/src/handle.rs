@@ -97,7 +97,12 @@ impl Handle {
             failure: None,
         };
         let text = weir_plan::explain::explain(&plan).into();
-        let context = Context { files, stdout: Arc::new(Mutex::new(output.writer())), name: String::new() };
+        let context = Context {
+            files,
+            stdout: Arc::new(Mutex::new(output.writer())),
+            name: String::new(),
+            attempt: weir_connector::Attempt::default(),
+        };
         let clock = self.shared.clock.clone();
         let deployment = Deployment { plan, components, context, log: sink, clock, native: None };
         let job = Box::new(Job::created(summary, Arc::new(spec), text, (output, log), deployment));

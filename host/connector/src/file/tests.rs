@@ -18,7 +18,12 @@ impl Folder {
     }
 
     fn context(&self) -> Context {
-        Context { files: crate::Files::free(self.0.path()), stdout: Arc::new(Mutex::new(Vec::new())), name: "files".into() }
+        Context {
+            files: crate::Files::free(self.0.path()),
+            stdout: Arc::new(Mutex::new(Vec::new())),
+            name: "files".into(),
+            attempt: crate::Attempt::default(),
+        }
     }
 
     fn source(&self, options: &str, schema: &SchemaRef) -> Result<Box<dyn Source>, Error> {

@@ -21,6 +21,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
@@ -198,6 +199,11 @@ impl Source for Generator {
         let split =
             |i| Split { id: format!("{i}-of-{parallelism}"), spec: json!({ "first": i, "stride": parallelism }), position: None };
         Ok((0..parallelism).map(split).collect())
+    }
+
+    /// How the events are dealt out depends on how many splits there were to be: once they are dealt out, there are no others.
+    fn new_splits(&self, known: &HashSet<String>) -> Result<Vec<Split>, Error> {
+        if known.is_empty() { self.splits(1) } else { Ok(vec![]) }
     }
 
     fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {

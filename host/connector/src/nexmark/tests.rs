@@ -8,7 +8,12 @@ use super::*;
 use crate::blackhole::Blackhole;
 
 fn context() -> Context {
-    Context { files: crate::Files::free("."), stdout: Arc::new(Mutex::new(Vec::new())), name: "events".into() }
+    Context {
+        files: crate::Files::free("."),
+        stdout: Arc::new(Mutex::new(Vec::new())),
+        name: "events".into(),
+        attempt: crate::Attempt::default(),
+    }
 }
 
 fn stream(name: &str, kind: Kind) -> Stream {

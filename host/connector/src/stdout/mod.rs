@@ -174,7 +174,12 @@ mod tests {
         let names = ["city", "n", "x", "at"];
         let fields: Vec<_> = names.iter().zip(&columns).map(|(n, c)| Field::new(*n, c.data_type().clone(), true)).collect();
         let stdout: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let context = Context { files: crate::Files::free("."), stdout: Arc::clone(&stdout) as _, name: "out".into() };
+        let context = Context {
+            files: crate::Files::free("."),
+            stdout: Arc::clone(&stdout) as _,
+            name: "out".into(),
+            attempt: crate::Attempt::default(),
+        };
         let sink = Stdout.sink(&options.parse().unwrap(), &Arc::new(Schema::new(fields)), &context).unwrap();
         let mut writers: Vec<_> = (0..parallelism).map(|i| sink.writer(i, parallelism).unwrap()).collect();
         writers[0].write(&Batch::new(3, columns, None)).unwrap();
@@ -187,7 +192,12 @@ mod tests {
     #[test]
     fn tables_are_bounded() {
         // Goal: nobody can ask for a table that does not fit into memory.
-        let context = Context { files: crate::Files::free("."), stdout: Arc::new(Mutex::new(Vec::new())), name: "out".into() };
+        let context = Context {
+            files: crate::Files::free("."),
+            stdout: Arc::new(Mutex::new(Vec::new())),
+            name: "out".into(),
+            attempt: crate::Attempt::default(),
+        };
         let bind = |max_rows: usize| {
             let options = format!("format = \"table\"\nmax_rows = {max_rows}").parse().unwrap();
             Stdout.sink(&options, &Arc::new(Schema::empty()), &context)

@@ -99,7 +99,12 @@ impl Query {
         let deployment = Deployment {
             plan: plan.clone(),
             components: components.clone(),
-            context: Context { files: Files::free("."), stdout: Arc::new(Mutex::new(std::io::sink())), name: String::new() },
+            context: Context {
+                files: Files::free("."),
+                stdout: Arc::new(Mutex::new(std::io::sink())),
+                name: String::new(),
+                attempt: weir_connector::Attempt::default(),
+            },
             log: LogSink::none(),
             clock: Clock::system(),
             native: (functions == Functions::Native).then(|| Arc::clone(&self.native)),

@@ -76,7 +76,12 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let watched = std::io::stderr().is_terminal() && !args.quiet && !(prints && std::io::stdout().is_terminal());
     let closed = Arc::new(Notify::new());
     let stdout = Arc::new(parking_lot::Mutex::new(Stdout::new(Arc::clone(&closed), &lines)?));
-    let context = Context { files: Files::free(base), stdout: stdout.clone(), name: String::new() };
+    let context = Context {
+        files: Files::free(base),
+        stdout: stdout.clone(),
+        name: String::new(),
+        attempt: weir_connector::Attempt::default(),
+    };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
     let deployment = Deployment { plan, components, context, log, clock: Clock::system(), native: None };

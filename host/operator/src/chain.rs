@@ -2,7 +2,7 @@
 
 use weir_plan::job::ChainNode;
 use weir_sandbox::GuestErrorKind;
-use weir_state::StateBackend;
+use weir_state::{Entries, StateBackend};
 use weir_types::graph::Head;
 use weir_types::{Batch, EventTime};
 
@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::emission::{Emission, Emitted};
 use crate::process::Process;
 use crate::progress::Progress;
+use crate::snapshot::{Snapshot, corrupt};
 use crate::transform::Transform;
 use crate::window::Window;
 
@@ -137,6 +138,70 @@ impl ChainOperator {
         result.map_err(|error| self.explain(context.locate(error)))
     }
 
+    /// The state of the chain at a barrier: between two steps, when nothing is being fired or emitted, and after [`hand_on`](Self::hand_on). None of a
+    /// chain that keeps no state. The chain goes on as if nothing had happened.
+    ///
+    /// # Errors
+    /// If the guest or the state backend fails.
+    pub async fn snapshot(&mut self, context: &mut Context) -> Result<Option<Snapshot>, Error> {
+        let result = match self {
+            Self::Relay(_) | Self::Transform(_) => return Ok(None),
+            Self::Process(process) => process.snapshot().await,
+            Self::Window(window) => window.snapshot(context).await,
+        };
+        result.map(Some).map_err(|error| self.explain(context.locate(error)))
+    }
+
+    /// Begins to take over the state of an older attempt's subtasks, whose scalars these are: of all whose entries will come. It is the first thing that
+    /// happens to a chain; [`restore_entries`](Self::restore_entries), [`restore_operator_state`](Self::restore_operator_state) and
+    /// [`finish_restore`](Self::finish_restore) follow before the first row. Of the context the watermark is the caller's to restore.
+    ///
+    /// # Errors
+    /// If the state is not one that this chain can take over.
+    pub fn begin_restore(&mut self, scalars: &[serde_json::Value], context: &Context) -> Result<(), Error> {
+        let result = match self {
+            Self::Relay(_) | Self::Transform(_) if scalars.is_empty() => Ok(()),
+            Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
+            Self::Process(process) => process.begin_restore(scalars),
+            Self::Window(window) => window.begin_restore(scalars),
+        };
+        result.map_err(|error| misfit(error, context))
+    }
+
+    /// Takes over entries, those of the subtask's own key groups; called any number of times, with any entries in any order.
+    ///
+    /// # Errors
+    /// If they are not entries of this chain, or the state backend fails.
+    pub fn restore_entries(&mut self, entries: &Entries, context: &Context) -> Result<(), Error> {
+        let result = match self {
+            Self::Relay(_) | Self::Transform(_) if entries.is_empty() => Ok(()),
+            Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
+            Self::Process(process) => process.restore_entries(entries),
+            Self::Window(window) => window.restore_entries(entries, context),
+        };
+        result.map_err(|error| misfit(error, context))
+    }
+
+    /// Takes over the operator state of one subtask; it is the same in all of them, and called at most once.
+    ///
+    /// # Errors
+    /// If this chain has none, or the guest fails.
+    pub async fn restore_operator_state(&mut self, state: &[u8], context: &Context) -> Result<(), Error> {
+        let result = match self {
+            Self::Process(process) => process.restore_operator_state(state).await,
+            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => Err(corrupt(STATELESS)),
+        };
+        result.map_err(|error| self.explain(misfit(error, context)))
+    }
+
+    /// All entries have come: the chain is ready for rows.
+    pub fn finish_restore(&mut self) {
+        match self {
+            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => {}
+            Self::Process(process) => process.finish_restore(),
+        }
+    }
+
     /// When processing time is to be looked at next.
     pub fn next_clock(&mut self) -> Option<EventTime> {
         match self {
@@ -193,6 +258,17 @@ impl ChainOperator {
             Self::Window(window) => window.late_rows(),
             Self::Relay(_) | Self::Transform(_) | Self::Process(_) => 0,
         }
+    }
+}
+
+/// Why a chain cannot take state over that it would never look at.
+const STATELESS: &str = "there is state that the operator does not keep";
+
+/// An error of a restore: what is corrupt is the snapshot.
+fn misfit(error: Error, context: &Context) -> Error {
+    match error {
+        Error::State(weir_state::Error::Corrupt(reason)) => Error::Restore { operator: context.operator.clone(), reason },
+        error => context.locate(error),
     }
 }
 

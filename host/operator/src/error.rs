@@ -32,6 +32,14 @@ pub enum Error {
         /// the operator's id
         operator: String,
     },
+    /// a snapshot does not fit the operator, or its bytes are not those of one
+    #[error("operator \"{operator}\" cannot go on from its snapshot: {reason}")]
+    Restore {
+        /// the operator's id
+        operator: String,
+        /// what is wrong with it
+        reason: String,
+    },
     /// timers that set each other again and again
     #[error(
         "a timer of operator \"{operator}\" sets the next one again and again without time getting on, now to {time}: set it to a later \

@@ -5,8 +5,8 @@
 //! state that never moves would never be weighed. All moves go in pieces, so that neither a call's reply nor the guest's memory has to hold them at once.
 
 use weir_state::{Slot, SlotTable, StateBackend, StateKey};
-use weir_types::KeyGroupRange;
 use weir_types::call::States;
+use weir_types::{KeyGroup, KeyGroupRange};
 
 use crate::Error;
 use crate::body::Body;
@@ -42,7 +42,7 @@ pub(crate) trait Note: Copy + Default {
     const BYTES: usize;
     /// Writes it.
     fn encode(self, out: &mut Vec<u8>);
-    /// Reads it; returns it and the bytes after it. None if there are too few.
+    /// Reads it; returns it and the bytes after it. None if they are not those of one.
     fn decode(bytes: &[u8]) -> Option<(Self, &[u8])>;
 }
 
@@ -51,6 +51,19 @@ impl Note for () {
     fn encode(self, _out: &mut Vec<u8>) {}
     fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         Some(((), bytes))
+    }
+}
+
+impl<A: Note, B: Note> Note for (A, B) {
+    const BYTES: usize = A::BYTES + B::BYTES;
+    fn encode(self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+        self.1.encode(out);
+    }
+    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (a, rest) = A::decode(bytes)?;
+        let (b, rest) = B::decode(rest)?;
+        Some(((a, b), rest))
     }
 }
 
@@ -116,10 +129,13 @@ impl Weight {
     const SLOTS_MAX: u64 = 1024;
 
     fn note(&mut self, states: &States) {
-        let slots = states.offsets.len() as u64 - 1;
+        self.note_slots(states.offsets.len() as u64 - 1, states.bytes.len() as u64);
+    }
+
+    fn note_slots(&mut self, slots: u64, bytes: u64) {
         self.is_known |= slots > 0;
         self.slots += slots;
-        self.bytes += states.bytes.len() as u64 + slots * SLOT_OVERHEAD_BYTES;
+        self.bytes += bytes + slots * SLOT_OVERHEAD_BYTES;
         while self.slots > Self::SLOTS_MAX {
             self.slots /= 2;
             self.bytes /= 2;
@@ -221,6 +237,57 @@ impl Eviction {
         Ok(states)
     }
 
+    /// Calls `each` with the index of each slot and its state, which is exported in pieces. For a snapshot: nothing is moved.
+    pub async fn export_each(
+        &mut self,
+        body: &mut Body,
+        slots: &[Slot],
+        mut each: impl FnMut(usize, &[u8]),
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        while done < slots.len() {
+            let part = &slots[done..][..self.slots_per_call().min(slots.len() - done)];
+            let states = self.export(body, part).await?;
+            for (i, range) in states.offsets.windows(2).enumerate() {
+                each(done + i, &states.bytes[range[0] as usize..range[1] as usize]);
+            }
+            done += part.len();
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with all that the backend has of the operator.
+    pub fn scan(&self, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
+        Ok(self.backend.scan(self.groups(), self.operator, None, each)?)
+    }
+
+    /// Puts entries of a snapshot into the backend: group, namespace, key and value of each. They are weighed, so that it is known how many of them a
+    /// call brings back.
+    pub fn put_restored<'a>(&mut self, entries: impl Iterator<Item = (KeyGroup, i64, &'a [u8], &'a [u8])>) -> Result<(), Error> {
+        let (operator, weight) = (self.operator, &mut self.weight);
+        let mut entries = entries.map(|(group, namespace, key, value)| {
+            weight.note_slots(1, value.len() as u64);
+            (StateKey { group, operator, namespace, key }, value)
+        });
+        Ok(self.backend.put(&mut entries)?)
+    }
+
+    /// Gives slots the states that were taken for them, in pieces: after a restore these may be those of all keys.
+    pub async fn import(&mut self, body: &mut Body, slots: &[Slot], states: &States) -> Result<(), Error> {
+        let most = self.slots_per_call();
+        if slots.len() <= most {
+            return body.import_slots(slots, states).await;
+        }
+        for (i, part) in slots.chunks(most).enumerate() {
+            let offsets = &states.offsets[i * most..=i * most + part.len()];
+            let (start, end) = (offsets[0], offsets[part.len()]);
+            let bytes = states.bytes[start as usize..end as usize].to_vec();
+            let states = States { offsets: offsets.iter().map(|offset| offset - start).collect(), bytes };
+            body.import_slots(part, &states).await?;
+        }
+        Ok(())
+    }
+
     fn groups(&self) -> KeyGroupRange {
         KeyGroupRange { start: 0, end: self.max_parallelism }
     }
@@ -233,6 +300,14 @@ impl Eviction {
         let steps = evicted.div_ceil((most / 2).max(1)).min(groups);
         let bound = |step: u64| (groups * step / steps) as u16;
         (0..steps).map(|step| KeyGroupRange { start: bound(step), end: bound(step + 1) }).collect()
+    }
+
+    /// The pieces in which so many entries in these key groups are to be brought back, as far as one call takes no more of them.
+    pub fn pieces(&self, evicted: u64, groups: KeyGroupRange) -> impl Iterator<Item = KeyGroupRange> + use<> {
+        let all = u64::from(groups.end.saturating_sub(groups.start));
+        let pieces = evicted.div_ceil(self.slots_per_call() as u64).min(all);
+        let bound = move |piece: u64| groups.start + (all * piece / pieces) as u16;
+        (0..pieces).map(move |piece| KeyGroupRange { start: bound(piece), end: bound(piece + 1) })
     }
 
     /// Moves slots from the guest to the backend: exports their state, keeps it at `places` with `notes`, and clears them. Returns for each slot whether

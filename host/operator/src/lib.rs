@@ -5,7 +5,7 @@
 //! know whether a WebAssembly component or a native chain (tests, measurements) does the user's part.
 //!
 //! In reading order: [`body`] and [`guest`] (the user's part), [`context`], [`emission`] (how replies become batches), [`chain`] (what a node does),
-//! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`progress`], [`assigner`] (watermarks from event times),
+//! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`snapshot`] (state beyond the task's life), [`progress`], [`assigner`] (watermarks from event times),
 //! [`narrow`] (the row on which a guest fails).
 
 pub mod assigner;
@@ -19,6 +19,7 @@ pub mod guest;
 pub mod narrow;
 pub mod process;
 pub mod progress;
+pub mod snapshot;
 pub mod transform;
 mod weight;
 pub mod window;
@@ -31,3 +32,4 @@ pub use emission::Emitted;
 pub use error::Error;
 pub use guest::GuestStart;
 pub use progress::Progress;
+pub use snapshot::Snapshot;

@@ -15,17 +15,18 @@ use std::hash::{Hash, Hasher};
 
 use arrow_array::{ArrayRef, UInt32Array};
 use weir_sandbox::{GuestError, GuestErrorKind};
-use weir_state::{Created, Namespaces, Slot, SlotTable, Timers};
-use weir_types::call::{DueTimers, Reply};
+use weir_state::{Created, Entries, Namespaces, Slot, SlotTable, Timers};
+use weir_types::call::{DueTimers, Reply, States};
 use weir_types::graph::{self, TimeDomain};
-use weir_types::{Batch, EventTime};
+use weir_types::{Batch, EventTime, KeyGroup};
 
 use crate::body::Body;
 use crate::chain::Parts;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
-use crate::eviction::{Eviction, Place};
+use crate::eviction::{Eviction, OPERATOR_STATE, Place};
 use crate::progress::Progress;
+use crate::snapshot::{self, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
 use owners::{OwnerId, Owners};
 
@@ -37,6 +38,9 @@ const REPEATS_MAX: u16 = 1000;
 
 /// The namespace of all slots.
 const NAMESPACE: i64 = 0;
+
+/// What the namespaces of a snapshot's states are.
+const LAYOUT: &str = "keys";
 
 /// Runs a `process` head.
 pub struct Process {
@@ -50,6 +54,8 @@ pub struct Process {
     owners: Owners,
     event_timers: Timers<Entry>,
     processing_timers: Timers<Entry>,
+    /// timers of a snapshot, before they are set
+    restored: Vec<(TimeDomain, EventTime, OwnerId)>,
     slots: Vec<Slot>,
     created: Vec<Created>,
 }
@@ -130,6 +136,7 @@ impl Process {
             owners: Owners::default(),
             event_timers: Timers::default(),
             processing_timers: Timers::default(),
+            restored: vec![],
             slots: vec![],
             created: vec![],
         })
@@ -365,6 +372,109 @@ impl Process {
         let live: Vec<_> = self.table.slots_of(NAMESPACE).map(|slot| (slot, slot)).collect();
         self.eviction.renew(&mut self.body, &self.table, &live, self.has_operator_state).await?;
         self.evict().await
+    }
+
+    /// What the operator knows, and all that it knows: see [`crate::snapshot`].
+    ///
+    /// # Errors
+    /// If the guest or the backend fails.
+    pub async fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        let mut out = Writer::new(self.eviction.max_parallelism());
+        let table = &self.table;
+        let slots: Vec<Slot> = table.slots_of(NAMESPACE).collect();
+        let push = |i: usize, state: &[u8]| {
+            if !state.is_empty() {
+                out.push_slot(Kind::State, table, slots[i], NAMESPACE, (), state);
+            }
+        };
+        self.eviction.export_each(&mut self.body, &slots, push).await?;
+        self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
+        self.snapshot_timers(&mut out)?;
+        let operator_state = match self.has_operator_state {
+            true => Some(self.body.export_slots(&[OPERATOR_STATE]).await?.bytes).filter(|state| !state.is_empty()),
+            false => None,
+        };
+        Ok(out.finish(LAYOUT, None, operator_state))
+    }
+
+    fn snapshot_timers(&self, out: &mut Writer) -> Result<(), Error> {
+        // Owners know the groups of their keys only while these have slots.
+        let away: Vec<OwnerId> = self.owners.away().collect();
+        let mut groups = vec![KeyGroup(0); away.iter().max().map_or(0, |&last| last as usize + 1)];
+        let mut part_groups = vec![];
+        for part in away.chunks(TIMERS_PER_STEP_MAX) {
+            let keys: Vec<&[u8]> = part.iter().map(|&id| self.owners.key(id)).collect();
+            part_groups.clear();
+            self.table.key_groups(&keys, self.eviction.max_parallelism(), &mut part_groups)?;
+            part.iter().zip(&part_groups).for_each(|(&id, &group)| groups[id as usize] = group);
+        }
+        for (kind, timers) in [(Kind::EventTimer, &self.event_timers), (Kind::ProcessingTimer, &self.processing_timers)] {
+            for (time, Entry { owner, .. }) in timers.iter() {
+                match self.owners.slot(owner) {
+                    Some(slot) => out.push_slot(kind, &self.table, slot, time, (), &[]),
+                    None => out.push_key(kind, groups[owner as usize], time, self.owners.key(owner), &[]),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that snapshots with these scalars are of a process function.
+    ///
+    /// # Errors
+    /// If they are not, or of an unknown version.
+    pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
+        snapshot::check(scalars, LAYOUT)
+    }
+
+    /// Takes in entries of a snapshot: their keys count as evicted.
+    ///
+    /// # Errors
+    /// If they are not entries of this operator, or the backend fails.
+    pub fn restore_entries(&mut self, entries: &Entries) -> Result<(), Error> {
+        let entries = snapshot::read(entries, &self.table, self.eviction.max_parallelism())?;
+        let mut states = 0;
+        for entry in &entries {
+            let domain = match entry.kind {
+                Kind::State if entry.namespace == NAMESPACE => {
+                    states += 1;
+                    continue;
+                }
+                Kind::State => return Err(corrupt("the state of a key is in a window")),
+                Kind::EventTimer => TimeDomain::Event,
+                Kind::ProcessingTimer => TimeDomain::Processing,
+            };
+            self.restored.push((domain, entry.namespace, self.owners.get_or_make_away(entry.key)));
+        }
+        let states_only = entries.iter().filter(|entry| entry.kind == Kind::State);
+        self.eviction.put_restored(states_only.map(|entry| (entry.group, entry.namespace, entry.key, entry.value)))?;
+        self.table.add_evicted(NAMESPACE, states);
+        Ok(())
+    }
+
+    /// Takes in what was kept of the rows of a broadcast input.
+    ///
+    /// # Errors
+    /// If there is no such input, or the guest fails.
+    pub async fn restore_operator_state(&mut self, state: &[u8]) -> Result<(), Error> {
+        if !self.has_operator_state {
+            return Err(corrupt("it has state of a broadcast input, which the operator does not have"));
+        }
+        let length = u32::try_from(state.len()).map_err(|_| corrupt("the state of a broadcast input is larger than 4 GiB"))?;
+        self.body.import_slots(&[OPERATOR_STATE], &States { offsets: vec![0, length], bytes: state.to_vec() }).await
+    }
+
+    /// Sets the timers of the snapshot. Those of one time fire in the order of their keys, however the entries came.
+    pub fn finish_restore(&mut self) {
+        let mut timers = std::mem::take(&mut self.restored);
+        timers.sort_unstable_by(|(_, a_time, a), (_, b_time, b)| {
+            a_time.cmp(b_time).then_with(|| self.owners.key(*a).cmp(self.owners.key(*b)))
+        });
+        for (domain, time, owner) in timers {
+            if self.timers(domain).set(time, Entry { owner, repeats: 0 }) {
+                self.owners.add_timer(owner);
+            }
+        }
     }
 
     /// How many keys have state in the guest.

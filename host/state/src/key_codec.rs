@@ -14,6 +14,7 @@ use arrow_schema::{ArrowError, DataType};
 use weir_types::key::can_be_key;
 
 use crate::Error;
+use crate::row_format::is_row;
 
 /// How the keys of a table are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,32 @@ impl KeyCodec {
         Ok(converter.convert_rows(parsed)?)
     }
 
+    /// Refuses bytes that are no row of the table's types.
+    fn checked_row<'a>(&self, key: &'a [u8]) -> Result<&'a [u8], Error> {
+        match is_row(&self.types, key) {
+            true => Ok(key),
+            false => Err(Error::Corrupt("a key is not one of its columns".into())),
+        }
+    }
+
+    /// Refuses keys that are decoded to these columns but are not what these are encoded to: a key has one name.
+    pub(crate) fn check_names(&self, keys: &[&[u8]], columns: &[ArrayRef]) -> Result<(), Error> {
+        let agree = match self.shape {
+            KeyShape::Unit => keys.iter().all(|key| key.is_empty()),
+            KeyShape::Integer => {
+                let mut values = vec![];
+                widen(&columns[0], &mut values);
+                keys.iter().zip(values).all(|(key, value)| key.is_empty() || **key == value.to_be_bytes())
+            }
+            KeyShape::Text => keys.iter().all(|key| matches!(key.first(), None | Some(1))),
+            KeyShape::Rows => {
+                let rows = self.converters[0].1.convert_columns(columns)?;
+                keys.iter().zip(rows.iter()).all(|(key, row)| *key == row.data())
+            }
+        };
+        if agree { Ok(()) } else { Err(Error::Corrupt("a key is not written as keys are".into())) }
+    }
+
     /// The columns of keys as [`SlotTable::key_bytes`](crate::SlotTable::key_bytes) wrote them.
     ///
     /// # Errors
@@ -150,7 +177,10 @@ impl KeyCodec {
                 Ok(vec![self.integers(values?.into_iter())])
             }
             KeyShape::Text => Ok(vec![self.texts(keys.map(|k| k.split_first().map(|(_, text)| text)))?]),
-            KeyShape::Rows => self.columns_of_rows(keys),
+            KeyShape::Rows => {
+                let keys = keys.map(|k| self.checked_row(k)).collect::<Result<Vec<_>, _>>()?;
+                self.columns_of_rows(keys.into_iter())
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 //! ([`StateBackend`]), and which timers are set ([`Timers`]). It calls no guest and knows no runtime: operators do
 //! that, batch by batch.
 //!
-//! In reading order: [`key_codec`], [`slots`], [`clock`], [`backend`] with its first implementation [`memory`], [`timers`].
+//! In reading order: [`key_codec`], [`slots`], [`clock`], [`backend`] with its first implementation [`memory`], [`timers`], [`entries`] (what goes
+//! into a snapshot).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -25,14 +26,17 @@ pub mod backend;
 pub mod clock;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub mod entries;
 pub mod error;
 pub mod key_codec;
 pub mod memory;
+mod row_format;
 pub mod slots;
 pub mod timers;
 
 pub use backend::{StateBackend, StateKey};
 pub use clock::Clock;
+pub use entries::{Entries, Entry};
 pub use error::Error;
 pub use memory::MemoryBackend;
 pub use slots::{Created, NO_SLOT, Namespaces, SlotTable};

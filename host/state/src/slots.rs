@@ -494,6 +494,11 @@ impl SlotTable {
         self.lists.forget_evicted(namespace);
     }
 
+    /// Notes that so many entries of a namespace have come into the backend that were in no slot of this table: those of a snapshot.
+    pub fn add_evicted(&mut self, namespace: i64, count: u64) {
+        self.lists.add_evicted(namespace, count);
+    }
+
     /// How many entries of a namespace are in the backend.
     pub fn evicted(&self, namespace: i64) -> u64 {
         self.lists.index(namespace).map_or(0, |index| self.lists.evicted(index))
@@ -576,6 +581,19 @@ impl SlotTable {
             KeyShape::Integer | KeyShape::Text | KeyShape::Rows => self.keys[slot as usize],
         };
         group_of(hash, max_parallelism)
+    }
+
+    /// Appends the key groups of keys as [`key_bytes`](Self::key_bytes) wrote them to `groups`.
+    ///
+    /// # Errors
+    /// If bytes are not exactly those that it would write for some key.
+    pub fn key_groups(&self, keys: &[&[u8]], max_parallelism: u16, groups: &mut Vec<KeyGroup>) -> Result<(), Error> {
+        let columns = self.codec.decode(keys.iter().copied())?;
+        self.codec.check_names(keys, &columns)?;
+        let mut hashes = vec![];
+        hash_columns(keys.len(), &columns, &mut hashes);
+        groups.extend(hashes.into_iter().map(|hash| group_of(hash, max_parallelism)));
+        Ok(())
     }
 
     /// The memory that the table takes, in bytes.

@@ -51,8 +51,16 @@ impl Owners {
         if let Some(id) = self.get(slot) {
             return id;
         }
-        let owner = Owner { slot, timers: 0, key: Box::default() };
-        let id = match self.free.pop() {
+        let id = self.add(Owner { slot, timers: 0, key: Box::default() });
+        if slot as usize >= self.of_slots.len() {
+            self.of_slots.resize(slot as usize + 1, NO_OWNER);
+        }
+        self.of_slots[slot as usize] = id;
+        id
+    }
+
+    fn add(&mut self, owner: Owner) -> OwnerId {
+        match self.free.pop() {
             Some(id) => {
                 self.owners[id as usize] = owner;
                 id
@@ -62,12 +70,7 @@ impl Owners {
                 // An owner takes more than 16 bytes, so that memory ends long before these numbers do.
                 self.owners.len() as OwnerId - 1
             }
-        };
-        if slot as usize >= self.of_slots.len() {
-            self.of_slots.resize(slot as usize + 1, NO_OWNER);
         }
-        self.of_slots[slot as usize] = id;
-        id
     }
 
     /// A timer of the owner was set.
@@ -93,6 +96,24 @@ impl Owners {
     /// The bytes of the owner's key, if it was evicted.
     pub fn key(&self, id: OwnerId) -> &[u8] {
         &self.owners[id as usize].key
+    }
+
+    /// The owners whose keys are evicted.
+    pub fn away(&self) -> impl Iterator<Item = OwnerId> {
+        self.away.iter().copied()
+    }
+
+    /// The owner of the timers of a key without a slot, as they come from a snapshot.
+    pub fn get_or_make_away(&mut self, key: &[u8]) -> OwnerId {
+        let Self { owners, hasher, .. } = self;
+        let hash = hasher.hash_one(key);
+        if let Some(&id) = self.away.find(hash, |&id| *owners[id as usize].key == *key) {
+            return id;
+        }
+        let id = self.add(Owner { slot: NO_SLOT, timers: 0, key: key.into() });
+        let Self { owners, hasher, .. } = self;
+        self.away.insert_unique(hash, id, |&id| hasher.hash_one(&*owners[id as usize].key));
+        id
     }
 
     /// Whether keys with timers are evicted.

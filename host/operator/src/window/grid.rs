@@ -53,6 +53,16 @@ impl Grid {
         }
     }
 
+    /// What tells this grid from others.
+    pub fn name(&self) -> String {
+        match *self {
+            Self::Unbounded => "one window".into(),
+            Self::Regular { size, slide, offset, .. } => {
+                format!("windows of {size} ms every {slide} ms from {} ms", offset.rem_euclid(slide))
+            }
+        }
+    }
+
     /// Whether a time can be in more than one window.
     pub fn overlaps(&self) -> bool {
         matches!(self, Self::Regular { size, slide, .. } if size > slide)

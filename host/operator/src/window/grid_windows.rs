@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use arrow_array::ArrayRef;
 use weir_plan::job::Stage;
-use weir_state::{Created, Namespaces, Slot, SlotTable};
+use weir_state::{Created, Entries, Namespaces, Slot, SlotTable};
 use weir_types::graph;
 use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
@@ -19,8 +19,10 @@ use super::policy::{Policy, Tally};
 use super::round::{Round, assign_slots, renew_slots};
 use super::turn::{PANES_PER_CALL_MAX, PaneList, Turn};
 use crate::Error;
-use crate::eviction::{Eviction, Place};
+use crate::body::Body;
+use crate::eviction::{Eviction, Note, Place};
 use crate::progress::Progress;
+use crate::snapshot::{self, Kind, Writer, corrupt};
 
 /// The state of all keys' windows.
 pub(super) struct GridWindows {
@@ -391,7 +393,7 @@ impl GridWindows {
         self.put_back(&slots, tallies);
         let assigned: Vec<_> = slots.iter().map(|&slot| (slot, slot)).collect();
         assign_slots(&assigned, &self.table, turn).await?;
-        turn.body.import_slots(&slots, states).await
+        turn.eviction.import(turn.body, &slots, states).await
     }
 
     /// Frees those of some purged slots that got no rows since, and of which nothing else has to be known.
@@ -600,9 +602,11 @@ impl GridWindows {
             if self.table.evicted(part) == 0 {
                 continue;
             }
-            let (keys, taken) = turn.eviction.take_namespace(part, groups)?;
-            let keys = self.table.decode_keys(keys.iter().map(|k| &k[..]))?;
-            self.bring_in(&keys, Namespaces::Constant(part), &taken.notes, &taken.states, turn).await?;
+            for groups in turn.eviction.pieces(self.table.evicted(part), groups) {
+                let (keys, taken) = turn.eviction.take_namespace(part, groups)?;
+                let keys = self.table.decode_keys(keys.iter().map(|k| &k[..]))?;
+                self.bring_in(&keys, Namespaces::Constant(part), &taken.notes, &taken.states, turn).await?;
+            }
         }
         Ok(())
     }
@@ -620,9 +624,60 @@ impl GridWindows {
         let mut cold = vec![];
         self.table.coldest(surplus, &mut cold);
         let places: Vec<_> = cold.iter().map(|&slot| Place::of(&self.table, slot)).collect();
-        let tallies: Vec<Tally> = cold.iter().map(|&slot| self.tallies.get(slot as usize).copied().unwrap_or_default()).collect();
+        let tallies: Vec<Tally> = cold.iter().map(|&slot| self.tally(slot)).collect();
         turn.eviction.put_away(turn.body, &self.table, &cold, &places, &tallies, false).await?;
         self.table.evict(&cold);
+        Ok(())
+    }
+
+    fn tally(&self, slot: Slot) -> Tally {
+        if self.tallied { self.tallies[slot as usize] } else { Tally::UNKNOWN }
+    }
+
+    /// What the namespaces of a snapshot are.
+    pub fn layout(&self) -> String {
+        if self.shares_cells { format!("cells of {}", self.grid.name()) } else { self.grid.name() }
+    }
+
+    /// Writes what is known of all keys.
+    pub async fn snapshot(&self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
+        let slots: Vec<Slot> = self.parts.iter().flat_map(|&part| self.table.slots_of(part)).collect();
+        let push = |i: usize, state: &[u8]| {
+            let (slot, part) = (slots[i], self.table.namespace(slots[i]));
+            out.push_slot(Kind::State, &self.table, slot, part, self.tally(slot), state);
+        };
+        eviction.export_each(body, &slots, push).await?;
+        eviction.scan(&mut |at, value| out.push_key(Kind::State, at.group, at.namespace, at.key, value))
+    }
+
+    /// Takes in entries of a snapshot; returns whether there are some that have changed since their windows were emitted.
+    pub fn restore_entries(&mut self, entries: &Entries, time: EventTime, eviction: &mut Eviction) -> Result<bool, Error> {
+        let entries = snapshot::read(entries, &self.table, eviction.max_parallelism())?;
+        let mut any_changed = false;
+        for entry in &entries {
+            let (Kind::State, Some((tally, _))) = (entry.kind, Tally::decode(entry.value)) else {
+                return Err(corrupt("an entry is not one of a window"));
+            };
+            any_changed |= tally.changed && tally.filled;
+            self.reopen(entry.namespace, time)?;
+            self.table.add_evicted(entry.namespace, 1);
+        }
+        eviction.put_restored(entries.iter().map(|entry| (entry.group, entry.namespace, entry.key, entry.value)))?;
+        Ok(any_changed)
+    }
+
+    /// Opens a part of a snapshot, as its rows once did.
+    fn reopen(&mut self, part: EventTime, time: EventTime) -> Result<(), Error> {
+        if !self.parts.insert(part) {
+            return Ok(());
+        }
+        let cell = self.grid.cell(part);
+        let windows = self.grid.windows(cell.start);
+        let of_part: Vec<Span> = windows.filter(|window| self.shares_cells || window.start == part).collect();
+        if of_part.is_empty() || self.shares_cells && cell.start != part {
+            return Err(corrupt("the state of a key is in a window that is not on the grid"));
+        }
+        self.coming.extend(of_part.iter().filter(|w| !Policy::is_past(w.end, time)).map(|w| (w.end, w.start)));
         Ok(())
     }
 

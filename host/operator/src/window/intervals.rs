@@ -150,6 +150,11 @@ impl Intervals {
         self.sessions.iter().enumerate().filter(|(_, s)| s.key != NO_SLOT).map(|(id, s)| (id as SessionId, s))
     }
 
+    /// The session of this number, if there is one.
+    pub fn find(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(id as usize).filter(|session| session.key != NO_SLOT)
+    }
+
     /// A session that may be gone.
     pub fn find_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         Some(&mut self.sessions[id as usize]).filter(|session| session.key != NO_SLOT)

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType;
 use weir_plan::job::{ChainNode, Stage};
-use weir_state::SlotTable;
+use weir_state::{Entries, SlotTable};
 use weir_types::graph::{self, Assigner, TimeDomain};
 use weir_types::{Batch, EventTime, Watermark};
 
@@ -35,6 +35,7 @@ use crate::context::Context;
 use crate::emission::{Emission, Emitted};
 use crate::eviction::Eviction;
 use crate::progress::Progress;
+use crate::snapshot::{self, Snapshot, Writer, corrupt};
 use feed::Feed;
 use grid::Grid;
 use grid_windows::GridWindows;
@@ -265,6 +266,77 @@ impl Window {
             Windows::Sessions(windows) => (windows.live(), windows.table()),
         };
         self.eviction.renew(&mut self.body, table, &live, false).await
+    }
+
+    /// What the operator knows, and all that it knows: see [`crate::snapshot`]. Before an exchange that is next to nothing, since all accumulators have been
+    /// [handed on](Self::hand_on).
+    ///
+    /// # Errors
+    /// If the guest or the backend fails.
+    ///
+    /// # Panics
+    /// If the operator is at something.
+    pub async fn snapshot(&mut self, context: &Context) -> Result<Snapshot, Error> {
+        assert!(!self.advancing && !self.emitting_early, "a barrier comes between two steps");
+        assert!(self.stage != Stage::Local || self.slots() == 0, "accumulators are handed on before a barrier");
+        let mut out = Writer::new(self.eviction.max_parallelism());
+        match &mut self.windows {
+            Windows::Grid(windows) => windows.snapshot(&mut self.body, &mut self.eviction, &mut out).await?,
+            Windows::Sessions(windows) => windows.snapshot(&mut self.body, &mut self.eviction, &mut out).await?,
+        }
+        let time = self.settled_time(context.now);
+        Ok(out.finish(&self.layout(), Some(time), None))
+    }
+
+    /// The progress of the window's clock as far as nothing remains to be done about it. In processing time an operator looks at the clock only when a window is
+    /// due; one without windows would hold back those that take them over together with its keys.
+    fn settled_time(&mut self, now: EventTime) -> EventTime {
+        let over = now.saturating_sub(1);
+        let due = match (self.domain, &mut self.windows) {
+            (TimeDomain::Event, _) => return self.time,
+            (TimeDomain::Processing, Windows::Grid(windows)) => windows.next_due(&self.policy),
+            (TimeDomain::Processing, Windows::Sessions(windows)) => windows.next_due(),
+        };
+        if due.is_none_or(|due| due > over) { self.time.max(over) } else { self.time }
+    }
+
+    /// What the namespaces of a snapshot are.
+    fn layout(&self) -> String {
+        match &self.windows {
+            Windows::Grid(windows) => windows.layout(),
+            // Those that are there keep their ends, whatever the gap is now.
+            Windows::Sessions(_) => "sessions".into(),
+        }
+    }
+
+    /// Takes over the progress of the clock of an older attempt's subtasks: the least, so that no window is passed over. In event time all have the
+    /// same at a barrier. In processing time they differ by as much as the barrier takes to reach them all, and sliding windows that end in between come twice
+    /// where keys of several subtasks come together.
+    ///
+    /// # Errors
+    /// If their snapshots are not of such windows, or of an unknown version.
+    pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
+        snapshot::check(scalars, &self.layout())?;
+        self.time = snapshot::least_time(scalars)?.unwrap_or(self.time);
+        Ok(())
+    }
+
+    /// Takes in entries of a snapshot: their accumulators count as evicted.
+    ///
+    /// # Errors
+    /// If they are not entries of this operator, or the backend fails.
+    pub fn restore_entries(&mut self, entries: &Entries, context: &Context) -> Result<(), Error> {
+        if self.stage == Stage::Local && !entries.is_empty() {
+            return Err(corrupt("there is state of windows before an exchange"));
+        }
+        let changed = match &mut self.windows {
+            Windows::Grid(windows) => windows.restore_entries(entries, self.time, &mut self.eviction)?,
+            Windows::Sessions(windows) => windows.restore_entries(entries, &self.policy, &mut self.eviction)?,
+        };
+        if changed && self.early.is_none() {
+            self.early = self.policy.next_early(context.now);
+        }
+        Ok(())
     }
 
     /// How many accumulators the guest holds.

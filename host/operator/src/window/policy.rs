@@ -88,6 +88,9 @@ impl Policy {
 }
 
 impl Tally {
+    /// Of a slot with rows of which nothing has to be known.
+    pub const UNKNOWN: Self = Self { rows: 0, changed: false, filled: true };
+
     /// Takes in the tally of a window that is merged into this one. That it has changed is left to the row that merges them.
     pub fn merge(&mut self, other: Self) {
         self.rows += other.rows;
@@ -106,6 +109,9 @@ impl Note for Tally {
     fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (rows, rest) = bytes.split_first_chunk::<8>()?;
         let (flags, rest) = rest.split_first()?;
-        Some((Self { rows: u64::from_le_bytes(*rows), changed: flags & 1 != 0, filled: flags & 2 != 0 }, rest))
+        let rows = u64::from_le_bytes(*rows);
+        // Nobody has counted so many rows; where the bytes are wrong, counting on must not overflow.
+        let is_tally = rows <= u64::MAX / 4 && *flags < 4;
+        is_tally.then_some((Self { rows, changed: flags & 1 != 0, filled: flags & 2 != 0 }, rest))
     }
 }

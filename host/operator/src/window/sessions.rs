@@ -5,18 +5,20 @@
 //! Sessions are never aggregated before an exchange: a part of one might end while another one elsewhere goes on, so that they would have to be handed on
 //! before time reaches their start.
 
-use weir_state::{Clock, Created, NO_SLOT, Namespaces, Slot, SlotTable, Timers};
+use weir_state::{Clock, Created, Entries, NO_SLOT, Namespaces, Slot, SlotTable, Timers};
 use weir_types::EventTime;
 
 use super::feed::Feed;
 use super::grid::Span;
-use super::intervals::{Intervals, NO_SESSION, SessionId};
+use super::intervals::{Intervals, NO_SESSION, Session, SessionId};
 use super::policy::{Policy, Tally};
 use super::round::{Round, renew_slots};
 use super::turn::{PANES_PER_CALL_MAX, PaneList, Turn};
 use crate::Error;
-use crate::eviction::{Eviction, Place};
+use crate::body::Body;
+use crate::eviction::{Eviction, Note, Place};
 use crate::progress::Progress;
+use crate::snapshot::{self, Kind, Writer, corrupt};
 
 /// The state of all keys' sessions.
 pub(super) struct Sessions {
@@ -116,7 +118,8 @@ impl Sessions {
         let mut late = vec![];
         let keys = std::mem::take(&mut self.keys);
         for (row, &key) in keys.iter().enumerate() {
-            let start = feed.times[row];
+            // At the end of time, too, a session has a length: two without would not be seen to be one.
+            let start = feed.times[row].min(EventTime::MAX - 1);
             let span = Span { start, end: start.saturating_add(self.gap_ms) };
             let after = self.intervals.intersecting(key, span, &mut self.found);
             if self.found.is_empty() && turn.policy.is_expired(span.end, turn.time) {
@@ -211,7 +214,7 @@ impl Sessions {
     /// Sets the session's timer, unless it goes off in time as it is.
     #[inline]
     fn arm(&mut self, id: SessionId, turn: &Turn<'_>) {
-        let due = self.due(id, turn);
+        let due = self.due(id, &turn.policy);
         let session = self.intervals.get_mut(id);
         if due < session.timer {
             if session.timer != EventTime::MAX {
@@ -224,10 +227,10 @@ impl Sessions {
 
     /// When there is something to do about a session.
     #[inline]
-    fn due(&self, id: SessionId, turn: &Turn<'_>) -> EventTime {
+    fn due(&self, id: SessionId, policy: &Policy) -> EventTime {
         let session = self.intervals.get(id);
         match session.emitted {
-            true => turn.policy.expiry(session.span.end),
+            true => policy.expiry(session.span.end),
             false => session.span.end.saturating_sub(1),
         }
     }
@@ -302,7 +305,7 @@ impl Sessions {
     fn take_due(&mut self, turn: &Turn<'_>) {
         while let Some((_, id)) = self.timers.pop_due(turn.time) {
             self.intervals.get_mut(id).timer = EventTime::MAX;
-            if self.due(id, turn) <= turn.time {
+            if self.due(id, &turn.policy) <= turn.time {
                 self.due.push(id);
             } else {
                 self.arm(id, turn);
@@ -387,6 +390,102 @@ impl Sessions {
             self.slots.give_back(slot);
         }
         Ok(())
+    }
+}
+
+impl Sessions {
+    /// Writes what is known of all keys.
+    pub async fn snapshot(&self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
+        let (mut slots, mut ids) = (vec![], vec![]);
+        for (id, session) in self.intervals.iter() {
+            if !session.tally.filled {
+                // Its accumulator is fresh, wherever it is.
+                self.write(session, out, &[]);
+            } else if session.slot != NO_SLOT {
+                slots.push(session.slot);
+                ids.push(id);
+            }
+        }
+        eviction.export_each(body, &slots, |i, state| self.write(self.intervals.get(ids[i]), out, state)).await?;
+        let mut intact = true;
+        eviction.scan(&mut |at, value| {
+            let session = SessionId::try_from(at.namespace).ok().and_then(|id| self.intervals.find(id));
+            match (session, Tally::decode(value)) {
+                (Some(session), Some((_, state))) => self.write(session, out, state),
+                _ => intact = false,
+            }
+        })?;
+        if intact { Ok(()) } else { Err(corrupt("there is state of a session that is gone")) }
+    }
+
+    fn write(&self, session: &Session, out: &mut Writer, state: &[u8]) {
+        let bounds = Bounds { end: session.span.end, emitted: session.emitted };
+        out.push_slot(Kind::State, &self.table, session.key, session.span.start, (bounds, session.tally), state);
+    }
+
+    /// Takes in entries of a snapshot; returns whether there are some that have changed since they were emitted.
+    pub fn restore_entries(&mut self, entries: &Entries, policy: &Policy, eviction: &mut Eviction) -> Result<bool, Error> {
+        let entries = snapshot::read(entries, &self.table, eviction.max_parallelism())?;
+        let mut away = vec![];
+        for part in entries.chunks(PANES_PER_CALL_MAX) {
+            let columns = self.table.decode_keys(part.iter().map(|entry| entry.key))?;
+            self.table.assign(part.len(), &columns, Namespaces::Constant(0), &mut self.keys, &mut self.created)?;
+            self.intervals.grow(self.table.slot_bound());
+            for (i, entry) in part.iter().enumerate() {
+                let id = self.reopen(entry, self.keys[i], policy)?;
+                // What is behind the bounds is as the backend has it.
+                if self.intervals.get(id).tally.filled {
+                    away.push((entry.group, i64::from(id), entry.key, &entry.value[Bounds::BYTES..]));
+                }
+            }
+        }
+        eviction.put_restored(away.into_iter())?;
+        Ok(!self.changed.is_empty())
+    }
+
+    /// Opens a session of a snapshot.
+    fn reopen(&mut self, entry: &snapshot::Read<'_>, key: Slot, policy: &Policy) -> Result<SessionId, Error> {
+        let (Kind::State, Some(((bounds, tally), _))) = (entry.kind, <(Bounds, Tally)>::decode(entry.value)) else {
+            return Err(corrupt("an entry is not one of a session"));
+        };
+        let span = Span { start: entry.namespace, end: bounds.end };
+        let after = self.intervals.intersecting(key, span, &mut self.found);
+        if span.start >= span.end || !self.found.is_empty() {
+            return Err(corrupt("the sessions of a key overlap"));
+        }
+        let id = self.intervals.insert(key, span, after);
+        let session = self.intervals.get_mut(id);
+        session.emitted = bounds.emitted;
+        session.tally = tally;
+        if policy.early_every_ms.is_some() && tally.changed {
+            self.changed.push(id);
+        }
+        let due = self.due(id, policy);
+        self.intervals.get_mut(id).timer = due;
+        self.timers.set(due, id);
+        Ok(id)
+    }
+}
+
+/// What a snapshot says of a session, besides its start and its tally.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    end: EventTime,
+    emitted: bool,
+}
+
+impl Note for Bounds {
+    const BYTES: usize = 9;
+
+    fn encode(self, out: &mut Vec<u8>) {
+        out.extend(self.end.to_le_bytes());
+        out.push(u8::from(self.emitted));
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (end, rest) = bytes.split_first_chunk::<8>()?;
+        let (emitted, rest) = rest.split_first()?;
+        (*emitted < 2).then_some((Self { end: i64::from_le_bytes(*end), emitted: *emitted == 1 }, rest))
     }
 }
 

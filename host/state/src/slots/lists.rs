@@ -142,6 +142,13 @@ impl NamespaceLists {
         self.namespaces[index as usize].evicted += 1;
     }
 
+    pub(super) fn add_evicted(&mut self, namespace: i64, count: u64) {
+        if count > 0 {
+            let index = self.index(namespace).unwrap_or_else(|| self.open(namespace));
+            self.namespaces[index as usize].evicted += count;
+        }
+    }
+
     pub(super) fn count_restored(&mut self, slot: Slot) {
         let index = self.index_of(slot);
         let evicted = &mut self.namespaces[index as usize].evicted;

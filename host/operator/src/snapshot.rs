@@ -1,0 +1,163 @@
+//! The state of an operator as entries: what goes into a checkpoint, and out of it into operators of any parallelism.
+//!
+//! An entry is of one key, and so of one key group. It has a namespace, a key and a value; the key starts with a byte that says what it is:
+//!
+//! | kind | namespace | key | value |
+//! |---|---|---|---|
+//! | state of a process function | 0 | the key | state |
+//! | state of a window or a cell of the grid | its start | the key | tally, state |
+//! | state of a session | its start | the key | its end, whether it was emitted, tally, state |
+//! | timer in event time, timer in processing time | its time | the key | none |
+//!
+//! *State* is what the guest exports, and the key is as in the state backend (`SlotTable::key_bytes`). Slots, sessions and owners of timers have
+//! numbers that mean something in one subtask alone, so that none of them is in an entry.
+//!
+//! What is not of a key is in the *scalars*, of which each subtask has its own: the version of this format, what the namespaces are (the *layout*; windows on
+//! another grid are no windows of the operator), and of windows the progress of their clock.
+//!
+//! State comes back as if it had been evicted: it is put into the backend, and goes to the guest when a row, a timer or a watermark asks for it.
+
+use serde_json::{Value, json};
+use weir_state::{Entries, Slot, SlotTable};
+use weir_types::{EventTime, KeyGroup};
+
+use crate::Error;
+use crate::eviction::Note;
+
+/// The version of the format.
+const VERSION: u64 = 1;
+
+/// Keys whose groups are checked at once.
+const KEYS_PER_CHECK: usize = 4096;
+
+/// What an operator of one subtask knows at a barrier.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// what it knows of keys; not in order yet
+    pub entries: Entries,
+    /// what a process function keeps besides: of the rows of a broadcast input. None if that is nothing
+    pub operator_state: Option<Vec<u8>>,
+    /// what is neither
+    pub scalars: Value,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    State = 0,
+    EventTimer = 1,
+    ProcessingTimer = 2,
+}
+
+impl Kind {
+    fn of(byte: u8) -> Option<Self> {
+        [Self::State, Self::EventTimer, Self::ProcessingTimer].into_iter().find(|&kind| kind as u8 == byte)
+    }
+}
+
+/// Entries that are being written.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    entries: Entries,
+    max_parallelism: u16,
+    /// kept for their memory only
+    key: Vec<u8>,
+    note: Vec<u8>,
+}
+
+impl Writer {
+    pub fn new(max_parallelism: u16) -> Self {
+        Self { entries: Entries::default(), max_parallelism, key: vec![], note: vec![] }
+    }
+
+    /// An entry of a key that has a slot in the table. Its value is a note and a state.
+    pub fn push_slot(&mut self, kind: Kind, table: &SlotTable, slot: Slot, namespace: i64, note: impl Note, state: &[u8]) {
+        self.key.clear();
+        table.key_bytes(slot, &mut self.key);
+        self.note.clear();
+        note.encode(&mut self.note);
+        let group = table.key_group(slot, self.max_parallelism);
+        self.entries.push_parts(group, namespace, [&[kind as u8], &self.key], [&self.note, state]);
+    }
+
+    /// An entry of a key that has none.
+    pub fn push_key(&mut self, kind: Kind, group: KeyGroup, namespace: i64, key: &[u8], value: &[u8]) {
+        self.entries.push_parts(group, namespace, [&[kind as u8], key], [value, &[]]);
+    }
+
+    /// The snapshot of these entries.
+    pub fn finish(self, layout: &str, time: Option<EventTime>, operator_state: Option<Vec<u8>>) -> Snapshot {
+        let mut scalars = json!({ "version": VERSION, "layout": layout });
+        if let Some(time) = time {
+            scalars["time"] = time.into();
+        }
+        Snapshot { entries: self.entries, operator_state, scalars }
+    }
+}
+
+/// An entry that is being read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read<'a> {
+    pub kind: Kind,
+    pub group: KeyGroup,
+    pub namespace: i64,
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+}
+
+/// Takes entries apart, whose keys are to be in this table. Each must be of its key's group: then nobody ever looks for it elsewhere.
+pub(crate) fn read<'a>(entries: &'a Entries, table: &SlotTable, max_parallelism: u16) -> Result<Vec<Read<'a>>, Error> {
+    let mut all = Vec::with_capacity(entries.len());
+    for entry in entries.iter() {
+        let (kind, key) = entry.key.split_first().ok_or_else(|| corrupt("an entry has no kind"))?;
+        let kind = Kind::of(*kind).ok_or_else(|| corrupt(&format!("there is no entry of kind {kind}")))?;
+        all.push(Read { kind, group: entry.group, namespace: entry.namespace, key, value: entry.value });
+    }
+    let mut groups = vec![];
+    for part in all.chunks(KEYS_PER_CHECK) {
+        let keys: Vec<&[u8]> = part.iter().map(|entry| entry.key).collect();
+        groups.clear();
+        table.key_groups(&keys, max_parallelism, &mut groups)?;
+        if let Some((entry, group)) = part.iter().zip(&groups).find(|(entry, group)| entry.group != **group) {
+            let (is, says) = (group.0, entry.group.0);
+            return Err(corrupt(&format!("a key of group {is} (of {max_parallelism}) is among those of group {says}")));
+        }
+    }
+    Ok(all)
+}
+
+/// Checks that the scalars of subtasks are of an operator with this layout.
+pub(crate) fn check(scalars: &[Value], layout: &str) -> Result<(), Error> {
+    for scalars in scalars {
+        match scalars.get("version").and_then(Value::as_u64) {
+            Some(VERSION) => {}
+            Some(version) => {
+                return Err(corrupt(&format!("its format has version {version}, and this version of Weir reads {VERSION}")));
+            }
+            None => return Err(corrupt("it does not say which version its format has")),
+        }
+        match scalars.get("layout").and_then(Value::as_str) {
+            Some(of) if of == layout => {}
+            of => {
+                let of = of.unwrap_or("unknown");
+                return Err(corrupt(&format!("its state is of another layout ({of}) than the operator's ({layout})")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The progress of a clock that none of these subtasks was behind; none if there are none.
+pub(crate) fn least_time(scalars: &[Value]) -> Result<Option<EventTime>, Error> {
+    let time = |scalars: &Value| scalars.get("time").and_then(Value::as_i64).ok_or_else(|| corrupt("it has no time"));
+    scalars.iter().map(time).try_fold(None, |least: Option<EventTime>, time| {
+        let time = time?;
+        Ok(Some(least.map_or(time, |least| least.min(time))))
+    })
+}
+
+/// A snapshot is not what it should be; `ChainOperator` adds whose it is.
+pub(crate) fn corrupt(reason: &str) -> Error {
+    weir_state::Error::Corrupt(reason.to_owned()).into()
+}

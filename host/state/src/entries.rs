@@ -1,0 +1,147 @@
+//! Entries of state on their way into a snapshot, or out of one.
+//!
+//! All bytes lie in one buffer, with an index beside it: an entry costs no allocation, and the whole is handed to another thread by moving two
+//! vectors. So a task only appends; sorting and encoding happen elsewhere.
+
+use weir_types::KeyGroup;
+
+/// Entries by group, namespace and key.
+#[derive(Clone, Debug, Default)]
+pub struct Entries {
+    bytes: Vec<u8>,
+    index: Vec<Place>,
+}
+
+/// Where an entry's bytes are: its key, and behind it its value.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: usize,
+    namespace: i64,
+    key_bytes: u32,
+    value_bytes: u32,
+    group: KeyGroup,
+}
+
+/// One of [`Entries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// the key's group
+    pub group: KeyGroup,
+    /// the namespace
+    pub namespace: i64,
+    /// the key
+    pub key: &'a [u8],
+    /// the value
+    pub value: &'a [u8],
+}
+
+impl Entries {
+    /// Appends an entry.
+    ///
+    /// # Panics
+    /// If its key or value has 4 GiB or more. Guests have less memory than that, and Arrow's keys are shorter.
+    pub fn push(&mut self, group: KeyGroup, namespace: i64, key: &[u8], value: &[u8]) {
+        self.push_parts(group, namespace, [key, &[]], [value, &[]]);
+    }
+
+    /// As [`push`](Self::push), of a key and a value that lie in two parts each.
+    ///
+    /// # Panics
+    /// As `push`.
+    pub fn push_parts(&mut self, group: KeyGroup, namespace: i64, key: [&[u8]; 2], value: [&[u8]; 2]) {
+        let length =
+            |parts: [&[u8]; 2]| u32::try_from(parts[0].len() + parts[1].len()).expect("a part of an entry is below 4 GiB");
+        let (key_bytes, value_bytes) = (length(key), length(value));
+        self.index.push(Place { start: self.bytes.len(), namespace, key_bytes, value_bytes, group });
+        key.into_iter().chain(value).for_each(|part| self.bytes.extend_from_slice(part));
+    }
+
+    /// Puts the entries in order: by group, namespace (signed), key (as bytes).
+    pub fn sort(&mut self) {
+        let Self { bytes, index } = self;
+        index.sort_unstable_by(|a, b| {
+            let places = (a.group, a.namespace).cmp(&(b.group, b.namespace));
+            places.then_with(|| a.entry(bytes).key.cmp(b.entry(bytes).key))
+        });
+    }
+
+    /// The entries, in the order in which they were pushed, or, after [`sort`](Self::sort), in theirs.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.index.iter().map(|place| place.entry(&self.bytes))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Forgets all entries, and keeps the memory for the next ones.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.index.clear();
+    }
+
+    /// The memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.capacity() + self.index.capacity() * size_of::<Place>()
+    }
+}
+
+impl Place {
+    fn entry<'a>(&self, bytes: &'a [u8]) -> Entry<'a> {
+        let (key, rest) = bytes[self.start..].split_at(self.key_bytes as usize);
+        Entry { group: self.group, namespace: self.namespace, key, value: &rest[..self.value_bytes as usize] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send + 'static>(_: &T) {}
+
+    /// Entries come as they were pushed, then by group, namespace (signed) and key; empty keys and values are as good as any.
+    #[test]
+    fn come_in_order() {
+        let mut entries = Entries::default();
+        let all: [(u16, i64, &[u8], &[u8]); 8] = [
+            (2, 0, b"", b""),
+            (1, 5, b"b", b"value"),
+            (1, -5, b"b", b""),
+            (1, 5, b"", b"of nothing"),
+            (0, i64::MAX, b"\xff", b"\0"),
+            (0, i64::MIN, b"a", b"1"),
+            (1, 5, b"ab", b""),
+            (1, 5, b"a", b"2"),
+        ];
+        for (group, namespace, key, value) in all {
+            entries.push(KeyGroup(group), namespace, key, value);
+        }
+        let seen = |entries: &Entries| -> Vec<(u16, i64, Vec<u8>, Vec<u8>)> {
+            entries.iter().map(|e| (e.group.0, e.namespace, e.key.to_vec(), e.value.to_vec())).collect()
+        };
+        let mut expected: Vec<_> = all.iter().map(|&(g, n, k, v)| (g, n, k.to_vec(), v.to_vec())).collect();
+        assert_eq!(seen(&entries), expected);
+        entries.sort();
+        expected.sort();
+        assert_eq!(seen(&entries), expected);
+        is_send(&entries);
+        assert!(entries.bytes() > 0 && entries.len() == 8);
+        entries.clear();
+        assert!(entries.is_empty() && entries.iter().next().is_none());
+    }
+
+    /// Parts make up one key and one value.
+    #[test]
+    fn parts_are_put_together() {
+        let (mut entries, mut whole) = (Entries::default(), Entries::default());
+        entries.push_parts(KeyGroup(1), 2, [b"k", b"ey"], [b"", b"value"]);
+        whole.push(KeyGroup(1), 2, b"key", b"value");
+        assert!(entries.iter().eq(whole.iter()));
+    }
+}

@@ -1,7 +1,8 @@
 //! The suite that every connector passes.
 //!
 //! A source must give the same rows however it is read: by large and by small reads, from its beginning or from any position on, with
-//! all columns or some. A sink must put out every row once, whichever of its writers took it.
+//! all columns or some. A sink must put out every row once, whichever of its writers took it. A transactional sink must show every row once, however attempts
+//! to run its job crash.
 //!
 //! Rows are compared as JSON lines, so that the layout of a column does not matter. A failed check panics, as tests do.
 
@@ -21,7 +22,7 @@ use weir_types::Batch;
 
 use crate::format::encoder::Encoder;
 use crate::registry::Stream;
-use crate::{Error, Fetched, Sink, Source, Split};
+use crate::{Delivery, Error, Fetched, Sink, Source, Split, Transaction, Writer};
 
 /// Binds a source to streams.
 pub type BindSource<'a> = dyn Fn(&[Stream]) -> Result<Box<dyn Source>, Error> + 'a;
@@ -165,6 +166,211 @@ pub fn sink(bind: &BindSink, nested: bool, read_back: &dyn Fn(&SchemaRef) -> Vec
         expected.sort();
         assert!(found == expected, "each row is put out once: {} of {} rows", found.len(), expected.len());
     }
+}
+
+/// Binds a transactional sink to a schema, for the attempt of this generation.
+pub type BindAttempt<'a> = dyn Fn(&SchemaRef, u64) -> Result<Box<dyn Sink>, Error> + 'a;
+
+/// Checks a transactional sink. `bind` binds it, always to the same place, which is empty at first; `read_back` gives the rows that a reader sees there, as
+/// JSON lines of the schema. `nested`: whether the sink takes lists and records.
+///
+/// # Panics
+/// If the sink does not conform.
+pub fn transactional(bind: &BindAttempt, nested: bool, read_back: &dyn Fn(&SchemaRef) -> Vec<String>) {
+    let (schema, batch) = sample(nested);
+    let mut place = Place { bind, read_back, schema, batch, visible: Vec::new(), generation: 0 };
+    assert_eq!(bind(&place.schema, 0).unwrap().delivery(), Delivery::ExactlyOnce);
+    place.checkpoints();
+    place.crash_before_the_checkpoint();
+    place.crash_before_the_commit();
+    place.crash_amid_the_commit();
+    place.older_attempts();
+}
+
+/// Where a transactional sink writes, and what should be there.
+struct Place<'a> {
+    bind: &'a BindAttempt<'a>,
+    read_back: &'a dyn Fn(&SchemaRef) -> Vec<String>,
+    schema: SchemaRef,
+    batch: Batch,
+    /// the rows that were committed
+    visible: Vec<String>,
+    /// of the newest attempt
+    generation: u64,
+}
+
+/// An attempt to run the job.
+struct Running {
+    sink: Box<dyn Sink>,
+    writers: Vec<Box<dyn Writer>>,
+}
+
+impl Place<'_> {
+    /// Begins a new attempt; what the last checkpoint says to be committed is `pending`.
+    fn start(&mut self, pending: &[Transaction]) -> Running {
+        const PARALLELISM: u16 = 3;
+        self.generation += 1;
+        let sink = (self.bind)(&self.schema, self.generation).unwrap();
+        sink.recover(pending).unwrap();
+        let writers = (0..PARALLELISM).map(|subtask| sink.writer(subtask, PARALLELISM).unwrap()).collect();
+        Running { sink, writers }
+    }
+
+    /// Writes some rows, other ones by each writer. Returns them.
+    fn write(&self, running: &mut Running) -> Vec<String> {
+        let encoder = Encoder::jsonl(&self.schema).unwrap();
+        let mut written = Vec::new();
+        for repetition in 0..2 {
+            for (i, writer) in running.writers.iter_mut().enumerate() {
+                let part = self.batch.slice(i, self.batch.rows() - i);
+                writer.write(&part).unwrap();
+                writer.write(&part.slice(0, 0)).unwrap();
+                if repetition % (i + 2) == 0 {
+                    writer.flush().unwrap();
+                }
+                written.extend(lines(&encoder, &part));
+            }
+        }
+        written
+    }
+
+    /// A reader sees what was committed, and nothing else.
+    fn check(&self, when: &str) {
+        let mut found = (self.read_back)(&self.schema);
+        let mut expected = self.visible.clone();
+        found.sort();
+        expected.sort();
+        assert!(found == expected, "{when}: a reader sees {} rows of {}", found.len(), expected.len());
+    }
+
+    /// Rows appear when they are committed, checkpoint after checkpoint, once.
+    fn checkpoints(&mut self) {
+        let mut running = self.start(&[]);
+        assert!(prepare(&mut running).is_empty(), "without rows there is no transaction");
+        self.check("nothing was written");
+        let mut rows = 0;
+        for _ in 0..3 {
+            let first = self.write(&mut running);
+            self.check("rows were written");
+            let transactions = prepare(&mut running);
+            assert!(!transactions.is_empty(), "rows are in a transaction");
+            self.check("rows were prepared");
+            // The next checkpoint has begun before this one is complete.
+            let second = self.write(&mut running);
+            rows += first.len() + second.len();
+            running.sink.commit(&transactions).unwrap();
+            self.visible.extend(first);
+            self.check("rows were committed");
+            running.sink.commit(&transactions).unwrap();
+            running.sink.commit(&[]).unwrap();
+            self.check("rows were committed twice");
+            let transactions = prepare(&mut running);
+            assert!(prepare(&mut running).is_empty(), "what was prepared is not prepared again");
+            running.sink.commit(&transactions).unwrap();
+            self.visible.extend(second);
+            self.check("the next rows were committed");
+        }
+        let last = self.write(&mut running);
+        running.writers.iter_mut().for_each(|writer| writer.finish().unwrap());
+        self.check("the input has ended");
+        let transactions = prepare(&mut running);
+        running.sink.commit(&transactions).unwrap();
+        rows += last.len();
+        self.visible.extend(last);
+        self.check("the last rows were committed");
+        assert_eq!(running.sink.report().rows, rows as u64, "the report counts the rows");
+    }
+
+    /// What was written or prepared for a checkpoint that did not complete is gone.
+    fn crash_before_the_checkpoint(&mut self) {
+        let mut running = self.start(&[]);
+        self.write(&mut running);
+        drop(running);
+        self.check("an attempt that has written has crashed");
+        let mut running = self.start(&[]);
+        self.check("the next one has recovered");
+        self.write(&mut running);
+        let lost = prepare(&mut running);
+        self.write(&mut running);
+        drop(running);
+        let mut running = self.start(&[]);
+        self.check("an attempt that has prepared has crashed");
+        assert!(running.sink.commit(&lost).is_err(), "what was removed cannot be committed");
+        self.check("what was removed is still not there");
+        let rows = self.write(&mut running);
+        let transactions = prepare(&mut running);
+        running.sink.commit(&transactions).unwrap();
+        self.visible.extend(rows);
+        self.check("rows were written again");
+    }
+
+    /// What was prepared for a checkpoint that is complete is committed by a later attempt, however many of them crash before.
+    fn crash_before_the_commit(&mut self) {
+        let mut running = self.start(&[]);
+        let rows = self.write(&mut running);
+        let pending = prepare(&mut running);
+        self.write(&mut running);
+        drop(running);
+        drop(self.start(&pending));
+        self.check("nobody has committed");
+        let running = self.start(&pending);
+        self.check("nobody has committed yet");
+        running.sink.commit(&pending).unwrap();
+        self.visible.extend(rows);
+        self.check("a later attempt has committed");
+        drop(running);
+        // It has crashed before it could tell.
+        let running = self.start(&pending);
+        self.check("an attempt has recovered what was committed");
+        running.sink.commit(&pending).unwrap();
+        self.check("an attempt has committed what was committed");
+    }
+
+    /// A commit that was cut off is completed.
+    fn crash_amid_the_commit(&mut self) {
+        let mut running = self.start(&[]);
+        let rows = self.write(&mut running);
+        let pending = prepare(&mut running);
+        running.sink.commit(&pending[..pending.len() / 2]).unwrap();
+        drop(running);
+        let running = self.start(&pending);
+        running.sink.commit(&pending).unwrap();
+        self.visible.extend(rows);
+        self.check("a commit was completed");
+    }
+
+    /// An attempt that was replaced, and does not know it, harms nothing.
+    fn older_attempts(&mut self) {
+        let mut old = self.start(&[]);
+        self.write(&mut old);
+        let old_generation = self.generation;
+        let mut running = self.start(&[]);
+        let first = self.write(&mut running);
+        let transactions = prepare(&mut running);
+        let second = self.write(&mut running);
+        (self.bind)(&self.schema, old_generation).unwrap().recover(&[]).unwrap();
+        // The old attempt may find that its own rows are gone, or not.
+        for writer in &mut old.writers {
+            drop(writer.write(&self.batch).and_then(|()| writer.prepare()));
+        }
+        self.check("an older attempt has recovered");
+        running.sink.commit(&transactions).unwrap();
+        let transactions = prepare(&mut running);
+        running.sink.commit(&transactions).unwrap();
+        self.visible.extend(first);
+        self.visible.extend(second);
+        self.check("the newer attempt has committed");
+        drop(old);
+        drop(running);
+        drop(self.start(&[]));
+        self.check("all have gone");
+    }
+}
+
+/// Prepares all writers. Transactions go through the text that a checkpoint is.
+fn prepare(running: &mut Running) -> Vec<Transaction> {
+    let transactions: Vec<_> = running.writers.iter_mut().flat_map(|writer| writer.prepare().unwrap()).collect();
+    serde_json::from_str(&serde_json::to_string(&transactions).unwrap()).unwrap()
 }
 
 /// Rows with a column of each type, with and without values, and with texts that formats have to escape.

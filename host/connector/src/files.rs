@@ -78,6 +78,72 @@ impl Files {
         }
     }
 
+    /// Makes a folder and those above it, so that they outlast a crash of the machine.
+    pub(crate) fn create_folder(&self, path: &Path) -> io::Result<()> {
+        if matches!(self.kind(path), Ok(Kind::Folder)) {
+            return Ok(());
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.map_or(Ok(()), |parent| self.create_folder(parent))?;
+        let made = match &self.confined {
+            None => std::fs::create_dir(self.root.join(path)),
+            Some(dir) => dir.create_dir(path),
+        };
+        match made {
+            // Another subtask was faster; or it is no folder, or one that is outside.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match self.kind(path)? {
+                Kind::Folder => Ok(()),
+                _ => Err(e),
+            },
+            Err(e) => Err(e),
+            Ok(()) => self.sync_folder(parent.unwrap_or(Path::new("."))),
+        }
+    }
+
+    /// Makes it last which names are in a folder: a file that was made there, or renamed, is there after a crash of the machine.
+    pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.open(path)?.sync_all()
+    }
+
+    /// Gives a file another name, at once: a reader sees the one or the other.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match &self.confined {
+            None => std::fs::rename(self.root.join(from), self.root.join(to)),
+            Some(dir) => dir.rename(from, dir, to),
+        }
+    }
+
+    /// Removes a file.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        match &self.confined {
+            None => std::fs::remove_file(self.root.join(path)),
+            Some(dir) => dir.remove_file(path),
+        }
+    }
+
+    /// Whether there is a file at this path.
+    pub(crate) fn is_file(&self, path: &Path) -> io::Result<bool> {
+        match self.kind(path) {
+            Ok(kind) => Ok(matches!(kind, Kind::File)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The names of all that is in a folder, in no order; those that are not UTF-8 are left out.
+    pub(crate) fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let name = |entry: io::Result<std::ffi::OsString>| entry.map(|name| name.into_string().ok()).transpose();
+        match &self.confined {
+            None => std::fs::read_dir(self.root.join(folder))?.filter_map(|entry| name(entry.map(|e| e.file_name()))).collect(),
+            Some(dir) => dir.read_dir(folder)?.filter_map(|entry| name(entry.map(|e| e.file_name()))).collect(),
+        }
+    }
+
+    /// Whether paths cannot leave the folder: the job is not the user's own.
+    pub(crate) fn is_confined(&self) -> bool {
+        self.confined.is_some()
+    }
+
     /// The files that a path or a pattern names, in order.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<PathBuf>, Error> {
         let whole = Path::new(path);
@@ -96,7 +162,9 @@ impl Files {
             Ok(_) | Err(_) => {}
         }
         let pattern = Path::new(&glob::Pattern::escape(&self.root.to_string_lossy())).join(path);
-        let matches = glob::glob(&pattern.to_string_lossy())
+        // As in a shell: so the hidden parts of a sink are not read before they are committed.
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+        let matches = glob::glob_with(&pattern.to_string_lossy(), options)
             .map_err(|e| Error::options(format!("the path {path} is not a pattern: {e}")))?;
         let mut paths = Vec::new();
         for found in matches {
@@ -216,6 +284,51 @@ mod tests {
         names.sort();
         assert_eq!(names, ["inside", "secret.csv"]);
         assert_eq!(std::fs::read_to_string(outside.path().join("secret.csv")).unwrap(), "secret");
+    }
+
+    #[test]
+    fn files_are_renamed_and_removed_inside_only() {
+        // Goal: confined or free, folders are made, files renamed, listed and removed; confined, nothing of it reaches outside.
+        let (outside, confined) = prison();
+        for files in [Files::free(outside.path().join("inside")), confined] {
+            files.create_folder(Path::new("x/y")).unwrap();
+            files.create_folder(Path::new("x/y")).unwrap();
+            files.create(Path::new("x/a")).unwrap();
+            files.rename(Path::new("x/a"), Path::new("x/y/b")).unwrap();
+            files.sync_folder(Path::new("x/y")).unwrap();
+            assert_eq!(files.names(Path::new("x/y")).unwrap(), ["b"]);
+            assert!(files.is_file(Path::new("x/y/b")).unwrap() && !files.is_file(Path::new("x/a")).unwrap());
+            files.remove(Path::new("x/y/b")).unwrap();
+            assert!(files.names(Path::new("x/y")).unwrap().is_empty());
+        }
+        let (outside, files) = prison();
+        let inner = Path::new("sub/a.csv");
+        for bad in ["../secret.csv", "way-out/secret.csv"] {
+            let bad = Path::new(bad);
+            assert!(files.remove(bad).is_err() && files.rename(bad, inner).is_err() && files.rename(inner, bad).is_err());
+        }
+        for bad in ["..", "way-out", "../new", "way-out/new"] {
+            let bad = Path::new(bad);
+            assert!(files.names(bad).is_err() && files.sync_folder(bad).is_err(), "{}", bad.display());
+            assert!(files.create_folder(bad).is_err(), "{}", bad.display());
+        }
+        assert_eq!(std::fs::read_to_string(outside.path().join("secret.csv")).unwrap(), "secret");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn patterns_pass_over_hidden_files() {
+        // Goal: what begins with a dot is found by its name only.
+        let (outside, files) = prison();
+        std::fs::create_dir(outside.path().join("inside/sub/.weir")).unwrap();
+        std::fs::write(outside.path().join("inside/sub/.weir/b.csv"), "hidden").unwrap();
+        for files in [Files::free(outside.path().join("inside")), files] {
+            for pattern in ["sub/*.csv", "s*/*.csv", "s*/**/*.csv", "sub/**/*.csv"] {
+                assert_eq!(files.list(pattern).unwrap(), [Path::new("sub/a.csv")], "{pattern}");
+            }
+            assert!(files.list("sub/*/*.csv").is_err());
+            assert_eq!(files.list("sub/.weir/*.csv").unwrap(), [Path::new("sub/.weir/b.csv")]);
+        }
     }
 
     #[test]

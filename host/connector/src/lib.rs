@@ -16,6 +16,7 @@ pub mod registry;
 pub mod sink;
 pub mod source;
 
+mod background;
 mod format;
 mod options;
 mod totals;

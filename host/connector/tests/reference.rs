@@ -46,7 +46,7 @@ fn options(connector: &dyn Connector) -> BTreeSet<String> {
 /// What the page says about a connector.
 fn section(connector: &str) -> Option<&'static str> {
     let (_, rest) = REFERENCE.split_once(&format!("\n### `{connector}`\n"))?;
-    rest.split("\n##").next()
+    rest.split("\n### ").next()?.split("\n## ").next()
 }
 
 /// Every connector has a section, and every option of it a mention there.

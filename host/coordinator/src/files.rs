@@ -50,9 +50,9 @@ fn check_binding(name: &str, binding: &Binding) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether an option is a path, as the names of options go: `path`, `rejects_path`.
+/// Whether an option is a path, as the names of options go: `path`, `folder`, `rejects_path`.
 fn is_path(option: &str) -> bool {
-    option == "path" || option.ends_with("_path")
+    option == "path" || option == "folder" || option.ends_with("_path")
 }
 
 /// Whether a path, taken relative to a folder, cannot lead out of it.
@@ -82,6 +82,7 @@ mod tests {
         for bad in ["/etc/passwd", "..", "../a", "a/../../b", "a/.."] {
             assert!(checked("file", bad).is_err(), "{bad}");
             assert!(checked_option("file", "rejects_path", bad).is_err(), "{bad}");
+            assert!(checked_option("file", "folder", bad).is_err(), "{bad}");
         }
         assert!(checked("stdin", "x").is_err());
         assert!(checked("cable", "x").expect_err("no such connector").message.contains("nexmark, blackhole"));

@@ -8,10 +8,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
 use weir_types::Batch;
 
+use super::layout::Layout;
 use crate::format::compression::Compression;
 use crate::format::encoder::Encoder;
 use crate::format::parquet::{Output, RowGroup};
@@ -24,10 +24,7 @@ const BLOCK_BYTES: usize = 256 * 1024;
 pub(super) struct OneFile {
     files: Files,
     path: PathBuf,
-    schema: SchemaRef,
-    /// none = parquet
-    encoder: Option<Encoder>,
-    compression: Compression,
+    layout: Layout,
     totals: Arc<Totals>,
     /// made by the first writer
     shared: Mutex<Option<Shared>>,
@@ -47,8 +44,8 @@ struct TextFile {
 }
 
 impl OneFile {
-    pub fn new(files: &Files, path: PathBuf, schema: SchemaRef, encoder: Option<Encoder>, compression: Compression) -> Self {
-        Self { files: files.clone(), path, schema, encoder, compression, totals: Arc::default(), shared: Mutex::new(None) }
+    pub fn new(files: &Files, path: PathBuf, layout: Layout) -> Self {
+        Self { files: files.clone(), path, layout, totals: Arc::default(), shared: Mutex::new(None) }
     }
 
     /// Begins the file.
@@ -56,11 +53,12 @@ impl OneFile {
         let path = self.files.shown(&self.path).to_string();
         let failed = |e| Error::io(format!("the file {path} cannot be written"), e);
         let mut file = self.files.create(&self.path).map_err(failed)?;
-        let Some(encoder) = &self.encoder else {
-            return Ok(Shared::Parquet(Arc::new(Output::new(file, &path, &self.schema)?)));
+        let (encoder, compression) = match &self.layout {
+            Layout::Text { encoder, compression } => (encoder, compression),
+            Layout::Parquet { schema } => return Ok(Shared::Parquet(Arc::new(Output::new(file, &path, schema)?))),
         };
         // Also without a header: the block of no bytes makes a compressed file one even if no row follows.
-        let header = self.compression.block(encoder.header()).map_err(failed)?;
+        let header = compression.block(encoder.header()).map_err(failed)?;
         file.write_all(&header).map_err(failed)?;
         self.totals.add_bytes(header.len() as u64);
         Ok(Shared::Text(Arc::new(TextFile { path, file: Mutex::new(file) })))
@@ -75,12 +73,12 @@ impl Sink for OneFile {
             None => shared.insert(self.create()?).clone(),
         };
         let totals = Arc::clone(&self.totals);
-        Ok(match (file, &self.encoder) {
-            (Shared::Text(file), Some(encoder)) => {
-                Box::new(TextWriter { file, encoder: encoder.clone(), compression: self.compression, block: Vec::new(), totals })
+        Ok(match (file, &self.layout) {
+            (Shared::Text(file), Layout::Text { encoder, compression }) => {
+                Box::new(TextWriter { file, encoder: encoder.clone(), compression: *compression, block: Vec::new(), totals })
             }
             (Shared::Parquet(output), _) => Box::new(ParquetWriter { output, group: RowGroup::default(), totals, parallelism }),
-            (Shared::Text(_), None) => unreachable!("a file of text has an encoder"),
+            (Shared::Text(_), Layout::Parquet { .. }) => unreachable!("a file of text has a layout of text"),
         })
     }
 

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::*;
+use crate::format::encoder::Encoder;
 use crate::{Fetched, conformance};
 
 /// A folder of its own, and what connects to it.

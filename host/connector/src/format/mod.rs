@@ -40,6 +40,15 @@ pub(crate) enum FormatName {
 }
 
 impl FormatName {
+    /// As options and extensions write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+        }
+    }
+
     /// What the extension of a file says; that of a compressed file is the one before.
     pub fn of(path: &Path) -> Option<Self> {
         let inner = path.file_stem().map(Path::new).filter(|_| Compression::of(path) != Compression::None).unwrap_or(path);

@@ -4,9 +4,10 @@
 //! beside each other and only take turns to append; the footer completes the file.
 
 use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, RecordBatchReader};
 use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use weir_types::Batch;
 
@@ -25,6 +26,8 @@ use crate::Error;
 const READ_ROWS: usize = 8192;
 /// How many rows a subtask collects into a row group.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
+/// How large the row groups of a writer that may have many files open become at most, for they are in memory until they are written.
+const ROW_GROUP_BYTES: usize = 32 << 20;
 
 fn failed(what: &str, path: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::io(format!("the parquet file {path} cannot be {what}"), error)
@@ -131,6 +134,10 @@ impl Reader {
     }
 }
 
+fn properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()))
+}
+
 /// A file that several writers append row groups to.
 pub(crate) struct Output {
     /// what messages call the file
@@ -145,8 +152,7 @@ pub(crate) struct Output {
 impl Output {
     /// Begins a file. `path` is what messages call it.
     pub fn new(file: File, path: &str, schema: &SchemaRef) -> Result<Self, Error> {
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-        let (writer, groups) = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
+        let (writer, groups) = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties().build()))
             .and_then(ArrowWriter::into_serialized_writer)
             .map_err(|e| failed("written", path, e))?;
         Ok(Self { path: path.into(), schema: Arc::clone(schema), groups, file: Mutex::new(Some(writer)) })
@@ -184,6 +190,45 @@ impl Output {
         let Some(mut file) = self.file.lock().take() else { return Ok(0) };
         file.finish().map_err(|e| failed("completed", &self.path, e))?;
         Ok(file.bytes_written() as u64)
+    }
+}
+
+/// A file that one writer writes by itself.
+pub(crate) struct Alone<W: Write + Send> {
+    /// what messages call the file
+    path: String,
+    schema: SchemaRef,
+    writer: ArrowWriter<W>,
+}
+
+impl<W: Write + Send> Alone<W> {
+    /// Begins a file. `path` is what messages call it.
+    pub fn new(file: W, path: String, schema: &SchemaRef) -> Result<Self, Error> {
+        let properties =
+            properties().set_max_row_group_row_count(Some(ROW_GROUP_ROWS)).set_max_row_group_bytes(Some(ROW_GROUP_BYTES)).build();
+        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties)).map_err(|e| failed("written", &path, e))?;
+        Ok(Self { path, schema: Arc::clone(schema), writer })
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        let failed = |e: ParquetError| failed("written", &self.path, e);
+        // Text in views is written as plain text.
+        let columns = self.schema.fields().iter().zip(batch.columns()).map(|(f, c)| arrow_cast::cast(c, f.data_type()));
+        let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.into()))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.rows()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        self.writer.write(&batch.map_err(|e| failed(e.into()))?).map_err(failed)
+    }
+
+    /// About how many bytes the file has so far.
+    pub fn bytes(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// Completes the file by its footer.
+    pub fn complete(self) -> Result<W, Error> {
+        self.writer.into_inner().map_err(|e| failed("completed", &self.path, e))
     }
 }
 

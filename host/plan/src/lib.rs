@@ -6,13 +6,14 @@
 //! Graph(s) ─┘
 //! ```
 //!
-//! Everything here is a pure function of its inputs: no files, no clock, no runtime. In reading order: [`spec`] (what the user writes),
+//! Everything here is a pure function of its inputs: no files, no clock, no runtime. In reading order: [`spec`] and [`recovery`] (what the user writes),
 //! [`job`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text).
 
 pub mod error;
 pub mod explain;
 pub mod job;
 pub mod planner;
+pub mod recovery;
 pub mod spec;
 pub mod units;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::recovery::{CheckpointSpec, RestartSpec};
 use crate::units::{SpecDuration, SpecSize};
 
 /// A job: which components, bound to which connectors, run how.
@@ -48,6 +49,12 @@ pub struct JobSpec {
     /// where keyed state is kept
     #[serde(default)]
     pub state: StateSpec,
+    /// how the job is checkpointed
+    #[serde(default)]
+    pub checkpoint: CheckpointSpec,
+    /// how it starts again when it has failed
+    #[serde(default)]
+    pub restart: RestartSpec,
     /// how rows are put into batches
     #[serde(default)]
     pub batch: BatchSpec,
@@ -228,6 +235,7 @@ impl JobSpec {
         if self.state.slots_max == Some(0) {
             return Err(Error::new("state.slots_max must be at least 1"));
         }
+        self.checkpoint.check()?;
         if self.component.is_some() != self.components.is_empty() {
             return Err(Error::new("name the job's component with `component = \"…\"`, or several in `[components.NAME]`"));
         }

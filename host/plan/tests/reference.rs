@@ -1,10 +1,12 @@
 //! `docs/JOB-SPEC.md` against the code: its examples are specs, and its keys and their defaults are those that there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
 use serde_json::Value;
 use weir_plan::JobSpec;
+use weir_plan::recovery::{CheckpointMode, CheckpointSpec, RestartSpec, RestartStrategy};
 use weir_plan::spec::{Argument, Backend, BatchSpec, Binding, ComponentSpec, ErrorPolicy, LimitsSpec, StateSpec};
 use weir_plan::units::{SpecDuration, SpecSize};
 
@@ -54,6 +56,24 @@ fn full_spec() -> JobSpec {
         // A sink is never idle.
         sinks: BTreeMap::from([(text("SINK"), binding(None))]),
         state: StateSpec { backend: Backend::Memory, memory_limit: Some(SpecSize(1)), slots_max: Some(1) },
+        checkpoint: CheckpointSpec {
+            storage: Some(text("checkpoints")),
+            options: BTreeMap::from([(text("STORAGE_OPTION"), text("x"))]),
+            interval: Some(SpecDuration(Duration::from_secs(1))),
+            mode: CheckpointMode::Aligned,
+            aligned_timeout: SpecDuration(Duration::from_secs(1)),
+            timeout: SpecDuration(Duration::from_secs(1)),
+            min_pause: SpecDuration(Duration::from_secs(1)),
+            tolerated_failures: 1,
+            retained: NonZeroUsize::MIN,
+        },
+        restart: RestartSpec {
+            strategy: Some(RestartStrategy::Fixed),
+            delay: Some(SpecDuration(Duration::from_secs(1))),
+            max_delay: Some(SpecDuration(Duration::from_secs(1))),
+            window: Some(SpecDuration(Duration::from_secs(1))),
+            attempts: Some(NonZeroU16::MIN),
+        },
         batch: BatchSpec { rows: 1, channel_capacity: 1, linger: SpecDuration(Duration::from_millis(1)) },
         limits: LimitsSpec {
             guest_memory: SpecSize(1),

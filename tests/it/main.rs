@@ -12,6 +12,7 @@ mod hostile;
 mod mixed;
 mod nexmark;
 mod operators;
+mod recovery;
 mod run;
 mod server;
 mod tidy;

@@ -85,8 +85,8 @@ fn manifest(checkpoint: u64, files: Vec<FileRef>) -> Manifest {
     let bytes_total = files.iter().map(|f| f.bytes).sum();
     let chain = ChainSnapshot {
         operator: "count".into(),
-        stage: "merging".into(),
-        state_fingerprint: "5f".into(),
+        schema: "merging".into(),
+        operator_state: None,
         watermark: 17,
         groups: KeyGroupRange { start: 0, end: 128 },
         state: StateFiles::Entries(files),

@@ -167,8 +167,8 @@ mod tests {
         let files = files.iter().map(|path| FileRef { path: path.to_string(), bytes: 1, crc32: Checksum(0) }).collect();
         let chain = ChainSnapshot {
             operator: "count".into(),
-            stage: "all".into(),
-            state_fingerprint: String::new(),
+            schema: "all".into(),
+            operator_state: None,
             watermark: 0,
             groups: KeyGroupRange { start: 0, end: 1 },
             state: StateFiles::Entries(files),

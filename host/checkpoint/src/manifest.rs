@@ -144,29 +144,33 @@ pub struct SourceSnapshot {
 pub enum SplitState {
     /// a reader continues here
     At {
-        /// what the connector calls a position
-        position: Value,
+        /// what the connector needs to know to read it
+        spec: Value,
+        /// what the connector calls a position; none = at the beginning
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<Value>,
     },
     /// to its end
     Done,
 }
 
-/// The state of one operator's stage in one subtask.
+/// The state of one operator in one subtask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainSnapshot {
     /// the operator's id
     pub operator: String,
-    /// which of its stages: an aggregation before an exchange has another state than the one after it
-    pub stage: String,
-    /// what the schema of its state hashes to
-    pub state_fingerprint: String,
+    /// what its state is: only an operator of the same schema can read it
+    pub schema: String,
     /// the watermark that it has seen
     pub watermark: EventTime,
     /// the key groups that the subtask owned
     pub groups: KeyGroupRange,
     /// the keyed state
     pub state: StateFiles,
+    /// the state that the operator has besides, the same in all subtasks
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_state: Option<FileRef>,
     /// small things that are not keyed: what they are, the operator knows
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub scalars: Value,
@@ -236,7 +240,7 @@ impl Manifest {
     /// All files that the manifest refers to. One that is referred to twice comes twice.
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
         self.tasks.iter().flat_map(|task| {
-            let chains = task.chains.iter().flat_map(|chain| chain.state.files());
+            let chains = task.chains.iter().flat_map(|chain| chain.state.files().chain(&chain.operator_state));
             chains.chain(task.in_flight.iter().map(|in_flight| &in_flight.file))
         })
     }
@@ -244,7 +248,7 @@ impl Manifest {
     /// The same, to be changed.
     pub(crate) fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
         self.tasks.iter_mut().flat_map(|task| {
-            let chains = task.chains.iter_mut().flat_map(|chain| chain.state.files_mut());
+            let chains = task.chains.iter_mut().flat_map(|chain| chain.state.files_mut().chain(&mut chain.operator_state));
             chains.chain(task.in_flight.iter_mut().map(|in_flight| &mut in_flight.file))
         })
     }
@@ -334,15 +338,15 @@ mod tests {
     fn full() -> Manifest {
         let chain = |operator: &str, state| ChainSnapshot {
             operator: operator.into(),
-            stage: "merging".into(),
-            state_fingerprint: "5f".into(),
+            schema: "a window of keys u64".into(),
             watermark: -1,
             groups: KeyGroupRange { start: 0, end: 64 },
             state,
+            operator_state: (operator == "last").then(|| file("files/3/0-1/7-last")),
             scalars: Value::Null,
         };
         let splits = [
-            ("bids/0".to_string(), SplitState::At { position: json!({"offset": 17, "leader": null}) }),
+            ("bids/0".to_string(), SplitState::At { spec: Value::Null, position: Some(json!({"offset": 17, "leader": null})) }),
             ("bids/1".to_string(), SplitState::Done),
         ];
         let task = TaskSnapshot {
@@ -397,7 +401,10 @@ mod tests {
     fn files_are_listed() {
         let mut manifest = full();
         let paths: Vec<_> = manifest.files().map(|f| f.path.clone()).collect();
-        assert_eq!(paths, ["files/3/0-1/7-count", "files/2/0-1/4-000009.sst", "files/3/0-1/7-in-flight-1-0"]);
+        assert_eq!(
+            paths,
+            ["files/3/0-1/7-count", "files/2/0-1/4-000009.sst", "files/3/0-1/7-last", "files/3/0-1/7-in-flight-1-0"]
+        );
         manifest.files_mut().for_each(|f| f.path.insert(0, 'x'));
         assert!(manifest.files().all(|f| f.path.starts_with('x')));
     }

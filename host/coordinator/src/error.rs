@@ -58,7 +58,7 @@ impl Error {
         Self { kind, code, message: message.into() }
     }
 
-    pub(crate) fn storage(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
+    pub(crate) fn storage(what: impl std::fmt::Display, error: &dyn std::error::Error) -> Self {
         Self::new(ErrorKind::Internal, STORAGE, format!("{what}: {error}"))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use weir_base::Clock;
+use weir_checkpoint::Storage;
 use weir_connector::{Context, Files};
 use weir_plan::{JobPlan, JobSpec};
 use weir_protocol::job::{Event, State};
@@ -13,6 +14,7 @@ use weir_worker::Deployment;
 
 use crate::component::{self, ComponentView, Store};
 use crate::error::Error;
+use crate::execution::{Checkpoints, storage_url};
 use crate::files;
 use crate::job::{Job, JobId, JobSummary, JobView};
 use crate::limits;
@@ -104,9 +106,31 @@ impl Handle {
             attempt: weir_connector::Attempt::default(),
         };
         let clock = self.shared.clock.clone();
-        let deployment = Deployment { plan, components, context, log: sink, clock, native: None };
-        let job = Box::new(Job::created(summary, Arc::new(spec), text, (output, log), deployment));
+        let storage = self.checkpoints(&plan, &summary)?;
+        let deployment = Deployment {
+            plan,
+            components,
+            context,
+            storage: None,
+            restore: None,
+            pending: vec![],
+            log: sink,
+            clock,
+            native: None,
+        };
+        let job = Box::new(Job::created(summary, Arc::new(spec), text, (output, log), deployment, storage));
         self.ask(|reply| Message::Submit { job, reply }).await
+    }
+
+    /// Where a job's checkpoints lie, if it is checkpointed: under its id, so that no two jobs share them.
+    fn checkpoints(&self, plan: &JobPlan, summary: &JobSummary) -> Result<Option<Checkpoints>, Error> {
+        if plan.spec.checkpoint.interval.is_none() {
+            return Ok(None);
+        }
+        let options = &self.shared.options;
+        let url = options.checkpoint_storage.clone().unwrap_or_else(|| storage_url("checkpoints", &options.data_dir));
+        let storage = Storage::open(&url, &[]).map_err(|e| Error::storage("cannot open the storage of checkpoints", &e))?;
+        Ok(Some(Checkpoints { storage, job: format!("{}/{}", summary.tenant, summary.id) }))
     }
 
     /// All jobs, oldest first.

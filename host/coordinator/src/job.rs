@@ -1,5 +1,6 @@
 //! One job: its record, what is told about it, and the task that drives it.
 
+use std::collections::VecDeque;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -9,15 +10,17 @@ use ulid::Ulid;
 use utoipa::ToSchema;
 use weir_plan::JobSpec;
 use weir_protocol::job::{Command, State};
-use weir_worker::job::Commander;
 use weir_worker::metrics::{JobMetrics, Snapshot};
-use weir_worker::{Deployment, Event, Failure, FailureKind, Outcome, Worker};
+use weir_worker::{Deployment, Failure, FailureKind, Outcome, Worker};
 
 use crate::error::{self, Error, ErrorKind};
+use crate::execution::{CheckpointReport, Checkpoints, Controls, Event, Execution, Start};
 use crate::ring::Ring;
 use crate::tenant::TenantId;
 
 const PREFIX: &str = "job_";
+/// How many checkpoints are remembered of a job.
+const CHECKPOINTS_MAX: usize = 32;
 
 /// The id of a job. Ids sort by the time of their making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +96,10 @@ pub struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metrics: Option<Snapshot>,
+    /// the last checkpoints, oldest first
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub checkpoints: Vec<CheckpointReport>,
     /// the spec, with its defaults
     #[serde(serialize_with = "pointed_to")]
     #[schema(value_type = Object)]
@@ -123,8 +130,12 @@ pub(crate) struct Job {
     pub output: Ring,
     pub log: Ring,
     pub metrics: Metrics,
-    /// there once the job is on its worker
-    pub commander: Option<Commander>,
+    /// there while the job runs
+    pub controls: Option<Controls>,
+    /// the last checkpoints, oldest first
+    pub checkpoints: VecDeque<CheckpointReport>,
+    /// where checkpoints lie
+    pub storage: Option<Checkpoints>,
     /// until it is deployed
     pub deployment: Option<Deployment>,
 }
@@ -134,6 +145,7 @@ impl Job {
         JobView {
             summary: self.summary.clone(),
             metrics: self.snapshot(),
+            checkpoints: self.checkpoints.iter().cloned().collect(),
             spec: Arc::clone(&self.spec),
             plan: Arc::clone(&self.plan),
         }
@@ -147,34 +159,41 @@ impl Job {
         }
     }
 
-    /// The job is on its worker: what was asked for in the meantime is passed on.
-    pub fn deployed(&mut self, commander: Commander, metrics: Arc<JobMetrics>) {
+    /// The job runs: what was asked for in the meantime is passed on.
+    pub fn started(&mut self, controls: Controls) {
         match self.summary.state {
-            State::Draining => commander.send(weir_worker::Command::Drain),
-            State::Cancelling => commander.send(weir_worker::Command::Cancel),
+            State::Draining => controls.send(weir_worker::Command::Drain),
+            State::Cancelling => controls.send(weir_worker::Command::Cancel),
             _ => {}
         }
-        self.commander = Some(commander);
-        self.metrics = Metrics::Live(metrics);
+        self.controls = Some(controls);
     }
 
-    /// Tells the worker, if the job has got there.
+    /// Tells the job, if it runs.
     pub fn send(&self, command: Command) {
         let command = match command {
             Command::Drain => weir_worker::Command::Drain,
             Command::Cancel => weir_worker::Command::Cancel,
             Command::Deploy | Command::ReleaseSlots => return,
         };
-        if let Some(commander) = &self.commander {
-            commander.send(command);
+        if let Some(controls) = &self.controls {
+            controls.send(command);
         }
+    }
+
+    /// A checkpoint was completed or given up.
+    pub fn checkpointed(&mut self, report: CheckpointReport) {
+        if self.checkpoints.len() == CHECKPOINTS_MAX {
+            self.checkpoints.pop_front();
+        }
+        self.checkpoints.push_back(report);
     }
 
     /// The job has ended: what it holds of its worker is let go.
     pub fn ended(&mut self, failure: Option<Failure>, now: Timestamp) {
         self.summary.failure = failure;
         self.summary.ended = Some(now);
-        self.commander = None;
+        self.controls = None;
         if let Some(snapshot) = self.snapshot() {
             self.metrics = Metrics::Final(Box::new(snapshot));
         }
@@ -185,26 +204,23 @@ impl Job {
 
 /// What the task of a job reports.
 pub(crate) enum Report {
-    Deployed(Commander, Arc<JobMetrics>),
-    Opened,
-    Ended(Outcome),
+    Started(Controls),
+    Happened(Event),
 }
 
-/// Brings a job onto its worker and reports what becomes of it. Ends when the job has.
-pub(crate) async fn drive(worker: Worker, deployment: Deployment, reports: impl AsyncFn(Report)) {
-    let mut handle = match worker.deploy(deployment) {
-        Ok(handle) => handle,
-        Err(failure) => return reports(Report::Ended(Outcome::Failed { failure })).await,
-    };
-    reports(Report::Deployed(handle.commander(), Arc::clone(handle.metrics()))).await;
+/// Runs a job and reports what becomes of it. Ends when the job has.
+pub(crate) async fn drive(worker: Worker, deployment: Deployment, storage: Option<Checkpoints>, reports: impl AsyncFn(Report)) {
+    let mut execution = Execution::start(worker, deployment, storage, Start::default());
+    reports(Report::Started(execution.controls())).await;
     loop {
-        match handle.event().await {
-            Some(Event::Running) => reports(Report::Opened).await,
-            Some(Event::Ended(outcome)) => return reports(Report::Ended(outcome)).await,
-            None => {
-                let failure = Failure::new(FailureKind::Internal, "the worker dropped the job without a word");
-                return reports(Report::Ended(Outcome::Failed { failure })).await;
-            }
+        let event = execution.event().await.unwrap_or_else(|| {
+            let failure = Failure::new(FailureKind::Internal, "the job ended without a word");
+            Event::Ended(Outcome::Failed { failure })
+        });
+        let ended = matches!(event, Event::Ended(_));
+        reports(Report::Happened(event)).await;
+        if ended {
+            return;
         }
     }
 }

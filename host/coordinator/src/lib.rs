@@ -4,12 +4,13 @@
 //! [`weir_protocol::job`] and does nothing that takes long: what takes long (compiling, describing, opening tasks) runs in the
 //! caller's task or in the job's own, and reports back by messages. Handles are cheap to clone.
 //!
-//! `weir run` needs no service, for it has one job: it [`prepare`]s the job and gives it to a worker itself.
+//! `weir run` needs no service, for it has one job: it [`prepare`]s the job and starts its [`execution`] itself.
 //!
-//! In reading order: [`prepare`], [`component`] (the store), [`ring`] (a job's last lines), [`job`], [`service`], [`handle`].
+//! In reading order: [`prepare`], [`component`] (the store), [`ring`] (a job's last lines), [`execution`] (a job's attempts), [`job`], [`service`], [`handle`].
 
 pub mod component;
 pub mod error;
+pub mod execution;
 pub mod files;
 pub mod handle;
 pub mod job;
@@ -21,6 +22,7 @@ pub mod service;
 pub mod tenant;
 
 pub use error::{Error, ErrorKind};
+pub use execution::Execution;
 pub use handle::Handle;
 pub use job::{JobId, JobSummary, JobView};
 pub use options::Options;

@@ -15,6 +15,10 @@ const CALL_DEADLINE_MAX: Duration = Duration::from_secs(60);
 const LOG_BYTES_PER_SECOND_MAX: u64 = 1 << 20;
 /// How many batches a channel may hold. There may be as many channels as parallelism squared.
 const CHANNEL_CAPACITY_MAX: usize = 64;
+/// How often a job may be checkpointed.
+const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// How many checkpoints of a job are kept.
+const CHECKPOINTS_RETAINED_MAX: usize = 16;
 /// How many rows a batch may have.
 const BATCH_ROWS_MAX: usize = 64 << 10;
 
@@ -27,7 +31,18 @@ pub fn check(spec: &JobSpec, guest_memory_max: usize) -> Result<(), Error> {
         let message = format!("{option} is {wanted}, but this server allows {most} at most");
         Err(Error::new(ErrorKind::Invalid, error::NOT_ALLOWED, message))
     };
-    let (limits, batch) = (&spec.limits, &spec.batch);
+    let (limits, batch, checkpoint) = (&spec.limits, &spec.batch, &spec.checkpoint);
+    if checkpoint.storage.is_some() || !checkpoint.options.is_empty() {
+        let message = "where checkpoints lie is for this server to say: leave checkpoint.storage and checkpoint.options out; checkpoint.interval is enough";
+        return Err(Error::new(ErrorKind::Invalid, error::NOT_ALLOWED, message));
+    }
+    if checkpoint.interval.is_some_and(|interval| interval.0 < CHECKPOINT_INTERVAL_MIN) {
+        let message = format!("checkpoint.interval must be at least {CHECKPOINT_INTERVAL_MIN:?} on this server");
+        return Err(Error::new(ErrorKind::Invalid, error::NOT_ALLOWED, message));
+    }
+    if checkpoint.retained.get() > CHECKPOINTS_RETAINED_MAX {
+        return refuse("checkpoint.retained", checkpoint.retained.to_string(), CHECKPOINTS_RETAINED_MAX.to_string());
+    }
     if limits.call_deadline.0 > CALL_DEADLINE_MAX {
         return refuse("limits.call_deadline", format!("{:?}", limits.call_deadline.0), format!("{CALL_DEADLINE_MAX:?}"));
     }

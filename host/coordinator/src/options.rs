@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Options {
     /// where components, compiled code and the files of jobs are kept
     pub data_dir: PathBuf,
+    /// the URL of the storage where jobs' checkpoints lie; none = a folder of `data_dir`
+    pub checkpoint_storage: Option<String>,
     /// how many subtasks of each vertex run here at once, over all jobs
     pub slots: u16,
     /// how many bytes of a job's output are kept for readers
@@ -24,6 +26,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("weir-data"),
+            checkpoint_storage: None,
             slots: 8,
             output_bytes_max: 4 << 20,
             log_bytes_max: 1 << 20,

@@ -1,6 +1,6 @@
 //! The loop that owns all jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use weir_worker::{Outcome, Worker};
 
 use crate::component::Store;
 use crate::error::{self, Error, ErrorKind};
+use crate::execution::{Checkpoints, Event as Happened};
 use crate::handle::Handle;
 use crate::job::{self, Job, JobId, JobSummary, JobView, Metrics, Report};
 use crate::options::Options;
@@ -156,23 +157,29 @@ impl Service {
 
     fn report(&mut self, id: JobId, report: Report) {
         let event = match report {
-            Report::Deployed(commander, metrics) => {
-                if let Ok(job) = self.job(id) {
-                    job.deployed(commander, metrics);
-                }
-                return;
+            Report::Started(controls) => return self.with(id, |job| job.started(controls)),
+            Report::Happened(Happened::Deployed(metrics)) => {
+                return self.with(id, |job| job.metrics = Metrics::Live(metrics));
             }
-            Report::Opened => Event::Opened,
-            Report::Ended(outcome) => {
+            Report::Happened(Happened::Note(note)) => {
+                tracing::info!(job = %id, "{note}");
+                return self.with(id, |job| job.log.push(Some("info"), &note));
+            }
+            Report::Happened(Happened::Checkpoint(report)) => return self.with(id, |job| job.checkpointed(report)),
+            Report::Happened(Happened::Running) => Event::Opened,
+            Report::Happened(Happened::Restarts { failure, delay }) => {
+                tracing::warn!(job = %id, "job failed, and starts again in {delay:?}: {failure}");
+                self.with(id, |job| job.log.push(Some("warn"), &format!("the job starts again in {delay:?}: {failure}")));
+                Event::Failed
+            }
+            Report::Happened(Happened::Ended(outcome)) => {
                 let (end, failure) = match outcome {
                     Outcome::Finished => (End::Finished, None),
                     Outcome::Cancelled => (End::Cancelled, None),
                     Outcome::Failed { failure } => (End::Failed, Some(failure)),
                 };
                 let now = self.now();
-                if let Ok(job) = self.job(id) {
-                    job.ended(failure, now);
-                }
+                self.with(id, |job| job.ended(failure, now));
                 Event::Ended(end)
             }
         };
@@ -180,6 +187,13 @@ impl Service {
             tracing::error!(job = %id, ?event, "the job's task reported what cannot be: {refused}");
         }
         self.forget_old();
+    }
+
+    /// Does something with a job, if it is still known.
+    fn with(&mut self, id: JobId, does: impl FnOnce(&mut Job)) {
+        if let Ok(job) = self.job(id) {
+            does(job);
+        }
     }
 
     /// Feeds an event to a job, and carries out what follows.
@@ -199,8 +213,8 @@ impl Service {
             match command {
                 Command::Deploy => {
                     let deployment = job.deployment.take().expect("a job is deployed once");
-                    let sender = self.sender.clone();
-                    self.tasks.spawn(job::drive(self.worker.clone(), deployment, async move |report| {
+                    let (sender, storage) = (self.sender.clone(), job.storage.clone());
+                    self.tasks.spawn(job::drive(self.worker.clone(), deployment, storage, async move |report| {
                         // The service outlives its jobs' tasks; a report that comes too late has nobody to read it.
                         let _ = sender.send(Message::Report(id, report)).await;
                     }));
@@ -242,6 +256,7 @@ impl Job {
         plan: Arc<str>,
         rings: (Ring, Ring),
         deployment: weir_worker::Deployment,
+        storage: Option<Checkpoints>,
     ) -> Self {
         assert_eq!(summary.state, State::Created);
         Self {
@@ -251,7 +266,9 @@ impl Job {
             output: rings.0,
             log: rings.1,
             metrics: Metrics::None,
-            commander: None,
+            controls: None,
+            checkpoints: VecDeque::new(),
+            storage,
             deployment: Some(deployment),
         }
     }

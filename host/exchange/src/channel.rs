@@ -50,6 +50,8 @@ struct Queue {
     messages: VecDeque<Message>,
     /// batches among them
     batches: usize,
+    /// whether the gate takes nothing from here for the time being
+    held: bool,
 }
 
 /// The sending end of one channel.
@@ -91,13 +93,13 @@ impl Sender {
             return Ok(false);
         }
         let Some(message) = message.take() else { return Ok(true) };
-        let was_empty = queue.messages.is_empty();
+        let becomes_ready = queue.messages.is_empty() && !queue.held;
         queue.batches += usize::from(is_batch);
         match (queue.messages.back_mut(), message) {
             (Some(Message::Watermark(last)), Message::Watermark(next)) => *last = next,
             (_, message) => queue.messages.push_back(message),
         }
-        if was_empty {
+        if becomes_ready {
             queues.ready.push_back(self.channel);
             drop(queues);
             self.shared.readable.notify_one();
@@ -140,6 +142,24 @@ impl Gate {
             self.shared.writable[channel].notify_one();
         }
         Some((channel, message))
+    }
+
+    /// Takes nothing more from a channel until [`release`](Self::release). What is sent there waits, and so will its sender.
+    pub fn hold(&mut self, channel: usize) {
+        let mut queues = self.shared.queues.lock();
+        queues.queues[channel].held = true;
+        queues.ready.retain(|ready| *ready != channel);
+    }
+
+    /// Takes from all channels again.
+    pub fn release(&mut self) {
+        let mut queues = self.shared.queues.lock();
+        let Queues { queues, ready, .. } = &mut *queues;
+        for (channel, queue) in queues.iter_mut().enumerate() {
+            if std::mem::take(&mut queue.held) && !queue.messages.is_empty() {
+                ready.push_back(channel);
+            }
+        }
     }
 }
 
@@ -205,6 +225,26 @@ mod tests {
             assert!(matches!(futures_poll(second.as_mut()).await, Some(Ok(waited)) if !waited.is_zero()), "the wait is told");
             drop(gate);
             assert_eq!(senders[0].send(rows(3)).await, Err(Closed));
+        });
+    }
+
+    /// Of a channel that is held nothing is taken, whenever it was sent, and all of it is when it is released.
+    #[test]
+    fn holds_channels() {
+        block_on(async {
+            let (mut gate, senders) = gate(2, 4);
+            senders[0].send(rows(1)).await.expect("open");
+            gate.hold(0);
+            senders[0].send(Message::Idle).await.expect("open");
+            senders[1].send(rows(2)).await.expect("open");
+            assert!(matches!(gate.try_receive(), Some((1, _))));
+            assert!(gate.try_receive().is_none());
+            gate.release();
+            assert!(matches!(gate.receive().await, (0, Message::Batch(_))));
+            assert!(matches!(gate.receive().await, (0, Message::Idle)));
+            gate.hold(1);
+            gate.release();
+            assert!(gate.try_receive().is_none(), "an empty channel is not ready");
         });
     }
 

@@ -13,5 +13,5 @@ pub mod message;
 pub mod outbox;
 
 pub use channel::{Gate, Sender, gate};
-pub use message::Message;
+pub use message::{Barrier, Message};
 pub use outbox::Outbox;

@@ -11,11 +11,18 @@ pub enum Message {
     Watermark(Watermark),
     /// the sender has nothing to give for the time being: do not wait for its watermark
     Idle,
-    /// separates checkpoint `checkpoint` from the one after it
-    Barrier {
-        /// the checkpoint's number
-        checkpoint: u64,
-    },
+    /// separates the rows before a checkpoint from those after it
+    Barrier(Barrier),
     /// nothing follows
     End,
+}
+
+/// Flows with the rows from the sources to the sinks: what came before it is in the checkpoint (Carbone et al., "Lightweight Asynchronous Snapshots for
+/// Distributed Dataflows").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Barrier {
+    /// the checkpoint
+    pub checkpoint: u64,
+    /// whether nothing comes after it: the job stops with this checkpoint
+    pub stops: bool,
 }

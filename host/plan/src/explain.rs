@@ -144,20 +144,26 @@ fn operator_list(operators: &[OperatorInfo]) -> String {
     operators.iter().map(one).collect::<Vec<_>>().join(" → ")
 }
 
-fn describe_window(window: &Window) -> String {
+/// Which rows of a key share a window: what the state of windows depends on.
+pub fn window_shape(window: &Window) -> String {
     let offset = |ms: i64| if ms == 0 { String::new() } else { format!(" from {}", duration(ms)) };
-    let mut parts = vec![match window.assigner {
+    let assigner = match window.assigner {
         Assigner::Tumbling { size_ms, offset_ms } => format!("tumbling {}{}", duration(size_ms), offset(offset_ms)),
         Assigner::Sliding { size_ms, slide_ms, offset_ms } => {
             format!("sliding {} every {}{}", duration(size_ms), duration(slide_ms), offset(offset_ms))
         }
         Assigner::Session { gap_ms } => format!("session with a gap of {}", duration(gap_ms)),
         Assigner::Global => "global".to_owned(),
-    }];
-    parts.push(match window.domain {
-        TimeDomain::Event => "event time".to_owned(),
-        TimeDomain::Processing => "processing time".to_owned(),
-    });
+    };
+    let domain = match window.domain {
+        TimeDomain::Event => "event time",
+        TimeDomain::Processing => "processing time",
+    };
+    format!("{assigner}, {domain}")
+}
+
+fn describe_window(window: &Window) -> String {
+    let mut parts = vec![window_shape(window)];
     if !window.trigger.on_time {
         parts.push("not emitted at its end".to_owned());
     }

@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! Created ─▶ Deploying ─▶ Running ─▶ Finished
+//!                │         │   ▲
+//!                │         ▼   │
+//!                │       Restarting
 //!                │           │
 //!                ├───────────┼─▶ Draining ───▶ Finished
 //!                ├───────────┴─▶ Cancelling ─▶ Cancelled   (also from Draining)
@@ -24,6 +27,8 @@ pub enum State {
     Deploying,
     /// rows flow
     Running,
+    /// it has failed, and starts again
+    Restarting,
     /// it reads nothing more, and finishes what was read
     Draining,
     /// it was told to end now
@@ -48,6 +53,7 @@ impl State {
             Self::Created => "created",
             Self::Deploying => "deploying",
             Self::Running => "running",
+            Self::Restarting => "restarting",
             Self::Draining => "draining",
             Self::Cancelling => "cancelling",
             Self::Finished => "finished",
@@ -70,6 +76,8 @@ pub enum Event {
     Scheduled,
     /// all its tasks are open
     Opened,
+    /// its tasks have failed, and others will take their place
+    Failed,
     /// somebody wants it to drain
     StopRequested,
     /// somebody wants it to end now
@@ -117,49 +125,62 @@ pub struct Refused {
 /// # Errors
 /// If the event does not fit the state: the job has ended, or has not been scheduled.
 pub fn next(state: State, event: Event) -> Result<(State, &'static [Command]), Refused> {
-    use Event::*;
-    use State::*;
+    use Event::{CancelRequested, Ended, Opened, Scheduled, StopRequested};
+    use State::{Cancelled, Cancelling, Created, Deploying, Draining, Finished, Restarting, Running};
     let to: (State, &[Command]) = match (state, event) {
         (Created, Scheduled) => (Deploying, &[Command::Deploy]),
         // It never got slots, so there is nothing to give back.
         (Created, StopRequested | CancelRequested) => (Cancelled, &[]),
-        (Deploying, Opened) => (Running, &[]),
-        (Draining | Cancelling, Opened) => (state, &[]),
-        (Deploying | Running, StopRequested) => (Draining, &[Command::Drain]),
+        (Deploying | Restarting, Opened) => (Running, &[]),
+        (Draining | Cancelling, Opened | Event::Failed) => (state, &[]),
+        (Deploying | Running | Restarting, Event::Failed) => (Restarting, &[]),
+        (Deploying | Running | Restarting, StopRequested) => (Draining, &[Command::Drain]),
         (Draining, StopRequested) => (Draining, &[]),
-        (Deploying | Running | Draining, CancelRequested) => (Cancelling, &[Command::Cancel]),
+        (Deploying | Running | Restarting | Draining, CancelRequested) => (Cancelling, &[Command::Cancel]),
         (Cancelling, StopRequested | CancelRequested) => (Cancelling, &[]),
-        (Deploying | Running | Draining | Cancelling, Ended(end)) => {
+        (Deploying | Running | Restarting | Draining | Cancelling, Ended(end)) => {
             let end = match end {
                 End::Finished => Finished,
                 End::Cancelled => Cancelled,
-                End::Failed => Failed,
+                End::Failed => State::Failed,
             };
             (end, &[Command::ReleaseSlots])
         }
-        (Created, Opened | Ended(_)) | (Deploying | Running | Draining | Cancelling, Scheduled) | (Running, Opened) => {
-            return Err(Refused { state });
-        }
-        (Finished | Cancelled | Failed, _) => return Err(Refused { state }),
+        (Created, Opened | Event::Failed | Ended(_))
+        | (Deploying | Running | Restarting | Draining | Cancelling, Scheduled)
+        | (Running, Opened)
+        | (Finished | Cancelled | State::Failed, _) => return Err(Refused { state }),
     };
     Ok(to)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Event::*;
+    use super::Event::{CancelRequested, Ended, Opened, Scheduled, StopRequested};
     use super::State::*;
     use super::*;
 
-    const STATES: [State; 8] = [Created, Deploying, Running, Draining, Cancelling, Finished, Cancelled, Failed];
-    const EVENTS: [Event; 7] =
-        [Scheduled, Opened, StopRequested, CancelRequested, Ended(End::Finished), Ended(End::Cancelled), Ended(End::Failed)];
+    const STATES: [State; 9] = [Created, Deploying, Running, Restarting, Draining, Cancelling, Finished, Cancelled, Failed];
+    const EVENTS: [Event; 8] = [
+        Scheduled,
+        Opened,
+        Event::Failed,
+        StopRequested,
+        CancelRequested,
+        Ended(End::Finished),
+        Ended(End::Cancelled),
+        Ended(End::Failed),
+    ];
 
     /// Whole lives: each event of a row leads to the state under it.
     #[test]
     fn lives() {
-        let lives: [(&[Event], &[State]); 6] = [
+        let lives: [(&[Event], &[State]); 7] = [
             (&[Scheduled, Opened, Ended(End::Finished)], &[Deploying, Running, Finished]),
+            (
+                &[Scheduled, Opened, Event::Failed, Opened, StopRequested, Event::Failed, Opened, Ended(End::Finished)],
+                &[Deploying, Running, Restarting, Running, Draining, Draining, Draining, Finished],
+            ),
             (&[Scheduled, Opened, StopRequested, Ended(End::Finished)], &[Deploying, Running, Draining, Finished]),
             (
                 &[Scheduled, StopRequested, Opened, CancelRequested, Ended(End::Cancelled)],

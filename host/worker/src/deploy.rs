@@ -10,21 +10,26 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weir_base::Clock;
+use weir_checkpoint::JobStorage;
 use weir_connector::registry::Stream;
-use weir_connector::{Connector, Context, Sink, Source, Split};
+use weir_connector::{Connector, Context, Sink, Source, Split, Transaction};
 use weir_exchange::{Gate, Sender, gate};
 use weir_operator::NativeChain;
 use weir_plan::JobPlan;
 use weir_plan::job::{NodeKind, Root, Vertex};
+use weir_protocol::checkpoint::{CheckpointId, TaskId};
 use weir_sandbox::{Component, LogSink};
 use weir_types::graph::Partitioning;
 
 use crate::error::{Failure, FailureKind};
 use crate::job::{Command, Event, JobHandle, Outcome};
 use crate::metrics::{JobMetrics, NodeCounters, TaskCounters};
+use crate::restore::Restore;
+use crate::snapshot::{Capture, Persister};
 use crate::task::{self, Ending, Task};
 
 /// A job to run, and what it needs from outside.
+#[derive(Clone)]
 pub struct Deployment {
     /// the plan
     pub plan: JobPlan,
@@ -32,6 +37,12 @@ pub struct Deployment {
     pub components: Vec<Component>,
     /// what connectors get; `name` is set for each
     pub context: Context,
+    /// where checkpoints are stored; none = the job has none
+    pub storage: Option<JobStorage>,
+    /// what the job starts from; none = from the beginning
+    pub restore: Option<Arc<Restore>>,
+    /// what sinks of an older attempt have prepared and this one will commit
+    pub pending: Vec<(String, Vec<Transaction>)>,
     /// where guests' lines go
     pub log: LogSink,
     /// processing time
@@ -87,10 +98,14 @@ impl Worker {
     pub fn deploy(&self, deployment: Deployment) -> Result<JobHandle, Failure> {
         let lease = self.lease(&deployment.plan)?;
         let (commands, command_receiver) = watch::channel(Command::Run);
+        let (triggers, trigger_receiver) = watch::channel(None);
+        let (stored, stored_receiver) = watch::channel(CheckpointId(0));
         let (event_sender, events) = mpsc::unbounded_channel();
-        let (metrics, tasks) = Builder::new(&deployment, &self.connectors)?.build(&command_receiver)?;
-        let supervisor = tokio::spawn(supervise(tasks, commands.clone(), event_sender, lease));
-        Ok(JobHandle { commands, events, metrics, supervisor: Some(supervisor) })
+        let orders = Orders { commands: command_receiver, triggers: trigger_receiver, stored: stored_receiver };
+        let Built { metrics, tasks, persisters } = Builder::new(&deployment, &self.connectors)?.build(&orders, &event_sender);
+        let ids = persisters.iter().map(|(persister, _)| persister.task).collect();
+        let supervisor = tokio::spawn(supervise(tasks, persisters, commands.clone(), event_sender, lease));
+        Ok(JobHandle { commands, triggers, stored, tasks: ids, events, metrics, supervisor: Some(supervisor) })
     }
 
     /// A slot holds one subtask of each vertex.
@@ -112,9 +127,21 @@ impl Worker {
     }
 }
 
+/// A persister, and what it takes.
+type Persisting = (Persister, mpsc::UnboundedReceiver<Capture>);
+
 /// Waits for the tasks of a job. The first failure ends them all.
-async fn supervise(tasks: Vec<Task>, commands: watch::Sender<Command>, events: mpsc::UnboundedSender<Event>, lease: Lease) {
+async fn supervise(
+    tasks: Vec<Task>,
+    persisters: Vec<Persisting>,
+    commands: watch::Sender<Command>,
+    events: mpsc::UnboundedSender<Event>,
+    lease: Lease,
+) {
     let mut running = JoinSet::new();
+    for (persister, captures) in persisters {
+        running.spawn(persister.run(captures));
+    }
     let (opened_sender, mut opened) = mpsc::unbounded_channel::<()>();
     let expected = tasks.len();
     for task in tasks {
@@ -153,17 +180,40 @@ async fn supervise(tasks: Vec<Task>, commands: watch::Sender<Command>, events: m
 }
 
 /// A task's panic is a bug of Weir's; the job fails, and the process goes on.
-pub(crate) fn panicked(error: tokio::task::JoinError) -> Failure {
+pub fn panicked(error: tokio::task::JoinError) -> Failure {
     let panic = error.into_panic();
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("(no message)");
     Failure::new(FailureKind::Internal, format!("a task panicked, which is a bug in Weir; please report it: {text}"))
 }
 
+/// What tasks are told while they run.
+struct Orders {
+    commands: watch::Receiver<Command>,
+    triggers: watch::Receiver<Option<crate::job::Trigger>>,
+    stored: watch::Receiver<CheckpointId>,
+}
+
+/// A job that does not run yet.
+struct Built {
+    metrics: Arc<JobMetrics>,
+    tasks: Vec<Task>,
+    persisters: Vec<Persisting>,
+}
+
+/// What the subtasks of a source read.
+struct Dealt {
+    source: Arc<dyn Source>,
+    /// by subtask: its splits
+    splits: Vec<Vec<Split>>,
+    /// by subtask: the ids of those that are done, which the first one keeps in mind
+    done: Vec<Vec<String>>,
+}
+
 /// What a deployment is made of on the way.
 struct Builder<'a> {
     deployment: &'a Deployment,
-    sources: Vec<(Arc<dyn Source>, Vec<Vec<Split>>)>,
+    sources: Vec<Dealt>,
     sinks: Vec<(String, Box<dyn Sink>)>,
     /// (edge, sending subtask) → its channels, by receiving subtask
     senders: HashMap<(usize, u16), Vec<Sender>>,
@@ -179,12 +229,17 @@ impl<'a> Builder<'a> {
             None => weir_connector::find(name),
         };
         let mut builder = Self { deployment, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
+        if let Some(restore) = &deployment.restore {
+            restore.check(plan)?;
+        }
         for sink in &plan.sinks {
             let binding = &plan.spec.sinks[&sink.name];
             let context = builder.context(&sink.name);
             let bound = find(&binding.connector)
                 .and_then(|c| c.sink(&binding.options, &sink.schema, &context))
                 .map_err(|e| connector_failure("sink", &sink.name, &e))?;
+            let pending = deployment.pending.iter().find(|(name, _)| *name == sink.name).map_or(&[][..], |(_, pending)| pending);
+            bound.recover(pending).map_err(|e| connector_failure("sink", &sink.name, &e))?;
             builder.sinks.push((sink.name.clone(), bound));
         }
         for (index, source) in plan.sources.iter().enumerate() {
@@ -199,12 +254,19 @@ impl<'a> Builder<'a> {
                 .and_then(|c| c.source(&binding.options, &streams, &context))
                 .map_err(|e| connector_failure("source", &source.name, &e))?;
             let parallelism = plan.vertices.iter().find(|v| v.root == Root::Source(index)).map_or(1, |v| v.parallelism);
-            let splits = bound.splits(parallelism).map_err(|e| connector_failure("source", &source.name, &e))?;
-            let mut dealt = vec![vec![]; usize::from(parallelism)];
+            let known = deployment.restore.as_ref().and_then(|restore| restore.splits(&source.name));
+            let (splits, done) =
+                splits_of(&*bound, parallelism, known).map_err(|e| connector_failure("source", &source.name, &e))?;
+            let mut dealt = Dealt {
+                source: Arc::from(bound),
+                splits: vec![vec![]; parallelism.into()],
+                done: vec![vec![]; parallelism.into()],
+            };
             for (i, split) in splits.into_iter().enumerate() {
-                dealt[i % usize::from(parallelism)].push(split);
+                dealt.splits[i % usize::from(parallelism)].push(split);
             }
-            builder.sources.push((Arc::from(bound), dealt));
+            dealt.done[0] = done;
+            builder.sources.push(dealt);
         }
         builder.connect();
         Ok(builder)
@@ -241,7 +303,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Makes the metrics and the tasks, which are not running yet.
-    fn build(mut self, commands: &watch::Receiver<Command>) -> Result<(Arc<JobMetrics>, Vec<Task>), Failure> {
+    fn build(mut self, orders: &Orders, events: &mpsc::UnboundedSender<Event>) -> Built {
         let plan = Arc::new(self.deployment.plan.clone());
         let mut nodes = vec![];
         let mut task_counters = vec![];
@@ -264,12 +326,17 @@ impl<'a> Builder<'a> {
             tasks: task_counters,
             sinks: std::mem::take(&mut self.sinks),
         });
-        let mut tasks = vec![];
+        let (mut tasks, mut persisters) = (vec![], vec![]);
         for (place, &(vertex, subtask, first_counter)) in places.iter().enumerate() {
             let root = match &plan.vertices[vertex].root {
                 Root::Source(source) => {
-                    let (bound, dealt) = &mut self.sources[*source];
-                    task::RootParts::Source(Arc::clone(bound), std::mem::take(&mut dealt[usize::from(subtask)]))
+                    let Dealt { source, splits, done } = &mut self.sources[*source];
+                    let subtask = usize::from(subtask);
+                    task::RootParts::Source(
+                        Arc::clone(source),
+                        std::mem::take(&mut splits[subtask]),
+                        std::mem::take(&mut done[subtask]),
+                    )
                 }
                 Root::Gate(_) => {
                     let (gate, edge_of_channel) =
@@ -285,6 +352,15 @@ impl<'a> Builder<'a> {
                     _ => None,
                 })
                 .collect();
+            let (captures, captured) = mpsc::unbounded_channel();
+            let persister = Persister {
+                task: TaskId { vertex: vertex as u32, subtask },
+                parallelism: plan.vertices[vertex].parallelism,
+                generation: self.deployment.context.attempt.generation,
+                storage: self.deployment.storage.clone(),
+                events: events.clone(),
+            };
+            persisters.push((persister, captured));
             tasks.push(Task::new(
                 task::Parts {
                     plan: Arc::clone(&plan),
@@ -298,13 +374,30 @@ impl<'a> Builder<'a> {
                     metrics: Arc::clone(&metrics),
                     first_counter,
                     task_counter: place,
-                    commands: commands.clone(),
+                    commands: orders.commands.clone(),
+                    triggers: orders.triggers.clone(),
+                    stored: orders.stored.clone(),
+                    stores: self.deployment.storage.is_some(),
+                    captures,
+                    restore: self.deployment.restore.clone(),
                 },
                 root,
             ));
         }
-        Ok((metrics, tasks))
+        Built { metrics, tasks, persisters }
     }
+}
+
+/// The splits of a source that are to be read, and the ids of those that are done.
+fn splits_of(
+    source: &dyn Source,
+    parallelism: u16,
+    known: Option<crate::restore::Splits>,
+) -> Result<(Vec<Split>, Vec<String>), weir_connector::Error> {
+    let Some(crate::restore::Splits { mut open, done }) = known else { return Ok((source.splits(parallelism)?, vec![])) };
+    let ids = open.iter().map(|split| split.id.clone()).chain(done.iter().cloned()).collect();
+    open.extend(source.new_splits(&ids)?);
+    Ok((open, done))
 }
 
 /// The columns of a stream that somebody reads.
@@ -332,5 +425,6 @@ fn node_name(plan: &JobPlan, kind: &NodeKind) -> String {
 pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::Error) -> Failure {
     let mut failure = Failure::new(FailureKind::Connector, format!("{what} \"{name}\": {error}"));
     failure.operator = Some(name.to_owned());
+    failure.is_final = error.kind == weir_connector::error::ErrorKind::Options;
     failure
 }

@@ -12,6 +12,10 @@ pub enum FailureKind {
     Connector,
     /// no room: slots, instances
     Resources,
+    /// checkpoints: their storage, or what is in them
+    Checkpoint,
+    /// the files of a checkpoint: an older one may be whole
+    Damaged,
     /// Weir itself
     Internal,
 }
@@ -30,11 +34,14 @@ pub struct Failure {
     pub subtask: Option<u16>,
     /// the guest's backtrace, innermost frame first
     pub backtrace: Vec<String>,
+    /// whether another attempt would fail in the same way, because the spec or the state is wrong
+    #[serde(skip)]
+    pub is_final: bool,
 }
 
 impl Failure {
     /// A failure of this kind with this message.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), operator: None, subtask: None, backtrace: vec![] }
+        Self { kind, message: message.into(), operator: None, subtask: None, backtrace: vec![], is_final: false }
     }
 }

@@ -9,9 +9,13 @@ pub mod error;
 pub mod job;
 pub mod limits;
 pub mod metrics;
+pub mod restore;
+pub mod snapshot;
 pub mod task;
 
-pub use deploy::{Deployment, Worker};
+pub use deploy::{Deployment, Worker, panicked};
 pub use error::{Failure, FailureKind};
 pub use job::{Command, Event, JobHandle, Outcome};
 pub use limits::limits;
+pub use restore::Restore;
+pub use snapshot::Effort;

@@ -34,13 +34,18 @@ pub struct Args {
     /// Where components, compiled code and files of jobs are kept
     #[arg(long, value_name = "DIR", default_value_os_t = Options::default().data_dir, env = "WEIR_DATA_DIR", hide_env_values = true)]
     data_dir: PathBuf,
+
+    /// Where the checkpoints of jobs lie; a folder of DATA-DIR if it is not said. S3 takes its settings from AWS_* variables
+    #[arg(long, value_name = "URL", env = "WEIR_CHECKPOINT_STORAGE", hide_env_values = true)]
+    checkpoint_storage: Option<String>,
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
     let cache_dir = Some(args.data_dir.join("compiled"));
     let sandbox =
         Sandbox::new(&weir_sandbox::Options { cache_dir, compiler: compile::in_child(), ..weir_sandbox::Options::default() })?;
-    let options = Options { data_dir: args.data_dir.clone(), slots: args.slots, ..Options::default() };
+    let checkpoint_storage = args.checkpoint_storage.clone();
+    let options = Options { data_dir: args.data_dir.clone(), checkpoint_storage, slots: args.slots, ..Options::default() };
     let clock = Clock::system();
     let (service, handle) = options.build(sandbox, Worker::new(args.slots), clock.clone())?;
     let listener = TcpListener::bind(args.bind).await.with_context(|| format!("cannot listen on {}", args.bind))?;

@@ -6,6 +6,7 @@ use weir_protocol::watermark::Merge;
 use weir_types::Watermark;
 
 use super::Step;
+use super::alignment::Alignment;
 use super::nodes::Nodes;
 use crate::error::Failure;
 
@@ -19,6 +20,9 @@ pub(super) struct GateRoot {
     channels: Vec<Channel>,
     edges: Vec<Merge>,
     open: usize,
+    alignment: Alignment,
+    /// whether channels whose barrier has come wait for the others
+    aligns: bool,
     /// a message that `ready` took
     next: Option<(usize, Message)>,
 }
@@ -32,8 +36,8 @@ struct Channel {
 }
 
 impl GateRoot {
-    /// `edge_of_channel` says which of the vertex's edges each channel belongs to.
-    pub(super) fn new(gate: Gate, edge_of_channel: Vec<usize>) -> Self {
+    /// `edge_of_channel` says which of the vertex's edges each channel belongs to; `aligns`, whether channels whose barrier has come wait for the others.
+    pub(super) fn new(gate: Gate, edge_of_channel: Vec<usize>, aligns: bool) -> Self {
         let edge_count = edge_of_channel.iter().max().map_or(0, |e| e + 1);
         let mut sizes = vec![0; edge_count];
         let channels: Vec<_> = edge_of_channel
@@ -44,11 +48,19 @@ impl GateRoot {
             })
             .collect();
         let edges = sizes.into_iter().map(Merge::new).collect();
-        Self { gate, open: channels.len(), channels, edges, next: None }
+        let alignment = Alignment::new(channels.len());
+        Self { gate, open: channels.len(), channels, edges, alignment, aligns, next: None }
     }
 
     pub(super) async fn step(&mut self, nodes: &mut Nodes) -> Result<Step, Box<Failure>> {
         for taken in 0..MESSAGES_PER_STEP_MAX {
+            if let Some((barrier, alignment)) = self.alignment.pop() {
+                self.gate.release();
+                return Ok(Step::Barrier { barrier, alignment });
+            }
+            if self.open == 0 {
+                return Ok(Step::End);
+            }
             let Some((index, message)) = self.next.take().or_else(|| self.gate.try_receive()) else {
                 return Ok(if taken == 0 { Step::Nothing } else { Step::Worked });
             };
@@ -71,15 +83,17 @@ impl GateRoot {
                     nodes.split_idle(index).await?;
                     nodes.time(Origin::Edge(edge), self.edges[edge].idle(place)).await?;
                 }
-                // Nothing sends barriers yet; one is passed over.
-                Message::Barrier { .. } => {}
+                Message::Barrier(barrier) => {
+                    self.alignment.barrier(index, barrier);
+                    if self.aligns {
+                        self.gate.hold(index);
+                    }
+                }
                 Message::End => {
                     nodes.split_ended(index).await?;
                     nodes.time(Origin::Edge(edge), self.edges[edge].advance(place, Watermark::END)).await?;
+                    self.alignment.end(index);
                     self.open -= 1;
-                    if self.open == 0 {
-                        return Ok(Step::End);
-                    }
                 }
             }
         }

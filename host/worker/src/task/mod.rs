@@ -7,6 +7,7 @@
 //! A task is one asynchronous loop. It takes what its root gives, a batch at a time, and passes it through its [`nodes`] to the end before it takes more; when the
 //! root has nothing to give, it flushes what nodes hold back, and sleeps. So rows wait for nothing but other rows.
 
+mod alignment;
 mod gate;
 mod nodes;
 mod open;
@@ -20,15 +21,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use weir_base::{Clock, sleep_until};
+use weir_checkpoint::SourceSnapshot;
 use weir_connector::{Source, Split};
-use weir_exchange::{Gate, Sender};
+use weir_exchange::{Barrier, Gate, Sender};
 use weir_plan::JobPlan;
+use weir_plan::recovery::CheckpointMode;
+use weir_protocol::checkpoint::CheckpointId;
 use weir_sandbox::{Component, LogSink};
 
 use crate::deploy::NativeChains;
 use crate::error::Failure;
-use crate::job::Command;
+use crate::job::{Command, Trigger};
 use crate::metrics::{JobMetrics, TaskCounters};
+use crate::restore::Restore;
+use crate::snapshot::{Capture, Captured};
 use nodes::Nodes;
 use splits::Splits;
 
@@ -52,12 +58,22 @@ pub(crate) struct Parts {
     /// index of the task's own counters
     pub task_counter: usize,
     pub commands: watch::Receiver<Command>,
+    /// checkpoints that sources are to begin
+    pub triggers: watch::Receiver<Option<Trigger>>,
+    /// the last checkpoint that is complete
+    pub stored: watch::Receiver<CheckpointId>,
+    /// whether the job has checkpoints
+    pub stores: bool,
+    /// where what is captured goes
+    pub captures: mpsc::UnboundedSender<Capture>,
+    /// what the job starts from
+    pub restore: Option<Arc<Restore>>,
 }
 
 /// Where a task's rows come from.
 pub(crate) enum RootParts {
-    /// splits of a source
-    Source(Arc<dyn Source>, Vec<Split>),
+    /// splits of a source, and the ids of those that are done
+    Source(Arc<dyn Source>, Vec<Split>, Vec<String>),
     /// a gate, and for each of its channels which of the vertex's edges it belongs to
     Gate(Gate, Vec<usize>),
 }
@@ -66,7 +82,7 @@ impl RootParts {
     /// What event times are followed by.
     fn splits(&self) -> Splits {
         match self {
-            Self::Source(_, splits) => Splits::of_source(splits.len()),
+            Self::Source(_, splits, _) => Splits::of_source(splits.len()),
             Self::Gate(_, edge_of_channel) => Splits::of_gate(edge_of_channel),
         }
     }
@@ -90,6 +106,8 @@ enum Step {
     Worked,
     /// nothing now; sleep as the root says
     Nothing,
+    /// a barrier has come on all inputs, the first of them so long ago
+    Barrier { barrier: Barrier, alignment: Duration },
     /// nothing any more
     End,
 }
@@ -118,9 +136,13 @@ impl Task {
         let counters = &parts.metrics.tasks[parts.task_counter].2;
         let mut nodes = Nodes::open(&parts, &root.splits()).await?;
         let mut root = match root {
-            RootParts::Source(source, splits) => Root::Source(source::SourceRoot::new(&parts, source, splits)),
-            RootParts::Gate(gate, edges) => Root::Gate(gate::GateRoot::new(gate, edges)),
+            RootParts::Source(source, splits, done) => Root::Source(source::SourceRoot::new(&parts, source, splits, done)),
+            RootParts::Gate(gate, edges) => {
+                let aligns = parts.plan.spec.checkpoint.mode != CheckpointMode::AtLeastOnce;
+                Root::Gate(gate::GateRoot::new(gate, edges, aligns))
+            }
         };
+        let mut triggers = parts.triggers.clone();
         let _ = opened.send(());
         let now = Instant::now();
         let mut pace = Pace { counters, since: now, flushed: now, turn: now };
@@ -130,7 +152,10 @@ impl Task {
                 nodes.on_clock().await?;
             }
             let draining = *parts.commands.borrow() == Command::Drain;
-            let step = root.step(&mut nodes, draining).await?;
+            let step = match root.triggered(&mut triggers, &mut nodes).await? {
+                Some(barrier) => Step::Barrier { barrier, alignment: Duration::ZERO },
+                None => root.step(&mut nodes, draining).await?,
+            };
             pace.worked(nodes.take_waited());
             match step {
                 Step::Worked => {
@@ -154,14 +179,31 @@ impl Task {
                         () = root.ready() => {}
                         () = sleep_to(until) => {}
                         _ = changed.changed(), if !draining => {}
+                        _ = triggers.changed(), if root.is_source() => triggers.mark_changed(),
                     }
                     pace.idled();
                     pace.turn = Instant::now();
+                }
+                Step::Barrier { barrier, alignment } => {
+                    let since = Instant::now();
+                    let stored = parts.stored.borrow().0;
+                    let captured = Captured { source: root.snapshot(), ..nodes.barrier(barrier, stored).await? };
+                    let checkpoint = Some(CheckpointId(barrier.checkpoint));
+                    let _ = parts.captures.send(Capture { checkpoint, captured, alignment, copying: since.elapsed() });
+                    pace.worked(nodes.take_waited());
+                    if barrier.stops {
+                        // Nothing follows, and nobody is told that it was the end: the job goes on from here another time.
+                        std::future::pending::<()>().await;
+                    }
                 }
                 Step::End => break,
             }
         }
         nodes.finish().await?;
+        let stored = parts.stored.borrow().0;
+        let captured = Captured { source: root.snapshot(), ..nodes.last_capture(stored).await? };
+        let capture = Capture { checkpoint: None, captured, alignment: Duration::ZERO, copying: Duration::ZERO };
+        let _ = parts.captures.send(capture);
         pace.worked(nodes.take_waited());
         Ok(())
     }
@@ -180,6 +222,36 @@ impl Root {
             Self::Source(source) => source.step(nodes, draining).await,
             // What is in the channels was read before the job was told to drain; the sources end, and so will this.
             Self::Gate(gate) => gate.step(nodes).await,
+        }
+    }
+
+    fn is_source(&self) -> bool {
+        matches!(self, Self::Source(_))
+    }
+
+    /// The barrier that a source is to begin with now. If the job ends with it by draining, the end of time goes before it.
+    async fn triggered(
+        &mut self,
+        triggers: &mut watch::Receiver<Option<Trigger>>,
+        nodes: &mut Nodes,
+    ) -> Result<Option<Barrier>, Box<Failure>> {
+        let Self::Source(source) = self else { return Ok(None) };
+        // An error means that the job's handle is gone.
+        if !triggers.has_changed().unwrap_or(false) {
+            return Ok(None);
+        }
+        let Some(Trigger { barrier, drains }) = *triggers.borrow_and_update() else { return Ok(None) };
+        if drains {
+            source.end_time(nodes).await?;
+        }
+        Ok(Some(barrier))
+    }
+
+    /// How far the splits have been read.
+    fn snapshot(&self) -> Option<SourceSnapshot> {
+        match self {
+            Self::Source(source) => Some(source.snapshot()),
+            Self::Gate(_) => None,
         }
     }
 

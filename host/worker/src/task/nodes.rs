@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use weir_checkpoint::SinkSnapshot;
 use weir_connector::Writer;
-use weir_exchange::{Message, Outbox};
+use weir_exchange::{Barrier, Message, Outbox};
 use weir_operator::{Assigner, ChainOperator, Context, Emitted, Error, Progress};
 use weir_plan::job::Origin;
 use weir_protocol::watermark::{Change, Merge};
-use weir_types::{Batch, EventTime, Watermark};
+use weir_types::key::range_of;
+use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
 use super::Parts;
 use super::open::open_node;
@@ -26,6 +28,7 @@ use super::splits::{Reach, Splits};
 use crate::deploy::connector_failure;
 use crate::error::{Failure, FailureKind};
 use crate::metrics::{JobMetrics, NodeCounters};
+use crate::snapshot::{Captured, CapturedChain, Prepared};
 
 /// The nodes of a subtask.
 pub(super) struct Nodes {
@@ -40,6 +43,10 @@ pub(super) struct Nodes {
     metrics: Arc<JobMetrics>,
     first_counter: usize,
     subtask: u16,
+    /// the key groups that the subtask owns
+    groups: KeyGroupRange,
+    /// whether there are checkpoints for state to go to
+    stores: bool,
 }
 
 /// What goes to a node.
@@ -67,8 +74,18 @@ pub(super) struct Node {
     /// whether rows that leave were made here, and are of no split
     pub makes_rows: bool,
     pub reach: Reach,
+    /// what its state is called in checkpoints; none = it keeps none
+    pub state: Option<StateName>,
     /// what the node is at, if it has not fired all that is due
     pub firing: Option<Firing>,
+}
+
+/// What the state of a node is called in checkpoints.
+pub(super) struct StateName {
+    /// what it is named after
+    pub id: Arc<str>,
+    /// what it is: only an operator of which the same is said can read it
+    pub schema: Arc<str>,
 }
 
 /// A change of a node's time, all of which has not been fired yet.
@@ -80,7 +97,7 @@ pub(super) struct Firing {
 
 pub(super) enum Operator {
     Chain(ChainOperator),
-    Sink(String, Box<dyn Writer>),
+    Sink { name: String, writer: Box<dyn Writer>, prepared: Prepared },
     Exchange(Outbox),
 }
 
@@ -109,6 +126,8 @@ impl Nodes {
             metrics: Arc::clone(&parts.metrics),
             first_counter: parts.first_counter,
             subtask: parts.subtask,
+            groups: range_of(parts.subtask, vertex.parallelism, parts.plan.spec.max_parallelism),
+            stores: parts.stores,
         })
     }
 
@@ -277,7 +296,7 @@ impl Nodes {
                 self.pass_on(index, split, place);
                 return Ok(());
             }
-            Operator::Sink(_, writer) => writer.write(&batch)?,
+            Operator::Sink { writer, .. } => writer.write(&batch)?,
             Operator::Exchange(outbox) => {
                 outbox.send(batch).await?;
                 self.waited += outbox.take_waited();
@@ -363,7 +382,7 @@ impl Nodes {
             match &mut node.operator {
                 // Nobody waits for an idle sender: what it keeps would be missed.
                 Operator::Chain(chain) => chain.hand_on(&mut node.context, &mut self.emitted).await?,
-                Operator::Sink(..) => {}
+                Operator::Sink { .. } => {}
                 Operator::Exchange(outbox) => {
                     outbox.broadcast(Message::Idle).await?;
                     self.waited += outbox.take_waited();
@@ -406,7 +425,7 @@ impl Nodes {
             .iter_mut()
             .filter_map(|node| match &mut node.operator {
                 Operator::Chain(chain) => chain.next_clock(),
-                Operator::Sink(..) | Operator::Exchange(_) => None,
+                Operator::Sink { .. } | Operator::Exchange(_) => None,
             })
             .min()
     }
@@ -443,7 +462,7 @@ impl Nodes {
         for index in 0..self.nodes.len() {
             let result: Result<(), NodeError> = match &mut self.nodes[index].operator {
                 Operator::Chain(_) => Ok(()),
-                Operator::Sink(_, writer) => writer.flush().map_err(NodeError::from),
+                Operator::Sink { writer, .. } => writer.flush().map_err(NodeError::from),
                 Operator::Exchange(outbox) => {
                     let result = outbox.flush().await;
                     self.waited += outbox.take_waited();
@@ -455,12 +474,79 @@ impl Nodes {
         Ok(())
     }
 
+    /// A barrier has come on all inputs, and what came before it is through: captures what the nodes hold, and passes the barrier on. What belongs to
+    /// checkpoints up to `stored` is in the hands of the coordinator.
+    pub(super) async fn barrier(&mut self, barrier: Barrier, stored: u64) -> Result<Captured, Box<Failure>> {
+        let mut captured = Captured::default();
+        for index in 0..self.nodes.len() {
+            self.hand_on(index).await?;
+            if barrier.stops
+                && let Operator::Sink { writer, .. } = &mut self.nodes[index].operator
+            {
+                // No more rows come.
+                let finished = writer.flush().and_then(|()| writer.finish());
+                finished.map_err(|e| Box::new(self.failure(index, e.into())))?;
+            }
+            let result = self.capture(index, barrier.checkpoint, stored, &mut captured).await;
+            result.map_err(|e| Box::new(self.failure(index, e)))?;
+            if let Operator::Exchange(outbox) = &mut self.nodes[index].operator {
+                let sent = outbox.broadcast(Message::Barrier(barrier)).await;
+                self.waited += outbox.take_waited();
+                sent.map_err(|e| Box::new(self.failure(index, e.into())))?;
+            }
+        }
+        Ok(captured)
+    }
+
+    /// Captures what the nodes hold after the end of the input.
+    pub(super) async fn last_capture(&mut self, stored: u64) -> Result<Captured, Box<Failure>> {
+        let mut captured = Captured::default();
+        for index in 0..self.nodes.len() {
+            let result = self.capture(index, u64::MAX, stored, &mut captured).await;
+            result.map_err(|e| Box::new(self.failure(index, e)))?;
+        }
+        Ok(captured)
+    }
+
+    /// Has a node hand on what it keeps for others, to the end.
+    async fn hand_on(&mut self, index: usize) -> Result<(), Box<Failure>> {
+        let node = &mut self.nodes[index];
+        let Operator::Chain(chain) = &mut node.operator else { return Ok(()) };
+        let result = chain.hand_on(&mut node.context, &mut self.emitted).await;
+        result.map_err(|e| Box::new(self.failure(index, e.into())))?;
+        self.pass_on(index, None, 0);
+        self.run().await
+    }
+
+    async fn capture(&mut self, index: usize, checkpoint: u64, stored: u64, captured: &mut Captured) -> Result<(), NodeError> {
+        let node = &mut self.nodes[index];
+        match &mut node.operator {
+            Operator::Chain(chain) => {
+                let Some(name) = node.state.as_ref().filter(|_| self.stores) else { return Ok(()) };
+                let Some(state) = chain.snapshot(&mut node.context).await? else { return Ok(()) };
+                captured.chains.push(CapturedChain {
+                    operator: Arc::clone(&name.id),
+                    schema: Arc::clone(&name.schema),
+                    watermark: node.context.watermark.0,
+                    groups: self.groups,
+                    state,
+                });
+            }
+            Operator::Sink { name, writer, prepared } => {
+                let transactions = prepared.add(checkpoint, writer.prepare()?, stored);
+                captured.sinks.push(SinkSnapshot { name: name.clone(), transactions });
+            }
+            Operator::Exchange(_) => {}
+        }
+        Ok(())
+    }
+
     /// All input has ended and all of it is through: closes sinks, and tells the receivers of exchanges.
     pub(super) async fn finish(&mut self) -> Result<(), Box<Failure>> {
         for index in 0..self.nodes.len() {
             let result: Result<(), NodeError> = match &mut self.nodes[index].operator {
                 Operator::Chain(_) => Ok(()),
-                Operator::Sink(_, writer) => writer.flush().and_then(|()| writer.finish()).map_err(NodeError::from),
+                Operator::Sink { writer, .. } => writer.flush().and_then(|()| writer.finish()).map_err(NodeError::from),
                 Operator::Exchange(outbox) => {
                     let result = outbox.broadcast(Message::End).await;
                     self.waited += outbox.take_waited();
@@ -479,7 +565,7 @@ impl Nodes {
 
     fn failure(&self, node: usize, error: NodeError) -> Failure {
         let mut failure = match (&self.nodes[node].operator, error) {
-            (Operator::Sink(name, _), NodeError::Connector(error)) => connector_failure("sink", name, &error),
+            (Operator::Sink { name, .. }, NodeError::Connector(error)) => connector_failure("sink", name, &error),
             (_, NodeError::Connector(error)) => Failure::new(FailureKind::Connector, error.to_string()),
             (_, NodeError::Exchange(error)) => Failure::new(FailureKind::Internal, error.to_string()),
             (_, NodeError::Operator(error)) => operator_failure(&error),

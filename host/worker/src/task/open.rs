@@ -10,13 +10,16 @@ use weir_plan::spec::ErrorPolicy;
 use weir_protocol::watermark::Merge;
 use weir_state::MemoryBackend;
 use weir_types::graph::Partitioning;
+use weir_types::key::range_of;
 
 use super::Parts;
-use super::nodes::{Node, Operator, operator_failure};
+use super::nodes::{Node, Operator, StateName, operator_failure};
 use super::splits::Reach;
 use crate::deploy::connector_failure;
 use crate::error::Failure;
 use crate::limits::limits;
+use crate::restore::{state_id, state_schema};
+use crate::snapshot::Prepared;
 
 /// Opens a node, which `reach` reaches.
 pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> Result<Node, Box<Failure>> {
@@ -43,8 +46,24 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                 assigner: event_time.map(|e| Assigner::new(e.watermarks, &splits)),
                 makes_rows,
                 reach,
+                // Before an exchange nothing is kept over a barrier, and the state behind it has the same name.
+                state: (chain.stage != Stage::Local)
+                    .then(|| StateName { id: state_id(&parts.plan, chain).into(), schema: state_schema(chain).into() }),
                 firing: None,
             };
+            if let (Some(restore), Some(name), Operator::Chain(operator)) = (&parts.restore, &node.state, &mut node.operator) {
+                let groups = range_of(parts.subtask, parts.plan.vertices[parts.vertex].parallelism, spec.max_parallelism);
+                let restored = restore.restore(&name.id, parts.subtask, groups, operator, &mut node.context).await;
+                restored.map_err(|failure| {
+                    let message = format!("cannot restore operator \"{}\": {}", chain.operator_id(), failure.message);
+                    Box::new(Failure {
+                        message,
+                        operator: Some(chain.operator_id().to_owned()),
+                        subtask: Some(parts.subtask),
+                        ..failure
+                    })
+                })?;
+            }
             for (feed, _) in node.timeless.iter().enumerate().filter(|(_, timeless)| **timeless) {
                 // It does not hold time back, and the end of time still waits for its end: that is what an idle input does.
                 let _ = node.time.idle(feed);
@@ -55,7 +74,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
             let (name, sink) = &parts.metrics.sinks[*index];
             let parallelism = parts.plan.vertices[parts.vertex].parallelism;
             let writer = sink.writer(parts.subtask, parallelism).map_err(|e| connector_failure("sink", name, &e))?;
-            plain_node(Operator::Sink(name.clone(), writer), name, plan, reach)
+            plain_node(Operator::Sink { name: name.clone(), writer, prepared: Prepared::default() }, name, plan, reach)
         }
         NodeKind::Exchange(edge) => {
             let mut senders = parts.senders.lock();
@@ -76,6 +95,7 @@ fn plain_node(operator: Operator, name: &str, plan: &NodePlan, reach: Reach) -> 
         assigner: None,
         makes_rows: false,
         reach,
+        state: None,
         firing: None,
     }
 }

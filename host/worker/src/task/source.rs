@@ -1,12 +1,13 @@
 //! The root of a task that reads a source.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use arrow_array::ArrayRef;
 use tokio::sync::Notify;
+use weir_checkpoint::{SourceSnapshot, SplitState};
 use weir_connector::{Fetch, Fetched, Reader, Source, Split};
 use weir_operator::emission::left_out;
 use weir_plan::job::{Origin, Root};
@@ -34,6 +35,8 @@ pub(super) struct SourceRoot {
     wake: Arc<Notify>,
     waiting: VecDeque<(usize, Split)>,
     open: Vec<OpenSplit>,
+    /// the ids of those that were read to their end
+    done: Vec<String>,
     /// which splits are idle or have ended. Their watermarks come later, from event times; here they have none.
     activity: Merge,
     /// by stream: for each column of the graph's schema, which of the connector's columns it is
@@ -44,13 +47,15 @@ pub(super) struct SourceRoot {
 /// A split that is being read.
 struct OpenSplit {
     index: usize,
+    split: Split,
     reader: Box<dyn Reader>,
     last_rows: Instant,
     is_idle: bool,
 }
 
 impl SourceRoot {
-    pub(super) fn new(parts: &Parts, source: Arc<dyn Source>, splits: Vec<Split>) -> Self {
+    /// Reads `splits`; those that are `done` are not read again.
+    pub(super) fn new(parts: &Parts, source: Arc<dyn Source>, splits: Vec<Split>, done: Vec<String>) -> Self {
         let vertex = &parts.plan.vertices[parts.vertex];
         let Root::Source(index) = vertex.root else { unreachable!("the vertex of a source root has a source") };
         let plan = &parts.plan.sources[index];
@@ -72,6 +77,7 @@ impl SourceRoot {
             activity: Merge::new(splits.len()),
             waiting: splits.into_iter().enumerate().collect(),
             open: vec![],
+            done,
             columns,
             not_before: None,
         }
@@ -83,10 +89,10 @@ impl SourceRoot {
             && let Some((index, split)) = self.waiting.pop_front()
         {
             let reader = self.source.reader(&split, &self.wake).map_err(|e| connector_failure("source", &self.name, &e))?;
-            self.open.push(OpenSplit { index, reader, last_rows: Instant::now(), is_idle: false });
+            self.open.push(OpenSplit { index, split, reader, last_rows: Instant::now(), is_idle: false });
         }
         if self.open.is_empty() || draining {
-            nodes.source_time(self.activity.end()).await?;
+            self.end_time(nodes).await?;
             return Ok(Step::End);
         }
         self.not_before = None;
@@ -107,6 +113,7 @@ impl SourceRoot {
                 }
                 Fetched::End => {
                     let ended = self.open.swap_remove(at);
+                    self.done.push(ended.split.id);
                     nodes.split_ended(ended.index).await?;
                     nodes.source_time(self.activity.advance(ended.index, Watermark::END)).await?;
                     worked = true;
@@ -121,6 +128,21 @@ impl SourceRoot {
             at += 1;
         }
         Ok(if worked { Step::Worked } else { Step::Nothing })
+    }
+
+    /// Nothing follows: passes on the end of time.
+    pub(super) async fn end_time(&mut self, nodes: &mut Nodes) -> Result<(), Box<Failure>> {
+        nodes.source_time(self.activity.end()).await
+    }
+
+    /// How far each split has been read.
+    pub(super) fn snapshot(&self) -> SourceSnapshot {
+        let at = |split: &Split, position| (split.id.clone(), SplitState::At { spec: split.spec.clone(), position });
+        let done = self.done.iter().map(|id| (id.clone(), SplitState::Done));
+        let waiting = self.waiting.iter().map(|(_, split)| at(split, split.position.clone()));
+        let open = self.open.iter().map(|open| at(&open.split, Some(open.reader.position())));
+        let splits: BTreeMap<_, _> = done.chain(waiting).chain(open).collect();
+        SourceSnapshot { name: self.name.clone(), splits }
     }
 
     /// Counts and passes on what a split gave.

@@ -1,5 +1,7 @@
 //! `weir run`
 
+mod checkpoints;
+mod history;
 mod lines;
 mod progress;
 mod stdout;
@@ -12,13 +14,17 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use weir_base::Clock;
 use weir_connector::{Context, Files};
-use weir_coordinator::Prepared;
+use weir_coordinator::execution::{Controls, Event, Start};
+use weir_coordinator::{Execution, Prepared};
 use weir_plan::spec::Binding;
-use weir_worker::{Deployment, Failure, JobHandle, Outcome, Worker};
+use weir_protocol::checkpoint::Kind;
+use weir_worker::metrics::JobMetrics;
+use weir_worker::{Command, Deployment, Failure, Outcome, Worker};
 
 use crate::signals::Signals;
 use crate::spec_file::{self, Opened, SpecArgs};
 use crate::{exit, out};
+use history::History;
 use lines::Lines;
 use progress::Progress;
 use stdout::Stdout;
@@ -29,6 +35,8 @@ use summary::Summary;
 /// Ctrl-C lets the job finish what it has read, and a second Ctrl-C ends it. The components are files or folders with a guest's
 /// sources, relative to the spec; a folder is built first if its sources have changed.
 ///
+/// A job with `checkpoint.storage` goes on from its newest checkpoint, whatever ended it before; Ctrl-C makes one, and stops there.
+///
 /// Example: weir run job.toml --parallelism 4 --set sources.nexmark.events=1000000 --summary text
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -38,6 +46,18 @@ pub struct Args {
     /// Subtasks of each vertex; the same as --set parallelism=N
     #[arg(long, short, value_name = "N")]
     parallelism: Option<u16>,
+
+    /// Start from this savepoint, instead of the job's newest checkpoint
+    #[arg(long, value_name = "URL", conflicts_with = "fresh")]
+    from_savepoint: Option<String>,
+
+    /// Start anew, although there are checkpoints of the job
+    #[arg(long)]
+    fresh: bool,
+
+    /// Leave state behind that belongs to operators which the job has not any more
+    #[arg(long)]
+    allow_non_restored_state: bool,
 
     /// Tell at the end what the job has done: as JSON in the last line of standard output, or as text on standard error
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -76,6 +96,12 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let watched = std::io::stderr().is_terminal() && !args.quiet && !(prints && std::io::stdout().is_terminal());
     let closed = Arc::new(Notify::new());
     let stdout = Arc::new(parking_lot::Mutex::new(Stdout::new(Arc::clone(&closed), &lines)?));
+    let checkpoints = checkpoints::open(&plan, &base)?;
+    let start = Start {
+        savepoint: checkpoints::savepoint(args.from_savepoint.as_deref(), &plan, &base).await?,
+        fresh: args.fresh,
+        drops_unmatched: args.allow_non_restored_state,
+    };
     let context = Context {
         files: Files::free(base),
         stdout: stdout.clone(),
@@ -84,19 +110,33 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
-    let deployment = Deployment { plan, components, context, log, clock: Clock::system(), native: None };
+    let clock = Clock::system();
+    let deployment =
+        Deployment { plan, components, context, storage: None, restore: None, pending: vec![], log, clock, native: None };
     let mut signals = Signals::listen()?;
-    let mut handle = match Worker::new(slots).deploy(deployment) {
-        Ok(handle) => handle,
-        Err(failure) => return Err(tell(&name, &failure)),
-    };
+    let stops_at_checkpoint = checkpoints.is_some();
+    let mut execution = Execution::start(Worker::new(slots), deployment, checkpoints, start);
 
-    let progress = watched.then(|| Progress::new(&name, &lines));
-    let ended = drive(&mut handle, progress.as_ref(), &closed, &mut signals).await;
-    let summary = Summary::new(name.clone(), parallelism, handle.metrics());
+    let mut watch = Watch {
+        progress: watched.then(|| Progress::new(&name, &lines)),
+        lines: &lines,
+        quiet: args.quiet,
+        metrics: None,
+        history: History::default(),
+    };
+    let ended = drive(&mut execution, &mut watch, stops_at_checkpoint, &closed, &mut signals).await;
+    let Watch { progress, metrics, history, .. } = watch;
     drop(progress);
     let mut stdout = stdout.lock();
     stdout.flush()?;
+    let Some(metrics) = metrics else {
+        // It has not come so far that it did anything.
+        return match ended {
+            Ended::Job(Outcome::Failed { failure }) => Err(tell(&name, &failure)),
+            Ended::Job(_) | Ended::Interrupted => Err(exit::Failure::Interrupted),
+        };
+    };
+    let summary = Summary::new(name.clone(), parallelism, &metrics, &history);
     match args.summary {
         // By the job's own buffer, so that it comes last.
         Some(SummaryFormat::Json) => {
@@ -119,35 +159,97 @@ fn prints_while_it_runs(sink: &Binding) -> bool {
     sink.connector == "stdout" && sink.options.get("format").and_then(|format| format.as_str()) != Some("table")
 }
 
+/// What is seen of a running job.
+struct Watch<'a> {
+    progress: Option<Progress>,
+    lines: &'a Lines,
+    quiet: bool,
+    /// of the current attempt
+    metrics: Option<Arc<JobMetrics>>,
+    history: History,
+}
+
+impl Watch<'_> {
+    fn on(&mut self, event: Event) {
+        match event {
+            Event::Deployed(metrics) => {
+                self.metrics = Some(metrics);
+                self.show();
+            }
+            Event::Running | Event::Ended(_) => {}
+            Event::Note(note) => self.note(&note),
+            Event::Checkpoint(report) => {
+                if let Some(failure) = &report.failure {
+                    self.note(&format!("checkpoint {} failed: {failure}", report.checkpoint));
+                }
+                self.history.add(report);
+            }
+            Event::Restarts { failure, delay } => {
+                self.history.restarts += 1;
+                self.note(&format!("the job failed, and starts again in {delay:?}: {failure}"));
+            }
+        }
+    }
+
+    fn note(&self, note: &str) {
+        if !self.quiet {
+            self.lines.aside(|| out::tell(note));
+        }
+    }
+
+    fn show(&self) {
+        if let (Some(progress), Some(metrics)) = (&self.progress, &self.metrics) {
+            progress.show(&metrics.snapshot(), &self.history);
+        }
+    }
+}
+
 /// Waits for the job's end, shows its progress, and passes interrupts on.
-async fn drive(handle: &mut JobHandle, progress: Option<&Progress>, stdout_closed: &Notify, signals: &mut Signals) -> Ended {
+async fn drive(
+    execution: &mut Execution,
+    watch: &mut Watch<'_>,
+    stops_at_checkpoint: bool,
+    stdout_closed: &Notify,
+    signals: &mut Signals,
+) -> Ended {
     let mut interrupted = false;
     let mut tick = tokio::time::interval(progress::INTERVAL);
-    let metrics = Arc::clone(handle.metrics());
-    let commander = handle.commander();
-    let mut job = std::pin::pin!(handle.wait());
+    let controls = execution.controls();
     loop {
         tokio::select! {
-            outcome = &mut job => return Ended::Job(outcome),
-            _ = tick.tick(), if progress.is_some() => {
-                if let Some(progress) = progress {
-                    progress.show(&metrics.snapshot());
-                }
-            }
+            event = execution.event() => match event {
+                Some(Event::Ended(outcome)) => return Ended::Job(outcome),
+                Some(event) => watch.on(event),
+                None => return Ended::Job(Outcome::Cancelled),
+            },
+            _ = tick.tick(), if watch.progress.is_some() => watch.show(),
             // Nobody reads the rows any more (`weir run … | head`): there is no use in making others.
-            () = stdout_closed.notified() => commander.send(weir_worker::Command::Drain),
+            () = stdout_closed.notified() => controls.send(Command::Drain),
             () = signals.next() => {
                 if interrupted {
-                    commander.send(weir_worker::Command::Cancel);
+                    controls.send(Command::Cancel);
                     // If it does not end by itself, so be it.
-                    drop(tokio::time::timeout(GRACE, &mut job).await);
+                    let ended = async { while execution.event().await.is_some() {} };
+                    drop(tokio::time::timeout(GRACE, ended).await);
                     return Ended::Interrupted;
                 }
                 interrupted = true;
-                out::tell("stopping: the job finishes what it has read; press Ctrl-C again to end it now");
-                commander.send(weir_worker::Command::Drain);
+                if stops_at_checkpoint {
+                    watch.note("stopping at a checkpoint, from which the job goes on another time; press Ctrl-C again to end it now");
+                    tokio::spawn(stop(controls.clone()));
+                } else {
+                    watch.note("stopping: the job finishes what it has read; press Ctrl-C again to end it now");
+                    controls.send(Command::Drain);
+                }
             }
         }
+    }
+}
+
+/// Ends a job at a checkpoint.
+async fn stop(controls: Controls) {
+    if let Err(error) = controls.checkpoint(Kind::StopWithSavepoint { drain: false }, None).await {
+        out::tell(&format!("the job does not stop: {error}"));
     }
 }
 
@@ -178,6 +280,9 @@ fn hint(failure: &Failure) -> Option<&'static str> {
             Some("`weir build --debug` keeps the guest's line numbers; `on_error = \"skip\"` passes over such rows")
         }
         weir_worker::FailureKind::Internal => Some("this is a bug in Weir; please report it with the output of `weir explain`"),
-        weir_worker::FailureKind::Connector | weir_worker::FailureKind::Resources => None,
+        weir_worker::FailureKind::Connector
+        | weir_worker::FailureKind::Resources
+        | weir_worker::FailureKind::Checkpoint
+        | weir_worker::FailureKind::Damaged => None,
     }
 }

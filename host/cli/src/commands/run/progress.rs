@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 use weir_worker::metrics::{OperatorSnapshot, Snapshot};
 
+use super::history::History;
 use super::lines::Lines;
 use super::summary::number;
 
@@ -58,10 +59,12 @@ impl Progress {
     }
 
     /// Draws this.
-    pub fn show(&self, snapshot: &Snapshot) {
+    pub fn show(&self, snapshot: &Snapshot, history: &History) {
         let counts = Counts::of(snapshot);
         let mut last = self.last.lock();
-        self.bar.set_message(text(snapshot, &counts.rates(&last)));
+        let mut text = text(snapshot, &counts.rates(&last));
+        text.push_str(&checkpoints(history, jiff::Timestamp::now().as_millisecond()));
+        self.bar.set_message(text);
         *last = counts;
         self.bar.tick();
     }
@@ -98,6 +101,22 @@ fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
         .expect("writing to a string does not fail");
     }
     out
+}
+
+/// How the last checkpoint went, and how old it is; nothing if there was none.
+fn checkpoints(history: &History, now_ms: i64) -> String {
+    let Some(last) = &history.last else { return String::new() };
+    let age = (now_ms - last.started_ms - last.duration_ms as i64).max(0) as f64 / 1e3;
+    let failed = if history.failed > 0 { format!("  {} failed", history.failed) } else { String::new() };
+    format!(
+        "\n  checkpoint {}: {} ms ({} ms aligning, {} ms copying), {}B of {}B new, {age:.1} s ago{failed}",
+        last.checkpoint,
+        last.duration_ms,
+        last.alignment_ms,
+        last.copying_ms,
+        number(last.bytes_new as f64),
+        number(last.bytes_total as f64),
+    )
 }
 
 /// How far an operator is in event time; nothing if it knows of none.

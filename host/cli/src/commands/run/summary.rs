@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use weir_worker::metrics::{JobMetrics, OperatorSnapshot, Snapshot};
 
+use super::history::History;
 use crate::process;
 
 /// What a run has done. The field names are what programs read: they do not change.
@@ -42,6 +43,18 @@ pub struct Summary {
     pub late_records: u64,
     /// rows that were passed over because the guest failed on them
     pub skipped_records: u64,
+    /// how often the job has started again
+    pub restarts: u64,
+    /// checkpoints that were completed
+    pub checkpoints: u64,
+    /// checkpoints that were given up
+    pub failed_checkpoints: u64,
+    /// the longest that a checkpoint took
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_max_ms: Option<u64>,
+    /// the longest that a task did nothing but copy its state for one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_copying_max_ms: Option<u64>,
     /// operators in the order of the plan
     pub operators: Vec<OperatorSnapshot>,
 }
@@ -55,7 +68,7 @@ fn hexadecimal<S: Serializer>(checksum: &Option<u64>, serializer: S) -> Result<S
 
 impl Summary {
     /// What the job and the process have done until now.
-    pub fn new(job: String, parallelism: u16, metrics: &JobMetrics) -> Self {
+    pub fn new(job: String, parallelism: u16, metrics: &JobMetrics, history: &History) -> Self {
         let cpu_seconds = process::cpu_time().as_secs_f64();
         let Snapshot { seconds, events_in, rows_out, malformed, operators, sinks, .. } = metrics.snapshot();
         let reports = || sinks.iter().map(|sink| &sink.report);
@@ -78,6 +91,11 @@ impl Summary {
             malformed,
             late_records: operators.iter().map(|o| o.late_records).sum(),
             skipped_records: operators.iter().map(|o| o.skipped_records).sum(),
+            restarts: history.restarts,
+            checkpoints: history.completed,
+            failed_checkpoints: history.failed,
+            checkpoint_max_ms: history.last.is_some().then_some(history.longest_ms),
+            checkpoint_copying_max_ms: history.last.is_some().then_some(history.copying_ms),
             operators,
         }
     }
@@ -96,7 +114,13 @@ impl fmt::Display for Summary {
             number(self.events_per_cpu_second),
             self.peak_rss_bytes.unwrap_or(0) >> 20,
         )?;
-        for (what, count) in [("malformed", self.malformed), ("late", self.late_records), ("skipped", self.skipped_records)] {
+        for (what, count) in [
+            ("malformed", self.malformed),
+            ("late", self.late_records),
+            ("skipped", self.skipped_records),
+            ("restarts", self.restarts),
+            ("checkpoints", self.checkpoints),
+        ] {
             if count > 0 {
                 writeln!(f, "  {what}: {count}")?;
             }

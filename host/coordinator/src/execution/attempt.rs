@@ -1,0 +1,443 @@
+//! One attempt to run a job: carries out what the checkpoint [`Coordinator`] decides, and tells it what happens.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use weir_checkpoint::{Appended, Entry, JobStorage, Kind as StoredKind, Manifest, Sweep, TaskSnapshot, Vertex};
+use weir_plan::JobPlan;
+use weir_protocol::checkpoint::{CheckpointId, Command as Order, Coordinator, Event as Happening, Kind, RequestId, TaskId};
+use weir_protocol::claim::Claim;
+use weir_worker::restore::transactions;
+use weir_worker::{Command, Deployment, Effort, Event as TaskEvent, Failure, FailureKind, JobHandle, Outcome};
+
+use super::origin::{self, Origin, now_ms};
+use super::{CheckpointReport, End, Event, Made, Request, Runs, settings};
+
+/// How often the coordinator is told that time has passed, at most.
+const TICK_MAX: Duration = Duration::from_millis(50);
+/// Between two tries to append to the log.
+const APPEND_PAUSE: Duration = Duration::from_millis(200);
+/// Checkpoints between two searches for files that nothing refers to.
+const CHECKPOINTS_PER_SWEEP: u64 = 64;
+
+/// Runs an attempt to its end.
+pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
+    let mut deployment = Deployment {
+        storage: origin.log.as_ref().map(|(storage, _)| storage.clone()),
+        restore: origin.restore.clone(),
+        pending: origin.base.as_ref().map_or_else(Vec::new, |(_, manifest)| transactions(manifest.tasks.iter())),
+        ..runs.deployment.clone()
+    };
+    deployment.context.attempt = weir_connector::Attempt { job: deployment.plan.name.clone(), generation: origin.generation.0 };
+    let (plan, pending) = (deployment.plan.clone(), deployment.pending.clone());
+    let worker = runs.worker.clone();
+    // Connectors look at the outside, and may take their time.
+    let runtime = tokio::runtime::Handle::current();
+    let deployed = tokio::task::spawn_blocking(move || {
+        let _runtime = runtime.enter();
+        worker.deploy(deployment)
+    });
+    let handle = match deployed.await {
+        Ok(Ok(handle)) => handle,
+        Ok(Err(failure)) => return End::Job(Outcome::Failed { failure }),
+        Err(error) if error.is_panic() => return End::Job(Outcome::Failed { failure: weir_worker::panicked(error) }),
+        Err(_) => return End::Job(Outcome::Cancelled),
+    };
+    let _ = runs.events.send(Event::Deployed(Arc::clone(handle.metrics())));
+    let config = settings::config(&plan.spec.checkpoint, origin.log.is_some());
+    let base = origin.base.as_ref().map(|(base, _)| *base);
+    let tick = config.interval_ms.map_or(TICK_MAX, |ms| Duration::from_millis(ms / 8).clamp(Duration::from_millis(1), TICK_MAX));
+    let (core, orders) = Coordinator::new(config, origin.generation, handle.tasks().iter().copied(), base, 0);
+    let mut attempt = Attempt {
+        core,
+        handle,
+        plan,
+        generation: origin.generation,
+        log: origin.log,
+        since: Instant::now(),
+        io: JoinSet::new(),
+        flights: BTreeMap::new(),
+        to_commit: base.map(|base| (base.checkpoint, pending)).into_iter().collect(),
+        ended: BTreeMap::new(),
+        requests: HashMap::new(),
+        next_request: 0,
+        collecting: false,
+        copying: 0,
+        stored: 0,
+        runs,
+        end: None,
+    };
+    attempt.carry_out(orders);
+    attempt.drive(tick).await
+}
+
+type Core = Coordinator<Arc<TaskSnapshot>>;
+type Transactions = Vec<(String, Vec<weir_connector::Transaction>)>;
+
+/// A checkpoint on its way.
+struct Flight {
+    kind: Kind,
+    began: Instant,
+    started_ms: i64,
+    efforts: Vec<Effort>,
+    manifest: Option<Arc<Manifest>>,
+}
+
+/// Somebody waits for a checkpoint.
+struct Waiting {
+    savepoint: Option<String>,
+    reply: oneshot::Sender<Result<Made, String>>,
+}
+
+/// What was done beside the tasks.
+enum Done {
+    Appended(CheckpointId, Result<Appended, weir_checkpoint::Error>),
+    Committed(CheckpointId, Result<(), Failure>),
+    Collected(Result<(), weir_checkpoint::Error>),
+    SavepointWritten(u64, Waiting, Result<String, weir_checkpoint::Error>),
+}
+
+struct Attempt<'a> {
+    core: Core,
+    handle: JobHandle,
+    plan: JobPlan,
+    generation: weir_protocol::claim::Generation,
+    log: Option<(JobStorage, Claim)>,
+    since: Instant,
+    io: JoinSet<Done>,
+    flights: BTreeMap<CheckpointId, Flight>,
+    to_commit: BTreeMap<CheckpointId, Transactions>,
+    /// what tasks have left that have ended
+    ended: BTreeMap<TaskId, Arc<TaskSnapshot>>,
+    requests: HashMap<RequestId, Waiting>,
+    next_request: u64,
+    /// whether garbage is being collected
+    collecting: bool,
+    /// savepoints that are being copied
+    copying: usize,
+    /// how many checkpoints were stored
+    stored: u64,
+    runs: &'a mut Runs,
+    /// how the attempt ends, once that is decided; the tasks are told, and waited for
+    end: Option<End>,
+}
+
+impl Attempt<'_> {
+    async fn drive(mut self, tick: Duration) -> End {
+        let mut ticks = tokio::time::interval(tick);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut commands = self.runs.commands.clone();
+        commands.mark_changed();
+        loop {
+            tokio::select! {
+                event = self.handle.event() => match event {
+                    Some(TaskEvent::Ended(outcome)) => {
+                        if let Some(end) = self.tasks_ended(outcome) {
+                            self.finish_savepoints().await;
+                            return end;
+                        }
+                    }
+                    Some(event) => self.on_task(event),
+                    None => {
+                        // All tasks have finished, and that was told: what is left is to commit.
+                        if let Some(end) = self.end.take() {
+                            self.finish_savepoints().await;
+                            return end;
+                        }
+                        self.wait_for_the_rest(tick).await;
+                    }
+                },
+                Some(done) = self.io.join_next(), if !self.io.is_empty() => self.on_done(done),
+                Some(request) = self.runs.requests.recv() => self.on_request(request),
+                Ok(()) = commands.changed() => {
+                    let command = *commands.borrow_and_update();
+                    match command {
+                        Command::Run => {}
+                        Command::Drain => self.handle.drain(),
+                        Command::Cancel => self.end_with(End::Job(Outcome::Cancelled)),
+                    }
+                }
+                _ = ticks.tick(), if self.log.is_some() => self.tick(),
+            }
+        }
+    }
+
+    /// The tasks have ended and the coordinator has not: what it still does goes on without them.
+    async fn wait_for_the_rest(&mut self, tick: Duration) {
+        tokio::select! {
+            Some(done) = self.io.join_next(), if !self.io.is_empty() => self.on_done(done),
+            Some(request) = self.runs.requests.recv() => self.on_request(request),
+            _ = async { self.runs.commands.wait_for(|command| *command == Command::Cancel).await.is_ok() } => {
+                self.end_with(End::Job(Outcome::Cancelled));
+            }
+            () = tokio::time::sleep(tick) => self.tick(),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now_ms = self.since.elapsed().as_millis() as u64;
+        self.tell(Happening::Tick { now_ms });
+    }
+
+    /// The tasks have ended. Returns how the attempt has, if that is decided.
+    fn tasks_ended(&mut self, outcome: Outcome) -> Option<End> {
+        match (self.end.take(), outcome) {
+            (Some(end), _) => Some(end),
+            // Their rows have to be committed still.
+            (None, Outcome::Finished) => None,
+            (None, outcome) => Some(End::Job(outcome)),
+        }
+    }
+
+    /// Decides how the attempt ends; the first decision holds.
+    fn end_with(&mut self, end: End) {
+        if self.end.is_none() {
+            self.end = Some(end);
+            self.handle.cancel();
+        }
+    }
+
+    fn on_task(&mut self, event: TaskEvent) {
+        let generation = self.generation;
+        match event {
+            TaskEvent::Running => drop(self.runs.events.send(Event::Running)),
+            TaskEvent::Acked { checkpoint, task, snapshot, effort } => {
+                if let Some(flight) = self.flights.get_mut(&checkpoint) {
+                    flight.efforts.push(effort);
+                }
+                self.tell(Happening::Acked { generation, checkpoint, task, snapshot });
+            }
+            TaskEvent::Declined { checkpoint, task, reason } => {
+                self.tell(Happening::Declined { generation, checkpoint, task, reason });
+            }
+            TaskEvent::TaskEnded { task, snapshot } => {
+                self.ended.insert(task, Arc::clone(&snapshot));
+                self.tell(Happening::Ended { generation, task, snapshot });
+            }
+            TaskEvent::Ended(_) => {}
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.requests.insert(id, Waiting { savepoint: request.savepoint, reply: request.reply });
+        self.tell(Happening::Requested { request: id, kind: request.kind });
+    }
+
+    fn on_done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => {
+                let failure = weir_worker::panicked(error);
+                return self.end_with(End::Job(Outcome::Failed { failure }));
+            }
+            Err(_) => return,
+        };
+        match done {
+            Done::Appended(checkpoint, Ok(Appended::Done)) => self.on_stored(checkpoint),
+            Done::Appended(_, Ok(Appended::Taken)) => self.tell(Happening::Fenced),
+            // Nobody knows whether it is stored, so nothing but the same may be tried again.
+            Done::Appended(checkpoint, Err(error)) => {
+                self.note(format!("checkpoint {}: {}; trying again", checkpoint.0, error.message));
+                self.append(checkpoint, APPEND_PAUSE);
+            }
+            Done::Committed(checkpoint, Ok(())) => self.tell(Happening::Committed { checkpoint }),
+            Done::Committed(_, Err(failure)) => self.end_with(End::Job(Outcome::Failed { failure })),
+            Done::Collected(result) => {
+                self.collecting = false;
+                if let Err(error) = result {
+                    self.note(format!("old checkpoints are not removed: {}", error.message));
+                }
+            }
+            Done::SavepointWritten(checkpoint, waiting, result) => {
+                self.copying -= 1;
+                let made = result.map(|url| Made { checkpoint, savepoint: Some(url) }).map_err(|error| error.message);
+                let _ = waiting.reply.send(made);
+            }
+        }
+    }
+
+    fn on_stored(&mut self, checkpoint: CheckpointId) {
+        self.handle.stored(checkpoint);
+        self.stored += 1;
+        if let Some((_, claim)) = &mut self.log {
+            claim.advance();
+        }
+        if let Some(flight) = self.flights.get(&checkpoint) {
+            self.report(checkpoint, flight, None);
+            if let Some(manifest) = &flight.manifest {
+                self.to_commit.insert(checkpoint, transactions(manifest.tasks.iter()));
+            }
+        }
+        self.tell(Happening::Stored { checkpoint });
+        self.collect_garbage();
+        // Who waits for a savepoint has been answered by now; who waits for the job to stop will be when it has.
+        self.flights.retain(|id, flight| *id > checkpoint || flight.kind.stops());
+    }
+
+    fn report(&self, checkpoint: CheckpointId, flight: &Flight, failure: Option<String>) {
+        let longest =
+            |part: fn(&Effort) -> Duration| flight.efforts.iter().map(part).max().unwrap_or_default().as_millis() as u64;
+        let report = CheckpointReport {
+            checkpoint: checkpoint.0,
+            kind: flight.kind,
+            started_ms: flight.started_ms,
+            duration_ms: flight.began.elapsed().as_millis() as u64,
+            alignment_ms: longest(|effort| effort.alignment),
+            copying_ms: longest(|effort| effort.copying),
+            bytes_total: flight.manifest.as_ref().map_or(0, |manifest| manifest.bytes_total),
+            bytes_new: flight.efforts.iter().map(|effort| effort.bytes).sum(),
+            failure,
+        };
+        let _ = self.runs.events.send(Event::Checkpoint(report));
+    }
+
+    fn note(&self, note: String) {
+        let _ = self.runs.events.send(Event::Note(note));
+    }
+
+    fn tell(&mut self, happening: Happening<Arc<TaskSnapshot>>) {
+        let orders = self.core.on(happening);
+        self.carry_out(orders);
+    }
+
+    fn carry_out(&mut self, orders: Vec<Order<Arc<TaskSnapshot>>>) {
+        for order in orders {
+            match order {
+                Order::Trigger { checkpoint, kind } => {
+                    self.begin(checkpoint, kind);
+                    self.handle.trigger(checkpoint, kind);
+                }
+                Order::Store { checkpoint, kind, snapshots } => {
+                    // A last one without tasks was not triggered.
+                    if !self.flights.contains_key(&checkpoint) {
+                        self.begin(checkpoint, kind);
+                    }
+                    let manifest = Arc::new(self.manifest(checkpoint, kind, snapshots));
+                    if let Some(flight) = self.flights.get_mut(&checkpoint) {
+                        flight.manifest = Some(manifest);
+                    }
+                    self.append(checkpoint, Duration::ZERO);
+                }
+                Order::Commit { checkpoint } => {
+                    // A job that stores nothing commits what its tasks left at their ends.
+                    let left = || transactions(self.ended.values().map(|snapshot| &**snapshot));
+                    let transactions = self.to_commit.remove(&checkpoint).unwrap_or_else(left);
+                    let committed = self.handle.commit(transactions);
+                    self.io.spawn(async move { Done::Committed(checkpoint, committed.await) });
+                }
+                Order::Abandon { checkpoint, reason } => {
+                    if let Some(flight) = self.flights.remove(&checkpoint) {
+                        self.report(checkpoint, &flight, Some(reason.to_string()));
+                    }
+                }
+                Order::Answer { request, outcome } => {
+                    let Some(waiting) = self.requests.remove(&request) else { continue };
+                    match outcome {
+                        Ok(checkpoint) => self.answer(checkpoint, waiting),
+                        Err(refusal) => drop(waiting.reply.send(Err(refusal.to_string()))),
+                    }
+                }
+                Order::Finish => self.end_with(End::Job(Outcome::Finished)),
+                Order::Fail { reason: weir_protocol::checkpoint::Failure::Fenced } => self.end_with(End::Fenced),
+                Order::Fail { reason } => {
+                    let failure = Failure::new(FailureKind::Checkpoint, reason.to_string());
+                    self.end_with(End::Job(Outcome::Failed { failure }));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, checkpoint: CheckpointId, kind: Kind) {
+        let flight = Flight { kind, began: Instant::now(), started_ms: now_ms(), efforts: vec![], manifest: None };
+        self.flights.insert(checkpoint, flight);
+    }
+
+    fn manifest(&self, checkpoint: CheckpointId, kind: Kind, snapshots: BTreeMap<TaskId, Arc<TaskSnapshot>>) -> Manifest {
+        let flight = self.flights.get(&checkpoint);
+        let vertices = self.plan.vertices.iter().enumerate();
+        let mut manifest = Manifest {
+            format: weir_checkpoint::manifest::FORMAT,
+            job: self.plan.name.clone(),
+            kind: match kind {
+                // Nothing comes after the ends of all tasks.
+                Kind::Checkpoint if self.ended.len() == snapshots.len() => StoredKind::Final,
+                Kind::Checkpoint => StoredKind::Checkpoint,
+                Kind::Savepoint | Kind::StopWithSavepoint { .. } => StoredKind::Savepoint,
+            },
+            checkpoint: checkpoint.0,
+            generation: self.generation.0,
+            graph_fingerprint: weir_worker::restore::fingerprint(&self.plan),
+            max_parallelism: self.plan.spec.max_parallelism,
+            vertices: vertices.map(|(i, v)| Vertex { vertex: i as u32, parallelism: v.parallelism }).collect(),
+            started_ms: flight.map_or(0, |flight| flight.started_ms),
+            finished_ms: now_ms(),
+            tasks: snapshots.into_values().map(|snapshot| (*snapshot).clone()).collect(),
+            bytes_total: 0,
+            bytes_new: flight.map_or(0, |flight| flight.efforts.iter().map(|effort| effort.bytes).sum()),
+        };
+        let mut seen = HashSet::new();
+        manifest.bytes_total = manifest.files().filter(|file| seen.insert(file.path.as_str())).map(|file| file.bytes).sum();
+        manifest
+    }
+
+    /// Appends a checkpoint's manifest to the log, after a pause.
+    fn append(&mut self, checkpoint: CheckpointId, pause: Duration) {
+        let Some((storage, claim)) = &self.log else { return };
+        let Some(manifest) = self.flights.get(&checkpoint).and_then(|flight| flight.manifest.clone()) else { return };
+        let (storage, number) = (storage.clone(), claim.number());
+        self.io.spawn(async move {
+            tokio::time::sleep(pause).await;
+            let entry = Entry::Manifest((*manifest).clone());
+            Done::Appended(checkpoint, storage.append(number, &entry).await)
+        });
+    }
+
+    /// Removes what the newest checkpoints do not need, unless that is being done, or a savepoint is being copied from it.
+    fn collect_garbage(&mut self) {
+        let Some((storage, _)) = &self.log else { return };
+        if self.collecting || self.copying > 0 {
+            return;
+        }
+        self.collecting = true;
+        let (storage, retained) = (storage.clone(), origin::retained(&self.plan.spec.checkpoint));
+        let sweep = if self.stored % CHECKPOINTS_PER_SWEEP == 1 { Sweep::All } else { Sweep::Dropped };
+        self.io.spawn(async move {
+            let collected = async {
+                let log = storage.read_log().await?;
+                storage.collect_garbage(&log, retained, sweep).await.map(|_| ())
+            };
+            Done::Collected(collected.await)
+        });
+    }
+
+    /// Tells somebody of a checkpoint that is complete; of a savepoint, once it is copied.
+    fn answer(&mut self, checkpoint: CheckpointId, waiting: Waiting) {
+        let manifest = self.flights.get(&checkpoint).and_then(|flight| flight.manifest.clone());
+        match (&self.log, &self.runs.checkpoints, waiting.savepoint.clone(), manifest) {
+            (Some((storage, _)), Some(checkpoints), Some(id), Some(manifest)) => {
+                let (storage, savepoints) = (storage.clone(), checkpoints.storage.savepoints());
+                self.copying += 1;
+                self.io.spawn(async move {
+                    let written = savepoints.write(&id, storage.folder(), &manifest, &|_| ()).await;
+                    let written = written.map(|savepoint| savepoint.folder().url());
+                    Done::SavepointWritten(checkpoint.0, waiting, written)
+                });
+            }
+            _ => drop(waiting.reply.send(Ok(Made { checkpoint: checkpoint.0, savepoint: None }))),
+        }
+    }
+
+    /// At the end: waits for what is being copied.
+    async fn finish_savepoints(&mut self) {
+        while let Some(done) = self.io.join_next().await {
+            if let Ok(Done::SavepointWritten(checkpoint, waiting, result)) = done {
+                self.on_done(Ok(Done::SavepointWritten(checkpoint, waiting, result)));
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Runs one job to its end, over as many attempts as that takes.
+//!
+//! ```text
+//!             ┌──────────── restart: after a failure, as the strategy says ───────────┐
+//!             ▼                                                                       │
+//!   claim the log ─▶ choose what to start from ─▶ attempt: deploy, checkpoint, commit ┴─▶ finished, cancelled, failed
+//! ```
+//!
+//! What is decided, `weir-protocol` decides: [`claim`](weir_protocol::claim) who owns the job and what it starts from,
+//! [`checkpoint`](weir_protocol::checkpoint) when barriers go out and sinks commit, [`restart`](weir_protocol::restart) whether it goes on after a failure.
+//! Here it is carried out: [`origin`] reads and claims the log, [`attempt`] drives the tasks.
+
+mod attempt;
+mod origin;
+mod settings;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use weir_protocol::checkpoint::Kind;
+use weir_protocol::restart::Restarts;
+use weir_worker::metrics::JobMetrics;
+use weir_worker::{Command, Deployment, Failure, FailureKind, Outcome, Worker};
+
+pub use settings::{Checkpoints, Start, storage_url};
+
+/// A job that runs. It does not outlive this: where it is dropped, the job is cancelled.
+pub struct Execution {
+    controls: Controls,
+    events: mpsc::UnboundedReceiver<Event>,
+    driver: Option<JoinHandle<()>>,
+}
+
+/// What happens to a running job.
+#[derive(Clone)]
+pub enum Event {
+    /// an attempt is on its worker; what it does is counted here
+    Deployed(Arc<JobMetrics>),
+    /// rows flow
+    Running,
+    /// something that a user should know
+    Note(String),
+    /// a checkpoint was completed, or given up
+    Checkpoint(CheckpointReport),
+    /// an attempt has failed, and the next one starts after a while
+    Restarts {
+        /// why
+        failure: Failure,
+        /// after how long
+        delay: Duration,
+    },
+    /// the job has ended
+    Ended(Outcome),
+}
+
+/// How a checkpoint went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CheckpointReport {
+    /// its number
+    pub checkpoint: u64,
+    /// what it was made for
+    pub kind: Kind,
+    /// when it began, milliseconds since 1970
+    pub started_ms: i64,
+    /// from its barriers' start until it was stored, or given up
+    pub duration_ms: u64,
+    /// the longest that barriers of a task's inputs waited for each other
+    pub alignment_ms: u64,
+    /// the longest that a task did nothing but copy its state
+    pub copying_ms: u64,
+    /// the bytes of all its files
+    pub bytes_total: u64,
+    /// the bytes of those that were stored for it
+    pub bytes_new: u64,
+    /// why it was given up; none = it is complete
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A wish for a checkpoint.
+pub(crate) struct Request {
+    kind: Kind,
+    /// the id of the savepoint to make of it
+    savepoint: Option<String>,
+    reply: oneshot::Sender<Result<Made, String>>,
+}
+
+/// What became of a wish for a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// the checkpoint
+    pub checkpoint: u64,
+    /// where the savepoint lies, if it is one
+    pub savepoint: Option<String>,
+}
+
+/// Commands to a running job. Cheap to clone.
+#[derive(Clone)]
+pub struct Controls {
+    commands: watch::Sender<Command>,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl Controls {
+    /// Sends a command. A job that was cancelled stays so.
+    pub fn send(&self, command: Command) {
+        self.commands.send_if_modified(|current| {
+            let changes = *current != command && *current != Command::Cancel;
+            if changes {
+                *current = command;
+            }
+            changes
+        });
+    }
+
+    /// Makes a checkpoint, and of it a savepoint if it has an id. With a kind that stops, the job ends when it is committed.
+    ///
+    /// # Errors
+    /// If the job has no storage for checkpoints or ends first, or the checkpoint fails.
+    pub async fn checkpoint(&self, kind: Kind, savepoint: Option<String>) -> Result<Made, String> {
+        let (reply, answer) = oneshot::channel();
+        let over = || "the job has ended".to_owned();
+        self.requests.send(Request { kind, savepoint, reply }).map_err(|_| over())?;
+        answer.await.map_err(|_| over())?
+    }
+}
+
+impl Execution {
+    /// Starts a job on a worker. The `deployment` says neither storage nor what to start from: `checkpoints` and `start` do.
+    pub fn start(worker: Worker, deployment: Deployment, checkpoints: Option<Checkpoints>, start: Start) -> Self {
+        let (commands, command_receiver) = watch::channel(Command::Run);
+        let (requests, request_receiver) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let runs = Runs {
+            worker,
+            deployment,
+            checkpoints,
+            start,
+            commands: command_receiver,
+            requests: request_receiver,
+            events: event_sender.clone(),
+        };
+        let driver = tokio::spawn(async move {
+            let outcome = runs.run().await;
+            let _ = event_sender.send(Event::Ended(outcome));
+        });
+        Self { controls: Controls { commands, requests }, events, driver: Some(driver) }
+    }
+
+    /// What commands the job, and can be kept apart.
+    pub fn controls(&self) -> Controls {
+        self.controls.clone()
+    }
+
+    /// What happens next; none once the job has ended and that was told.
+    pub async fn event(&mut self) -> Option<Event> {
+        match self.events.recv().await {
+            Some(event) => Some(event),
+            // The driver ends with an event, unless it panicked.
+            None => match self.driver.take()?.await {
+                Err(error) if error.is_panic() => Some(Event::Ended(Outcome::Failed { failure: weir_worker::panicked(error) })),
+                Ok(()) | Err(_) => None,
+            },
+        }
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.controls.send(Command::Cancel);
+    }
+}
+
+/// All attempts of a job.
+pub(crate) struct Runs {
+    worker: Worker,
+    deployment: Deployment,
+    checkpoints: Option<Checkpoints>,
+    start: Start,
+    commands: watch::Receiver<Command>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// How an attempt ended.
+enum End {
+    Job(Outcome),
+    /// the job belongs to somebody else now
+    Fenced,
+}
+
+impl Runs {
+    async fn run(mut self) -> Outcome {
+        let began = Instant::now();
+        let spec = &self.deployment.plan.spec;
+        let mut restarts = Restarts::new(settings::strategy(&spec.restart, self.checkpoints.is_some()));
+        let mut origins = origin::Origins::new(self.deployment.plan.name.clone(), self.checkpoints.clone(), self.start.clone());
+        loop {
+            let mut commands = self.commands.clone();
+            let cancelled = commands.wait_for(|command| *command == Command::Cancel);
+            let origin = tokio::select! {
+                origin = origins.next(&self.events) => origin,
+                _ = cancelled => return Outcome::Cancelled,
+            };
+            let ended = match origin {
+                Ok(origin) => attempt::run(&mut self, origin).await,
+                Err(failure) => End::Job(Outcome::Failed { failure }),
+            };
+            let failure = match ended {
+                End::Job(Outcome::Failed { failure }) => failure,
+                End::Job(outcome) => return outcome,
+                End::Fenced => return Outcome::Failed { failure: fenced(&self.deployment.plan.name) },
+            };
+            origins.failed(&failure, &self.events);
+            let now_ms = began.elapsed().as_millis() as u64;
+            let Some(delay) = restarts.failed(now_ms).filter(|_| is_transient(&failure)) else {
+                return Outcome::Failed { failure };
+            };
+            let delay = Duration::from_millis(delay);
+            let _ = self.events.send(Event::Restarts { failure, delay });
+            let mut commands = self.commands.clone();
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = commands.wait_for(|command| *command == Command::Cancel) => return Outcome::Cancelled,
+            }
+        }
+    }
+}
+
+/// Whether another attempt may end otherwise: not where the spec or the state is wrong.
+fn is_transient(failure: &Failure) -> bool {
+    !failure.is_final
+}
+
+fn fenced(job: &str) -> Failure {
+    let message = format!(
+        "another process runs the job \"{job}\" by now, with the same checkpoint storage; stop one of them, or give this job another name or storage"
+    );
+    Failure::new(FailureKind::Checkpoint, message)
+}

@@ -1,0 +1,179 @@
+//! What an attempt owns, and what it starts from.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use weir_checkpoint::{Appended, Error, ErrorKind, JobStorage, Kind as StoredKind, Manifest};
+use weir_protocol::checkpoint::{CheckpointId, Kind};
+use weir_protocol::claim::{self, Base, Claim, Generation, Nonce};
+use weir_worker::{Failure, FailureKind, Restore};
+
+use super::{Checkpoints, Event, Start};
+
+/// How often a claim is tried while others claim, too.
+const CLAIMS_MAX: usize = 100;
+
+/// An attempt's right, and what it starts from.
+pub(super) struct Origin {
+    pub generation: Generation,
+    /// the log, and the right to append to it
+    pub log: Option<(JobStorage, Claim)>,
+    /// the newest checkpoint in the log: what it lists is committed first
+    pub base: Option<(Base, Arc<Manifest>)>,
+    /// what state and positions come from
+    pub restore: Option<Arc<Restore>>,
+}
+
+/// The origins of a job's attempts, one after the other.
+pub(super) struct Origins {
+    job: String,
+    checkpoints: Option<Checkpoints>,
+    start: Start,
+    /// the generation of the first attempt, once there was one
+    first: Option<Generation>,
+    last: Generation,
+    /// checkpoints whose files turned out to be damaged
+    damaged: HashSet<u64>,
+    /// what the current attempt has started from
+    current: Option<u64>,
+}
+
+impl Origins {
+    pub fn new(job: String, checkpoints: Option<Checkpoints>, start: Start) -> Self {
+        Self { job, checkpoints, start, first: None, last: Generation(0), damaged: HashSet::new(), current: None }
+    }
+
+    /// The origin of the next attempt.
+    pub async fn next(&mut self, events: &mpsc::UnboundedSender<Event>) -> Result<Origin, Failure> {
+        let Some(checkpoints) = &self.checkpoints else {
+            // There is no log that numbers attempts.
+            self.last = Generation((self.last.0 + 1).max(now_ms() as u64));
+            return Ok(Origin { generation: self.last, log: None, base: None, restore: self.savepoint() });
+        };
+        let storage = checkpoints.storage.job(&checkpoints.job).map_err(|e| failure(&e))?;
+        if self.first.is_none() {
+            checkpoints.storage.probe().await.map_err(|e| failure(&e))?;
+        }
+        for _ in 0..CLAIMS_MAX {
+            let log = storage.read_log().await.map_err(|e| failure(&e))?;
+            let first = log.first().map_or(0, |(number, _)| *number);
+            let end = log.last().map_or(first, |(number, _)| number + 1);
+            let mut entries = vec![None; (end - first) as usize];
+            for (number, entry) in &log {
+                entries[(number - first) as usize] = entry.as_ref().ok().and_then(|entry| self.as_claimed(entry));
+            }
+            let decision = claim::resolve(first, &entries);
+            let entry =
+                weir_checkpoint::Entry::Claim(weir_checkpoint::Claim { generation: decision.generation.0, at_ms: now_ms() });
+            match storage.append(decision.number, &entry).await.map_err(|e| failure(&e))? {
+                Appended::Taken => continue,
+                Appended::Done => {}
+            }
+            for warning in &decision.warnings {
+                let detail = match *warning {
+                    claim::Warning::Unreadable { number } => {
+                        log.iter().find(|(n, _)| *n == number).and_then(|(_, e)| e.as_ref().err())
+                    }
+                    claim::Warning::Stray { .. } => None,
+                };
+                let detail = detail.map_or_else(String::new, |corrupt| format!(" ({corrupt})"));
+                let _ = events.send(Event::Note(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
+            }
+            let base = decision.base.and_then(|base| {
+                let manifest = log.into_iter().find(|(number, _)| *number == base.number)?.1.ok()?;
+                let weir_checkpoint::Entry::Manifest(manifest) = manifest else { return None };
+                Some((base, Arc::new(manifest)))
+            });
+            let restore = self.choose(base.as_ref(), &storage, events);
+            self.first.get_or_insert(decision.generation);
+            self.current = restore.as_ref().map(|restore| restore.manifest.checkpoint);
+            return Ok(Origin { generation: decision.generation, log: Some((storage, decision.won())), base, restore });
+        }
+        let message = format!("others claim the job \"{}\" all the time; is it started in a loop somewhere?", self.job);
+        Err(Failure::new(FailureKind::Checkpoint, message))
+    }
+
+    /// What state comes from: what the user wants at first, and the job's own checkpoints from then on.
+    fn choose(
+        &self,
+        base: Option<&(Base, Arc<Manifest>)>,
+        storage: &JobStorage,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Option<Arc<Restore>> {
+        let wants_other = self.start.fresh || self.start.savepoint.is_some();
+        let base = base.filter(|(_, manifest)| !wants_other || self.first.is_some_and(|first| manifest.generation >= first.0));
+        let Some((_, manifest)) = base else { return self.savepoint() };
+        if self.first.is_none() {
+            let note = match manifest.kind {
+                StoredKind::Final => format!(
+                    "the job \"{}\" has finished already, says its checkpoint {}; pass --fresh to run it again from the start",
+                    self.job, manifest.checkpoint
+                ),
+                StoredKind::Checkpoint | StoredKind::Savepoint => {
+                    format!("the job \"{}\" goes on from its checkpoint {}", self.job, manifest.checkpoint)
+                }
+            };
+            let _ = events.send(Event::Note(note));
+        }
+        let (manifest, folder) = (Arc::clone(manifest), storage.folder().clone());
+        Some(Arc::new(Restore { manifest, folder, drops_unmatched: self.start.drops_unmatched }))
+    }
+
+    fn savepoint(&self) -> Option<Arc<Restore>> {
+        let savepoint = self.start.savepoint.as_ref()?;
+        Some(Arc::new(Restore {
+            manifest: Arc::new(savepoint.manifest().clone()),
+            folder: savepoint.folder().clone(),
+            drops_unmatched: self.start.drops_unmatched,
+        }))
+    }
+
+    /// What decisions need of an entry; none if nobody can start from it.
+    fn as_claimed(&self, entry: &weir_checkpoint::Entry) -> Option<claim::Entry> {
+        Some(match entry {
+            weir_checkpoint::Entry::Claim(claim) => {
+                claim::Entry::Claim { generation: Generation(claim.generation), nonce: Nonce(0) }
+            }
+            weir_checkpoint::Entry::Manifest(manifest) if self.damaged.contains(&manifest.checkpoint) => return None,
+            weir_checkpoint::Entry::Manifest(manifest) => claim::Entry::Manifest {
+                generation: Generation(manifest.generation),
+                checkpoint: CheckpointId(manifest.checkpoint),
+                // Whoever starts a job again that was stopped wants it to go on.
+                kind: Kind::Savepoint,
+            },
+        })
+    }
+
+    /// An attempt has failed. If the files of its checkpoint are damaged, the next one starts from the checkpoint before.
+    pub fn failed(&mut self, failure: &Failure, events: &mpsc::UnboundedSender<Event>) {
+        if failure.kind == FailureKind::Damaged
+            && let Some(checkpoint) = self.current
+        {
+            self.damaged.insert(checkpoint);
+            let note = format!(
+                "checkpoint {checkpoint} of \"{}\" is damaged ({}): going back to the one before; rows committed since then are written again",
+                self.job, failure.message
+            );
+            let _ = events.send(Event::Note(note));
+        }
+    }
+}
+
+/// How many checkpoints a job keeps.
+pub(super) fn retained(spec: &weir_plan::recovery::CheckpointSpec) -> NonZeroUsize {
+    spec.retained
+}
+
+pub(super) fn failure(error: &Error) -> Failure {
+    let mut failure = Failure::new(FailureKind::Checkpoint, error.message.clone());
+    failure.is_final = matches!(error.kind, ErrorKind::Invalid | ErrorKind::Denied | ErrorKind::Unsupported);
+    failure
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64
+}

@@ -1,0 +1,77 @@
+//! What a job's spec says about failures, as those who decide want it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use weir_checkpoint::{Savepoint, Storage};
+use weir_plan::recovery::{CheckpointSpec, RestartSpec, RestartStrategy};
+use weir_plan::units::SpecDuration;
+use weir_protocol::checkpoint::Config;
+use weir_protocol::restart::Strategy;
+
+/// Where a job's checkpoints lie.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    /// the storage
+    pub storage: Storage,
+    /// what the job is called there; whoever has the same name and storage continues the same job
+    pub job: String,
+}
+
+/// What a job starts from.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// a savepoint, instead of the job's newest checkpoint
+    pub savepoint: Option<Arc<Savepoint>>,
+    /// nothing, although there may be checkpoints
+    pub fresh: bool,
+    /// whether state of operators that the job has not any more is left behind
+    pub drops_unmatched: bool,
+}
+
+/// The URL of the storage in a spec: a folder is one, relative to `base`.
+pub fn storage_url(storage: &str, base: &Path) -> String {
+    if storage.contains("://") {
+        return storage.to_owned();
+    }
+    let path = base.join(storage);
+    let path = std::path::absolute(&path).unwrap_or(path);
+    url::Url::from_directory_path(&path).map_or_else(|()| storage.to_owned(), |url| url.to_string())
+}
+
+/// When checkpoints are made.
+pub(super) fn config(spec: &CheckpointSpec, stores: bool) -> Config {
+    Config {
+        store: stores,
+        interval_ms: spec.interval.map(ms),
+        min_pause_ms: ms(spec.min_pause),
+        timeout_ms: ms(spec.timeout),
+        tolerated_failures: spec.tolerated_failures,
+    }
+}
+
+/// When a job starts again.
+pub(super) fn strategy(spec: &RestartSpec, has_checkpoints: bool) -> Strategy {
+    let default = if has_checkpoints { RestartStrategy::Exponential } else { RestartStrategy::None };
+    let attempts = spec.attempts.map(|attempts| u32::from(attempts.get()));
+    let or = |duration: Option<SpecDuration>, default_ms: u64| duration.map_or(default_ms, ms);
+    match spec.strategy.unwrap_or(default) {
+        RestartStrategy::None => Strategy::None,
+        RestartStrategy::Fixed => Strategy::Fixed { delay_ms: or(spec.delay, 1_000), attempts: attempts.unwrap_or(3) },
+        RestartStrategy::Exponential => Strategy::Exponential {
+            delay_ms: or(spec.delay, 100),
+            max_delay_ms: or(spec.max_delay, 60_000),
+            reset_ms: or(spec.window, 600_000),
+            attempts,
+        },
+        RestartStrategy::FailureRate => Strategy::FailureRate {
+            delay_ms: or(spec.delay, 1_000),
+            window_ms: or(spec.window, 300_000),
+            attempts: attempts.unwrap_or(3),
+        },
+    }
+}
+
+fn ms(duration: SpecDuration) -> u64 {
+    u64::try_from(duration.0.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,288 @@
+//! What a job starts from: a complete checkpoint, or a savepoint.
+//!
+//! Nothing here depends on how many subtasks wrote it, or what they were: splits are dealt out anew, keyed state goes to who owns its key group now, and
+//! each subtask has all of an operator's other state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use weir_checkpoint::{ChainSnapshot, EntriesReader, ErrorKind, Folder, Kind, Manifest, SplitState, StateFiles};
+use weir_connector::{Split, Transaction};
+use weir_operator::{ChainOperator, Context};
+use weir_plan::JobPlan;
+use weir_plan::explain::window_shape;
+use weir_plan::job::{ChainNode, NodeKind};
+use weir_state::Entries;
+use weir_types::graph::Head;
+use weir_types::{KeyGroupRange, Watermark};
+
+use crate::error::{Failure, FailureKind};
+
+/// Of the hash function FNV-1a (Fowler, Noll, Vo), whose results last.
+pub(crate) const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
+/// See [`FNV_OFFSET`].
+pub(crate) const FNV_PRIME: u64 = 0x0100_0000_01B3;
+
+/// About how many bytes of entries are given to an operator at a time.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// What a job starts from.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// what it comprises
+    pub manifest: Arc<Manifest>,
+    /// where its files are
+    pub folder: Folder,
+    /// whether state of operators that the job has not any more is left behind
+    pub drops_unmatched: bool,
+}
+
+/// The splits of a source.
+pub(crate) struct Splits {
+    /// those that are to be read
+    pub open: Vec<Split>,
+    /// those that were read to their end
+    pub done: Vec<String>,
+}
+
+impl Restore {
+    /// The splits of a source that the checkpoint knows; none if it does not know the source. Of a job that has ended all are done.
+    pub(crate) fn splits(&self, source: &str) -> Option<Splits> {
+        let snapshots = self.manifest.tasks.iter().filter_map(|task| task.source.as_ref()).filter(|s| s.name == source);
+        let mut states = BTreeMap::new();
+        let mut is_known = false;
+        for snapshot in snapshots {
+            is_known = true;
+            states.extend(snapshot.splits.iter());
+        }
+        let mut splits = Splits { open: vec![], done: vec![] };
+        for (id, state) in states {
+            match state {
+                SplitState::At { spec, position } if self.manifest.kind != Kind::Final => {
+                    splits.open.push(Split { id: id.clone(), spec: spec.clone(), position: position.clone() });
+                }
+                SplitState::At { .. } | SplitState::Done => splits.done.push(id.clone()),
+            }
+        }
+        is_known.then_some(splits)
+    }
+
+    /// Refuses state that no operator of the job can take.
+    ///
+    /// # Errors
+    /// If there is such state, and it is not to be left behind.
+    pub(crate) fn check(&self, plan: &JobPlan) -> Result<(), Failure> {
+        let refuse = |message: String| Err(Failure { is_final: true, ..Failure::new(FailureKind::Checkpoint, message) });
+        let (checkpoint, groups) = (self.manifest.checkpoint, self.manifest.max_parallelism);
+        if groups != plan.spec.max_parallelism {
+            return refuse(format!(
+                "checkpoint {checkpoint} has {groups} key groups, and the job {}: set max_parallelism = {groups}, which is fixed for the life of a job's state",
+                plan.spec.max_parallelism
+            ));
+        }
+        for (operator, fit) in compare(plan, &self.manifest) {
+            match fit {
+                Fit::Kept | Fit::New => {}
+                Fit::Lost if self.drops_unmatched => {}
+                Fit::Lost => {
+                    return refuse(format!(
+                        "checkpoint {checkpoint} has state of an operator \"{operator}\", which the job has not; give the operator its id back, or leave the \
+                         state behind by --allow-non-restored-state"
+                    ));
+                }
+                Fit::Unreadable { was, is } => {
+                    return refuse(format!(
+                        "the operator \"{operator}\" cannot read its state of checkpoint {checkpoint}: that is of {was}, and now it is {is}; change it back, or \
+                         give it another id and leave its state behind by --allow-non-restored-state"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an operator of subtask `subtask`, which owns `groups`, its state, and the watermark that it has seen.
+    pub(crate) async fn restore(
+        &self,
+        operator: &str,
+        subtask: u16,
+        groups: KeyGroupRange,
+        chain: &mut ChainOperator,
+        context: &mut Context,
+    ) -> Result<(), Failure> {
+        let refused = |message: String| Failure::new(FailureKind::Damaged, message);
+        let mut parts: Vec<(u16, &ChainSnapshot)> = self
+            .manifest
+            .tasks
+            .iter()
+            .flat_map(|t| t.chains.iter().map(|c| (t.subtask, c)))
+            .filter(|(_, c)| c.operator == operator)
+            .collect();
+        // What is the same in all is taken from the subtask of the same number, if there was one.
+        parts.sort_by_key(|(of, _)| (*of != subtask, *of));
+        let overlaps = |part: &ChainSnapshot| part.groups.start < groups.end && groups.start < part.groups.end;
+        let taken: Vec<_> = parts
+            .iter()
+            .enumerate()
+            .filter(|(index, (_, part))| *index == 0 || overlaps(part))
+            .map(|(_, (_, part))| *part)
+            .collect();
+        let Some(watermark) = taken.iter().map(|part| part.watermark).min() else { return Ok(()) };
+        context.watermark = Watermark(watermark);
+        let scalars: Vec<_> = taken.iter().map(|part| part.scalars.clone()).collect();
+        chain.begin_restore(&scalars, context).map_err(|e| refused(e.to_string()))?;
+        for part in taken.into_iter().filter(|part| overlaps(part)) {
+            self.restore_entries(part, groups, chain, context).await?;
+        }
+        if let Some(file) = parts.iter().find_map(|(_, part)| part.operator_state.as_ref()) {
+            let state = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
+            chain.restore_operator_state(&state, context).await.map_err(|e| refused(e.to_string()))?;
+        }
+        chain.finish_restore();
+        Ok(())
+    }
+
+    async fn restore_entries(
+        &self,
+        part: &ChainSnapshot,
+        groups: KeyGroupRange,
+        chain: &mut ChainOperator,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        let refused = |path: &str, error: &dyn std::fmt::Display| Failure::new(FailureKind::Damaged, format!("{path}: {error}"));
+        let StateFiles::Entries(files) = &part.state else {
+            let message = "its state is in the files of a RocksDB database, which this version cannot read";
+            return Err(Failure { is_final: true, ..Failure::new(FailureKind::Checkpoint, message) });
+        };
+        for file in files {
+            let bytes = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
+            let mut reader = EntriesReader::new(&bytes[..], groups);
+            let (mut chunk, mut bytes) = (Entries::default(), 0);
+            while let Some(entry) = reader.next().map_err(|e| refused(&file.path, &e))? {
+                chunk.push(entry.group, entry.namespace, entry.key, entry.value);
+                bytes += entry.key.len() + entry.value.len();
+                if bytes >= CHUNK_BYTES {
+                    chain.restore_entries(&chunk, context).map_err(|e| refused(&file.path, &e))?;
+                    chunk.clear();
+                    bytes = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+            chain.restore_entries(&chunk, context).map_err(|e| refused(&file.path, &e))?;
+        }
+        Ok(())
+    }
+}
+
+/// A file of a checkpoint could not be fetched: if it is damaged or gone, so is the checkpoint.
+fn fetch_failure(error: &weir_checkpoint::Error) -> Failure {
+    let kind = match error.kind {
+        ErrorKind::Corrupt | ErrorKind::NotFound => FailureKind::Damaged,
+        _ => FailureKind::Checkpoint,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+/// What becomes of an operator's state when a job starts from a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// it goes on with it
+    Kept,
+    /// there is none in the checkpoint: it begins without
+    New,
+    /// it has changed so that it cannot read it
+    Unreadable {
+        /// what the state is
+        was: String,
+        /// what the operator's state would be
+        is: String,
+    },
+    /// the job has no such operator
+    Lost,
+}
+
+/// What becomes of the state of each operator that has some, or had some in the checkpoint: the job's in their order, then those that are lost.
+pub fn compare(plan: &JobPlan, manifest: &Manifest) -> Vec<(String, Fit)> {
+    let chains = || manifest.tasks.iter().flat_map(|task| &task.chains);
+    let stored: BTreeMap<&str, &ChainSnapshot> = chains().map(|chain| (chain.operator.as_str(), chain)).collect();
+    let with_state: BTreeSet<&str> = chains().filter(|chain| has_state(chain)).map(|chain| chain.operator.as_str()).collect();
+    let mut seen = BTreeSet::new();
+    let mut fits = vec![];
+    for (operator, schema) in keepers(plan) {
+        if !seen.insert(operator.clone()) {
+            continue;
+        }
+        let fit = match stored.get(operator.as_str()) {
+            None => Fit::New,
+            Some(chain) if chain.schema == schema => Fit::Kept,
+            Some(_) if !with_state.contains(operator.as_str()) => Fit::New,
+            Some(chain) => Fit::Unreadable { was: chain.schema.clone(), is: schema },
+        };
+        fits.push((operator, fit));
+    }
+    let lost = with_state.into_iter().filter(|operator| !seen.contains(*operator));
+    fits.extend(lost.map(|operator| (operator.to_owned(), Fit::Lost)));
+    fits
+}
+
+/// What a job's operators with state, and its sources and sinks, hash to: jobs of one fingerprint can take over from each other.
+pub fn fingerprint(plan: &JobPlan) -> String {
+    let sources = plan.sources.iter().map(|source| format!("source {}", source.name));
+    let sinks = plan.sinks.iter().map(|sink| format!("sink {}", sink.name));
+    let operators = keepers(plan).map(|(operator, schema)| format!("{operator}: {schema}"));
+    let parts: BTreeSet<String> = sources.chain(sinks).chain(operators).collect();
+    let hash = parts
+        .iter()
+        .flat_map(|part| part.bytes().chain([0]))
+        .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    format!("{hash:016x}")
+}
+
+/// The operators of a job that keep state, with what it is.
+fn keepers(plan: &JobPlan) -> impl Iterator<Item = (String, String)> {
+    let nodes = plan.vertices.iter().flat_map(|vertex| &vertex.nodes);
+    nodes.filter_map(|node| match &node.kind {
+        NodeKind::Chain(chain) if ChainOperator::makes_rows(chain.chain.head) => {
+            Some((state_id(plan, chain), state_schema(chain)))
+        }
+        NodeKind::Chain(_) | NodeKind::Sink(_) | NodeKind::Exchange(_) => None,
+    })
+}
+
+/// What the state of a chain is named after: its first operator, with its component where there are several.
+pub(crate) fn state_id(plan: &JobPlan, node: &ChainNode) -> String {
+    match plan.spec.component_specs()[node.component].0.as_str() {
+        "" => node.operator_id().to_owned(),
+        component => format!("{component}.{}", node.operator_id()),
+    }
+}
+
+/// What the state of a chain is: only an operator of which the same is said can read it.
+pub(crate) fn state_schema(node: &ChainNode) -> String {
+    let keyed = node.chain.inputs.iter().zip(&node.inputs).find(|(input, _)| !input.key.is_empty());
+    let key: Vec<_> = keyed
+        .iter()
+        .flat_map(|(input, schema)| input.key.iter().map(|&column| schema.field(column)))
+        .map(|field| format!("{} {}", field.name(), field.data_type()))
+        .collect();
+    let head = match node.chain.head {
+        Head::Relay | Head::Transform => "no state".to_owned(),
+        Head::Process => "a process function".to_owned(),
+        Head::Window(window) => format!("windows ({})", window_shape(&window)),
+    };
+    if key.is_empty() { head } else { format!("{head} by {}", key.join(", ")) }
+}
+
+/// What sinks have prepared, by their names.
+pub fn transactions<'a>(tasks: impl Iterator<Item = &'a weir_checkpoint::TaskSnapshot>) -> Vec<(String, Vec<Transaction>)> {
+    let mut all: BTreeMap<&str, Vec<Transaction>> = BTreeMap::new();
+    for sink in tasks.flat_map(|task| &task.sinks) {
+        all.entry(&sink.name).or_default().extend(sink.transactions.iter().cloned());
+    }
+    all.into_iter().map(|(name, transactions)| (name.to_owned(), transactions)).collect()
+}
+
+fn has_state(chain: &ChainSnapshot) -> bool {
+    let StateFiles::Entries(files) = &chain.state else { return true };
+    !files.is_empty() || chain.operator_state.is_some()
+}

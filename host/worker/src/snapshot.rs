@@ -1,0 +1,231 @@
+//! From what a subtask was at a barrier to files that last.
+//!
+//! At the barrier a task only copies what it holds ([`Captured`]) and goes on. Beside it, a [`persist`] task for each subtask sorts, encodes and
+//! uploads the copies, one after the other, and tells the coordinator. So a subtask's messages come in the order of its barriers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use weir_checkpoint::{
+    ChainSnapshot, EntriesWriter, Error, ErrorKind, FileRef, JobStorage, SinkSnapshot, Source, SourceSnapshot, StateFile,
+    StateFiles, TaskSnapshot,
+};
+use weir_operator::Snapshot;
+use weir_protocol::checkpoint::{CheckpointId, TaskId};
+use weir_state::Entries;
+use weir_types::{EventTime, KeyGroupRange};
+
+use crate::error::{Failure, FailureKind};
+use crate::job::Event;
+use crate::restore::{FNV_OFFSET, FNV_PRIME};
+use crate::task::Ending;
+
+/// What a subtask was at a barrier.
+#[derive(Default)]
+pub(crate) struct Captured {
+    pub source: Option<SourceSnapshot>,
+    pub chains: Vec<CapturedChain>,
+    pub sinks: Vec<SinkSnapshot>,
+}
+
+/// What one operator of it was.
+pub(crate) struct CapturedChain {
+    /// what its state is named after
+    pub operator: Arc<str>,
+    /// what its state is
+    pub schema: Arc<str>,
+    pub watermark: EventTime,
+    pub groups: KeyGroupRange,
+    pub state: Snapshot,
+}
+
+/// What was captured, and when.
+pub(crate) struct Capture {
+    /// at the barrier of this checkpoint; none = at the end of the input
+    pub checkpoint: Option<CheckpointId>,
+    pub captured: Captured,
+    /// how long the barriers of the inputs waited for each other
+    pub alignment: Duration,
+    /// how long the task did nothing but copy
+    pub copying: Duration,
+}
+
+/// How long a subtask's part of a checkpoint took, and how large it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// how long the barriers of its inputs waited for each other
+    pub alignment: Duration,
+    /// how long the task did nothing but copy
+    pub copying: Duration,
+    /// how long it took until all was stored
+    pub persisting: Duration,
+    /// what was stored, bytes
+    pub bytes: u64,
+}
+
+/// Whose captures are persisted where.
+pub(crate) struct Persister {
+    pub task: TaskId,
+    pub parallelism: u16,
+    pub generation: u64,
+    /// none = nothing is stored, for the job has no checkpoints; what sinks have prepared is told all the same
+    pub storage: Option<JobStorage>,
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+impl Persister {
+    /// Persists captures until no more come.
+    pub async fn run(self, mut captures: mpsc::UnboundedReceiver<Capture>) -> Result<Ending, Box<Failure>> {
+        let mut last = CheckpointId(0);
+        while let Some(capture) = captures.recv().await {
+            let since = Instant::now();
+            let Capture { checkpoint, captured, alignment, copying } = capture;
+            // What is stored at the end belongs to all checkpoints to come.
+            let name = checkpoint.unwrap_or(CheckpointId(last.0 + 1));
+            last = name;
+            let stored = self.store(name, captured).await;
+            let event = match (stored, checkpoint) {
+                (Ok((snapshot, bytes)), Some(checkpoint)) => {
+                    let effort = Effort { alignment, copying, persisting: since.elapsed(), bytes };
+                    Event::Acked { checkpoint, task: self.task, snapshot: Arc::new(snapshot), effort }
+                }
+                (Ok((snapshot, _)), None) => Event::TaskEnded { task: self.task, snapshot: Arc::new(snapshot) },
+                (Err(error), Some(checkpoint)) => Event::Declined { checkpoint, task: self.task, reason: error.to_string() },
+                (Err(error), None) => {
+                    let mut failure = Failure::new(FailureKind::Checkpoint, error.to_string());
+                    failure.subtask = Some(self.task.subtask);
+                    return Err(Box::new(failure));
+                }
+            };
+            // The coordinator has gone: so will the job.
+            let _ = self.events.send(event);
+        }
+        Ok(Ending::Finished)
+    }
+
+    async fn store(&self, checkpoint: CheckpointId, captured: Captured) -> Result<(TaskSnapshot, u64), Error> {
+        let mut snapshot = TaskSnapshot {
+            vertex: self.task.vertex,
+            subtask: self.task.subtask,
+            parallelism: self.parallelism,
+            source: captured.source,
+            chains: vec![],
+            sinks: captured.sinks,
+            in_flight: vec![],
+        };
+        let mut bytes = 0;
+        let Some(storage) = &self.storage else { return Ok((snapshot, 0)) };
+        for chain in captured.chains {
+            let Snapshot { entries, operator_state, scalars } = chain.state;
+            let mut files = vec![];
+            if !entries.is_empty() {
+                let encoded = encode(entries).await?;
+                files.push(self.upload(storage, checkpoint, &chain.operator, "keyed", encoded).await?);
+            }
+            let operator_state = match operator_state {
+                Some(state) => Some(self.upload(storage, checkpoint, &chain.operator, "operator", state.into()).await?),
+                None => None,
+            };
+            bytes += files.iter().chain(&operator_state).map(|file| file.bytes).sum::<u64>();
+            snapshot.chains.push(ChainSnapshot {
+                operator: chain.operator.to_string(),
+                schema: chain.schema.to_string(),
+                watermark: chain.watermark,
+                groups: chain.groups,
+                state: StateFiles::Entries(files),
+                operator_state,
+                scalars,
+            });
+        }
+        Ok((snapshot, bytes))
+    }
+
+    async fn upload(
+        &self,
+        storage: &JobStorage,
+        checkpoint: CheckpointId,
+        operator: &str,
+        what: &str,
+        bytes: Bytes,
+    ) -> Result<FileRef, Error> {
+        let file = StateFile {
+            generation: self.generation,
+            vertex: self.task.vertex,
+            subtask: self.task.subtask,
+            checkpoint: checkpoint.0,
+            name: format!("{what}-{}", shortened(operator)),
+        };
+        storage.upload(&file, Source::Bytes(bytes), &|_| ()).await
+    }
+}
+
+/// Puts entries into order and into a file's bytes, on a thread that may be kept.
+async fn encode(mut entries: Entries) -> Result<Bytes, Error> {
+    let encoded = tokio::task::spawn_blocking(move || {
+        entries.sort();
+        let mut writer = EntriesWriter::new(vec![])?;
+        for entry in entries.iter() {
+            writer.push(entry.group, entry.namespace, entry.key, entry.value)?;
+        }
+        writer.finish()
+    });
+    let encoded = encoded.await.map_err(std::io::Error::other).and_then(|encoded| encoded);
+    encoded.map(Bytes::from).map_err(|e| Error {
+        kind: ErrorKind::Invalid,
+        message: format!("state cannot be written: {e}"),
+        source: Some(Box::new(e)),
+    })
+}
+
+/// The operator's id, as far as a file's name has room for it, and a hash of all of it.
+fn shortened(operator: &str) -> String {
+    let short: String = operator.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(60).collect();
+    let hash = operator.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    format!("{short}-{hash:016x}")
+}
+
+/// What sinks of a subtask have prepared and not committed, by checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared(BTreeMap<u64, Vec<weir_connector::Transaction>>);
+
+impl Prepared {
+    /// Adds what was prepared for a checkpoint, and returns all that it has to commit: also what was prepared for those that were given up. What belongs to
+    /// checkpoints up to `stored` is in the hands of the coordinator.
+    pub fn add(
+        &mut self,
+        checkpoint: u64,
+        transactions: Vec<weir_connector::Transaction>,
+        stored: u64,
+    ) -> Vec<weir_connector::Transaction> {
+        self.0 = self.0.split_off(&(stored + 1));
+        self.0.entry(checkpoint).or_default().extend(transactions);
+        self.0.values().flatten().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What was prepared for a checkpoint that was given up goes into the next one, and what was stored does not.
+    #[test]
+    fn prepared_goes_on() {
+        let mut prepared = Prepared::default();
+        assert_eq!(prepared.add(1, vec![json!("a")], 0), [json!("a")]);
+        assert_eq!(prepared.add(2, vec![json!("b")], 0), [json!("a"), json!("b")], "1 was given up");
+        assert_eq!(prepared.add(3, vec![], 2), [] as [serde_json::Value; 0]);
+        assert_eq!(prepared.add(4, vec![json!("c")], 2), [json!("c")]);
+    }
+
+    /// Operators have files of different names, also if their ids differ in what names cannot have.
+    #[test]
+    fn names_differ() {
+        assert_ne!(shortened("a/b"), shortened("ab"));
+        assert!(shortened(&"x".repeat(1000)).len() < 100);
+    }
+}

@@ -1,0 +1,76 @@
+//! When the barrier of a checkpoint has come on all channels of a gate.
+//!
+//! Barriers of one channel come in the order of their checkpoints, and none is left out but by a channel that has ended; so a checkpoint's turn has come when
+//! each channel has shown its barrier or a later one, or has ended.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use weir_exchange::Barrier;
+
+/// What stands for the barrier after the last one.
+const ENDED: u64 = u64::MAX;
+
+/// Follows the barriers of a gate's channels.
+#[derive(Debug)]
+pub(super) struct Alignment {
+    /// by channel: its last barrier's checkpoint
+    last: Vec<u64>,
+    /// barriers that have come on some channels, with when the first one did
+    begun: VecDeque<(Barrier, Instant)>,
+}
+
+impl Alignment {
+    /// For this many channels.
+    pub fn new(channels: usize) -> Self {
+        Self { last: vec![0; channels], begun: VecDeque::new() }
+    }
+
+    /// A barrier has come.
+    pub fn barrier(&mut self, channel: usize, barrier: Barrier) {
+        self.last[channel] = barrier.checkpoint;
+        if self.begun.back().is_none_or(|(last, _)| last.checkpoint < barrier.checkpoint) {
+            self.begun.push_back((barrier, Instant::now()));
+        }
+    }
+
+    /// A channel has ended.
+    pub fn end(&mut self, channel: usize) {
+        self.last[channel] = ENDED;
+    }
+
+    /// The next barrier that has come on all channels, and for how long the first of them has waited.
+    pub fn pop(&mut self) -> Option<(Barrier, Duration)> {
+        let (barrier, _) = self.begun.front()?;
+        if self.last.iter().any(|last| *last < barrier.checkpoint) {
+            return None;
+        }
+        self.begun.pop_front().map(|(barrier, since)| (barrier, since.elapsed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkpoint's turn comes with its last barrier, or with the end of the channel that has not shown it; and one after the other.
+    #[test]
+    fn turns() {
+        let barrier = |checkpoint| Barrier { checkpoint, stops: false };
+        let mut alignment = Alignment::new(3);
+        let pop = |alignment: &mut Alignment| alignment.pop().map(|(barrier, _)| barrier.checkpoint);
+        alignment.barrier(0, barrier(1));
+        alignment.barrier(2, barrier(1));
+        assert_eq!(pop(&mut alignment), None);
+        alignment.barrier(1, barrier(1));
+        assert_eq!((pop(&mut alignment), pop(&mut alignment)), (Some(1), None));
+        // Without holding channels, later barriers come before earlier ones are complete.
+        alignment.barrier(0, barrier(2));
+        alignment.barrier(0, barrier(4));
+        alignment.barrier(1, barrier(2));
+        alignment.barrier(1, barrier(4));
+        assert_eq!(pop(&mut alignment), None);
+        alignment.end(2);
+        assert_eq!((pop(&mut alignment), pop(&mut alignment), pop(&mut alignment)), (Some(2), Some(4), None));
+    }
+}

@@ -24,6 +24,7 @@ mod totals;
 pub mod blackhole;
 pub mod file;
 pub mod nexmark;
+pub mod postgres;
 pub mod stdin;
 pub mod stdout;
 

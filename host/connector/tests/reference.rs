@@ -30,7 +30,9 @@ fn source(connector: &dyn Connector, options: &toml::Table) -> Result<(), Error>
 
 /// Binds a sink.
 fn sink(connector: &dyn Connector, options: &toml::Table) -> Result<(), Error> {
-    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("due_us", DataType::UInt64, false)]));
+    // What the examples name.
+    let columns = ["due_us", "bidder", "first"];
+    let schema: SchemaRef = Arc::new(Schema::new(columns.map(|name| Field::new(name, DataType::UInt64, false)).to_vec()));
     connector.sink(options, &schema, &context()).map(drop)
 }
 

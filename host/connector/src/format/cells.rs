@@ -111,7 +111,7 @@ impl<'a> Cells<'a> {
     }
 
     /// A row's bytes, if the column is one of bytes.
-    fn bytes(&self, row: usize) -> Option<&'a [u8]> {
+    pub fn bytes(&self, row: usize) -> Option<&'a [u8]> {
         match &self.values {
             CellValues::Binary(array) => Some(array.value(row)),
             CellValues::LargeBinary(array) => Some(array.value(row)),

@@ -1,0 +1,170 @@
+//! Talks to a database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt, pin_mut};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::Error;
+use crate::background::Background;
+use crate::error::ErrorKind;
+
+/// How long a connection may take to come about, if the URL does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What every session says first. What was committed has to last, however the database is set up, and nobody waits without end for an attempt that hangs.
+const GREETING: &str =
+    "SET synchronous_commit = on; SET lock_timeout = '60s'; SET client_min_messages = warning; SET datestyle = 'ISO'";
+
+/// A database, and who logs in.
+pub(super) struct Server {
+    config: Config,
+    /// what messages call the database: without the user and the password
+    shown: String,
+    background: Background,
+}
+
+impl Server {
+    /// The database of a URL `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        // What is wrong with it is not shown: it may be the password.
+        let mut config: Config = url.parse().map_err(|_| {
+            Error::options("the option url cannot be read; write it like \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\"")
+        })?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(Error::options("the option url asks for TLS (sslmode=require), which this connector does not have"));
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("weir");
+        }
+        let host = match config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            Some(other) => format!("{other:?}"),
+            None => return Err(Error::options("the option url names no host; write it like \"postgres://USER@HOST/DATABASE\"")),
+        };
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+        let shown = format!("the database {database} at {host}:{port}");
+        Ok(Self { config, shown, background: Background::start("weir-postgres")? })
+    }
+
+    /// Begins a session.
+    pub fn connect(self: &Arc<Self>) -> Result<Session, Error> {
+        let server = Arc::clone(self);
+        let connected = self.background.run(async move {
+            let (client, connection) = server.config.connect(NoTls).await?;
+            // It ends with the client. What goes wrong with it, the client tells.
+            tokio::spawn(async move { drop(connection.await) });
+            client.batch_execute(GREETING).await?;
+            Ok(client)
+        })?;
+        let client = connected.map_err(|e| failed(&format!("{} cannot be reached", self.shown), &e))?;
+        Ok(Session { server: Arc::clone(self), client: Arc::new(client) })
+    }
+}
+
+/// A session. It has one user: what it does in a transaction is not mixed with anything else.
+pub(super) struct Session {
+    server: Arc<Server>,
+    client: Arc<Client>,
+}
+
+impl Session {
+    /// Does some work, and waits for it. `what` says in messages what did not succeed.
+    pub fn run<T: Send + 'static, F: Future<Output = Result<T, tokio_postgres::Error>> + Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce(Arc<Client>) -> F,
+    ) -> Result<T, Error> {
+        let result = self.server.background.run(work(Arc::clone(&self.client)))?;
+        result.map_err(|e| failed(&format!("{what} in {}", self.server.shown), &e))
+    }
+
+    /// Does some work in a transaction: all of it, or nothing.
+    pub fn run_whole<T: Send + 'static, F: Future<Output = Result<T, tokio_postgres::Error>> + Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce(Arc<Client>) -> F,
+    ) -> Result<T, Error> {
+        self.run(what, |client| {
+            let work = work(Arc::clone(&client));
+            async move {
+                client.batch_execute("BEGIN").await?;
+                match work.await {
+                    Ok(value) => client.batch_execute("COMMIT").await.map(|()| value),
+                    Err(e) => {
+                        // If the connection is broken, the database rolls back by itself.
+                        drop(client.batch_execute("ROLLBACK").await);
+                        Err(e)
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Gives lines to a COPY statement.
+pub(super) async fn copy(client: &Client, statement: &str, lines: Vec<u8>) -> Result<(), tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(statement).await?;
+    pin_mut!(sink);
+    sink.send(Bytes::from(lines)).await?;
+    sink.finish().await?;
+    Ok(())
+}
+
+/// Text as a literal of SQL.
+pub(super) fn literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+}
+
+/// What the database says, with what it advises.
+fn failed(what: &str, error: &tokio_postgres::Error) -> Error {
+    let (kind, why) = match error.as_db_error() {
+        Some(db) => {
+            let more = [db.detail(), db.where_().and_then(|place| place.lines().next()), db.hint()];
+            let more: String = more.into_iter().flatten().map(|text| format!("; {text}")).collect();
+            // 22 and 23: values that the table does not take.
+            let is_value = matches!(db.code().code().get(..2), Some("22" | "23"));
+            (if is_value { ErrorKind::Malformed } else { ErrorKind::Io }, format!("{}{more}", db.message()))
+        }
+        None => {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            (ErrorKind::Io, format!("{error}{cause}"))
+        }
+    };
+    Error { kind, message: format!("{what}: {why}"), source: None }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        // Goal: neither an error nor what the database is called has the password or the user.
+        let server = Server::new("postgres://ann:s3cret@127.0.0.1:1/flights").unwrap();
+        assert_eq!(server.shown, "the database flights at 127.0.0.1:1");
+        let Err(error) = Arc::new(server).connect() else { panic!("nobody listens") };
+        assert!(error.message.starts_with("the database flights at 127.0.0.1:1 cannot be reached"), "{error}");
+        for bad in
+            ["postgres://ann:s3cret@127.0.0.1:port/x", "s3cret", "postgres://ann:s3cret@h/x?sslmode=require", "user=s3cret"]
+        {
+            let Err(error) = Server::new(bad) else { panic!("{bad} is taken") };
+            assert!(error.message.contains("option url") && !error.message.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn literals_are_text() {
+        // Goal: no text ends its literal.
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\' b"), "E'a\\\\'' b'");
+    }
+}

@@ -1,0 +1,228 @@
+mod server;
+
+use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray, UInt64Array};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use weir_types::Batch;
+
+use self::server::TestServer;
+use super::*;
+use crate::format::encoder::Encoder;
+use crate::{Attempt, Delivery, Fetched, Files, conformance, file};
+
+fn context(generation: u64) -> Context {
+    Context {
+        files: Files::free("."),
+        stdout: Arc::new(Mutex::new(Vec::new())),
+        name: "it's".into(),
+        attempt: Attempt { job: "job\\1".into(), generation },
+    }
+}
+
+fn bind(options: &str, schema: &SchemaRef, generation: u64) -> Result<Box<dyn Sink>, Error> {
+    Postgres.sink(&options.parse().unwrap(), schema, &context(generation))
+}
+
+/// Rows of a table as JSON lines of the schema, by way of a file of what the database says.
+fn rows(server: &TestServer, select: &str, schema: &SchemaRef) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let text = server.query(&format!("SELECT row_to_json(t)::text FROM ({select}) t")).join("\n");
+    std::fs::write(folder.path().join("rows.jsonl"), text).unwrap();
+    let options = "path = \"rows.jsonl\"".parse().unwrap();
+    let context = Context { files: Files::free(folder.path()), ..context(0) };
+    let source = file::File.source(&options, &[Stream { name: String::new(), schema: schema.clone() }], &context).unwrap();
+    let mut reader = source.reader(&source.splits(1).unwrap()[0], &Arc::new(Notify::new())).unwrap();
+    let (encoder, mut text) = (Encoder::jsonl(schema).unwrap(), Vec::new());
+    while let Fetched::Rows(fetch) = reader.read(1000).unwrap() {
+        fetch.batches.iter().for_each(|(_, batch)| encoder.encode(batch, &mut text));
+    }
+    String::from_utf8(text).unwrap().lines().map(String::from).collect()
+}
+
+/// A table for the rows of the conformance suite, and columns that they do not have. Instants are milliseconds: the suite has some that no other type takes.
+const SAMPLE: &str = "CREATE TABLE sample (id serial PRIMARY KEY, flag boolean, i8 smallint, i16 smallint, i32 integer, i64 bigint,
+    u8 smallint, u16 integer, u32 bigint, u64 numeric NOT NULL, f32 real, f64 double precision, at bigint, text text, view varchar(100) NOT NULL,
+    bytes bytea, list jsonb, record json, more text, noted_at timestamptz NOT NULL DEFAULT now())";
+const SELECT_SAMPLE: &str = "SELECT flag, i8, i16, i32, i64, u8, u16, u32, u64, f32, f64, at, text, view,
+    encode(bytes, 'base64') AS bytes, list, record FROM sample";
+
+#[test]
+fn appended_rows_conform() {
+    // Goal: each row is in the table once, and only once it was committed, in every type; no staging is left.
+    let server = TestServer::start();
+    server.query(SAMPLE);
+    let options = format!("url = \"{}\"\ntable = \"public.sample\"", server.url());
+    conformance::transactional(&|schema, generation| bind(&options, schema, generation), true, &|schema| {
+        rows(&server, SELECT_SAMPLE, schema)
+    });
+    let left = server.query("SELECT relname FROM pg_class WHERE relname LIKE 'weir_staging_%' AND relkind = 'r'");
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(server.query("SELECT count(*) FROM weir_commits WHERE committed_at IS NULL"), ["0"]);
+}
+
+fn counts() -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("carrier", DataType::Utf8, false),
+        Field::new("hour", time, false),
+        Field::new("count", DataType::UInt64, false),
+        Field::new("note", DataType::Utf8, true),
+    ]))
+}
+
+fn count(rows: &[(&str, i64, u64, Option<&str>)]) -> Batch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.0))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.1)).with_timezone("UTC")),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.2))),
+        Arc::new(StringArray::from_iter(rows.iter().map(|r| r.3))),
+    ];
+    Batch::new(rows.len(), columns, None)
+}
+
+#[test]
+fn upserted_rows_replace_each_other() {
+    // Goal: of several rows with a key the last one stays, within a batch and over several; writing them again changes nothing.
+    let server = TestServer::start();
+    server
+        .query("CREATE TABLE \"Counts\" (carrier text, hour timestamptz, count bigint, note text, PRIMARY KEY (hour, carrier))");
+    let options = format!("url = \"{}\"\ntable = \"Counts\"\nmode = \"upsert\"\nkey = [\"carrier\", \"hour\"]", server.url());
+    let sink = bind(&options, &counts(), 1).unwrap();
+    assert_eq!(sink.delivery(), Delivery::Idempotent);
+    let select = "SELECT carrier, hour, count, note FROM \"Counts\" ORDER BY carrier, hour";
+    for _ in 0..2 {
+        let mut writer = sink.writer(0, 1).unwrap();
+        writer.write(&count(&[("AA", 0, 1, Some("x")), ("AA", 0, 2, None), ("B'6", 3_600_000, 7, Some("\t\\N"))])).unwrap();
+        writer.write(&count(&[("AA", 0, 3, None)])).unwrap();
+        writer.flush().unwrap();
+        assert_eq!(server.query("SELECT count FROM \"Counts\" WHERE carrier = 'AA' AND hour = 'epoch'"), ["3"]);
+        writer.write(&count(&[("AA", 0, 4, Some("last"))])).unwrap();
+        assert!(writer.prepare().unwrap().is_empty());
+        writer.write(&count(&[("AA", 3_600_250, u64::from(u32::MAX), None)])).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(
+            rows(&server, select, &counts()),
+            [
+                "{\"carrier\":\"AA\",\"hour\":\"1970-01-01T00:00:00Z\",\"count\":4,\"note\":\"last\"}",
+                "{\"carrier\":\"AA\",\"hour\":\"1970-01-01T01:00:00.250Z\",\"count\":4294967295}",
+                "{\"carrier\":\"B'6\",\"hour\":\"1970-01-01T01:00:00Z\",\"count\":7,\"note\":\"\\t\\\\N\"}",
+            ]
+        );
+    }
+    assert_eq!(sink.report().rows, 12);
+    // Many rows for few keys, from writers beside each other.
+    let sink = &sink;
+    std::thread::scope(|scope| {
+        for subtask in 0..3 {
+            scope.spawn(move || {
+                let mut writer = sink.writer(subtask, 3).unwrap();
+                let carriers: Vec<_> = (0..100).map(|n| format!("C{n}")).collect();
+                for round in 0..200 {
+                    let batch: Vec<_> =
+                        carriers.iter().map(|c| (c.as_str(), 0, round, Some("a note that takes some room"))).collect();
+                    writer.write(&count(&batch)).unwrap();
+                }
+                writer.finish().unwrap();
+            });
+        }
+    });
+    assert_eq!(server.query("SELECT count(*) || ' ' || min(count) FROM \"Counts\" WHERE carrier LIKE 'C%'"), ["100 199"]);
+}
+
+#[test]
+fn rows_of_a_key_alone_are_kept_once() {
+    // Goal: where all columns are the key, there is nothing to update.
+    let server = TestServer::start();
+    server.query("CREATE TABLE seen (n bigint NOT NULL); CREATE UNIQUE INDEX ON seen (n)");
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+    let sink =
+        bind(&format!("url = \"{}\"\ntable = \"seen\"\nmode = \"upsert\"\nkey = [\"n\"]", server.url()), &schema, 1).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![3, 1, 3, 2]));
+    writer.write(&Batch::new(4, vec![numbers], None)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(server.query("SELECT n FROM seen ORDER BY n"), ["1", "2", "3"]);
+}
+
+#[test]
+fn sinks_outlast_their_sessions() {
+    // Goal: the commit comes through after the database has ended all sessions; it moves the rows of several writers in one instant.
+    let server = TestServer::start();
+    server.query("CREATE TABLE counts (carrier text, hour timestamp, count numeric, note text)");
+    let sink = bind(&format!("url = \"{}\"\ntable = \"counts\"", server.url()), &counts(), 1).unwrap();
+    sink.recover(&[]).unwrap();
+    let mut transactions = Vec::new();
+    for subtask in 0..3 {
+        let mut writer = sink.writer(subtask, 3).unwrap();
+        writer.write(&count(&[("AA", 0, u64::MAX, None)])).unwrap();
+        transactions.extend(writer.prepare().unwrap());
+    }
+    server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir'");
+    sink.commit(&transactions).unwrap();
+    sink.commit(&transactions).unwrap();
+    assert_eq!(server.query("SELECT count FROM counts"), ["18446744073709551615"; 3]);
+    assert_eq!(server.query("SELECT hour::text FROM counts LIMIT 1"), ["1970-01-01 00:00:00"]);
+    assert_eq!(server.query("SELECT count(DISTINCT xmin::text) FROM counts"), ["1"]);
+}
+
+#[test]
+fn wrong_tables_are_refused() {
+    // Goal: each error names the table, the column and the types, and what to do; rows that a table does not take are malformed.
+    let server = TestServer::start();
+    server.query(
+        "CREATE TABLE narrow (carrier text, hour timestamptz, count smallint);
+        CREATE TABLE strict (carrier text, hour timestamptz, count bigint, note text, must text NOT NULL);
+        CREATE TABLE made (carrier text, hour timestamptz, count bigint GENERATED ALWAYS AS IDENTITY, note text);
+        CREATE TABLE loose (carrier text, hour timestamptz NOT NULL, count bigint, note text NOT NULL);
+        CREATE UNIQUE INDEX ON loose (carrier, hour)",
+    );
+    let open =
+        |options: &str| bind(&format!("url = \"{}\"\n{options}", server.url()), &counts(), 1).and_then(|sink| sink.writer(0, 1));
+    let check = |options: &str, parts: &[&str]| match open(options) {
+        Ok(_) => panic!("{options} is taken"),
+        Err(error) => parts.iter().for_each(|part| assert!(error.message.contains(part), "\"{error}\" lacks \"{part}\"")),
+    };
+    check("table = \"gone\"", &["there is no table gone", "create it"]);
+    check("table = \"elsewhere.gone\"", &["there is no table elsewhere.gone"]);
+    check("table = \"narrow\"", &["\"count\" of the table narrow", "smallint", "UInt64", "int8, numeric"]);
+    check("table = \"strict\"", &["\"must\" of the table strict", "NOT NULL", "DEFAULT"]);
+    check("table = \"made\"", &["\"count\" of the table made", "generated"]);
+    let upsert = |key: &str| format!("table = \"loose\"\nmode = \"upsert\"\nkey = [{key}]");
+    check(&upsert("\"x\""), &["no column \"x\"", "carrier, hour, count, note"]);
+    check(&upsert("\"carrier\", \"hour\""), &["\"carrier\" of the table loose", "NOT NULL"]);
+    check(&upsert("\"hour\""), &["CREATE UNIQUE INDEX ON \"public\".\"loose\" (\"hour\")"]);
+    let mut writer = open("table = \"loose\"").unwrap();
+    writer.write(&count(&[("AA", 0, 1, None)])).unwrap();
+    let error = writer.prepare().unwrap_err();
+    assert_eq!(error.kind, crate::error::ErrorKind::Malformed);
+    assert!(error.message.contains("staging table of the table loose") && error.message.contains("note"), "{error}");
+    let mut writer = bind(&format!("url = \"{}\"\ntable = \"loose\"", server.url()), &counts(), 2).unwrap().writer(0, 1).unwrap();
+    writer.write(&count(&[("AA", 0, u64::MAX, Some(""))])).unwrap();
+    assert!(writer.prepare().unwrap_err().message.contains("18446744073709551615"));
+}
+
+#[test]
+fn wrong_options_are_refused() {
+    // Goal: options that cannot be are refused without a database.
+    let url = "url = \"postgres://weir@127.0.0.1:1/x\"";
+    let check = |options: &str, part: &str| match bind(options, &counts(), 1) {
+        Ok(_) => panic!("{options} is taken"),
+        Err(error) => assert!(error.message.contains(part), "\"{error}\" lacks \"{part}\""),
+    };
+    check("table = \"x\"", "url");
+    check(url, "table");
+    check(&format!("{url}\ntable = \"\""), "SCHEMA.TABLE");
+    check(&format!("{url}\ntable = \"a.\""), "SCHEMA.TABLE");
+    check(&format!("{url}\ntable = \"a\"\nmode = \"merge\""), "upsert");
+    check(&format!("{url}\ntable = \"a\"\nmode = \"upsert\""), "option key");
+    check(&format!("{url}\ntable = \"a\"\nkey = [\"carrier\"]"), "mode = \"upsert\"");
+    let sink = bind(&format!("{url}\ntable = \"a\""), &counts(), 1).unwrap();
+    assert!(sink.writer(0, 1).map(drop).unwrap_err().message.contains("cannot be reached"));
+    assert!(sink.commit(&["x".into()]).unwrap_err().message.contains("no transaction of a table"));
+    let confined = Context { files: Files::confined(tempfile::tempdir().unwrap().path()).unwrap(), ..context(1) };
+    let Err(error) = Postgres.sink(&format!("{url}\ntable = \"a\"").parse().unwrap(), &counts(), &confined) else {
+        panic!("a job on a server is let out")
+    };
+    assert!(error.message.contains("on a server"));
+}

@@ -1,0 +1,106 @@
+//! A PostgreSQL server for a test: on a free port of this machine, in a folder that goes with it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::NoTls;
+
+/// The user and the group that a server runs as where the tests run as root, which it refuses: those of `nobody`.
+const NOBODY: u32 = 65534;
+
+/// A server that runs. It stops when it is dropped.
+pub struct TestServer {
+    child: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+/// Where the programs of the newest version are.
+fn programs() -> PathBuf {
+    let found = glob::glob("/usr/lib/postgresql/*/bin/initdb").unwrap().filter_map(Result::ok).max();
+    found.and_then(|path| path.parent().map(Path::to_owned)).expect("PostgreSQL is needed: run scripts/setup test")
+}
+
+/// A program, as a user that the server can run as.
+fn command(program: &str) -> Command {
+    let program = programs().join(program);
+    // The folder of this process belongs to root.
+    if fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).unwrap() != 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(program);
+    command
+}
+
+impl TestServer {
+    /// Starts a server with an empty database.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        // Fails where the tests do not run as root, and is not needed there.
+        drop(chown(&data, Some(NOBODY), Some(NOBODY)));
+        let output = command("initdb")
+            .args(["--username=weir", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
+            .arg(&data)
+            .current_dir("/")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = command("postgres")
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args(["-c", "fsync=off", "-c", "shared_buffers=16MB"])
+            .current_dir("/")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, port, _folder: folder };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while server.try_query("SELECT 1").is_err() {
+            assert!(Instant::now() < deadline, "the server does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://weir@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Runs statements, and returns the first column of the rows of all.
+    pub fn query(&self, statements: &str) -> Vec<String> {
+        self.try_query(statements).unwrap_or_else(|e| panic!("{statements}: {e:?}"))
+    }
+
+    fn try_query(&self, statements: &str) -> Result<Vec<String>, tokio_postgres::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await?;
+            tokio::spawn(connection);
+            let messages = client.simple_query(statements).await?;
+            let text = |message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+                _ => None,
+            };
+            Ok(messages.into_iter().filter_map(text).collect())
+        })
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // At once, but with its children.
+        drop(Command::new("kill").args(["-QUIT", &self.child.id().to_string()]).status());
+        drop(self.child.wait());
+    }
+}

@@ -1,7 +1,7 @@
 //! The connector `postgres`: writes rows to a table of a PostgreSQL database.
 //!
-//! Either [appends](append) them, each once: rows are written to a table of their own beside the target, and moved at the commit. Or [upserts](upsert) them:
-//! a row takes the place of the one with the same key, so that writing it again changes nothing. Both write by COPY, as [lines] of text.
+//! Either appends them, each once: rows are written to a table of their own beside the target, and moved at the commit. Or upserts them:
+//! a row takes the place of the one with the same key, so that writing it again changes nothing. Both write by COPY, as lines of text.
 
 mod append;
 mod lines;

@@ -143,6 +143,9 @@ impl ChainOperator {
     ///
     /// # Errors
     /// If the guest or the state backend fails.
+    ///
+    /// # Panics
+    /// If the chain is at something, and said so by [`Progress::More`].
     pub async fn snapshot(&mut self, context: &mut Context) -> Result<Option<Snapshot>, Error> {
         let result = match self {
             Self::Relay(_) | Self::Transform(_) => return Ok(None),
@@ -154,7 +157,8 @@ impl ChainOperator {
 
     /// Begins to take over the state of an older attempt's subtasks, whose scalars these are: of all whose entries will come. It is the first thing that
     /// happens to a chain; [`restore_entries`](Self::restore_entries), [`restore_operator_state`](Self::restore_operator_state) and
-    /// [`finish_restore`](Self::finish_restore) follow before the first row. Of the context the watermark is the caller's to restore.
+    /// [`finish_restore`](Self::finish_restore) follow before the first row. The context's watermark is the caller's to restore, before, and its
+    /// `now` has to be right.
     ///
     /// # Errors
     /// If the state is not one that this chain can take over.

@@ -1,4 +1,4 @@
-//! Drives process operators by steps, and gathers what they emit.
+//! Drives process operators by steps, and gathers what they emit; alone, or as the subtasks that share the keys of one, and are replaced by others.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use arrow_array::{ArrayRef, Int64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
-use weir_operator::{Body, Context, Error, Progress};
+use weir_operator::{Body, Context, Error, NativeChain, Progress, Snapshot};
 use weir_plan::job::{ChainNode, Stage};
-use weir_state::MemoryBackend;
+use weir_state::{Entries, MemoryBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
-use weir_types::{Batch, EventTime, Watermark};
+use weir_types::key::{group_of, hash_u64, owner, range_of};
+use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
-use crate::native::Counts;
+use crate::native::{Counts, Rearm};
 
 /// Waits for a future that never waits for anything.
-fn run<F: Future>(future: F) -> F::Output {
+pub fn run<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut TaskContext::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("a native chain does not wait"),
@@ -55,6 +56,12 @@ pub type Row = (i64, Op, EventTime);
 /// What comes out: key, count, the time of the timer or the least one for a row.
 pub type Result = (i64, i64, EventTime);
 
+/// Key groups of the tests.
+pub const MAX_PARALLELISM: u16 = 8;
+
+/// Entries that are restored at once.
+const CHUNK: usize = 3;
+
 /// A process operator over a keyed input and a broadcast one.
 pub struct Operator {
     pub chain: ChainOperator,
@@ -64,6 +71,53 @@ pub struct Operator {
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(["a", "b", "c"].map(|name| Field::new(name, DataType::Int64, false)).to_vec()))
+}
+
+/// The operator of a node.
+pub fn chain_of(
+    node: &ChainNode,
+    native: Box<dyn NativeChain>,
+    slots_max: Option<usize>,
+    bytes_max: Option<u64>,
+) -> ChainOperator {
+    let parts = Parts {
+        body: Body::native(native),
+        backend: Box::new(MemoryBackend::default()),
+        slots_max,
+        bytes_max,
+        max_parallelism: MAX_PARALLELISM,
+    };
+    ChainOperator::new(node, &[], Some(parts)).expect("the key can be one")
+}
+
+/// Lets a chain take over the keys of these groups from chains with these snapshots, in chunks that come in any order.
+pub fn restore(
+    chain: &mut ChainOperator,
+    context: &Context,
+    snapshots: &[Snapshot],
+    groups: KeyGroupRange,
+) -> std::result::Result<(), Error> {
+    let scalars: Vec<_> = snapshots.iter().map(|s| s.scalars.clone()).collect();
+    chain.begin_restore(&scalars, context)?;
+    let wanted = |g: u16| groups.start <= g && g < groups.end;
+    let entries: Vec<_> = snapshots.iter().flat_map(|s| s.entries.iter()).filter(|e| wanted(e.group.0)).collect();
+    for part in entries.chunks(CHUNK).rev() {
+        let mut chunk = Entries::default();
+        part.iter().for_each(|e| chunk.push(e.group, e.namespace, e.key, e.value));
+        chain.restore_entries(&chunk, context)?;
+    }
+    if let Some(state) = snapshots.first().and_then(|s| s.operator_state.as_ref()) {
+        run(chain.restore_operator_state(state, context))?;
+    }
+    chain.finish_restore();
+    Ok(())
+}
+
+/// Checks that no entry of a snapshot comes twice.
+pub fn check_snapshot(snapshot: &mut Snapshot) {
+    snapshot.entries.sort();
+    let keys: Vec<_> = snapshot.entries.iter().map(|e| (e.group, e.namespace, e.key.to_vec())).collect();
+    assert!(keys.is_sorted_by(|a, b| a < b), "an entry comes once");
 }
 
 impl Operator {
@@ -78,14 +132,7 @@ impl Operator {
             parallelism: None,
         };
         let node = ChainNode { component: 0, index: 7, chain, inputs: vec![schema(); 2], stage: Stage::Complete };
-        let parts = Parts {
-            body: Body::native(Box::new(counts)),
-            backend: Box::new(MemoryBackend::default()),
-            slots_max,
-            bytes_max,
-            max_parallelism: 8,
-        };
-        let chain = ChainOperator::new(&node, &[], Some(parts)).expect("the key can be one");
+        let chain = chain_of(&node, Box::new(counts), slots_max, bytes_max);
         Self { chain, context: Context::new("counts".into(), vec![schema(); 2], false), out: vec![] }
     }
 
@@ -123,13 +170,86 @@ impl Operator {
         }
     }
 
+    pub fn snapshot(&mut self) -> Snapshot {
+        let snapshot = run(self.chain.snapshot(&mut self.context)).expect("counting does not fail");
+        let mut snapshot = snapshot.expect("a process function has state");
+        check_snapshot(&mut snapshot);
+        snapshot
+    }
+
+    pub fn restore(&mut self, snapshots: &[Snapshot], groups: KeyGroupRange) -> std::result::Result<(), Error> {
+        restore(&mut self.chain, &self.context, snapshots, groups)
+    }
+
     /// What was emitted since the last call, sorted.
     pub fn take(&mut self) -> Vec<Result> {
+        let mut results = self.take_in_order();
+        results.sort_unstable();
+        results
+    }
+
+    /// What was emitted since the last call.
+    pub fn take_in_order(&mut self) -> Vec<Result> {
         let mut results = vec![];
         for (_, batch) in self.out.drain(..) {
             let long = |c: usize| batch.column(c).as_primitive::<Int64Type>();
             results.extend((0..batch.rows()).map(|i| (long(0).value(i), long(1).value(i), long(2).value(i))));
         }
+        results
+    }
+}
+
+/// Subtasks of a process function: each has the keys of a range of key groups.
+pub struct Subtasks {
+    rearm: Rearm,
+    pub all: Vec<Operator>,
+}
+
+/// How many subtasks there are, and the slots that each may have.
+pub type Start = (u16, Option<usize>);
+
+impl Subtasks {
+    pub fn new(rearm: Rearm, (parallelism, slots_max): Start) -> Self {
+        let new = |_| Operator::new(Counts { rearm, ..Counts::default() }, slots_max, None);
+        Self { rearm, all: (0..parallelism).map(new).collect() }
+    }
+
+    /// Replaces all by others, who go on from snapshots.
+    pub fn restart(&mut self, start: Start) {
+        let snapshots: Vec<Snapshot> = self.all.iter_mut().map(Operator::snapshot).collect();
+        let old = std::mem::replace(self, Self::new(self.rearm, start));
+        for (index, operator) in self.all.iter_mut().enumerate() {
+            operator.context.watermark = old.all[0].context.watermark;
+            operator.context.now = old.all[0].context.now;
+            operator.restore(&snapshots, range_of(index as u16, start.0, MAX_PARALLELISM)).expect("it is a snapshot of counts");
+            assert_eq!(operator.chain.slots(), 0, "state waits until it is asked for");
+        }
+    }
+
+    pub fn rows(&mut self, rows: &[Row]) {
+        let parallelism = self.all.len() as u16;
+        let owner_of = |key: i64| owner(group_of(hash_u64(key as u64), MAX_PARALLELISM), parallelism, MAX_PARALLELISM);
+        for (index, operator) in self.all.iter_mut().enumerate() {
+            let rows: Vec<Row> = rows.iter().copied().filter(|row| usize::from(owner_of(row.0)) == index).collect();
+            operator.rows(&rows);
+        }
+    }
+
+    pub fn broadcast(&mut self, rows: usize) {
+        self.all.iter_mut().for_each(|operator| operator.broadcast(rows));
+    }
+
+    pub fn watermark(&mut self, watermark: EventTime) {
+        self.all.iter_mut().for_each(|operator| _ = operator.watermark(watermark).expect("the timers end"));
+    }
+
+    pub fn clock(&mut self, now: EventTime) {
+        self.all.iter_mut().for_each(|operator| operator.clock(now));
+    }
+
+    /// What was emitted since the last call, sorted.
+    pub fn take(&mut self) -> Vec<Result> {
+        let mut results: Vec<Result> = self.all.iter_mut().flat_map(Operator::take).collect();
         results.sort_unstable();
         results
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use weir_types::EventTime;
 
-use crate::harness::{Op, Operator, Result, Row};
+use crate::harness::{Op, Operator, Result, Row, Start, Subtasks};
 use crate::native::{Counts, Rearm};
 
 #[derive(Clone, Debug)]
@@ -13,6 +13,10 @@ enum Step {
     Rows(Vec<(i64, Op, i64)>),
     Watermark(i64),
     Clock(i64),
+    /// rows of the broadcast input
+    Broadcast(usize),
+    /// a barrier comes
+    Barrier,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -21,6 +25,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop::collection::vec(row, 0..12).prop_map(Step::Rows),
         2 => (1..12i64).prop_map(Step::Watermark),
         1 => (1..12i64).prop_map(Step::Clock),
+        1 => (1..4usize).prop_map(Step::Broadcast),
+        1 => Just(Step::Barrier),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -31,6 +37,7 @@ struct Model {
     counts: BTreeMap<i64, i64>,
     timers: BTreeSet<(EventTime, i64)>,
     clock_timers: BTreeSet<(EventTime, i64)>,
+    broadcast: i64,
     results: Vec<Result>,
 }
 
@@ -38,7 +45,7 @@ impl Model {
     fn row(&mut self, (key, op, time): Row) {
         let count = self.counts.entry(key).or_default();
         *count += 1;
-        self.results.push((key, *count, EventTime::MIN));
+        self.results.push((key, *count + self.broadcast, EventTime::MIN));
         match op {
             Op::Count => {}
             Op::Forget => *count = 0,
@@ -65,9 +72,13 @@ impl Model {
     }
 }
 
-fn check(steps: &[Step], slots_max: Option<usize>) -> std::result::Result<(), TestCaseError> {
+/// Runs the steps through an operator and the model. If there are several starts, the operator is as many subtasks as the first one says, and at each barrier
+/// makes room for the next.
+fn check(steps: &[Step], starts: &[Start]) -> std::result::Result<(), TestCaseError> {
     let rearm = Rearm { multiple_of: 3, by: 4 };
-    let mut operator = Operator::new(Counts { rearm, ..Counts::default() }, slots_max, None);
+    let mut operator = Subtasks::new(rearm, starts[0]);
+    let mut next_starts = starts.iter().cycle().skip(1);
+    let mut slots_max = starts[0].1;
     let mut model = Model::default();
     let (mut watermark, mut now) = (0, 0);
     for step in steps.iter().chain(&[Step::Watermark(i64::MAX)]) {
@@ -79,7 +90,7 @@ fn check(steps: &[Step], slots_max: Option<usize>) -> std::result::Result<(), Te
             }
             &Step::Watermark(by) => {
                 watermark = if by == i64::MAX { by } else { watermark + by };
-                operator.watermark(watermark).expect("the timers end");
+                operator.watermark(watermark);
                 model.results.extend(Model::fire(&model.counts, &mut model.timers, rearm, watermark));
             }
             &Step::Clock(by) => {
@@ -87,9 +98,22 @@ fn check(steps: &[Step], slots_max: Option<usize>) -> std::result::Result<(), Te
                 operator.clock(now);
                 model.results.extend(Model::fire(&model.counts, &mut model.clock_timers, rearm, now));
             }
+            &Step::Broadcast(rows) => {
+                operator.broadcast(rows);
+                model.broadcast += rows as i64;
+            }
+            Step::Barrier => {
+                if starts.len() > 1
+                    && let Some(&start) = next_starts.next()
+                {
+                    operator.restart(start);
+                    slots_max = start.1;
+                }
+            }
         }
         if let Some(max) = slots_max {
-            prop_assert!(operator.chain.slots() <= max, "{} slots are more than {max}", operator.chain.slots());
+            let slots = operator.all.iter().map(|operator| operator.chain.slots()).max().unwrap_or(0);
+            prop_assert!(slots <= max, "{slots} slots are more than {max}");
         }
         prop_assert_eq!(operator.take(), model.take(), "after {:?}", step);
     }
@@ -102,13 +126,22 @@ proptest! {
     /// The operator does what the model does.
     #[test]
     fn agrees_with_the_model(steps in steps()) {
-        check(&steps, None)?;
+        check(&steps, &[(1, None)])?;
     }
 
     /// A limit of a few slots changes nothing, and holds.
     #[test]
     fn eviction_changes_nothing(steps in steps(), slots_max in 1..12usize) {
-        check(&steps, Some(slots_max))?;
+        check(&steps, &[(1, Some(slots_max))])?;
+    }
+
+    /// Nor do barriers at which an operator is replaced by others, fewer or more, with and without limits: they go on where it was.
+    #[test]
+    fn restoring_changes_nothing(
+        steps in steps(),
+        starts in prop::collection::vec((1..4u16, prop::option::of(1..12usize)), 2..5),
+    ) {
+        check(&steps, &starts)?;
     }
 }
 

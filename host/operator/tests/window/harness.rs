@@ -1,4 +1,4 @@
-//! Drives window operators by steps, and gathers what they emit.
+//! Drives window operators by steps, and gathers what they emit; alone, or as the subtasks that share the keys of one, and are replaced by others.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt32Type};
 use arrow_array::{ArrayRef, Int64Array, UInt32Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use weir_operator::chain::Parts;
-use weir_operator::emission::{Emission, Emitted};
-use weir_operator::window::Window;
-use weir_operator::{Body, Context, Progress};
+use weir_operator::chain::{ChainOperator, Parts};
+use weir_operator::emission::Emitted;
+use weir_operator::{Body, Context, Progress, Snapshot};
 use weir_plan::job::{ChainNode, Stage};
-use weir_state::MemoryBackend;
+use weir_state::{Entries, MemoryBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
-use weir_types::{Batch, EventTime, Watermark, graph};
+use weir_types::key::{group_of, hash_columns, owner, range_of};
+use weir_types::{Batch, EventTime, KeyGroupRange, Watermark, graph};
 
 use crate::native::RowIds;
 use crate::reference::Pane;
@@ -31,9 +31,15 @@ pub fn run<F: Future>(future: F) -> F::Output {
 /// A row: key, event time, id.
 pub type Row = (i64, EventTime, u32);
 
+/// Key groups of the tests.
+pub const MAX_PARALLELISM: u16 = 8;
+
+/// Entries that are restored at once.
+const CHUNK: usize = 3;
+
 /// A window operator with native accumulators.
 pub struct Operator {
-    window: Window,
+    chain: ChainOperator,
     pub context: Context,
     pub out: Vec<Emitted>,
 }
@@ -46,6 +52,13 @@ fn pane_schema() -> SchemaRef {
     let field = |name, data_type| Field::new(name, data_type, true);
     let fields = [("key", DataType::Int64), ("start", DataType::Int64), ("end", DataType::Int64), ("rows", DataType::Utf8)];
     Arc::new(Schema::new(fields.map(|(name, data_type)| field(name, data_type)).to_vec()))
+}
+
+fn batch_of(rows: &[Row]) -> Batch {
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
+    let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(rows.iter().map(|r| r.2)));
+    let times = rows.iter().map(|r| r.1).collect::<Vec<_>>();
+    Batch::new(rows.len(), vec![keys, ids], Some(times.into()))
 }
 
 impl Operator {
@@ -62,56 +75,71 @@ impl Operator {
             event_time: None,
             parallelism: None,
         };
-        let emission = Emission::new(&chain, &[]);
         let node = ChainNode { component: 0, index: 0, chain, inputs: vec![row_schema()], stage };
         let parts = Parts {
             body: Body::native(Box::new(RowIds::default())),
             backend: Box::new(MemoryBackend::default()),
             slots_max,
             bytes_max: None,
-            max_parallelism: 8,
+            max_parallelism: MAX_PARALLELISM,
         };
-        let window = Window::new(&window, &node, &[DataType::Int64], emission, parts).expect("the key can be one");
-        Self { window, context: Context::new("window".into(), vec![row_schema()], false), out: vec![] }
+        let chain = ChainOperator::new(&node, &[], Some(parts)).expect("the key can be one");
+        Self { chain, context: Context::new("window".into(), vec![row_schema()], false), out: vec![] }
     }
 
     pub fn rows(&mut self, rows: &[Row]) {
-        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
-        let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(rows.iter().map(|r| r.2)));
-        let times = rows.iter().map(|r| r.1).collect::<Vec<_>>();
-        self.batch(&Batch::new(rows.len(), vec![keys, ids], Some(times.into())));
+        self.batch(&batch_of(rows));
     }
 
     pub fn batch(&mut self, batch: &Batch) {
-        run(self.window.on_batch(0, batch, &mut self.context, &mut self.out)).expect("native chains do not fail");
+        run(self.chain.on_batch(0, batch, &mut self.context, &mut self.out)).expect("native chains do not fail");
     }
 
     pub fn watermark(&mut self, watermark: EventTime) {
         self.context.watermark = Watermark(watermark);
-        while run(self.window.on_watermark(&mut self.context, &mut self.out)).expect("native chains do not fail")
-            == Progress::More
-        {}
+        while run(self.chain.on_watermark(&mut self.context, &mut self.out)).expect("native chains do not fail") == Progress::More
+        {
+        }
     }
 
     pub fn clock(&mut self, now: EventTime) {
         self.context.now = now;
-        while run(self.window.on_clock(&mut self.context, &mut self.out)).expect("native chains do not fail") == Progress::More {}
+        while run(self.chain.on_clock(&mut self.context, &mut self.out)).expect("native chains do not fail") == Progress::More {}
     }
 
     pub fn barrier(&mut self) {
-        run(self.window.hand_on(&mut self.context, &mut self.out)).expect("native chains do not fail");
+        run(self.chain.hand_on(&mut self.context, &mut self.out)).expect("native chains do not fail");
+    }
+
+    pub fn snapshot(&mut self) -> Snapshot {
+        run(self.chain.snapshot(&mut self.context)).expect("native chains do not fail").expect("windows have state")
+    }
+
+    /// Takes over the keys of these groups from operators with these snapshots, in chunks that come in any order.
+    pub fn restore(&mut self, snapshots: &[Snapshot], groups: KeyGroupRange) -> Result<(), weir_operator::Error> {
+        let scalars: Vec<_> = snapshots.iter().map(|s| s.scalars.clone()).collect();
+        self.chain.begin_restore(&scalars, &self.context)?;
+        let wanted = |g: u16| groups.start <= g && g < groups.end;
+        let entries: Vec<_> = snapshots.iter().flat_map(|s| s.entries.iter()).filter(|e| wanted(e.group.0)).collect();
+        for part in entries.chunks(CHUNK).rev() {
+            let mut chunk = Entries::default();
+            part.iter().for_each(|e| chunk.push(e.group, e.namespace, e.key, e.value));
+            self.chain.restore_entries(&chunk, &self.context)?;
+        }
+        self.chain.finish_restore();
+        Ok(())
     }
 
     pub fn next_clock(&mut self) -> Option<EventTime> {
-        self.window.next_clock()
+        self.chain.next_clock()
     }
 
     pub fn slots(&self) -> usize {
-        self.window.slots()
+        self.chain.slots()
     }
 
     pub fn late_rows(&self) -> u64 {
-        self.window.late_rows()
+        self.chain.late_rows()
     }
 
     /// What was emitted since the last call: panes in the order in which they came, and the ids of late rows.
@@ -133,6 +161,111 @@ impl Operator {
                 assert_eq!(batch.times().expect("panes have times")[i], pane.end - 1);
                 panes.push(pane);
             }
+        }
+        (panes, late)
+    }
+}
+
+/// Subtasks of a window: each has the keys of a range of key groups.
+pub struct Subtasks {
+    window: graph::Window,
+    stage: Stage,
+    all: Vec<Operator>,
+    /// late rows of those that were replaced
+    late_before: u64,
+    /// what these have emitted
+    taken: (Vec<Pane>, Vec<u32>),
+}
+
+/// How many subtasks there are, and the slots that each may have.
+pub type Start = (u16, Option<usize>);
+
+impl Subtasks {
+    pub fn new(window: graph::Window, stage: Stage, (parallelism, slots_max): Start) -> Self {
+        let all = (0..parallelism).map(|_| Operator::new(window, stage, slots_max)).collect();
+        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]) }
+    }
+
+    /// Replaces all by others, who go on from snapshots.
+    pub fn restart(&mut self, (parallelism, slots_max): Start) {
+        let mut snapshots: Vec<Snapshot> = self.all.iter_mut().map(Operator::snapshot).collect();
+        for snapshot in &mut snapshots {
+            snapshot.entries.sort();
+            let keys: Vec<_> = snapshot.entries.iter().map(|e| (e.group, e.namespace, e.key.to_vec())).collect();
+            assert!(keys.is_sorted_by(|a, b| a < b), "an entry comes once");
+        }
+        let new = (0..parallelism).map(|index| {
+            let mut new = Operator::new(self.window, self.stage, slots_max);
+            new.context.watermark = self.all[0].context.watermark;
+            new.context.now = self.all[0].context.now;
+            new.restore(&snapshots, range_of(index, parallelism, MAX_PARALLELISM)).expect("it is a snapshot of such windows");
+            assert_eq!(new.slots(), 0, "state waits until it is asked for");
+            new
+        });
+        let new = new.collect();
+        self.late_before = self.late_rows();
+        self.taken = self.take();
+        self.all = new;
+    }
+
+    pub fn rows(&mut self, rows: &[Row]) {
+        self.batch(&batch_of(rows));
+    }
+
+    /// Deals rows (or partial accumulators) out by their keys, which are the first column.
+    pub fn batch(&mut self, batch: &Batch) {
+        let parallelism = self.all.len() as u16;
+        let mut hashes = vec![];
+        hash_columns(batch.rows(), &batch.columns()[..1], &mut hashes);
+        for (index, operator) in self.all.iter_mut().enumerate() {
+            let is_owned = |hash| owner(group_of(hash, MAX_PARALLELISM), parallelism, MAX_PARALLELISM) as usize == index;
+            let rows: UInt32Array =
+                (0..batch.rows() as u32).filter(|&row| is_owned(hashes[row as usize])).collect::<Vec<_>>().into();
+            if !rows.is_empty() {
+                operator.batch(&batch.take(&rows).expect("rows can be taken"));
+            }
+        }
+    }
+
+    pub fn watermark(&mut self, watermark: EventTime) {
+        self.all.iter_mut().for_each(|operator| operator.watermark(watermark));
+    }
+
+    /// The time is so late: those look at it for whom it is.
+    pub fn clock(&mut self, now: EventTime) {
+        for operator in &mut self.all {
+            if operator.next_clock().is_some_and(|next| next <= now) {
+                operator.clock(now);
+            } else {
+                operator.context.now = now;
+            }
+        }
+    }
+
+    /// It is as late as it was: rows come.
+    pub fn set_now(&mut self, now: EventTime) {
+        self.all.iter_mut().for_each(|operator| operator.context.now = now);
+    }
+
+    pub fn barrier(&mut self) {
+        self.all.iter_mut().for_each(Operator::barrier);
+    }
+
+    /// The most slots of a subtask.
+    pub fn slots(&self) -> usize {
+        self.all.iter().map(Operator::slots).max().unwrap_or(0)
+    }
+
+    pub fn late_rows(&self) -> u64 {
+        self.late_before + self.all.iter().map(Operator::late_rows).sum::<u64>()
+    }
+
+    pub fn take(&mut self) -> (Vec<Pane>, Vec<u32>) {
+        let (mut panes, mut late) = std::mem::take(&mut self.taken);
+        for operator in &mut self.all {
+            let (new_panes, new_late) = operator.take();
+            panes.extend(new_panes);
+            late.extend(new_late);
         }
         (panes, late)
     }

@@ -5,3 +5,4 @@ mod harness;
 mod native;
 mod properties;
 mod reference;
+mod restore;

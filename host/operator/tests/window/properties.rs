@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use weir_plan::job::Stage;
 use weir_types::EventTime;
 use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
+use weir_types::key::range_of;
 
-use crate::harness::{Operator, Row};
+use crate::harness::{MAX_PARALLELISM, Operator, Row, Start, Subtasks};
 use crate::reference::{Pane, Reference};
 
 /// What happens to an operator.
@@ -75,6 +76,11 @@ fn plain_window() -> impl Strategy<Value = Window> {
     })
 }
 
+/// Subtasks that follow each other.
+fn starts() -> impl Strategy<Value = Vec<Start>> {
+    prop::collection::vec((1..4u16, prop::option::of(1..6usize)), 2..5)
+}
+
 fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
     items.sort();
     items
@@ -101,9 +107,12 @@ impl Stream {
     }
 }
 
-/// Runs the steps through an operator and the reference; what they emit must agree up to each watermark and tick.
-fn check(window: Window, slots_max: Option<usize>, steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
-    let mut operator = Operator::new(window, Stage::Complete, slots_max);
+/// Runs the steps through an operator and the reference; what they emit must agree up to each watermark and tick. If there are several starts, the operator
+/// is as many subtasks as the first one says, and at each barrier makes room for the next.
+fn check(window: Window, starts: &[Start], steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
+    let mut operator = Subtasks::new(window, Stage::Complete, starts[0]);
+    let mut next_starts = starts.iter().cycle().skip(1);
+    let mut slots_max = starts[0].1;
     let mut reference = Reference::new(window);
     let mut stream = Stream::new();
     let mut late_rows = 0;
@@ -116,12 +125,20 @@ fn check(window: Window, slots_max: Option<usize>, steps: &[Step], cuts: bool) -
         if matches!(step, Step::Cut | Step::Barrier) && !cuts {
             continue;
         }
-        operator.context.now = stream.now;
+        operator.set_now(stream.now);
         operator.rows(&stream.pending);
         stream.pending.clear();
         match *step {
             Step::Row(..) | Step::Cut => {}
-            Step::Barrier => operator.barrier(),
+            Step::Barrier => {
+                operator.barrier();
+                if starts.len() > 1
+                    && let Some(&start) = next_starts.next()
+                {
+                    operator.restart(start);
+                    slots_max = start.1;
+                }
+            }
             Step::Watermark(by) => {
                 stream.watermark = if by == i64::MAX { by } else { stream.watermark + by };
                 operator.watermark(stream.watermark);
@@ -129,11 +146,7 @@ fn check(window: Window, slots_max: Option<usize>, steps: &[Step], cuts: bool) -
             }
             Step::Clock(by) => {
                 stream.now += by;
-                if operator.next_clock().is_some_and(|next| next <= stream.now) {
-                    operator.clock(stream.now);
-                } else {
-                    operator.context.now = stream.now;
-                }
+                operator.clock(stream.now);
                 reference.clock(stream.now);
             }
         }
@@ -151,10 +164,13 @@ fn check(window: Window, slots_max: Option<usize>, steps: &[Step], cuts: bool) -
     Ok(())
 }
 
-/// Runs the steps through `locals` operators before and one behind an exchange, and through the reference.
-fn check_exchange(window: Window, locals: usize, slots_max: Option<usize>, steps: &[Step]) -> Result<(), TestCaseError> {
+/// Runs the steps through `locals` operators before and one behind an exchange, and through the reference. If there are several starts, those before are
+/// replaced at each barrier, and the one behind by so many.
+fn check_exchange(window: Window, locals: usize, starts: &[Start], steps: &[Step]) -> Result<(), TestCaseError> {
+    let slots_max = starts[0].1;
     let mut before: Vec<_> = (0..locals).map(|_| Operator::new(window, Stage::Local, slots_max)).collect();
-    let mut behind = Operator::new(window, Stage::Merging, slots_max);
+    let mut behind = Subtasks::new(window, Stage::Merging, starts[0]);
+    let mut next_starts = starts.iter().cycle().skip(1);
     let mut reference = Reference::new(window);
     let mut stream = Stream::new();
     let mut late_rows = 0;
@@ -180,6 +196,20 @@ fn check_exchange(window: Window, locals: usize, slots_max: Option<usize>, steps
         for operator in &mut before {
             operator.out.drain(..).for_each(|(_, batch)| behind.batch(&batch));
         }
+        if matches!(step, Step::Barrier)
+            && starts.len() > 1
+            && let Some(&start) = next_starts.next()
+        {
+            behind.restart(start);
+            for operator in &mut before {
+                let snapshot = operator.snapshot();
+                prop_assert!(snapshot.entries.is_empty());
+                let mut new = Operator::new(window, Stage::Local, start.1);
+                new.context.watermark = operator.context.watermark;
+                new.restore(&[snapshot], range_of(0, 1, MAX_PARALLELISM)).expect("it is empty");
+                *operator = new;
+            }
+        }
         if matches!(step, Step::Watermark(_)) {
             behind.watermark(stream.watermark);
             reference.watermark(stream.watermark);
@@ -199,30 +229,48 @@ proptest! {
     /// All assigners and triggers, late rows, any cuts: the operator does what the reference does.
     #[test]
     fn agrees_with_the_reference(window in window(), steps in steps(-20), cuts: bool) {
-        check(window, None, &steps, cuts)?;
+        check(window, &[(1, None)], &steps, cuts)?;
     }
 
     /// Windows that are emitted once take other paths through the operator.
     #[test]
     fn plain_windows_agree_with_the_reference(window in plain_window(), steps in steps(-6), cuts: bool) {
-        check(window, None, &steps, cuts)?;
+        check(window, &[(1, None)], &steps, cuts)?;
     }
 
     /// A limit of a few slots changes no result, and holds.
     #[test]
     fn eviction_changes_nothing(window in window(), steps in steps(-20), slots_max in 1..6usize) {
-        check(window, Some(slots_max), &steps, true)?;
+        check(window, &[(1, Some(slots_max))], &steps, true)?;
+    }
+
+    /// Nor do barriers at which an operator is replaced by others, fewer or more, with and without limits: they go on where it was.
+    #[test]
+    fn restoring_changes_nothing(window in window(), steps in steps(-20), starts in starts()) {
+        check(window, &starts, &steps, true)?;
+    }
+
+    /// Nor do they where windows are emitted once.
+    #[test]
+    fn restoring_plain_windows_changes_nothing(window in plain_window(), steps in steps(-6), starts in starts()) {
+        check(window, &starts, &steps, true)?;
+    }
+
+    /// Nor around an exchange.
+    #[test]
+    fn restoring_around_an_exchange_changes_nothing(window in plain_window(), steps in steps(-15), starts in starts()) {
+        check_exchange(window, 1, &starts, &steps)?;
     }
 
     /// Aggregating before an exchange changes no result, late rows included.
     #[test]
     fn preaggregation_changes_nothing(window in plain_window(), steps in steps(-15), slots_max in prop::option::of(1..6usize)) {
-        check_exchange(window, 1, slots_max, &steps)?;
+        check_exchange(window, 1, &[(1, slots_max)], &steps)?;
     }
 
     /// Nor does it where several subtasks aggregate: which rows are late is then a race, so that none are.
     #[test]
     fn preaggregation_by_several_changes_nothing(window in plain_window(), steps in steps(1), slots_max in prop::option::of(1..6usize)) {
-        check_exchange(window, 3, slots_max, &steps)?;
+        check_exchange(window, 3, &[(1, slots_max)], &steps)?;
     }
 }

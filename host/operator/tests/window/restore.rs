@@ -1,0 +1,145 @@
+//! What a snapshot of windows is, and what is no snapshot of them.
+
+use weir_operator::Error;
+use weir_plan::job::Stage;
+use weir_state::Entries;
+use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
+use weir_types::{EventTime, KeyGroupRange};
+
+use crate::harness::{MAX_PARALLELISM, Operator};
+
+const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
+
+fn window(assigner: Assigner) -> Window {
+    Window {
+        assigner,
+        domain: TimeDomain::Event,
+        trigger: Trigger { on_time: true, early_every_ms: Some(10), every_count: None, purging: false },
+        allowed_lateness_ms: 5,
+        late_port: Some(1),
+        mergeable: true,
+    }
+}
+
+fn operator(window: Window, slots_max: Option<usize>) -> Operator {
+    Operator::new(window, Stage::Complete, slots_max)
+}
+
+fn assigners() -> [Assigner; 5] {
+    [
+        Assigner::Tumbling { size_ms: 10, offset_ms: 3 },
+        Assigner::Sliding { size_ms: 10, slide_ms: 4, offset_ms: 0 },
+        Assigner::Sliding { size_ms: 3, slide_ms: 10, offset_ms: 1 },
+        Assigner::Session { gap_ms: 5 },
+        Assigner::Global,
+    ]
+}
+
+/// Very many keys come back in pieces, where nothing limits the slots: no call carries them all.
+#[test]
+fn comes_back_in_pieces() {
+    for assigner in assigners() {
+        let mut old = operator(window(assigner), None);
+        let rows: Vec<_> = (0..20_000).map(|i| (i, i % 4, i as u32)).collect();
+        old.rows(&rows);
+        let mut new = operator(window(assigner), None);
+        new.restore(&[old.snapshot()], ALL).expect("it is a snapshot of such windows");
+        for operator in [&mut old, &mut new] {
+            operator.watermark(EventTime::MAX);
+        }
+        let sorted = |mut operator: Operator| {
+            let mut panes = operator.take().0;
+            panes.sort();
+            panes
+        };
+        let expected = sorted(old);
+        assert!(expected.len() >= 10_000 && sorted(new) == expected, "{assigner:?}");
+    }
+}
+
+/// Two rows at the end of time are of one session, and so of one entry.
+#[test]
+fn sessions_at_the_end_of_time() {
+    let mut old = operator(window(Assigner::Session { gap_ms: 5 }), None);
+    old.rows(&[(1, EventTime::MAX, 1), (1, EventTime::MAX, 2), (1, EventTime::MAX - 1, 3)]);
+    let snapshot = old.snapshot();
+    assert_eq!(snapshot.entries.len(), 1);
+    let mut new = operator(window(Assigner::Session { gap_ms: 5 }), None);
+    new.restore(&[snapshot], ALL).expect("it is a snapshot of such windows");
+    new.watermark(EventTime::MAX);
+    assert_eq!(new.take().0.iter().map(|pane| &*pane.rows).collect::<Vec<_>>(), ["1 2 3"]);
+}
+
+/// State of windows is not taken for that of others: on another grid, or of sessions.
+#[test]
+fn other_windows_are_refused() {
+    for (i, of) in assigners().into_iter().enumerate() {
+        for (j, to) in assigners().into_iter().enumerate() {
+            let mut old = operator(window(of), None);
+            old.rows(&[(1, 5, 1), (2, 11, 2)]);
+            let result = operator(window(to), None).restore(&[old.snapshot()], ALL);
+            assert_eq!(result.is_ok(), i == j, "{of:?} to {to:?}");
+            if let Err(error) = result {
+                assert!(matches!(&error, Error::Restore { operator, .. } if operator == "window"), "{error}");
+            }
+        }
+    }
+    // A trigger that needs to know the rows of each window does not go by cells.
+    let counts = Window {
+        trigger: Trigger { on_time: true, early_every_ms: None, every_count: Some(2), purging: false },
+        ..window(assigners()[1])
+    };
+    let mut old = operator(window(assigners()[1]), None);
+    operator(counts, None).restore(&[old.snapshot()], ALL).expect_err("the entries are of cells");
+    // The gap of sessions may change: those that are there keep their ends.
+    let mut old = operator(window(Assigner::Session { gap_ms: 5 }), None);
+    old.rows(&[(1, 0, 1)]);
+    let mut new = operator(window(Assigner::Session { gap_ms: 7 }), None);
+    new.restore(&[old.snapshot()], ALL).expect("sessions are sessions");
+    new.watermark(4);
+    assert_eq!(new.take().0.len(), 1);
+}
+
+/// Whatever a byte of an entry is changed to, the operator goes on or says what is wrong; it does not panic.
+#[test]
+fn corrupt_entries_are_errors() {
+    for assigner in assigners() {
+        for slots_max in [None, Some(2)] {
+            let mut old = operator(window(assigner), slots_max);
+            old.rows(&[(1, 1, 1), (2, 2, 2), (2, 3, 3), (2, 40, 4), (3, 42, 5)]);
+            let snapshot = old.snapshot();
+            let mut refused = 0;
+            for entry in snapshot.entries.iter() {
+                let of_namespaces = (0..64).map(|bit| (entry.namespace ^ 1 << bit, entry.key.to_vec(), entry.value.to_vec()));
+                let of_values = (0..entry.value.len()).flat_map(|at| {
+                    [0x01, 0x80, 0xff].map(|change| {
+                        let mut value = entry.value.to_vec();
+                        value[at] ^= change;
+                        (entry.namespace, entry.key.to_vec(), value)
+                    })
+                });
+                let of_keys = (0..entry.key.len()).map(|at| {
+                    let mut key = entry.key.to_vec();
+                    key[at] ^= 1;
+                    (entry.namespace, key, entry.value.to_vec())
+                });
+                let of_lengths =
+                    (0..entry.value.len()).map(|end| (entry.namespace, entry.key.to_vec(), entry.value[..end].to_vec()));
+                for (namespace, key, value) in of_namespaces.chain(of_values).chain(of_keys).chain(of_lengths) {
+                    let mut entries = snapshot.clone();
+                    entries.entries = Entries::default();
+                    entries.entries.push(entry.group, namespace, &key, &value);
+                    let mut new = operator(window(assigner), slots_max);
+                    if new.restore(&[entries], ALL).is_err() {
+                        refused += 1;
+                        continue;
+                    }
+                    new.rows(&[(1, 1, 6), (2, 4, 7)]);
+                    new.clock(100);
+                    new.watermark(EventTime::MAX);
+                }
+            }
+            assert!(refused > 20, "{refused} for {assigner:?}");
+        }
+    }
+}

@@ -314,12 +314,10 @@ impl Process {
     fn take_due(&mut self, domain: TimeDomain, until: EventTime) -> (Vec<EventTime>, Vec<Entry>) {
         let most = self.eviction.slots_max().unwrap_or(usize::MAX).min(TIMERS_PER_STEP_MAX);
         let (mut times, mut entries) = (vec![], vec![]);
-        while times.len() < most
-            && let Some((time, entry)) = self.timers(domain).pop_due(until)
-        {
+        self.timers(domain).take_due(until, most, |time, entry| {
             times.push(time);
             entries.push(entry);
-        }
+        });
         (times, entries)
     }
 

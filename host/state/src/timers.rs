@@ -1,9 +1,13 @@
 //! Timers: what is to happen at which time.
 //!
-//! A tree of times, each with what is set there, in the order in which it was. Most times have one or two timers, and few have many (all keys of a
+//! A tree of times, each with what is set there, in the order in which it was. Most times have a few timers, and few have many (all keys of a
 //! window's end), so that a time is a short list that is searched, and has an index once it is long. Setting a timer twice keeps it once, whatever
 //! it costs: a key that sets the same timer for each of its rows must not take more room than one that does so once.
+//!
+//! The lists lie beside the tree and are used again, so that the tree has small nodes to move and setting a timer allocates nothing, usually. Timers that are
+//! set one after another are often for one time, which is not looked up again then.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
@@ -17,7 +21,13 @@ const SEARCHED_MAX: usize = 32;
 /// Timers of a `T`: a slot, for example.
 #[derive(Debug)]
 pub struct Timers<T> {
-    times: BTreeMap<EventTime, Held<T>>,
+    /// for each time the place of its list
+    times: BTreeMap<EventTime, u32>,
+    lists: Vec<Held<T>>,
+    /// lists that are empty
+    free: Vec<u32>,
+    /// the time at which a timer was set last, and the place of its list, if it still has one
+    latest: Option<(EventTime, u32)>,
     len: usize,
 }
 
@@ -25,7 +35,7 @@ pub struct Timers<T> {
 #[derive(Debug)]
 struct Held<T> {
     /// in the order in which they were set; none in the place of one that was deleted or has fired
-    order: SmallVec<[Option<T>; 2]>,
+    order: SmallVec<[Option<T>; 4]>,
     /// where the first one is that may be left
     first: u32,
     /// how many are left
@@ -80,6 +90,15 @@ impl<T: Copy + Eq + Hash> Held<T> {
         self.places = many.then(|| Box::new(self.order.iter().flatten().zip(0..).map(|(of, place)| (*of, place)).collect()));
     }
 
+    /// Makes it as new, but for room that is worth keeping.
+    fn reset(&mut self) {
+        self.order.clear();
+        if self.order.capacity() > SEARCHED_MAX {
+            self.order.shrink_to_fit();
+        }
+        (self.first, self.left, self.places) = (0, 0, None);
+    }
+
     fn remove(&mut self, of: T) -> bool {
         let Some(place) = self.place(of) else { return false };
         self.take(place);
@@ -110,24 +129,54 @@ impl<T: Copy + Eq + Hash> Held<T> {
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Self { times: BTreeMap::new(), len: 0 }
+        Self { times: BTreeMap::new(), lists: vec![], free: vec![], latest: None, len: 0 }
     }
 }
 
 impl<T: Copy + Eq + Hash> Timers<T> {
     /// Sets a timer; returns whether it was not set before. Setting it twice is setting it once.
     pub fn set(&mut self, time: EventTime, of: T) -> bool {
-        let is_new = self.times.entry(time).or_default().insert(of);
+        let list = match self.latest {
+            Some((latest, list)) if latest == time => list,
+            _ => self.list(time),
+        };
+        let is_new = self.lists[list as usize].insert(of);
         self.len += usize::from(is_new);
         is_new
     }
 
+    /// The list of a time.
+    fn list(&mut self, time: EventTime) -> u32 {
+        let list = match self.times.entry(time) {
+            Entry::Occupied(list) => *list.get(),
+            Entry::Vacant(place) => {
+                let list = self.free.pop().unwrap_or_else(|| {
+                    self.lists.push(Held::default());
+                    // A list takes more than fifty bytes, so that memory ends long before these numbers do.
+                    self.lists.len() as u32 - 1
+                });
+                *place.insert(list)
+            }
+        };
+        self.latest = Some((time, list));
+        list
+    }
+
+    /// A list whose time has left the tree is free.
+    fn give_back(&mut self, list: u32) {
+        self.lists[list as usize].reset();
+        self.free.push(list);
+        self.latest = self.latest.filter(|(_, latest)| *latest != list);
+    }
+
     /// Deletes a timer; returns whether it was set.
     pub fn delete(&mut self, time: EventTime, of: T) -> bool {
-        let Some(held) = self.times.get_mut(&time) else { return false };
+        let Some(&list) = self.times.get(&time) else { return false };
+        let held = &mut self.lists[list as usize];
         let was_set = held.remove(of);
         if held.left == 0 {
             self.times.remove(&time);
+            self.give_back(list);
         }
         self.len -= usize::from(was_set);
         was_set
@@ -140,22 +189,38 @@ impl<T: Copy + Eq + Hash> Timers<T> {
 
     /// Takes the next timer that is due at `up_to`: the earliest one, and of several at one time the one that was set first.
     pub fn pop_due(&mut self, up_to: EventTime) -> Option<(EventTime, T)> {
-        let mut first = self.times.first_entry()?;
-        let time = *first.key();
-        if time > up_to {
-            return None;
+        let mut due = None;
+        self.take_due(up_to, 1, |time, of| due = Some((time, of)));
+        due
+    }
+
+    /// Takes the next timers that are due at `up_to`, so many at most: the earliest ones first, and of several at one time those that were set first.
+    pub fn take_due(&mut self, up_to: EventTime, most: usize, mut each: impl FnMut(EventTime, T)) {
+        let mut taken = 0;
+        while taken < most
+            && let Some(first) = self.times.first_entry()
+            && *first.key() <= up_to
+        {
+            let (time, list) = (*first.key(), *first.get());
+            let held = &mut self.lists[list as usize];
+            while taken < most
+                && let Some(of) = held.pop()
+            {
+                each(time, of);
+                taken += 1;
+            }
+            if held.left == 0 {
+                first.remove();
+                self.give_back(list);
+            }
         }
-        let of = first.get_mut().pop()?;
-        if first.get().left == 0 {
-            first.remove();
-        }
-        self.len -= 1;
-        Some((time, of))
+        self.len -= taken;
     }
 
     /// All timers, by time: for a snapshot.
     pub fn iter(&self) -> impl Iterator<Item = (EventTime, T)> {
-        self.times.iter().flat_map(|(time, held)| held.order.iter().flatten().map(|of| (*time, *of)))
+        let set = |list: u32| self.lists[list as usize].order.iter().flatten();
+        self.times.iter().flat_map(move |(time, list)| set(*list).map(|of| (*time, *of)))
     }
 
     /// How many are set.

@@ -128,6 +128,11 @@ impl Weight {
     /// Slots that are remembered.
     const SLOTS_MAX: u64 = 1024;
 
+    /// A guess, until slots are weighed.
+    fn unknown() -> Self {
+        Self { bytes: 16 * SLOT_BYTES, slots: 16, is_known: false }
+    }
+
     fn note(&mut self, states: &States) {
         self.note_slots(states.offsets.len() as u64 - 1, states.bytes.len() as u64);
     }
@@ -158,6 +163,8 @@ pub(crate) struct Eviction {
     /// bytes that they may weigh
     bytes_max: Option<u64>,
     weight: Weight,
+    /// of those that may be done with
+    spent_weight: Weight,
     bytes_per_call: u64,
     batches: u64,
     /// slots that were moved to the backend
@@ -175,7 +182,8 @@ impl Eviction {
             max_parallelism: parts.max_parallelism,
             slots_max: parts.slots_max,
             bytes_max: parts.bytes_max,
-            weight: Weight { bytes: 16 * SLOT_BYTES, slots: 16, is_known: false },
+            weight: Weight::unknown(),
+            spent_weight: Weight::unknown(),
             bytes_per_call,
             batches: 0,
             moved: 0,
@@ -286,6 +294,23 @@ impl Eviction {
             body.import_slots(part, &states).await?;
         }
         Ok(())
+    }
+
+    /// Those of these slots whose state is fresh. What the others weigh is not noted: these are slots that may be done with, and speak for no others.
+    pub async fn fresh(&mut self, body: &mut Body, slots: &[Slot]) -> Result<Vec<Slot>, Error> {
+        let mut fresh = vec![];
+        let mut rest = slots;
+        while !rest.is_empty() {
+            let most = (self.bytes_per_call / self.spent_weight.per_slot()).clamp(1, SLOTS_PER_CALL_MAX) as usize;
+            let (slots, after) = rest.split_at(most.min(rest.len()));
+            let states = body.export_slots(slots).await?;
+            self.spent_weight.note(&states);
+            fresh.extend(
+                slots.iter().zip(states.offsets.windows(2)).filter(|(_, range)| range[0] == range[1]).map(|(slot, _)| slot),
+            );
+            rest = after;
+        }
+        Ok(fresh)
     }
 
     fn groups(&self) -> KeyGroupRange {

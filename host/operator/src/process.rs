@@ -1,7 +1,8 @@
 //! A process function: keyed rows in, rows and timers out, state in slots.
 //!
 //! A key has a slot from its first row on. Where the guest may not hold all of them, cold ones are evicted: their state goes to the backend and comes back,
-//! a batch of keys at a time, when a row or a timer needs it. Timers stay here (see `owners`). A key without state and without timers is forgotten.
+//! a batch of keys at a time, when a row or a timer needs it. Timers stay here (see `owners`). A key without state and without timers is forgotten:
+//! when it is evicted, and, where that is what usually happens, once its last timer has fired (see `spent`).
 //!
 //! **Timers** are handed to the guest by time, those of many keys in one call, but never two of one key: a timer may set or delete another one that is due
 //! as well. At the end of the input the watermark passes all times, so that all event-time timers fire, and those that they set; timers in processing time do not
@@ -9,6 +10,7 @@
 //! that is set again and again at the end of the input: neither would ever end.
 
 mod owners;
+mod spent;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -29,6 +31,7 @@ use crate::progress::Progress;
 use crate::snapshot::{self, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
 use owners::{OwnerId, Owners};
+use spent::Spent;
 
 /// Timers that are handed to the guest before what comes of them has to go on.
 const TIMERS_PER_STEP_MAX: usize = 4096;
@@ -52,6 +55,7 @@ pub struct Process {
     /// whether the guest has state besides that of keys: made of the rows of a broadcast input
     has_operator_state: bool,
     owners: Owners,
+    spent: Spent,
     event_timers: Timers<Entry>,
     processing_timers: Timers<Entry>,
     /// timers of a snapshot, before they are set
@@ -134,6 +138,7 @@ impl Process {
             table: SlotTable::new(key_types)?,
             eviction,
             owners: Owners::default(),
+            spent: Spent::default(),
             event_timers: Timers::default(),
             processing_timers: Timers::default(),
             restored: vec![],
@@ -304,6 +309,10 @@ impl Process {
             let reply = self.body.timers_fired(timers).await?;
             let due = Due { until, times: &times, slots: &slots, entries: &entries, by_slot: None };
             self.on_reply(reply, &Source::Times(&times), Some(due), context, out)?;
+            // Once the input has ended, nothing comes for which there should be room.
+            if until < EventTime::MAX {
+                self.forget_spent(slots).await?;
+            }
             self.evict().await?;
             fired += times.len();
         }
@@ -359,6 +368,24 @@ impl Process {
         cold.iter().zip(kept).for_each(|(&slot, kept)| if kept { evicted.push(slot) } else { empty.push(slot) });
         self.table.evict(&evicted);
         self.table.remove(&empty);
+        Ok(())
+    }
+
+    /// Forgets those of these slots' keys that have neither state nor timers any more.
+    async fn forget_spent(&mut self, mut slots: Vec<Slot>) -> Result<(), Error> {
+        slots.retain(|&slot| self.owners.get(slot).is_none());
+        slots.truncate(self.spent.share(slots.len()));
+        if slots.is_empty() {
+            return Ok(());
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        let fresh = self.eviction.fresh(&mut self.body, &slots).await?;
+        self.spent.note(slots.len(), fresh.len());
+        if !fresh.is_empty() {
+            self.body.clear_slots(&fresh).await?;
+            self.table.remove(&fresh);
+        }
         Ok(())
     }
 

@@ -36,6 +36,32 @@ fn empty_states_are_forgotten() {
     assert!(operator.take().iter().all(|(_, count, _)| *count == 1));
 }
 
+/// Where keys usually have no state any more once their last timer has fired, they are forgotten then, without any limit; those that have state or
+/// timers stay.
+#[test]
+fn keys_that_are_done_with_are_forgotten() {
+    let mut operator = Operator::new(Counts::default(), None, None);
+    operator.rows(&rows(0..3000, Op::Count, 0));
+    operator.rows(&rows(1000..3000, Op::Forget, 0));
+    for time in [5, 10] {
+        operator.rows(&rows(2000..3000, Op::Set, time));
+        operator.rows(&rows(2000..3000, Op::Forget, 0));
+        operator.take();
+        operator.watermark(time).expect("the timers end");
+        assert_eq!(operator.take(), (2000..3000).map(|key| (key, 0, time)).collect::<Vec<_>>());
+    }
+    assert_eq!(operator.chain.slots(), 2000);
+    operator.rows(&rows(0..3000, Op::Set, 20));
+    operator.rows(&rows(1000..3000, Op::Forget, 0));
+    operator.rows(&rows(1500..3000, Op::Set, 30));
+    operator.rows(&rows(1500..3000, Op::Forget, 0));
+    operator.watermark(20).expect("the timers end");
+    assert_eq!(operator.chain.slots(), 2500);
+    operator.take();
+    operator.rows(&rows(0..3000, Op::Count, 0));
+    assert_eq!(operator.take(), (0..3000).map(|key| (key, if key < 1000 { 3 } else { 1 }, i64::MIN)).collect::<Vec<_>>());
+}
+
 /// An instance whose memory grows with every row is replaced now and then, in pieces; nothing of its keys and of the operator's own state is lost.
 #[test]
 fn renewal_keeps_all_state() {

@@ -7,7 +7,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use weir_types::Watermark;
+
 use crate::Message;
+
+/// How many messages in a row a channel may have when it is not its turn, because it is behind the others in time.
+const OVERTAKES_MAX: usize = 8;
 
 /// The receiver is gone: the job is being taken down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +25,7 @@ pub fn gate(channels: usize, capacity: usize) -> (Gate, Vec<Sender>) {
         queues: Mutex::new(Queues {
             queues: (0..channels).map(|_| Queue::default()).collect(),
             ready: VecDeque::with_capacity(channels),
+            overtakes: 0,
             closed: false,
         }),
         capacity,
@@ -42,16 +48,40 @@ struct Queues {
     queues: Vec<Queue>,
     /// channels with messages, in turn
     ready: VecDeque<usize>,
+    /// how often in a row a channel was taken whose turn it was not
+    overtakes: usize,
     closed: bool,
 }
 
-#[derive(Default)]
+impl Queues {
+    /// The channel to take the next message of: of those whose time is known the one that is behind, since what others bring can only be kept until
+    /// time has come to it. All get their turn nevertheless.
+    fn next(&mut self) -> Option<usize> {
+        let time = |&channel: &usize| self.queues[channel].time;
+        let mut place = 0;
+        if self.overtakes < OVERTAKES_MAX && time(self.ready.front()?) > Watermark::NONE {
+            let known = self.ready.iter().map(time).enumerate().filter(|(_, time)| *time > Watermark::NONE);
+            place = known.min_by_key(|(_, time)| *time).map_or(0, |(place, _)| place);
+        }
+        self.overtakes = if place == 0 { 0 } else { self.overtakes + 1 };
+        self.ready.remove(place)
+    }
+}
+
 struct Queue {
     messages: VecDeque<Message>,
     /// batches among them
     batches: usize,
     /// whether the gate takes nothing from here for the time being
     held: bool,
+    /// the last watermark that was taken
+    time: Watermark,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { messages: VecDeque::new(), batches: 0, held: false, time: Watermark::NONE }
+    }
 }
 
 /// The sending end of one channel.
@@ -114,7 +144,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// The next message and its channel; waits for one. Channels that have messages take turns.
+    /// The next message and its channel; waits for one. Channels that have messages take turns, but for those that are ahead of others in time.
     pub async fn receive(&mut self) -> (usize, Message) {
         loop {
             if let Some(next) = self.try_receive() {
@@ -128,9 +158,12 @@ impl Gate {
     /// The next message, if there is one.
     pub fn try_receive(&mut self) -> Option<(usize, Message)> {
         let mut queues = self.shared.queues.lock();
-        let channel = queues.ready.pop_front()?;
+        let channel = queues.next()?;
         let queue = &mut queues.queues[channel];
         let message = queue.messages.pop_front().expect("a ready channel has a message");
+        if let Message::Watermark(watermark) = message {
+            queue.time = watermark;
+        }
         let was_full = queue.batches >= self.shared.capacity;
         queue.batches -= usize::from(matches!(message, Message::Batch(_)));
         let makes_room = was_full && queue.batches < self.shared.capacity;
@@ -176,7 +209,7 @@ impl Drop for Gate {
 
 #[cfg(test)]
 mod tests {
-    use weir_types::{Batch, Watermark};
+    use weir_types::Batch;
 
     use super::*;
 
@@ -208,6 +241,33 @@ mod tests {
                 });
             }
             assert_eq!(seen, ["0:1", "1:3", "0:w11", "0:2", "0:w21"]);
+        });
+    }
+
+    /// Of channels whose time is known the one that is behind goes first; but none waits for ever, least of all one without time.
+    #[test]
+    fn those_behind_in_time_go_first() {
+        block_on(async {
+            let (mut gate, senders) = gate(3, 1000);
+            for (channel, start) in [(0, 1000), (1, 0)] {
+                for n in 0..30 {
+                    senders[channel].send(Message::Watermark(Watermark(start + n))).await.expect("open");
+                    senders[channel].send(rows(1)).await.expect("open");
+                }
+            }
+            let mut order: Vec<usize> = std::iter::from_fn(|| gate.try_receive()).map(|(channel, _)| channel).collect();
+            assert_eq!(order.len(), 120);
+            let behind = order[..60].iter().filter(|channel| **channel == 1).count();
+            assert!(behind > 50, "{behind} of the first 60 messages are of the channel that is behind");
+            assert!(order[..60].contains(&0), "the other one has its turn");
+
+            for channel in [2, 0, 1] {
+                for _ in 0..20 {
+                    senders[channel].send(rows(1)).await.expect("open");
+                }
+            }
+            order = std::iter::from_fn(|| gate.try_receive()).map(|(channel, _)| channel).collect();
+            assert!(order[..20].iter().filter(|channel| **channel == 2).count() >= 2, "{order:?}");
         });
     }
 

@@ -23,6 +23,8 @@ pub struct Outbox {
     /// the last watermark; it reaches a receiver after what is held for it
     watermark: Watermark,
     max_parallelism: u16,
+    /// whom the last batch made enough for
+    released: Vec<usize>,
     /// time spent waiting for room, since it was last taken
     waited: Duration,
 }
@@ -70,10 +72,10 @@ impl Outbox {
             },
         };
         let held = senders.iter().map(|_| Held::default()).collect();
-        Self { senders, partitioner, held, watermark: Watermark::NONE, max_parallelism, waited: Duration::ZERO }
+        Self { senders, partitioner, held, watermark: Watermark::NONE, max_parallelism, released: vec![], waited: Duration::ZERO }
     }
 
-    /// Sends rows, or holds a few back until `flush`.
+    /// Sends rows, or holds a few back until `flush`. [`released`](Self::released) tells whom it has sent to that rows may be held back for.
     ///
     /// # Errors
     /// If a receiver is gone, or rows cannot be put together.
@@ -106,9 +108,11 @@ impl Outbox {
                     self.held[to].rows += rows.len();
                     self.held[to].batches.push(batch.take(&rows)?);
                 }
+                self.released.clear();
                 for to in 0..self.held.len() {
                     if self.held[to].rows >= HELD_ROWS_MIN {
                         self.release(to).await?;
+                        self.released.push(to);
                     }
                 }
             }
@@ -116,8 +120,16 @@ impl Outbox {
         Ok(())
     }
 
+    /// The receivers for which the last batch brought enough to be sent.
+    pub fn released(&self) -> &[usize] {
+        &self.released
+    }
+
     /// Sends what is held for a receiver.
-    async fn release(&mut self, to: usize) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn release(&mut self, to: usize) -> Result<(), Error> {
         let held = &mut self.held[to];
         if held.rows > 0 {
             let batch = Batch::concat(&held.batches)?;
@@ -306,7 +318,9 @@ mod tests {
             outbox.send(batch(100)).await.expect("open");
             outbox.watermark(Watermark(7)).await.expect("open");
             assert!(gate.try_receive().is_none(), "few rows wait, and the watermark behind them");
+            assert!(outbox.released().is_empty());
             outbox.send(batch(4 * HELD_ROWS_MIN as u64)).await.expect("open");
+            assert_eq!(outbox.released(), [0, 1]);
             let mut last = [None, None];
             while let Some((channel, message)) = gate.try_receive() {
                 last[channel] = Some(message);

@@ -16,7 +16,7 @@ use weir_checkpoint::SinkSnapshot;
 use weir_connector::Writer;
 use weir_exchange::{Barrier, Message, Outbox};
 use weir_operator::{Assigner, ChainOperator, Context, Emitted, Error, Progress};
-use weir_plan::job::Origin;
+use weir_plan::job::{Edge, Node as NodePlan, NodeKind, Origin};
 use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
@@ -33,6 +33,8 @@ use crate::snapshot::{Captured, CapturedChain, Prepared};
 /// The nodes of a subtask.
 pub(super) struct Nodes {
     nodes: Vec<Node>,
+    /// by node: the other exchanges with the same receivers
+    companions: Vec<Vec<usize>>,
     routes: Routes,
     queue: VecDeque<(usize, Signal)>,
     emitted: Vec<Emitted>,
@@ -118,6 +120,7 @@ impl Nodes {
         }
         Ok(Self {
             nodes,
+            companions: companions(&vertex.nodes, &parts.plan.edges),
             routes: Routes::new(&vertex.nodes),
             queue: VecDeque::new(),
             emitted: vec![],
@@ -300,10 +303,27 @@ impl Nodes {
             Operator::Exchange(outbox) => {
                 outbox.send(batch).await?;
                 self.waited += outbox.take_waited();
+                self.send_along(index).await?;
             }
         }
+        let counters = &self.metrics.nodes[self.first_counter + 1 + index];
         counters.records_out.fetch_add(rows, Relaxed);
         counters.bytes_out.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+
+    /// What other exchanges hold back for those whom this one has sent to goes along: an operator with several inputs gets rows in about the order in which
+    /// they came. A sparse stream would otherwise stay far behind a dense one, and the operator would have to keep what it has no match for yet.
+    async fn send_along(&mut self, index: usize) -> Result<(), NodeError> {
+        for place in 0..self.companions[index].len() {
+            let [node, companion] = self.nodes.get_disjoint_mut([index, self.companions[index][place]]).expect("two nodes");
+            if let (Operator::Exchange(outbox), Operator::Exchange(companion)) = (&node.operator, &mut companion.operator) {
+                for &to in outbox.released() {
+                    companion.release(to).await?;
+                }
+                self.waited += companion.take_waited();
+            }
+        }
         Ok(())
     }
 
@@ -574,6 +594,19 @@ impl Nodes {
         failure.subtask = Some(self.subtask);
         failure
     }
+}
+
+/// By node: the other exchanges with the same receivers.
+fn companions(nodes: &[NodePlan], edges: &[Edge]) -> Vec<Vec<usize>> {
+    let receivers = |node: &NodePlan| match node.kind {
+        NodeKind::Exchange(edge) => Some(edges[edge].to),
+        NodeKind::Chain(_) | NodeKind::Sink(_) => None,
+    };
+    let of = |node: usize| {
+        let same = |&other: &usize| other != node && receivers(&nodes[other]) == receivers(&nodes[node]);
+        if receivers(&nodes[node]).is_some() { (0..nodes.len()).filter(same).collect() } else { vec![] }
+    };
+    (0..nodes.len()).map(of).collect()
 }
 
 /// Queues what is to be told of time.

@@ -4,8 +4,9 @@
 //! of a window or slice, or 0 where there is none. Slots are dense and used again, so that arrays indexed by slot, here and in the guest, stay
 //! as small as the state that is there.
 //!
-//! The work is done a batch at a time. An entry of the hash table is 16 bytes: the key itself where it is an integer (its hash where not), the
-//! namespace's index, and the slot. So a look-up of an integer key touches the entry and nothing else.
+//! The work is done a batch at a time. Each namespace has a hash table of its own: rows that come one after another are mostly of one window, whose table is
+//! small enough for the caches, and a window that is over is forgotten as a whole. An entry is 16 bytes: the key itself where it is an
+//! integer (its hash where not), and the slot. So a look-up of an integer key touches the entry and nothing else.
 //!
 //! A slot may be *evicted*: its bytes went to a [`StateBackend`](crate::StateBackend) and the table forgets it, but for a count in its
 //! namespace. When the key comes back it gets a new slot, marked [`Created::restore`]: the backend may have its bytes. An entry
@@ -61,21 +62,29 @@ pub struct Created {
     pub restore: bool,
 }
 
-/// An entry of the hash table.
+/// An entry of a hash table.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// the key if it is an integer, else its hash
     key: u64,
-    /// index of the namespace
-    namespace: u32,
     slot: Slot,
 }
 
 impl Entry {
+    /// Where a key is in a table. Not the hash that rows are dealt out by: of that, all keys of a subtask have some bits in common.
     #[inline]
-    fn hash(key: u64, namespace: u32) -> u64 {
-        hash_u64(key.wrapping_add(u64::from(namespace).wrapping_mul(0xD6E8_FEB8_6659_FD93)))
+    fn hash(key: u64) -> u64 {
+        hash_u64(key.wrapping_add(0xD6E8_FEB8_6659_FD93))
     }
+}
+
+/// A key while slots are grouped by it.
+#[derive(Clone, Copy, Debug)]
+struct Grouped {
+    key: u64,
+    /// a slot that has it
+    slot: Slot,
+    group: u32,
 }
 
 /// Maps keys and namespaces to slots.
@@ -83,7 +92,8 @@ impl Entry {
 pub struct SlotTable {
     codec: KeyCodec,
     null_hash: u64,
-    table: HashTable<Entry>,
+    /// by index of the namespace
+    tables: Vec<HashTable<Entry>>,
     /// by slot: the key if it is an integer, else its hash
     keys: Vec<u64>,
     /// by slot: the bytes of the key, where it is neither an integer nor absent
@@ -116,7 +126,7 @@ impl SlotTable {
         Ok(Self {
             codec,
             null_hash: hashes[0],
-            table: HashTable::new(),
+            tables: vec![],
             keys: vec![],
             bytes: vec![],
             free: vec![],
@@ -267,8 +277,7 @@ impl SlotTable {
             }
             if k != key || slot == NO_SLOT {
                 key = k;
-                let known =
-                    index.and_then(|i| self.table.find(Entry::hash(k, i), |e| e.key == k && e.namespace == i).map(|e| e.slot));
+                let known = index.and_then(|i| self.tables[i as usize].find(Entry::hash(k), |e| e.key == k).map(|e| e.slot));
                 slot = match (known, created.as_deref_mut()) {
                     (Some(slot), _) => {
                         self.clock.touch(slot);
@@ -309,10 +318,8 @@ impl SlotTable {
 
     #[inline]
     fn entry(&self, key: u64, bytes: Option<&[u8]>, namespace: u32) -> Option<Slot> {
-        let same = |e: &Entry| {
-            e.key == key && e.namespace == namespace && bytes.is_none_or(|bytes| *self.bytes[e.slot as usize] == *bytes)
-        };
-        self.table.find(Entry::hash(key, namespace), same).map(|e| e.slot)
+        let same = |e: &Entry| e.key == key && bytes.is_none_or(|bytes| *self.bytes[e.slot as usize] == *bytes);
+        self.tables[namespace as usize].find(Entry::hash(key), same).map(|e| e.slot)
     }
 
     /// The slot of the key of one column whose value is null: kept beside the table, since no integer stands for it.
@@ -327,7 +334,7 @@ impl SlotTable {
             Some(created) => {
                 let bytes = (self.codec.shape() == KeyShape::Text).then_some(&[][..]);
                 let slot = self.take_slot(self.null_hash, bytes)?;
-                let (index, evicted) = self.lists.append(namespace, slot);
+                let (index, evicted) = self.append(namespace, slot);
                 self.lists.set_null(index, slot);
                 created.push(Created { slot, row: row as u32, restore: evicted });
                 Ok(slot)
@@ -345,11 +352,19 @@ impl SlotTable {
         created: &mut Vec<Created>,
     ) -> Result<Slot, Error> {
         let slot = self.take_slot(key, bytes)?;
-        let (index, evicted) = self.lists.append(namespace, slot);
-        let entry = Entry { key, namespace: index, slot };
-        self.table.insert_unique(Entry::hash(key, index), entry, |e| Entry::hash(e.key, e.namespace));
+        let (index, evicted) = self.append(namespace, slot);
+        self.tables[index as usize].insert_unique(Entry::hash(key), Entry { key, slot }, |e| Entry::hash(e.key));
         created.push(Created { slot, row: row as u32, restore: evicted });
         Ok(slot)
+    }
+
+    /// Puts a slot into the list of a namespace, which has a table then; returns the namespace's index, and whether it has evicted entries.
+    fn append(&mut self, namespace: i64, slot: Slot) -> (u32, bool) {
+        let (index, evicted) = self.lists.append(namespace, slot);
+        if index as usize >= self.tables.len() {
+            self.tables.resize_with(index as usize + 1, HashTable::new);
+        }
+        (index, evicted)
     }
 
     fn take_slot(&mut self, key: u64, bytes: Option<&[u8]>) -> Result<Slot, Error> {
@@ -395,18 +410,17 @@ impl SlotTable {
         }
         // Which group each slot belongs to, by a table of keys, each with one slot that has it; then a counting sort.
         let largest = namespaces.iter().map(|&n| self.count_of(n)).max().unwrap_or(0);
-        let mut first_slots: HashTable<Entry> = HashTable::with_capacity(largest);
+        let mut first_slots: HashTable<Grouped> = HashTable::with_capacity(largest);
         let mut members: Vec<(Slot, u32)> = Vec::with_capacity(namespaces.iter().map(|&n| self.count_of(n)).sum());
         for slot in namespaces.iter().flat_map(|&n| self.slots_of(n)) {
             let key = self.keys[slot as usize];
-            let same = |e: &Entry| e.key == key && self.agree_beyond_key(e.slot, slot);
+            let same = |e: &Grouped| e.key == key && self.agree_beyond_key(e.slot, slot);
             let entry = first_slots.entry(hash_u64(key), same, |e| hash_u64(e.key));
             let group = entry.or_insert_with(|| {
                 groups.push(0);
-                // In place of the namespace stands the group.
-                Entry { key, namespace: groups.len() as u32 - 2, slot }
+                Grouped { key, slot, group: groups.len() as u32 - 2 }
             });
-            let group = group.get().namespace;
+            let group = group.get().group;
             groups[group as usize + 1] += 1;
             members.push((slot, group));
         }
@@ -439,19 +453,36 @@ impl SlotTable {
 
     /// Frees slots. Their numbers will be given to other keys.
     pub fn remove(&mut self, slots: &[Slot]) {
+        let emptied = self.empty_namespace(slots);
         for &slot in slots {
-            let key = self.keys[slot as usize];
             let index = self.lists.index_of(slot);
             if self.lists.null(index) == slot {
                 self.lists.set_null(index, NO_SLOT);
-            } else {
-                let entry = self.table.find_entry(Entry::hash(key, index), |e| e.slot == slot);
+            } else if !emptied {
+                let hash = Entry::hash(self.keys[slot as usize]);
+                let entry = self.tables[index as usize].find_entry(hash, |e| e.slot == slot);
                 entry.expect("every slot in use that is not of a null has an entry").remove();
             }
             self.lists.unlink(slot);
             self.clock.remove(slot);
             self.free.push(slot);
         }
+    }
+
+    /// Empties the table of a namespace, if these are all of its slots: its window is over. Returns whether they are.
+    fn empty_namespace(&mut self, slots: &[Slot]) -> bool {
+        let Some(index) = slots.first().map(|&slot| self.lists.index_of(slot)) else { return false };
+        if self.lists.count(index) != slots.len() || slots.iter().any(|&slot| self.lists.index_of(slot) != index) {
+            return false;
+        }
+        let table = &mut self.tables[index as usize];
+        // The next namespace with this index is likely to have as many keys; what is much more than that goes back.
+        if table.capacity() / 8 > slots.len() {
+            *table = HashTable::new()
+        } else {
+            table.clear()
+        }
+        true
     }
 
     /// Appends up to `count` slots to `cold`, those first that were not looked up for long.
@@ -598,7 +629,7 @@ impl SlotTable {
 
     /// The memory that the table takes, in bytes.
     pub fn bytes(&self) -> usize {
-        self.table.allocation_size()
+        self.tables.iter().map(|table| size_of_val(table) + table.allocation_size()).sum::<usize>()
             + self.keys.capacity() * 8
             + self.free.capacity() * 4
             + self.bytes.iter().map(|b| b.len() + 16).sum::<usize>()

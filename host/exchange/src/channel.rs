@@ -57,14 +57,19 @@ impl Queues {
     /// The channel to take the next message of: of those whose time is known the one that is behind, since what others bring can only be kept until
     /// time has come to it. All get their turn nevertheless.
     fn next(&mut self) -> Option<usize> {
-        let time = |&channel: &usize| self.queues[channel].time;
-        let mut place = 0;
-        if self.overtakes < OVERTAKES_MAX && time(self.ready.front()?) > Watermark::NONE {
-            let known = self.ready.iter().map(time).enumerate().filter(|(_, time)| *time > Watermark::NONE);
-            place = known.min_by_key(|(_, time)| *time).map_or(0, |(place, _)| place);
-        }
+        let place = self.next_place()?;
         self.overtakes = if place == 0 { 0 } else { self.overtakes + 1 };
         self.ready.remove(place)
+    }
+
+    /// Its place among those that are ready.
+    fn next_place(&self) -> Option<usize> {
+        let time = |&channel: &usize| self.queues[channel].time;
+        if time(self.ready.front()?) == Watermark::NONE || self.overtakes >= OVERTAKES_MAX {
+            return Some(0);
+        }
+        let known = self.ready.iter().map(time).enumerate().filter(|(_, time)| *time > Watermark::NONE);
+        known.min_by_key(|(_, time)| *time).map(|(place, _)| place)
     }
 }
 
@@ -74,7 +79,7 @@ struct Queue {
     batches: usize,
     /// whether the gate takes nothing from here for the time being
     held: bool,
-    /// the last watermark that was taken
+    /// the last watermark that was taken; none while the sender is idle, and after its end
     time: Watermark,
 }
 
@@ -155,14 +160,25 @@ impl Gate {
         }
     }
 
+    /// Whether the next message is of a channel that is ahead in time of one that has none.
+    pub fn is_ahead(&self) -> bool {
+        let queues = self.shared.queues.lock();
+        let Some(place) = queues.next_place() else { return false };
+        let next = queues.queues[queues.ready[place]].time;
+        let is_behind = |queue: &Queue| Watermark::NONE < queue.time && queue.time < next && queue.messages.is_empty() && !queue.held;
+        queues.queues.iter().any(is_behind)
+    }
+
     /// The next message, if there is one.
     pub fn try_receive(&mut self) -> Option<(usize, Message)> {
         let mut queues = self.shared.queues.lock();
         let channel = queues.next()?;
         let queue = &mut queues.queues[channel];
         let message = queue.messages.pop_front().expect("a ready channel has a message");
-        if let Message::Watermark(watermark) = message {
-            queue.time = watermark;
+        match message {
+            Message::Watermark(watermark) => queue.time = watermark,
+            Message::Idle | Message::End => queue.time = Watermark::NONE,
+            Message::Batch(_) | Message::Barrier { .. } => {}
         }
         let was_full = queue.batches >= self.shared.capacity;
         queue.batches -= usize::from(matches!(message, Message::Batch(_)));
@@ -255,11 +271,21 @@ mod tests {
                     senders[channel].send(rows(1)).await.expect("open");
                 }
             }
+            assert!(!gate.is_ahead());
             let mut order: Vec<usize> = std::iter::from_fn(|| gate.try_receive()).map(|(channel, _)| channel).collect();
             assert_eq!(order.len(), 120);
             let behind = order[..60].iter().filter(|channel| **channel == 1).count();
             assert!(behind > 50, "{behind} of the first 60 messages are of the channel that is behind");
             assert!(order[..60].contains(&0), "the other one has its turn");
+
+            senders[0].send(rows(1)).await.expect("open");
+            assert!(gate.is_ahead(), "the other channel may have rows that are earlier");
+            senders[1].send(Message::Idle).await.expect("open");
+            while gate.try_receive().is_some() {}
+            senders[0].send(rows(1)).await.expect("open");
+            assert!(!gate.is_ahead(), "nothing is to be expected of an idle sender");
+            senders[1].send(Message::Watermark(Watermark(29))).await.expect("open");
+            while gate.try_receive().is_some() {}
 
             for channel in [2, 0, 1] {
                 for _ in 0..20 {

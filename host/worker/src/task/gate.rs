@@ -53,6 +53,7 @@ impl GateRoot {
     }
 
     pub(super) async fn step(&mut self, nodes: &mut Nodes) -> Result<Step, Box<Failure>> {
+        let mut was_patient = false;
         for taken in 0..MESSAGES_PER_STEP_MAX {
             if let Some((barrier, alignment)) = self.alignment.pop() {
                 self.gate.release();
@@ -60,6 +61,11 @@ impl GateRoot {
             }
             if self.open == 0 {
                 return Ok(Step::End);
+            }
+            if !was_patient && self.next.is_none() && self.gate.is_ahead() {
+                // The task that sends what is earlier may only wait for its turn. It gets one, once a step: this task is not to fall behind others.
+                tokio::task::yield_now().await;
+                was_patient = true;
             }
             let Some((index, message)) = self.next.take().or_else(|| self.gate.try_receive()) else {
                 return Ok(if taken == 0 { Step::Nothing } else { Step::Worked });

@@ -6,7 +6,7 @@ use weir_state::Entries;
 use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
 use weir_types::{EventTime, KeyGroupRange};
 
-use crate::harness::{MAX_PARALLELISM, Operator};
+use crate::harness::{MAX_PARALLELISM, Operator, Subtasks};
 
 const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
 
@@ -55,6 +55,25 @@ fn comes_back_in_pieces() {
         let expected = sorted(old);
         assert!(expected.len() >= 10_000 && sorted(new) == expected, "{assigner:?}");
     }
+}
+
+/// A subtask that has no reason to look at the clock does not hold it back for those who take over its keys: what others have emitted does not come again.
+#[test]
+fn idle_clocks_hold_nothing_back() {
+    let definition = Window {
+        domain: TimeDomain::Processing,
+        trigger: Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false },
+        ..window(Assigner::Sliding { size_ms: 10, slide_ms: 5, offset_ms: 0 })
+    };
+    let mut subtasks = Subtasks::new(definition, Stage::Complete, (4, None));
+    subtasks.set_now(7);
+    subtasks.rows(&[(1, 0, 1)]);
+    let mut starts = |now| {
+        subtasks.clock(now);
+        subtasks.restart((1, None));
+        subtasks.take().0.iter().map(|pane| pane.start).collect::<Vec<_>>()
+    };
+    assert_eq!((starts(10), starts(14), starts(15), starts(100)), (vec![0], vec![], vec![5], vec![]));
 }
 
 /// Two rows at the end of time are of one session, and so of one entry.

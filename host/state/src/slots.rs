@@ -361,10 +361,15 @@ impl SlotTable {
     /// Puts a slot into the list of a namespace, which has a table then; returns the namespace's index, and whether it has evicted entries.
     fn append(&mut self, namespace: i64, slot: Slot) -> (u32, bool) {
         let (index, evicted) = self.lists.append(namespace, slot);
+        self.open_table(index);
+        (index, evicted)
+    }
+
+    /// A namespace that is known has a table.
+    fn open_table(&mut self, index: u32) {
         if index as usize >= self.tables.len() {
             self.tables.resize_with(index as usize + 1, HashTable::new);
         }
-        (index, evicted)
     }
 
     fn take_slot(&mut self, key: u64, bytes: Option<&[u8]>) -> Result<Slot, Error> {
@@ -528,6 +533,9 @@ impl SlotTable {
     /// Notes that so many entries of a namespace have come into the backend that were in no slot of this table: those of a snapshot.
     pub fn add_evicted(&mut self, namespace: i64, count: u64) {
         self.lists.add_evicted(namespace, count);
+        if let Some(index) = self.lists.index(namespace) {
+            self.open_table(index);
+        }
     }
 
     /// How many entries of a namespace are in the backend.

@@ -11,7 +11,8 @@ use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::format::decoder::{Decoder, Policy, TextFormat};
+use crate::format::decoder::{Decoder, TextFormat};
+use crate::format::malformed::Policy;
 use crate::format::{FormatName, ReadOptions};
 use crate::options;
 use crate::registry::Stream;
@@ -145,7 +146,7 @@ mod tests {
     use arrow_schema::{DataType, Field, Schema};
 
     use super::*;
-    use crate::format::decoder::OnMalformed;
+    use crate::format::malformed::OnMalformed;
 
     #[test]
     fn lines_come_as_they_arrive_and_the_end_is_the_end() {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::format::compression::Compression;
-use crate::format::decoder::{Decoder, Policy, TextFormat};
+use crate::format::decoder::{Decoder, TextFormat};
+use crate::format::malformed::Policy;
 use crate::format::parquet;
 use crate::{Error, Fetch, Fetched, Files, Reader, Source, Split};
 

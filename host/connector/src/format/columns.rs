@@ -46,13 +46,19 @@ impl Rows {
         self.rows >= max_rows || self.text_bytes >= BATCH_TEXT_BYTES_MAX
     }
 
-    /// Ends a row that was read from so many bytes. Columns that were not set get a null.
-    pub fn end_row(&mut self, bytes: usize) -> Result<(), Reason> {
+    /// Gives a null to the columns that were not set since the last row ended.
+    pub fn fill_row(&mut self) -> Result<(), Reason> {
         for column in &mut self.columns {
             if column.len() == self.rows {
                 column.push_null().map_err(|_| Reason(format!("\"{}\" is missing", column.name())))?;
             }
         }
+        Ok(())
+    }
+
+    /// Ends a row that was read from so many bytes. Columns that were not set get a null.
+    pub fn end_row(&mut self, bytes: usize) -> Result<(), Reason> {
+        self.fill_row()?;
         self.rows += 1;
         self.text_bytes += bytes;
         Ok(())

@@ -1,18 +1,14 @@
 //! Turns bytes of text into rows, record by record, and deals with records that are malformed.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use parking_lot::Mutex;
-use serde::Deserialize;
 
 use super::columns::{Reason, Rows};
 use super::csv::{Csv, Dialect};
 use super::json;
-use crate::{Error, Fetch, Files};
+use super::malformed::{Place, Policy};
+use crate::{Error, Fetch};
 
 /// A record longer than this is malformed: a missing quote must not read a whole file into memory.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -24,71 +20,6 @@ pub(crate) enum TextFormat {
     Jsonl,
     /// CSV
     Csv(Dialect),
-}
-
-/// What is done with a record that is malformed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum OnMalformed {
-    /// the job fails
-    #[default]
-    Fail,
-    /// it is counted and passed over
-    Skip,
-    /// it is counted, written to the rejects file, and passed over
-    Rejects,
-}
-
-/// What is done with malformed records, for all readers of a source.
-pub(crate) struct Policy {
-    on_malformed: OnMalformed,
-    rejects_path: PathBuf,
-    files: Files,
-    /// made when there is something to write
-    rejects: Mutex<Option<File>>,
-}
-
-impl Policy {
-    /// `rejects_path` is needed where malformed records are written to it.
-    pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>, files: &Files) -> Result<Self, Error> {
-        match (on_malformed, &rejects_path) {
-            (OnMalformed::Rejects, None) => Err(Error::options("on_malformed = \"rejects\" needs the option rejects_path")),
-            (OnMalformed::Fail | OnMalformed::Skip, Some(_)) => {
-                Err(Error::options("the option rejects_path needs on_malformed = \"rejects\""))
-            }
-            _ => Ok(Self {
-                on_malformed,
-                rejects_path: rejects_path.unwrap_or_default(),
-                files: files.clone(),
-                rejects: Mutex::new(None),
-            }),
-        }
-    }
-
-    fn handle(&self, input: &str, line: u64, Reason(why): Reason, record: &[u8]) -> Result<(), Error> {
-        match self.on_malformed {
-            OnMalformed::Skip => Ok(()),
-            OnMalformed::Fail => Err(Error::malformed(format!(
-                "{input}, line {line}: {why} (to pass over such lines, set on_malformed = \"skip\" or \"rejects\")"
-            ))),
-            OnMalformed::Rejects => {
-                let text = String::from_utf8_lossy(record);
-                let mut reject = serde_json::json!({
-                    "file": input, "line": line, "reason": why, "text": text.trim_end_matches(['\r', '\n']),
-                })
-                .to_string();
-                reject.push('\n');
-                let shown = || self.files.shown(&self.rejects_path);
-                let failed = |e| Error::io(format!("the rejects file {} cannot be written", shown()), e);
-                let mut rejects = self.rejects.lock();
-                let file = match &mut *rejects {
-                    Some(file) => file,
-                    none => none.insert(self.files.create(&self.rejects_path).map_err(failed)?),
-                };
-                file.write_all(reject.as_bytes()).map_err(failed)
-            }
-        }
-    }
 }
 
 enum Records {
@@ -229,6 +160,6 @@ impl Decoder {
         self.rows.drop_row();
         self.events += 1;
         self.malformed += 1;
-        self.policy.handle(&self.input, self.lines + 1, reason, record)
+        self.policy.handle(&Place::Line { input: &self.input, line: self.lines + 1 }, reason, record)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Reading text: a [`decoder`] cuts bytes into records, and [`json`] or [`csv`] reads a record into [`columns`]. Writing text: an
 //! [`encoder`] writes the [`cells`] of a batch. [`time`] is how both spell instants, [`compression`] how files are compressed.
-//! [`parquet`] is columns on both sides.
+//! [`parquet`] is columns on both sides. [`malformed`] says what becomes of records that cannot be read.
 
 pub(crate) mod cells;
 pub(crate) mod columns;
@@ -11,6 +11,7 @@ pub(crate) mod csv;
 pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub(crate) mod json;
+pub(crate) mod malformed;
 pub(crate) mod parquet;
 pub(crate) mod time;
 
@@ -24,7 +25,8 @@ use serde::Deserialize;
 
 use self::compression::Compression;
 use self::csv::Dialect;
-use self::decoder::{OnMalformed, Policy, TextFormat};
+use self::decoder::TextFormat;
+use self::malformed::{OnMalformed, Policy};
 use crate::{Context, Error};
 
 /// The name of a format.

@@ -4,8 +4,9 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 
 use super::csv::Dialect;
-use super::decoder::{Decoder, OnMalformed, Policy, TextFormat};
+use super::decoder::{Decoder, TextFormat};
 use super::encoder::Encoder;
+use super::malformed::{OnMalformed, Policy};
 use crate::{Error, conformance};
 
 fn schema() -> SchemaRef {

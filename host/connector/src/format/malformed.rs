@@ -1,0 +1,122 @@
+//! What is done with a record that is malformed.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use super::columns::Reason;
+use crate::{Error, Files};
+
+/// What is done with a record that is malformed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnMalformed {
+    /// the job fails
+    #[default]
+    Fail,
+    /// it is counted and passed over
+    Skip,
+    /// it is counted, written to the rejects file, and passed over
+    Rejects,
+}
+
+/// Where a malformed record was found.
+pub(crate) enum Place<'a> {
+    /// in a file or a pipe
+    Line { input: &'a str, line: u64 },
+    /// in a partition of a topic
+    Record { topic: &'a str, partition: i32, offset: i64 },
+}
+
+impl Place<'_> {
+    fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let json = match self {
+            Self::Line { input, line } => serde_json::json!({ "file": input, "line": line }),
+            Self::Record { topic, partition, offset } => {
+                serde_json::json!({ "topic": topic, "partition": partition, "offset": offset })
+            }
+        };
+        match json {
+            serde_json::Value::Object(place) => place,
+            _ => unreachable!("a place is an object"),
+        }
+    }
+
+    /// What the outside calls its records.
+    fn records(&self) -> &'static str {
+        match self {
+            Self::Line { .. } => "lines",
+            Self::Record { .. } => "records",
+        }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { input, line } => write!(f, "{input}, line {line}"),
+            Self::Record { topic, partition, offset } => write!(f, "topic {topic}, partition {partition}, offset {offset}"),
+        }
+    }
+}
+
+/// What is done with malformed records, for all readers of a source.
+pub(crate) struct Policy {
+    on_malformed: OnMalformed,
+    rejects_path: PathBuf,
+    files: Files,
+    /// made when there is something to write
+    rejects: Mutex<Option<File>>,
+}
+
+impl Policy {
+    /// `rejects_path` is needed where malformed records are written to it.
+    pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>, files: &Files) -> Result<Self, Error> {
+        match (on_malformed, &rejects_path) {
+            (OnMalformed::Rejects, None) => Err(Error::options("on_malformed = \"rejects\" needs the option rejects_path")),
+            (OnMalformed::Fail | OnMalformed::Skip, Some(_)) => {
+                Err(Error::options("the option rejects_path needs on_malformed = \"rejects\""))
+            }
+            _ => Ok(Self {
+                on_malformed,
+                rejects_path: rejects_path.unwrap_or_default(),
+                files: files.clone(),
+                rejects: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// Deals with a record that is malformed.
+    ///
+    /// # Errors
+    /// If the policy is to fail, or the rejects file cannot be written.
+    pub fn handle(&self, place: &Place<'_>, Reason(why): Reason, record: &[u8]) -> Result<(), Error> {
+        match self.on_malformed {
+            OnMalformed::Skip => Ok(()),
+            OnMalformed::Fail => Err(Error::malformed(format!(
+                "{place}: {why} (to pass over such {}, set on_malformed = \"skip\" or \"rejects\")",
+                place.records()
+            ))),
+            OnMalformed::Rejects => {
+                let text = String::from_utf8_lossy(record);
+                let mut reject = place.to_json();
+                reject.insert("reason".into(), why.into());
+                reject.insert("text".into(), text.trim_end_matches(['\r', '\n']).into());
+                let mut reject = serde_json::Value::Object(reject).to_string();
+                reject.push('\n');
+                let shown = || self.files.shown(&self.rejects_path);
+                let failed = |e| Error::io(format!("the rejects file {} cannot be written", shown()), e);
+                let mut rejects = self.rejects.lock();
+                let file = match &mut *rejects {
+                    Some(file) => file,
+                    none => none.insert(self.files.create(&self.rejects_path).map_err(failed)?),
+                };
+                file.write_all(reject.as_bytes()).map_err(failed)
+            }
+        }
+    }
+}

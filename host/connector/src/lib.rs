@@ -23,6 +23,7 @@ mod totals;
 
 pub mod blackhole;
 pub mod file;
+pub mod kafka;
 pub mod nexmark;
 pub mod postgres;
 pub mod stdin;

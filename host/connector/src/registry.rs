@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
 
-use crate::{Error, Files, Sink, Source, blackhole, file, nexmark, postgres, stdin, stdout};
+use crate::{Error, Files, Sink, Source, blackhole, file, kafka, nexmark, postgres, stdin, stdout};
 
 /// What a job gives to all its connectors.
 #[derive(Clone)]
@@ -59,7 +59,15 @@ pub trait Connector: Send + Sync {
 
 /// All connectors, by name.
 pub fn connectors() -> &'static [&'static dyn Connector] {
-    &[&file::File, &stdin::Stdin, &stdout::Stdout, &nexmark::Nexmark, &blackhole::Blackhole, &postgres::Postgres]
+    &[
+        &file::File,
+        &kafka::Kafka,
+        &postgres::Postgres,
+        &stdin::Stdin,
+        &stdout::Stdout,
+        &nexmark::Nexmark,
+        &blackhole::Blackhole,
+    ]
 }
 
 /// The connector of this name.

@@ -1,0 +1,216 @@
+//! A broker of Apache Kafka for tests: a real one, alone, on loopback, gone when it is dropped.
+//!
+//! `scripts/setup test` has put its jars into `${WEIR_CACHE:-~/.cache/weir}/kafka`.
+
+// A failed set-up panics: this is code of tests.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::Offset;
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+/// How long the broker, or anything that is asked of it, may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A broker that runs.
+pub struct Broker {
+    process: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+/// A record to send.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record<'a> {
+    /// none = the broker's choice
+    pub partition: Option<i32>,
+    /// its key
+    pub key: Option<&'a [u8]>,
+    /// its value; none = a tombstone
+    pub value: Option<&'a [u8]>,
+    /// milliseconds since 1970; none = now
+    pub timestamp: Option<i64>,
+    /// its headers
+    pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+impl Broker {
+    /// Starts a broker and waits until it answers. `settings` are lines for its configuration.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(settings: &str) -> Self {
+        let [port, controller] = free_ports();
+        let folder = std::env::temp_dir().join(format!("weir-kafka-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let configuration = folder.join("server.properties");
+        let text = format!(
+            "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+transaction.abort.timed.out.transaction.cleanup.interval.ms=200
+group.initial.rebalance.delay.ms=0
+log.cleaner.enable=false
+num.io.threads=2
+num.network.threads=2
+{settings}
+",
+            data = folder.join("data").display()
+        );
+        fs::write(&configuration, text).unwrap();
+        let formatted = java(&folder, "kafka.tools.StorageTool")
+            .args(["format", "--cluster-id", "weirweirweirweirweirwQ", "--config"])
+            .arg(&configuration)
+            .status();
+        assert!(formatted.unwrap().success(), "the broker's folder cannot be made: {}", log_of(&folder));
+        let process = java(&folder, "kafka.Kafka").arg(&configuration).spawn().unwrap();
+        let mut broker = Self { process, folder, port };
+        broker.wait();
+        broker
+    }
+
+    fn wait(&mut self) {
+        let begin = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let is_over = self.process.try_wait().unwrap().is_some() || begin.elapsed() > TIMEOUT;
+            assert!(!is_over, "the broker does not start: {}", log_of(&self.folder));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.client().create::<BaseConsumer>().unwrap().fetch_metadata(None, TIMEOUT).unwrap();
+    }
+
+    /// Its address.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.address());
+        config
+    }
+
+    /// Makes a topic.
+    pub fn create_topic(&self, name: &str, partitions: i32) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let results = block_on(self.admin().create_topics([&topic], &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
+        results.unwrap().into_iter().for_each(|result| assert_eq!(result.unwrap(), name));
+    }
+
+    /// Gives a topic more partitions, so many in all.
+    pub fn set_partitions(&self, topic: &str, partitions: usize) {
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let results = block_on(self.admin().create_partitions([&NewPartitions::new(topic, partitions)], &options));
+        results.unwrap().into_iter().for_each(|result| assert_eq!(result.unwrap(), topic));
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+
+    /// Sends records, and waits until the broker has them.
+    pub fn send<'a>(&self, topic: &str, records: impl IntoIterator<Item = Record<'a>>) {
+        let producer: BaseProducer = self.client().set("partitioner", "murmur2_random").create().unwrap();
+        for record in records {
+            let mut sent: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+            (sent.partition, sent.key, sent.payload, sent.timestamp) =
+                (record.partition, record.key, record.value, record.timestamp);
+            let headers = record
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+            producer.send(sent.headers(headers)).map_err(|(e, _)| e).unwrap();
+        }
+        producer.flush(TIMEOUT).unwrap();
+    }
+
+    /// The keys and values of all that a topic has, by partition and offset. `committed`: without those of transactions that were not committed; this does not
+    /// go beyond the first transaction that is open.
+    pub fn read(&self, topic: &str, committed: bool) -> Vec<(Option<String>, String)> {
+        let mut config = self.client();
+        config.set("group.id", "weir-tests").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        config.set("isolation.level", if committed { "read_committed" } else { "read_uncommitted" });
+        let consumer: BaseConsumer = config.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let partitions = metadata.topics()[0].partitions();
+        for partition in partitions {
+            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+        }
+        consumer.assign(&assignment).unwrap();
+        let (mut records, mut ended) = (vec![], 0);
+        while ended < partitions.len() {
+            match consumer.poll(TIMEOUT).expect("the broker answers") {
+                Ok(record) => {
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    let place = (record.partition(), record.offset());
+                    records.push((place, (record.key().map(text), record.payload().map(text).unwrap_or_default())));
+                }
+                Err(KafkaError::PartitionEOF(_)) => ended += 1,
+                Err(e) => panic!("{topic} cannot be read: {e}"),
+            }
+        }
+        records.sort();
+        records.into_iter().map(|(_, record)| record).collect()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // What fails here is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A class of Kafka's, to be run. What it says goes to a file in the folder.
+fn java(folder: &Path, class: &str) -> Command {
+    let cache = std::env::var_os("WEIR_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/weir")));
+    let jars = cache.expect("there is a home folder").join("kafka");
+    assert!(jars.is_dir(), "Kafka is not in {}: run `scripts/setup test`", jars.display());
+    let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    let mut command = Command::new("java");
+    // It starts often and runs for seconds: simple machine code, and a collector without threads.
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true", "-cp"]);
+    command.arg(jars.join("*")).arg(class).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command
+}
+
+fn log_of(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+/// Ports that nobody listens on.
+fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}

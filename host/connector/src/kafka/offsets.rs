@@ -1,0 +1,115 @@
+//! Where partitions start and end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use weir_types::EventTime;
+
+use super::options::Start;
+use crate::Error;
+
+/// How long the cluster may take to say what there is.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait before a question is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The partitions of a topic, in order.
+pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, Error> {
+    let failed = |e| Error::io(format!("the topic {topic} cannot be looked up"), e);
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let code = match found.map(|found| found.error()) {
+        Some(Some(error)) => RDKafkaErrorCode::from(error),
+        None => RDKafkaErrorCode::UnknownTopic,
+        Some(None) => {
+            let mut ids: Vec<_> = found.iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
+            ids.sort_unstable();
+            return Ok(ids);
+        }
+    };
+    match code {
+        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+            Err(Error::options(format!("there is no topic {topic}")))
+        }
+        code => Err(failed(KafkaError::MetadataFetch(code))),
+    }
+}
+
+/// The offset of the oldest record of a partition, and the one behind the newest that can be read.
+pub(super) fn bounds(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
+    let failed = |e| Error::io(format!("topic {topic}, partition {partition}: where it begins and ends cannot be looked up"), e);
+    consumer.fetch_watermarks(topic, partition, TIMEOUT).map_err(failed)
+}
+
+/// Where partitions of a topic start, for all that are told apart by more than their [`bounds`]; the others start at the oldest record.
+pub(super) fn starts(
+    consumer: &BaseConsumer,
+    start: &Start,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, Offset>, Error> {
+    match start {
+        Start::Earliest => Ok(BTreeMap::new()),
+        Start::Latest => Ok(partitions.iter().map(|&partition| (partition, Offset::End)).collect()),
+        Start::Offsets(offsets) => Ok(partitions
+            .iter()
+            .filter_map(|&partition| {
+                let offset = offsets.get(&format!("{topic}/{partition}")).or_else(|| offsets.get(&partition.to_string()))?;
+                Some((partition, Offset::Offset(*offset)))
+            })
+            .collect()),
+        Start::Group => {
+            let failed = |e| Error::io(format!("topic {topic}: what the group has committed is not known"), e);
+            committed(consumer, topic, partitions).map_err(failed)
+        }
+        Start::Timestamp(time) => at_time(consumer, *time, topic, partitions),
+    }
+}
+
+/// What the group has committed. A coordinator that has just come up, or has moved, is asked again.
+fn committed(consumer: &BaseConsumer, topic: &str, partitions: &[i32]) -> KafkaResult<BTreeMap<i32, Offset>> {
+    let begin = Instant::now();
+    loop {
+        match consumer.committed_offsets(list(topic, partitions), TIMEOUT) {
+            Ok(committed) => return Ok(offsets_of(&committed)),
+            Err(e) if begin.elapsed() > TIMEOUT || !is_passing(&e) => return Err(e),
+            Err(_) => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+fn is_passing(e: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator, WaitingForCoordinator};
+    matches!(
+        e.rdkafka_error_code(),
+        Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator | WaitingForCoordinator)
+    )
+}
+
+fn at_time(consumer: &BaseConsumer, time: EventTime, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Offset>, Error> {
+    let failed = |e| Error::io(format!("topic {topic}: the offsets of an instant cannot be looked up"), e);
+    let mut times = list(topic, partitions);
+    // The interface takes instants where there are offsets otherwise. Those before 1970 are older than any record.
+    times.set_all_offsets(Offset::Offset(time.max(0))).map_err(failed)?;
+    let found = consumer.offsets_for_times(times, TIMEOUT).map_err(failed)?;
+    for element in found.elements() {
+        element.error().map_err(failed)?;
+    }
+    Ok(offsets_of(&found))
+}
+
+fn list(topic: &str, partitions: &[i32]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for &partition in partitions {
+        list.add_partition(topic, partition);
+    }
+    list
+}
+
+fn offsets_of(list: &TopicPartitionList) -> BTreeMap<i32, Offset> {
+    list.elements().iter().map(|element| (element.partition(), element.offset())).collect()
+}

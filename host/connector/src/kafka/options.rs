@@ -1,0 +1,260 @@
+//! The options of a job spec, and librdkafka's settings that come of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use serde::{Deserialize, Deserializer};
+use weir_plan::units::SpecDuration;
+use weir_types::EventTime;
+
+use crate::format::malformed::OnMalformed;
+use crate::format::time;
+use crate::{Context, Error};
+
+/// The options of a source.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceOptions {
+    /// the addresses of some brokers, with commas between them
+    pub brokers: String,
+    /// the topic
+    topic: Option<String>,
+    /// the topics, if there are several
+    topics: Option<Vec<String>>,
+    /// the consumer group that is told how far was read
+    pub group: Option<String>,
+    /// where partitions are read from
+    #[serde(default)]
+    pub start: Start,
+    /// where they end; none: nowhere
+    pub until: Option<Until>,
+    /// what the value of a record is
+    #[serde(default)]
+    pub format: Format,
+    /// what is done with malformed records
+    #[serde(default)]
+    pub on_malformed: OnMalformed,
+    /// where malformed records are written to
+    pub rejects_path: Option<PathBuf>,
+    /// how often new partitions are looked for
+    pub discover: Option<SpecDuration>,
+    /// settings of librdkafka
+    #[serde(default)]
+    pub properties: toml::Table,
+}
+
+impl SourceOptions {
+    /// The topics, at least one.
+    pub fn topics(&self, context: &Context) -> Result<Vec<String>, Error> {
+        match (&self.topic, &self.topics) {
+            (Some(topic), None) => Ok(vec![topic.clone()]),
+            (None, Some(topics)) if !topics.is_empty() => Ok(topics.clone()),
+            _ => Err(Error::options(format!(
+                "options of \"{}\": either the option topic names a topic, or topics at least one",
+                context.name
+            ))),
+        }
+    }
+}
+
+/// The options of a sink.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SinkOptions {
+    /// the addresses of some brokers, with commas between them
+    pub brokers: String,
+    /// the topic
+    pub topic: String,
+    /// the columns that are the key of a record
+    #[serde(default)]
+    pub key: Key,
+    /// what the value of a record is
+    #[serde(default)]
+    pub format: Format,
+    /// what becomes of rows when a job starts again
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// how long the broker keeps a transaction open
+    pub transaction_timeout: Option<SpecDuration>,
+    /// settings of librdkafka
+    #[serde(default)]
+    pub properties: toml::Table,
+}
+
+/// What the value of a record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    /// a JSON object
+    #[default]
+    Json,
+    /// text or bytes, as they are
+    Raw,
+}
+
+/// Which delivery is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Delivery {
+    /// by transactions
+    #[default]
+    ExactlyOnce,
+    /// by a producer that repeats what failed
+    AtLeastOnce,
+}
+
+/// The columns that are the key of a record.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Key {
+    /// records have no key
+    #[default]
+    None,
+    /// the key is the value of this column
+    Column(String),
+    /// the key is a JSON object of these columns
+    Columns(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let key = match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(column) => Some(Self::Column(column)),
+            toml::Value::Array(columns) if !columns.is_empty() => {
+                columns.iter().map(|column| column.as_str().map(str::to_owned)).collect::<Option<_>>().map(Self::Columns)
+            }
+            _ => None,
+        };
+        key.ok_or_else(|| serde::de::Error::custom("key is the name of a column, or a list of such names"))
+    }
+}
+
+/// Where partitions are read from.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Start {
+    /// the oldest records
+    #[default]
+    Earliest,
+    /// those that come from now on
+    Latest,
+    /// behind what the group has committed
+    Group,
+    /// the first record of this time or a later one
+    Timestamp(EventTime),
+    /// these offsets, by partition or `topic/partition`
+    Offsets(BTreeMap<String, i64>),
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const WHAT: &str = "start is \"earliest\", \"latest\", \"group\", { timestamp = … } or { offsets = { … } }";
+        let wrong = || serde::de::Error::custom(WHAT);
+        let table = match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(name) => {
+                return match name.as_str() {
+                    "earliest" => Ok(Self::Earliest),
+                    "latest" => Ok(Self::Latest),
+                    "group" => Ok(Self::Group),
+                    _ => Err(wrong()),
+                };
+            }
+            toml::Value::Table(table) if table.len() == 1 => table,
+            _ => return Err(wrong()),
+        };
+        match table.into_iter().next() {
+            Some((key, value)) if key == "timestamp" => match &value {
+                toml::Value::Integer(ms) => Ok(Self::Timestamp(*ms)),
+                other => {
+                    let text = other.as_str().map(str::to_owned).or_else(|| other.as_datetime().map(ToString::to_string));
+                    let instant = text.and_then(|text| time::parse(text.as_bytes()));
+                    instant.map(Self::Timestamp).ok_or_else(|| {
+                        serde::de::Error::custom("start.timestamp is an instant like \"2013-01-01T06:00:00Z\", or milliseconds")
+                    })
+                }
+            },
+            Some((key, toml::Value::Table(offsets))) if key == "offsets" => {
+                let offsets = offsets.into_iter().map(|(partition, offset)| match offset.as_integer() {
+                    Some(offset) if offset >= 0 => Ok((partition, offset)),
+                    _ => Err(serde::de::Error::custom(format!("start.offsets.{partition} is no offset"))),
+                });
+                offsets.collect::<Result<_, _>>().map(Self::Offsets)
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Where a source ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Until {
+    /// where the partitions end when the job starts
+    Latest,
+}
+
+/// Settings that Weir makes itself, for sources and sinks: by which the option that stands for it, or the reason, is named.
+const OURS: [(&str, &str); 3] = [
+    ("bootstrap.servers", "the option brokers stands for it"),
+    ("metadata.broker.list", "the option brokers stands for it"),
+    ("plugin.library.paths", "a job does not load code into the process"),
+];
+
+/// Settings that are the source's own.
+pub(super) const OURS_READING: &[(&str, &str)] = &[
+    ("group.id", "the option group stands for it"),
+    ("group.instance.id", "Weir deals out partitions itself"),
+    ("auto.offset.reset", "the option start stands for it"),
+    ("enable.auto.commit", "Weir commits what was read, if the option group is set"),
+    ("auto.commit.enable", "Weir commits what was read, if the option group is set"),
+    ("enable.auto.offset.store", "Weir commits what was read, if the option group is set"),
+    ("enable.partition.eof", "the option until stands for it"),
+];
+
+/// Settings that are the sink's own.
+pub(super) const OURS_WRITING: &[(&str, &str)] = &[
+    ("transactional.id", "the option delivery stands for it"),
+    ("transaction.timeout.ms", "the option transaction_timeout stands for it"),
+    ("enable.idempotence", "Weir never writes without it"),
+    ("acks", "Weir waits for all replicas"),
+    ("request.required.acks", "Weir waits for all replicas"),
+    ("delivery.report.only.error", "Weir needs the reports of errors, and no others"),
+];
+
+/// librdkafka's settings: `defaults`, then what the job's `properties` say, then `fixed`.
+///
+/// # Errors
+/// If a property is unknown, has a wrong value, or is one that Weir sets itself.
+pub(super) fn client(
+    context: &Context,
+    properties: &toml::Table,
+    ours: &[(&str, &str)],
+    defaults: &[(&str, &str)],
+    fixed: &[(&str, String)],
+) -> Result<ClientConfig, Error> {
+    let wrong = |why: String| Error::options(format!("options of \"{}\": {why}", context.name));
+    let mut config = ClientConfig::new();
+    config.set("client.id", "weir");
+    for (name, value) in defaults {
+        config.set(*name, *value);
+    }
+    for (name, value) in properties {
+        if let Some((_, why)) = OURS.iter().chain(ours).find(|(known, _)| known == name) {
+            return Err(wrong(format!("properties cannot have \"{name}\": {why}")));
+        }
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Float(_) => value.to_string(),
+            _ => return Err(wrong(format!("the property \"{name}\" is no text, number or boolean"))),
+        };
+        config.set(name, text);
+    }
+    for (name, value) in fixed {
+        config.set(*name, value);
+    }
+    match config.create_native_config() {
+        Ok(_) => Ok(config),
+        Err(KafkaError::ClientConfig(_, why, name, _)) => Err(wrong(format!("the property \"{name}\": {why}"))),
+        Err(e) => Err(wrong(format!("properties: {e}"))),
+    }
+}

@@ -1,0 +1,109 @@
+//! Sends records: librdkafka's producer, whose threads do the sending.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::util::Timeout;
+
+use crate::Error;
+
+/// How long the cluster may take to answer before anything is sent.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for room when too much is under way.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Sends records to one topic.
+pub(super) struct Producer {
+    topic: String,
+    inner: BaseProducer<Failures>,
+}
+
+/// Keeps the first record that could not be delivered: only those are reported.
+#[derive(Default)]
+struct Failures {
+    first: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Failures {}
+
+impl ProducerContext for Failures {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((e, _)) = result {
+            self.first.lock().get_or_insert_with(|| e.clone());
+        }
+    }
+}
+
+impl Producer {
+    /// Connects, and makes sure that the topic is there.
+    pub fn open(topic: &str, config: &ClientConfig) -> Result<Self, Error> {
+        let failed = |e| Error::io(format!("the topic {topic} cannot be written"), e);
+        let inner: BaseProducer<Failures> = config.create_with_context(Failures::default()).map_err(failed)?;
+        let metadata = inner.client().fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
+        match metadata.topics().iter().find_map(|found| found.error()).map(RDKafkaErrorCode::from) {
+            None => Ok(Self { topic: topic.to_owned(), inner }),
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                Err(Error::options(format!("there is no topic {topic}")))
+            }
+            Some(code) => Err(failed(KafkaError::MetadataFetch(code))),
+        }
+    }
+
+    /// As `open`, under a transactional id. What was open under it is aborted.
+    pub fn open_transactional(topic: &str, config: &ClientConfig, id: &str) -> Result<Self, Error> {
+        let producer = Self::open(topic, config.clone().set("transactional.id", id))?;
+        let started = producer.inner.init_transactions(TIMEOUT).and_then(|()| producer.inner.begin_transaction());
+        match started {
+            Ok(()) => Ok(producer),
+            Err(e) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionTimeout) => {
+                Err(Error::options(format!(
+                    "the topic {topic} cannot be written: transaction_timeout is longer than transaction.max.timeout.ms of the brokers"
+                )))
+            }
+            Err(e) => Err(Error::io(format!("the topic {topic} cannot be written: the transaction {id} cannot begin"), e)),
+        }
+    }
+
+    /// Hands over a record. Waits only if too much is under way.
+    pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), Error> {
+        loop {
+            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
+            (record.key, record.payload) = (key, value);
+            match self.inner.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    // It ends: each record that is under way is delivered, or fails by its time-out.
+                    self.inner.poll(PAUSE);
+                    self.check()?;
+                }
+                Err((e, _)) => return Err(self.failed(e)),
+            }
+        }
+    }
+
+    /// Serves what librdkafka has to tell: whether a record could not be delivered.
+    pub fn check(&self) -> Result<(), Error> {
+        self.inner.poll(Duration::ZERO);
+        match self.inner.context().first.lock().clone() {
+            Some(e) => Err(self.failed(e)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until all that was sent is acknowledged.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.inner.flush(Timeout::Never).map_err(|e| self.failed(e))?;
+        self.check()
+    }
+
+    fn failed(&self, e: KafkaError) -> Error {
+        Error::io(format!("the topic {} cannot be written", self.topic), e)
+    }
+}

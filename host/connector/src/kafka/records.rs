@@ -1,0 +1,224 @@
+//! Makes rows of Kafka's records.
+//!
+//! A column that is called like something of the record itself is that: `_key`, `_topic`, `_partition`, `_offset`, `_timestamp`, `_headers`. All others come
+//! from the value. A row's event time is the record's timestamp.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use rdkafka::message::{Headers, Message};
+use weir_types::{Batch, EventTime};
+
+use super::options::Format;
+use crate::Error;
+use crate::format::columns::{Column, Reason, Rows, Values};
+use crate::format::json;
+
+/// Something of a record besides its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Metadata {
+    Key,
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+    Headers,
+}
+
+impl Metadata {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "_key" => Self::Key,
+            "_topic" => Self::Topic,
+            "_partition" => Self::Partition,
+            "_offset" => Self::Offset,
+            "_timestamp" => Self::Timestamp,
+            "_headers" => Self::Headers,
+            _ => return None,
+        })
+    }
+
+    /// Checks a column's type.
+    fn check(self, field: &Field) -> Result<(), Error> {
+        let is_list_of_headers = |item: &Field| match item.data_type() {
+            DataType::Struct(fields) => match &fields[..] {
+                [key, value] => {
+                    key.name() == "key"
+                        && *key.data_type() == DataType::Utf8
+                        && value.name() == "value"
+                        && is_text_or_bytes(value.data_type())
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        let (fits, what) = match (self, field.data_type()) {
+            (Self::Key, found) => (is_text_or_bytes(found), "utf8 or binary"),
+            (Self::Topic, found) => (*found == DataType::Utf8, "utf8"),
+            (Self::Partition, found) => (*found == DataType::Int32, "int32"),
+            (Self::Offset, found) => (*found == DataType::Int64, "int64"),
+            (Self::Timestamp, found) => (matches!(found, DataType::Timestamp(TimeUnit::Millisecond, _)), "event-time"),
+            (Self::Headers, DataType::List(item)) => {
+                (is_list_of_headers(item), "a list of records of key (utf8) and value (binary)")
+            }
+            (Self::Headers, _) => (false, "a list of records of key (utf8) and value (binary)"),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Error::options(format!("the column \"{}\" of kafka is {what}, not {}", field.name(), field.data_type())))
+    }
+}
+
+fn is_text_or_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::Binary)
+}
+
+/// Rows of one partition under construction.
+pub(super) struct Records {
+    format: Format,
+    values: Rows,
+    metadata: Rows,
+    /// what each column of `metadata` is
+    kinds: Vec<Metadata>,
+    /// for each column of the schema, whether it is of `metadata`
+    is_metadata: Vec<bool>,
+    times: Vec<EventTime>,
+}
+
+impl Records {
+    /// Makes room for rows of this schema.
+    ///
+    /// # Errors
+    /// If a column cannot be read from a record.
+    pub fn new(format: Format, schema: &SchemaRef) -> Result<Self, Error> {
+        let kind = |field: &Field| Metadata::of(field.name());
+        let is_metadata = schema.fields().iter().map(|field| kind(field).is_some()).collect();
+        let (metadata, values): (Vec<_>, Vec<_>) = schema.fields().iter().cloned().partition(|field| kind(field).is_some());
+        metadata.iter().try_for_each(|field| kind(field).map_or(Ok(()), |kind| kind.check(field)))?;
+        if format == Format::Raw {
+            match &values[..] {
+                [] => {}
+                [value] if is_text_or_bytes(value.data_type()) => {}
+                [value] => {
+                    let (name, found) = (value.name(), value.data_type());
+                    return Err(Error::options(format!("the column \"{name}\" is {found}; a raw value is utf8 or binary")));
+                }
+                [_, other, ..] => {
+                    let other = other.name();
+                    return Err(Error::options(format!("a raw value is a single column, but the job reads \"{other}\", too")));
+                }
+            }
+        }
+        Ok(Self {
+            format,
+            kinds: metadata.iter().filter_map(|field| kind(field)).collect(),
+            values: Rows::new(&Arc::new(Schema::new(values)))?,
+            metadata: Rows::new(&Arc::new(Schema::new(metadata)))?,
+            is_metadata,
+            times: Vec::new(),
+        })
+    }
+
+    /// Whether these are so many rows, or so long ones, that they should be taken.
+    pub fn are_enough(&self, max_rows: usize) -> bool {
+        self.values.are_enough(max_rows) || self.metadata.are_enough(max_rows)
+    }
+
+    /// Makes a row of a record. If it is malformed, none.
+    pub fn push(&mut self, record: &impl Message) -> Result<(), Reason> {
+        let pushed = self.push_columns(record);
+        if pushed.is_err() {
+            self.values.drop_row();
+            self.metadata.drop_row();
+        }
+        pushed
+    }
+
+    fn push_columns(&mut self, record: &impl Message) -> Result<(), Reason> {
+        match (self.format, record.payload()) {
+            // A record without a value, a tombstone, has none in any column.
+            (_, None) => {}
+            (Format::Json, Some(payload)) => {
+                let text = std::str::from_utf8(payload).map_err(|_| Reason("the value is not UTF-8".into()))?;
+                json::read_object(text, &mut self.values)?;
+            }
+            (Format::Raw, Some(payload)) => {
+                if let [column] = &mut self.values.columns[..] {
+                    push_bytes(column, payload)?;
+                }
+            }
+        }
+        for (column, kind) in self.metadata.columns.iter_mut().zip(&self.kinds) {
+            push_metadata(column, *kind, record)?;
+        }
+        // Both are ended, or none is: what can fail comes before.
+        self.metadata.fill_row()?;
+        self.values.end_row(record.payload().map_or(0, <[u8]>::len))?;
+        self.metadata.end_row(record.key().map_or(0, <[u8]>::len))?;
+        self.times.push(record.timestamp().to_millis().unwrap_or(-1));
+        Ok(())
+    }
+
+    /// Takes the rows; none if there are none.
+    pub fn take(&mut self) -> Option<Batch> {
+        let rows = self.values.len();
+        if rows == 0 {
+            return None;
+        }
+        let (values, metadata) = (self.values.take(), self.metadata.take());
+        let (mut values, mut metadata) = (values.columns().iter(), metadata.columns().iter());
+        let columns = self.is_metadata.iter().map(|&is_metadata| if is_metadata { metadata.next() } else { values.next() });
+        let columns = columns.flatten().cloned().collect();
+        let times = std::mem::replace(&mut self.times, Vec::with_capacity(rows));
+        Some(Batch::new(rows, columns, Some(times.into())))
+    }
+}
+
+fn push_metadata(column: &mut Column, kind: Metadata, record: &impl Message) -> Result<(), Reason> {
+    match (kind, &mut column.values) {
+        (Metadata::Key, _) => return record.key().map_or(Ok(()), |key| push_bytes(column, key)),
+        (Metadata::Topic, _) => return push_bytes(column, record.topic().as_bytes()),
+        (Metadata::Partition, Values::Int32(values)) => values.push(record.partition()),
+        (Metadata::Offset, Values::Int64(values)) => values.push(record.offset()),
+        (Metadata::Timestamp, Values::Time(values)) => match record.timestamp().to_millis() {
+            Some(time) => values.push(time),
+            None => return Ok(()),
+        },
+        (Metadata::Headers, Values::List { offsets, item }) => {
+            for header in record.headers().iter().flat_map(|headers| headers.iter()) {
+                let Values::Record { columns, .. } = &mut item.values else { unreachable!("a header is a record") };
+                push_bytes(&mut columns[0], header.key.as_bytes())?;
+                match header.value {
+                    Some(value) => push_bytes(&mut columns[1], value)?,
+                    None => columns[1].push_null()?,
+                }
+                item.set();
+            }
+            offsets.push(i32::try_from(item.len()).map_err(|_| Reason("a batch has too many headers".into()))?);
+        }
+        _ => unreachable!("the types of metadata were checked"),
+    }
+    column.set();
+    Ok(())
+}
+
+/// Sets a value of text or bytes.
+fn push_bytes(column: &mut Column, bytes: &[u8]) -> Result<(), Reason> {
+    match &mut column.values {
+        Values::Text(values) => {
+            if std::str::from_utf8(bytes).is_err() {
+                return Err(Reason(format!("\"{}\" is not UTF-8", column.name())));
+            }
+            values.data.extend_from_slice(bytes);
+            values.end_value();
+        }
+        Values::Binary(values) => {
+            values.data.extend_from_slice(bytes);
+            values.end_value();
+        }
+        _ => unreachable!("the types of columns of text and bytes were checked"),
+    }
+    column.set();
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! A topic as a sink.
+//!
+//! Exactly once: what a writer takes between two checkpoints is one transaction. To prepare it, the writer waits until the brokers have all of it, and goes
+//! on in another one, with a producer that was begun meanwhile. To commit it, the coordinator is asked to, by the name of the transaction alone: it does not
+//! matter whether that is done at once, or by a later attempt in another process.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arrow_schema::SchemaRef;
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use weir_types::Batch;
+
+use super::cluster::Cluster;
+use super::encoding::Encoding;
+use super::options::{self, SinkOptions};
+use super::producer::Producer;
+use super::transaction::{self, Names, Prepared};
+use crate::totals::Totals;
+use crate::{Context, Delivery, Error, Report, Sink, Transaction, Writer};
+
+/// How long the broker keeps a transaction open unless the job says: as long as brokers allow, unless they are told otherwise.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long a record may take to be acknowledged, and no longer than the transaction may.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long to go on asking for a commit while the cluster is in motion.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The same when a job ends and has a transaction open: the broker would abort it by itself, later.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// What a job's properties may change.
+const DEFAULTS: &[(&str, &str)] = &[
+    // So much may be under way in each writer: librdkafka's default would be 1 GiB.
+    ("queue.buffering.max.kbytes", "65536"),
+    // The partition of a key is that of Java's clients.
+    ("partitioner", "murmur2_random"),
+];
+
+/// A topic that is written to.
+pub(super) struct Topic {
+    shared: Arc<Shared>,
+    encoding: Encoding,
+    delivery: options::Delivery,
+    totals: Arc<Totals>,
+}
+
+/// What all writers of a sink have in common.
+struct Shared {
+    brokers: String,
+    topic: String,
+    config: ClientConfig,
+    names: Names,
+    /// the transactional ids that hold a transaction, prepared or not
+    busy: Mutex<HashSet<String>>,
+}
+
+impl Topic {
+    /// Binds the sink to its options.
+    pub fn new(options: &SinkOptions, schema: &SchemaRef, context: &Context) -> Result<Self, Error> {
+        let mut fixed = vec![
+            ("bootstrap.servers", options.brokers.clone()),
+            ("enable.idempotence", "true".into()),
+            ("delivery.report.only.error", "true".into()),
+        ];
+        let mut defaults = DEFAULTS.to_vec();
+        let delivery_ms = DELIVERY_TIMEOUT.as_millis().to_string();
+        let timeout = options.transaction_timeout.map_or(TRANSACTION_TIMEOUT, |timeout| timeout.0);
+        match options.delivery {
+            options::Delivery::ExactlyOnce => {
+                if options.properties.get("security.protocol").is_some_and(|p| p.as_str() != Some("plaintext")) {
+                    return Err(Error::options(format!(
+                        "options of \"{}\": exactly-once needs security.protocol = \"plaintext\"; set delivery = \"at-least-once\"",
+                        context.name
+                    )));
+                }
+                fixed.push(("transaction.timeout.ms", timeout.as_millis().to_string()));
+            }
+            options::Delivery::AtLeastOnce if options.transaction_timeout.is_some() => {
+                return Err(Error::options(format!(
+                    "options of \"{}\": the option transaction_timeout is for delivery = \"exactly-once\" only",
+                    context.name
+                )));
+            }
+            options::Delivery::AtLeastOnce => {}
+        }
+        if timeout > DELIVERY_TIMEOUT {
+            defaults.push(("message.timeout.ms", &delivery_ms));
+        }
+        let config = options::client(context, &options.properties, options::OURS_WRITING, &defaults, &fixed)?;
+        let shared = Shared {
+            brokers: options.brokers.clone(),
+            topic: options.topic.clone(),
+            config,
+            names: Names::new(context),
+            busy: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            encoding: Encoding::new(options.format, &options.key, schema)?,
+            delivery: options.delivery,
+            totals: Arc::default(),
+        })
+    }
+
+    fn cluster(&self) -> Cluster {
+        Cluster::new(&self.shared.brokers, PATIENCE)
+    }
+}
+
+impl Sink for Topic {
+    fn writer(&self, subtask: u16, _parallelism: u16) -> Result<Box<dyn Writer>, Error> {
+        let output = match self.delivery {
+            options::Delivery::AtLeastOnce => Output::Plain(Producer::open(&self.shared.topic, &self.shared.config)?),
+            options::Delivery::ExactlyOnce => Output::Transactions(Transactions::new(Arc::clone(&self.shared), subtask)?),
+        };
+        Ok(Box::new(TopicWriter { encoding: self.encoding.clone(), output, totals: Arc::clone(&self.totals) }))
+    }
+
+    fn report(&self) -> Report {
+        self.totals.report()
+    }
+
+    fn delivery(&self) -> Delivery {
+        match self.delivery {
+            options::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+            options::Delivery::ExactlyOnce => Delivery::ExactlyOnce,
+        }
+    }
+
+    fn recover(&self, pending: &[Transaction]) -> Result<(), Error> {
+        if self.delivery == options::Delivery::AtLeastOnce {
+            return Ok(());
+        }
+        let pending = pending.iter().map(Prepared::of).collect::<Result<Vec<_>, _>>()?;
+        transaction::recover(&mut self.cluster(), &self.shared.names, &pending)
+    }
+
+    fn commit(&self, transactions: &[Transaction]) -> Result<(), Error> {
+        let mut cluster = self.cluster();
+        for transaction in transactions {
+            let prepared = Prepared::of(transaction)?;
+            transaction::commit(&mut cluster, &prepared)?;
+            self.shared.busy.lock().remove(&prepared.transactional_id);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the rows of a subtask.
+struct TopicWriter {
+    encoding: Encoding,
+    output: Output,
+    totals: Arc<Totals>,
+}
+
+/// How records are sent.
+enum Output {
+    /// visible at once
+    Plain(Producer),
+    /// visible once committed
+    Transactions(Transactions),
+}
+
+impl Writer for TopicWriter {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let producer = match &mut self.output {
+            Output::Plain(producer) => &*producer,
+            Output::Transactions(transactions) => {
+                let open = transactions.open()?;
+                open.has_rows = true;
+                &open.producer
+            }
+        };
+        let bytes = self.encoding.each(batch, |key, value| producer.send(key, value))?;
+        self.totals.add_rows(batch.rows());
+        self.totals.add_bytes(bytes);
+        producer.check()
+    }
+
+    /// Threads of the producer send within milliseconds (`linger.ms`) by themselves.
+    fn flush(&mut self) -> Result<(), Error> {
+        match &self.output {
+            Output::Plain(producer) => producer.check(),
+            Output::Transactions(transactions) => transactions.check(),
+        }
+    }
+
+    fn prepare(&mut self) -> Result<Vec<Transaction>, Error> {
+        match &mut self.output {
+            Output::Plain(producer) => producer.flush().map(|()| vec![]),
+            Output::Transactions(transactions) => Ok(transactions.prepare()?.iter().map(Prepared::to_json).collect()),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        match &mut self.output {
+            Output::Plain(producer) => producer.flush(),
+            Output::Transactions(transactions) => {
+                transactions.has_finished = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The transactions of a subtask, one after another.
+struct Transactions {
+    shared: Arc<Shared>,
+    subtask: u16,
+    cluster: Cluster,
+    /// the transaction that takes rows
+    open: Option<Open>,
+    /// the one that will
+    next: Option<JoinHandle<Result<Open, Error>>>,
+    /// whether there will be no more rows
+    has_finished: bool,
+}
+
+/// A transaction that takes rows.
+struct Open {
+    id: String,
+    producer: Producer,
+    /// whether it has taken any; before that, the brokers know nothing of it
+    has_rows: bool,
+}
+
+impl Transactions {
+    fn new(shared: Arc<Shared>, subtask: u16) -> Result<Self, Error> {
+        let cluster = Cluster::new(&shared.brokers, PATIENCE);
+        let mut transactions = Self { shared, subtask, cluster, open: None, next: None, has_finished: false };
+        // That the topic can be written is known before the first row comes.
+        transactions.open()?;
+        Ok(transactions)
+    }
+
+    /// Begins a transaction in a thread of its own, which also closes `old`.
+    fn begin(&self, old: Option<Open>) -> Result<JoinHandle<Result<Open, Error>>, Error> {
+        let (shared, id) = (Arc::clone(&self.shared), self.free_id());
+        let thread = thread::Builder::new().name("weir-kafka".into()).spawn(move || {
+            let producer = Producer::open_transactional(&shared.topic, &shared.config, &id)?;
+            drop(old);
+            Ok(Open { id, producer, has_rows: false })
+        });
+        thread.map_err(|e| Error::io("a thread that begins transactions cannot be started", e))
+    }
+
+    /// The first transactional id of this subtask that holds no transaction.
+    fn free_id(&self) -> String {
+        let mut busy = self.shared.busy.lock();
+        let mut slot = 0;
+        loop {
+            let id = self.shared.names.id(self.subtask, slot);
+            if busy.insert(id.clone()) {
+                return id;
+            }
+            slot += 1;
+        }
+    }
+
+    /// The transaction that takes rows.
+    fn open(&mut self) -> Result<&mut Open, Error> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let begun = self.next.take().map_or_else(|| self.begin(None), Ok)?;
+                begun.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.open.as_ref().map_or(Ok(()), |open| open.producer.check())
+    }
+
+    /// Sees to it that the brokers have all rows, and goes on in another transaction. None if there are no rows.
+    fn prepare(&mut self) -> Result<Option<Prepared>, Error> {
+        let Some(open) = self.open.as_ref().filter(|open| open.has_rows) else { return Ok(None) };
+        open.producer.flush()?;
+        let prepared = transaction::prepared(&mut self.cluster, open.id.clone())?;
+        let old = self.open.take();
+        if !self.has_finished {
+            self.next = Some(self.begin(old)?);
+        }
+        Ok(Some(prepared))
+    }
+}
+
+impl Drop for Transactions {
+    /// Whoever reads the topic waits for transactions that are open, so one that nobody will commit is aborted.
+    fn drop(&mut self) {
+        if let Some(Open { id, producer, has_rows: true }) = self.open.take() {
+            drop(producer);
+            // If it fails, the next attempt does it, or the time-out.
+            let _ = Cluster::new(&self.shared.brokers, LAST_PATIENCE).fence(&id);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Topics as a source: each partition is a split.
+//!
+//! Where a partition starts, and with `until` where it ends, is settled when it is listed, and stands in its split. So it does not depend on when a reader
+//! gets to it, and is the same when a job starts again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::SchemaRef;
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::Offset;
+use rdkafka::consumer::BaseConsumer;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::offsets;
+use super::options::{self, Format, SourceOptions, Start, Until};
+use super::reader::{Commits, PartitionReader};
+use super::records::Records;
+use crate::format::malformed::Policy;
+use crate::{Context, Error, Reader, Source, Split};
+
+/// How often new partitions are looked for unless the job says.
+const DISCOVER: Duration = Duration::from_secs(60);
+/// What a job's properties may change.
+const DEFAULTS: &[(&str, &str)] = &[
+    // Of each partition, so much is fetched ahead: librdkafka's default would be 64 MiB.
+    ("queued.max.messages.kbytes", "16384"),
+    ("topic.metadata.refresh.interval.ms", "60000"),
+];
+
+/// The topics of a source.
+pub(super) struct Topics {
+    /// what messages call the source
+    name: String,
+    topics: Vec<String>,
+    start: Start,
+    until: Option<Until>,
+    discover: Duration,
+    format: Format,
+    schema: SchemaRef,
+    policy: Arc<Policy>,
+    commits: Commits,
+    config: ClientConfig,
+    /// shared by all readers in this process, made when it is needed
+    consumer: Mutex<Option<Arc<BaseConsumer>>>,
+}
+
+/// A partition, as it was listed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Partition {
+    pub topic: String,
+    pub partition: i32,
+    /// where to start
+    pub start: i64,
+    /// where it ends; none = nowhere
+    pub end: Option<i64>,
+}
+
+impl Partition {
+    fn split(&self) -> Split {
+        let spec = serde_json::json!({
+            "topic": self.topic, "partition": self.partition, "start": self.start, "end": self.end,
+        });
+        Split { id: id(&self.topic, self.partition), spec, position: None }
+    }
+}
+
+fn id(topic: &str, partition: i32) -> String {
+    format!("{topic}/{partition}")
+}
+
+impl Topics {
+    /// Binds the source to its options.
+    pub fn new(options: SourceOptions, schema: &SchemaRef, context: &Context) -> Result<Self, Error> {
+        let topics = options.topics(context)?;
+        if options.start == Start::Group && options.group.is_none() {
+            return Err(Error::options(format!("options of \"{}\": start = \"group\" needs the option group", context.name)));
+        }
+        // librdkafka assigns partitions only to a consumer with a group. Weir deals them out itself, so it is never joined.
+        let group = options.group.clone().unwrap_or_else(|| format!("weir-{}-{}", context.attempt.job, context.name));
+        let fixed = [
+            ("bootstrap.servers", options.brokers.clone()),
+            ("group.id", group),
+            ("enable.auto.commit", "false".into()),
+            ("enable.auto.offset.store", "false".into()),
+            // Records that are gone are an error: they would be missing without anyone noticing.
+            ("auto.offset.reset", "error".into()),
+            ("enable.partition.eof", options.until.is_some().to_string()),
+        ];
+        let config = options::client(context, &options.properties, options::OURS_READING, DEFAULTS, &fixed)?;
+        // Whether the columns can be read is known now.
+        Records::new(options.format, schema)?;
+        Ok(Self {
+            name: context.name.clone(),
+            topics,
+            start: options.start,
+            until: options.until,
+            discover: options.discover.map_or(DISCOVER, |duration| duration.0),
+            format: options.format,
+            schema: schema.clone(),
+            policy: Arc::new(Policy::new(options.on_malformed, options.rejects_path, &context.files)?),
+            commits: if options.group.is_some() { Commits::Asynchronous } else { Commits::None },
+            config,
+            consumer: Mutex::new(None),
+        })
+    }
+
+    fn consumer(&self) -> Result<Arc<BaseConsumer>, Error> {
+        let mut consumer = self.consumer.lock();
+        if let Some(consumer) = &*consumer {
+            return Ok(Arc::clone(consumer));
+        }
+        let failed = |e| Error::io(format!("\"{}\" cannot make a client of Kafka", self.name), e);
+        Ok(Arc::clone(consumer.insert(Arc::new(self.config.create().map_err(failed)?))))
+    }
+
+    /// The partitions of a topic of which nobody has heard: they are read from their beginning.
+    fn new_partitions(&self, topic: &str, known: &HashSet<String>) -> Result<Vec<Partition>, Error> {
+        let consumer = self.consumer()?;
+        let unknown = offsets::partitions(&consumer, topic)?.into_iter().filter(|&p| !known.contains(&id(topic, p)));
+        unknown
+            .map(|partition| {
+                let (start, _) = offsets::bounds(&consumer, topic, partition)?;
+                Ok(Partition { topic: topic.to_owned(), partition, start, end: None })
+            })
+            .collect()
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Vec<Partition>, Error> {
+        let consumer = self.consumer()?;
+        let partitions = offsets::partitions(&consumer, topic)?;
+        let starts = offsets::starts(&consumer, &self.start, topic, &partitions)?;
+        partitions
+            .into_iter()
+            .map(|partition| {
+                let (oldest, newest) = offsets::bounds(&consumer, topic, partition)?;
+                let start = match starts.get(&partition) {
+                    Some(Offset::Offset(offset)) => *offset,
+                    Some(Offset::End) => newest,
+                    _ => oldest,
+                };
+                Ok(Partition { topic: topic.to_owned(), partition, start, end: self.until.map(|Until::Latest| newest) })
+            })
+            .collect()
+    }
+}
+
+impl Source for Topics {
+    fn splits(&self, _parallelism: u16) -> Result<Vec<Split>, Error> {
+        let mut splits = vec![];
+        for topic in &self.topics {
+            splits.extend(self.partitions(topic)?.iter().map(Partition::split));
+        }
+        Ok(splits)
+    }
+
+    fn new_splits(&self, known: &HashSet<String>) -> Result<Vec<Split>, Error> {
+        // What has come since the end was settled lies behind it.
+        if self.until.is_some() {
+            return Ok(vec![]);
+        }
+        let mut splits = vec![];
+        for topic in &self.topics {
+            splits.extend(self.new_partitions(topic, known)?.iter().map(Partition::split));
+        }
+        Ok(splits)
+    }
+
+    fn discovers_every(&self) -> Option<Duration> {
+        (self.until.is_none() && !self.discover.is_zero()).then_some(self.discover)
+    }
+
+    fn reader(&self, split: &Split, wake: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
+        let wrong = |what: &str| Error::options(format!("the split {} has a {what} that is none of Kafka", split.id));
+        let partition = Partition::deserialize(&split.spec).map_err(|_| wrong("description"))?;
+        let next = match &split.position {
+            None => partition.start,
+            Some(position) => position.as_i64().filter(|&offset| offset >= 0).ok_or_else(|| wrong("position"))?,
+        };
+        let records = Records::new(self.format, &self.schema)?;
+        let reader =
+            PartitionReader::open(self.consumer()?, partition, next, records, Arc::clone(&self.policy), self.commits, wake)?;
+        Ok(Box::new(reader))
+    }
+}

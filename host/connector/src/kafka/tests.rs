@@ -1,0 +1,551 @@
+//! Tests against a real broker. As each test is a process of its own and starts one, a test goes through all that is to be shown of one thing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use weir_types::Batch;
+
+use super::Kafka;
+use super::broker::{Broker, Record};
+use crate::format::encoder::Encoder;
+use crate::registry::Stream;
+use crate::{Attempt, Connector, Context, Error, Fetch, Fetched, Files, Reader, Sink, Source, Split, Transaction, conformance};
+
+fn context(generation: u64) -> Context {
+    Context {
+        files: Files::free(std::env::temp_dir()),
+        stdout: Arc::new(Mutex::new(Vec::new())),
+        name: "events".into(),
+        attempt: Attempt { job: "job-1".into(), generation },
+    }
+}
+
+fn stream(schema: &SchemaRef) -> Stream {
+    Stream { name: String::new(), schema: schema.clone() }
+}
+
+fn source(broker: &Broker, options: &str, schema: &SchemaRef) -> Result<Box<dyn Source>, Error> {
+    source_in(&context(1), broker, options, schema)
+}
+
+fn source_in(context: &Context, broker: &Broker, options: &str, schema: &SchemaRef) -> Result<Box<dyn Source>, Error> {
+    // What a broker has to wait for is as short as it gets.
+    let options = format!("brokers = \"{}\"\nproperties.\"fetch.wait.max.ms\" = 10\n{options}", broker.address());
+    Kafka.source(&options.parse().unwrap(), &[stream(schema)], context)
+}
+
+fn sink(broker: &Broker, generation: u64, options: &str, schema: &SchemaRef) -> Result<Box<dyn Sink>, Error> {
+    let options = format!("brokers = \"{}\"\n{options}", broker.address());
+    Kafka.sink(&options.parse().unwrap(), schema, &context(generation))
+}
+
+fn schema(columns: &[(&str, DataType, bool)]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(|(name, of, nullable)| Field::new(*name, of.clone(), *nullable)).collect::<Vec<_>>()))
+}
+
+fn numbers() -> SchemaRef {
+    schema(&[("n", DataType::Int64, false)])
+}
+
+/// A reader that waits, as a task does: for its `wake` alone.
+struct Patient {
+    reader: Box<dyn Reader>,
+    wake: Arc<Notify>,
+}
+
+impl Patient {
+    /// What comes within so long; `Waiting` if nothing does.
+    fn read_within(&mut self, max_rows: usize, timeout: Duration) -> Result<Fetched, Error> {
+        let begin = Instant::now();
+        loop {
+            match self.reader.read(max_rows)? {
+                Fetched::Waiting => {}
+                other => return Ok(other),
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let rest = timeout.saturating_sub(begin.elapsed());
+            if runtime.block_on(async { tokio::time::timeout(rest, self.wake.notified()).await }).is_err() {
+                return Ok(Fetched::Waiting);
+            }
+        }
+    }
+
+    fn rows(&mut self) -> Fetch {
+        match self.read_within(1000, Duration::from_secs(20)).unwrap() {
+            Fetched::Rows(fetch) => fetch,
+            other => panic!("rows should come, not {other:?}"),
+        }
+    }
+}
+
+impl Reader for Patient {
+    fn read(&mut self, max_rows: usize) -> Result<Fetched, Error> {
+        self.read_within(max_rows, Duration::from_secs(20))
+    }
+
+    fn position(&self) -> serde_json::Value {
+        self.reader.position()
+    }
+}
+
+/// A source whose readers wait.
+struct Waiting(Box<dyn Source>);
+
+impl Source for Waiting {
+    fn splits(&self, parallelism: u16) -> Result<Vec<Split>, Error> {
+        self.0.splits(parallelism)
+    }
+
+    fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
+        Ok(Box::new(patient(&*self.0, split)?))
+    }
+}
+
+fn patient(source: &dyn Source, split: &Split) -> Result<Patient, Error> {
+    let wake = Arc::new(Notify::new());
+    Ok(Patient { reader: source.reader(split, &wake)?, wake })
+}
+
+fn lines(schema: &SchemaRef, batch: &Batch) -> Vec<String> {
+    let mut text = Vec::new();
+    Encoder::jsonl(schema).unwrap().encode(batch, &mut text);
+    String::from_utf8(text).unwrap().lines().map(String::from).collect()
+}
+
+/// All rows of a source that ends, as JSON lines, split by split, and how many records were malformed.
+fn rows(source: &dyn Source, schema: &SchemaRef) -> Result<(Vec<Vec<String>>, u64), Error> {
+    let (mut rows, mut malformed) = (vec![], 0);
+    for split in source.splits(1)? {
+        let mut reader = patient(source, &split)?;
+        let mut of_split = vec![];
+        while let Fetched::Rows(fetch) = reader.read(1000)? {
+            malformed += fetch.malformed;
+            fetch.batches.iter().for_each(|(_, batch)| of_split.extend(lines(schema, batch)));
+        }
+        rows.push(of_split);
+    }
+    Ok((rows, malformed))
+}
+
+fn value(text: &str) -> Record<'_> {
+    Record { value: Some(text.as_bytes()), ..Record::default() }
+}
+
+/// Rows `{"n": …}`.
+fn batch(numbers: impl IntoIterator<Item = i64>) -> Batch {
+    let numbers = arrow_array::Int64Array::from_iter_values(numbers);
+    Batch::new(numbers.values().len(), vec![Arc::new(numbers)], None)
+}
+
+fn texts(numbers: impl IntoIterator<Item = i64>) -> Vec<String> {
+    let mut texts: Vec<_> = numbers.into_iter().map(|n| format!("{{\"n\":{n}}}")).collect();
+    texts.sort();
+    texts
+}
+
+fn sorted_values(broker: &Broker, topic: &str, committed: bool) -> Vec<String> {
+    let mut values: Vec<_> = broker.read(topic, committed).into_iter().map(|(_, value)| value).collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn it_conforms_as_a_source() {
+    // Goal: a topic of several partitions gives the same rows in every way of reading it, and from every position on.
+    let broker = Broker::start("");
+    broker.create_topic("events", 3);
+    let (all_types, sample) = conformance::sample(true);
+    let records: Vec<_> = (0..40).flat_map(|_| lines(&all_types, &sample)).collect();
+    // The last partition is empty.
+    let partitioned = records.iter().enumerate().map(|(i, text)| Record { partition: Some(i as i32 % 2), ..value(text) });
+    broker.send("events", partitioned);
+    let bind = |streams: &[Stream]| -> Result<Box<dyn Source>, Error> {
+        let options = "topic = \"events\"\nuntil = \"latest\"";
+        Ok(Box::new(Waiting(source(&broker, options, &streams[0].schema)?)))
+    };
+    conformance::source(&bind, &[stream(&all_types)]);
+}
+
+#[test]
+fn it_conforms_as_a_sink() {
+    // Goal: what writers take is in the topic once, at least once where nothing fails.
+    let broker = Broker::start("");
+    let count = std::cell::Cell::new(0);
+    let topic = || format!("rows-{}", count.get());
+    let bind = |schema: &SchemaRef| {
+        count.set(count.get() + 1);
+        broker.create_topic(&topic(), 3);
+        sink(&broker, 1, &format!("topic = \"{}\"\ndelivery = \"at-least-once\"", topic()), schema)
+    };
+    conformance::sink(&bind, true, &|_| sorted_values(&broker, &topic(), false));
+}
+
+#[test]
+fn records_become_rows() {
+    // Goal: each part of a record comes as what the documentation says it is, also where it is missing; raw values come as they are; and what is malformed
+    // is failed on, skipped or kept, by topic, partition and offset.
+    let broker = Broker::start("");
+    broker.create_topic("events", 1);
+    broker.send(
+        "events",
+        [
+            Record {
+                key: Some(b"k"),
+                timestamp: Some(1_000),
+                headers: &[("a", b"1"), ("b", b"2")],
+                ..value("{\"n\":1,\"_offset\":7}")
+            },
+            Record { timestamp: Some(2_000), ..Record::default() },
+        ],
+    );
+    let header =
+        DataType::Struct(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)].into());
+    let time = DataType::Timestamp(arrow_schema::TimeUnit::Millisecond, Some("UTC".into()));
+    let all = schema(&[
+        ("_key", DataType::Utf8, true),
+        ("_topic", DataType::Utf8, false),
+        ("n", DataType::Int64, true),
+        ("_partition", DataType::Int32, false),
+        ("_offset", DataType::Int64, false),
+        ("_timestamp", time, true),
+        ("_headers", DataType::List(Arc::new(Field::new("item", header, false))), false),
+    ]);
+    let options = "topic = \"events\"\nuntil = \"latest\"\n";
+    let source_of_all = source(&broker, options, &all).unwrap();
+    let split = &source_of_all.splits(1).unwrap()[0];
+    assert_eq!((split.id.as_str(), &split.position), ("events/0", &None));
+    let batch = &patient(&*source_of_all, split).unwrap().rows().batches[0].1;
+    assert_eq!(
+        lines(&all, batch),
+        [
+            "{\"_key\":\"k\",\"_topic\":\"events\",\"n\":1,\"_partition\":0,\"_offset\":0,\"_timestamp\":\"1970-01-01T00:00:01Z\",\
+         \"_headers\":[{\"key\":\"a\",\"value\":\"MQ==\"},{\"key\":\"b\",\"value\":\"Mg==\"}]}",
+            "{\"_topic\":\"events\",\"_partition\":0,\"_offset\":1,\"_timestamp\":\"1970-01-01T00:00:02Z\",\"_headers\":[]}",
+        ]
+    );
+    assert_eq!(batch.times().map(|times| times[0]), Some(1_000), "the event time is the record's timestamp");
+    let raw = schema(&[("_key", DataType::Binary, true), ("text", DataType::Utf8, true)]);
+    let (found, _) = rows(&*source(&broker, &format!("{options}format = \"raw\""), &raw).unwrap(), &raw).unwrap();
+    assert_eq!(found, [["{\"_key\":\"aw==\",\"text\":\"{\\\"n\\\":1,\\\"_offset\\\":7}\"}", "{}"]]);
+
+    broker.send("events", [value("{\"n\":\"x\"}"), value("{\"n\":2}")]);
+    let failure = |options: &str| rows(&*source(&broker, options, &numbers()).unwrap(), &numbers()).unwrap_err().message;
+    let missing = failure(options);
+    assert!(
+        missing.starts_with("topic events, partition 0, offset 1: \"n\" is missing (to pass over such records,"),
+        "{missing}"
+    );
+    let (found, malformed) =
+        rows(&*source(&broker, &format!("{options}on_malformed = \"skip\""), &numbers()).unwrap(), &numbers()).unwrap();
+    assert_eq!((found, malformed), (vec![texts([1, 2])], 2));
+    let folder = tempfile::tempdir().unwrap();
+    let context = Context { files: Files::free(folder.path()), ..context(1) };
+    let options = format!("{options}on_malformed = \"rejects\"\nrejects_path = \"rejects.jsonl\"");
+    rows(&*source_in(&context, &broker, &options, &numbers()).unwrap(), &numbers()).unwrap();
+    let rejects = std::fs::read_to_string(folder.path().join("rejects.jsonl")).unwrap();
+    let expected = "{\"topic\":\"events\",\"partition\":0,\"offset\":2,\"reason\":\"\\\"n\\\": expected an integer of 64 bits, found \\\"x\\\"\",";
+    assert!(rejects.lines().nth(1).unwrap().starts_with(expected), "{rejects}");
+}
+
+#[test]
+fn partitions_are_followed() {
+    // Goal: a job starts where it was told to, waits without being asked, finds new partitions, and says what it cannot read.
+    let broker = Broker::start("");
+    broker.create_topic("events", 1);
+    let stamped: Vec<_> = (0..10).map(|n| format!("{{\"n\":{n}}}")).collect();
+    broker.send("events", stamped.iter().zip(1..).map(|(text, n)| Record { timestamp: Some(n * 1000), ..value(text) }));
+    let bounded = |start: &str| {
+        let options = format!("topic = \"events\"\nuntil = \"latest\"\ngroup = \"g\"\nstart = {start}");
+        rows(&*source(&broker, &options, &numbers()).unwrap(), &numbers()).unwrap().0.concat()
+    };
+    assert_eq!(bounded("\"group\""), texts(0..10), "a group that has committed nothing starts at the oldest record");
+    assert_eq!(bounded("\"earliest\""), texts(0..10));
+    assert_eq!(bounded("\"latest\""), texts([]));
+    assert_eq!(bounded("{ timestamp = 8000 }"), texts(7..10));
+    assert_eq!(bounded("{ timestamp = 1970-01-01T00:00:08Z }"), texts(7..10));
+    assert_eq!(bounded("{ timestamp = \"2100-01-01T00:00:00Z\" }"), texts([]));
+    assert_eq!(bounded("{ offsets = { 0 = 6 } }"), texts(6..10));
+    assert_eq!(bounded("{ offsets = { \"events/0\" = 9 } }"), texts(9..10));
+    // What was read above has been committed for the group.
+    let begin = Instant::now();
+    while bounded("\"group\"") != texts([]) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the group is told how far was read");
+    }
+
+    let options = "topic = \"events\"\nstart = \"latest\"\n";
+    let live = source(&broker, &format!("{options}discover = \"1s\""), &numbers()).unwrap();
+    assert_eq!(live.discovers_every(), Some(Duration::from_secs(1)));
+    let splits = live.splits(2).unwrap();
+    let mut reader = patient(&*live, &splits[0]).unwrap();
+    assert!(matches!(reader.read_within(10, Duration::from_millis(300)).unwrap(), Fetched::Waiting));
+    broker.send("events", [value("{\"n\":10}")]);
+    assert_eq!(lines(&numbers(), &reader.rows().batches[0].1), texts([10]));
+    assert_eq!(reader.position(), 11);
+    broker.set_partitions("events", 2);
+    broker.send("events", [Record { partition: Some(1), ..value("{\"n\":11}") }]);
+    let known: HashSet<_> = splits.iter().map(|split| split.id.clone()).collect();
+    let new = live.new_splits(&known).unwrap();
+    assert_eq!(new.iter().map(|split| split.id.as_str()).collect::<Vec<_>>(), ["events/1"]);
+    let mut of_new = patient(&*live, &new[0]).unwrap();
+    assert_eq!(lines(&numbers(), &of_new.rows().batches[0].1), texts([11]), "what came before it was found is read, too");
+    assert!(live.new_splits(&known.into_iter().chain(["events/1".to_owned()]).collect()).unwrap().is_empty());
+    drop((reader, of_new));
+
+    let split = Split { position: Some(99.into()), ..splits[0].clone() };
+    let gone = patient(&*live, &split).unwrap().read(10).unwrap_err().message;
+    assert!(gone.starts_with("topic events, partition 0, offset 99: the partition does not have this offset"), "{gone}");
+    let missing = source(&broker, "topic = \"nothing\"", &numbers()).unwrap().splits(1).unwrap_err();
+    assert_eq!((missing.kind, missing.message.as_str()), (crate::error::ErrorKind::Options, "there is no topic nothing"));
+}
+
+/// Takes rows into one transaction each, and prepares it.
+fn prepare(writer: &mut Box<dyn crate::Writer>, rows: impl IntoIterator<Item = i64>) -> Vec<Transaction> {
+    writer.write(&batch(rows)).unwrap();
+    writer.flush().unwrap();
+    let transactions = writer.prepare().unwrap();
+    assert_eq!(transactions.len(), 1);
+    transactions
+}
+
+const EXACTLY_ONCE: &str = "topic = \"out\"";
+
+#[test]
+fn rows_are_seen_once_committed() {
+    // Goal: rows are hidden until they are committed, and seen once then, however often and in whatever order it is done. A commit that is done again never
+    // ends a later transaction.
+    let broker = Broker::start("");
+    broker.create_topic("out", 2);
+    let committed = || sorted_values(&broker, "out", true);
+    let sink = sink(&broker, 1, EXACTLY_ONCE, &numbers()).unwrap();
+    assert_eq!(sink.delivery(), crate::Delivery::ExactlyOnce);
+    sink.recover(&[]).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    assert_eq!(writer.prepare().unwrap(), Vec::<Transaction>::new(), "no rows, no transaction");
+
+    let first = prepare(&mut writer, 0..3);
+    assert_eq!(committed(), texts([]));
+    assert_eq!(sorted_values(&broker, "out", false), texts(0..3), "the broker has them");
+    let second = prepare(&mut writer, 3..6);
+    assert_ne!(first, second);
+    sink.commit(&second).unwrap();
+    sink.commit(&first).unwrap();
+    assert_eq!(committed(), texts(0..6));
+
+    // A third slot was taken before the first two were free; now these are taken again.
+    let third = prepare(&mut writer, 6..9);
+    let fourth = prepare(&mut writer, 9..12);
+    assert_eq!(fourth[0]["transactional_id"], first[0]["transactional_id"]);
+    writer.write(&batch(12..13)).unwrap();
+    writer.flush().unwrap();
+    sink.commit(&[&first[..], &second[..], &first[..]].concat()).unwrap();
+    assert_eq!(committed(), texts(0..6), "what was committed again is not what the slot holds now");
+    sink.commit(&[&third[..], &fourth[..], &third[..]].concat()).unwrap();
+
+    writer.finish().unwrap();
+    sink.commit(&writer.prepare().unwrap()).unwrap();
+    assert_eq!(committed(), texts(0..13));
+    assert_eq!(sink.report().rows, 13);
+
+    // A writer that is dropped lets go of what it has not prepared.
+    let mut writer = sink.writer(1, 2).unwrap();
+    writer.write(&batch([99])).unwrap();
+    drop(writer);
+    broker.send("out", [value("{\"n\":13}")]);
+    assert_eq!(committed(), texts(0..14), "nobody waits for an open transaction");
+}
+
+#[test]
+fn attempts_do_not_meet() {
+    // Goal: whenever an attempt ends, a later one commits what it was told was prepared, and removes the rest; each row is seen once. An older attempt that
+    // still runs, or runs again, harms nothing.
+    let broker = Broker::start("");
+    broker.create_topic("out", 2);
+    let committed = || sorted_values(&broker, "out", true);
+    let attempt = |generation| sink(&broker, generation, EXACTLY_ONCE, &numbers()).unwrap();
+    // A crash: nothing is put in order.
+    let crash = |sink: Box<dyn Sink>, writer: Box<dyn crate::Writer>| std::mem::forget((sink, writer));
+
+    // Ended between prepare and commit, with more rows in the next transaction.
+    let one = attempt(1);
+    let mut writer = one.writer(0, 1).unwrap();
+    let pending = prepare(&mut writer, 0..3);
+    prepare(&mut writer, 100..101);
+    writer.write(&batch([101])).unwrap();
+    writer.flush().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    crash(one, writer);
+    let two = attempt(2);
+    two.recover(&pending).unwrap();
+    assert_eq!(committed(), texts([]));
+    // Attempts may end before they get to it.
+    let three = attempt(3);
+    three.recover(&pending).unwrap();
+    three.commit(&pending).unwrap();
+    three.commit(&pending).unwrap();
+    assert_eq!(committed(), texts(0..3), "what was prepared is there, and nobody waits for the rest");
+    two.commit(&pending).unwrap();
+
+    // A newer attempt is left alone by an older one that recovers late.
+    let mut writer = three.writer(0, 1).unwrap();
+    writer.write(&batch(3..5)).unwrap();
+    writer.flush().unwrap();
+    two.recover(&[]).unwrap();
+    let next = writer.prepare().unwrap();
+    two.recover(&[]).unwrap();
+    three.commit(&next).unwrap();
+    assert_eq!(committed(), texts(0..5));
+
+    // The commit happened, but nobody wrote that down; the slot has gone on since.
+    let mut after = prepare(&mut writer, 5..7);
+    three.commit(&after).unwrap();
+    for n in 102..105 {
+        let transactions = prepare(&mut writer, [n]);
+        if n == 104 {
+            crash(three, writer);
+            let four = attempt(4);
+            four.recover(&after).unwrap();
+            four.commit(&after).unwrap();
+            break;
+        }
+        after.extend(transactions.clone());
+        three.commit(&transactions).unwrap();
+    }
+    assert_eq!(committed(), texts((0..7).chain(102..104)));
+
+    // Another job, another sink: not theirs.
+    let mut other = context(1);
+    other.attempt.job = "job-1-events".into();
+    let options = format!("brokers = \"{}\"\n{EXACTLY_ONCE}", broker.address());
+    let other = Kafka.sink(&options.parse().unwrap(), &numbers(), &other).unwrap();
+    let mut writer = other.writer(0, 1).unwrap();
+    let of_other = prepare(&mut writer, [7]);
+    attempt(9).recover(&[]).unwrap();
+    other.commit(&of_other).unwrap();
+    assert_eq!(committed().len(), 10);
+}
+
+#[test]
+fn transactions_time_out() {
+    // Goal: what the broker has aborted by its time-out is not taken for committed, neither when it is prepared nor when it is committed.
+    let broker = Broker::start("");
+    broker.create_topic("out", 1);
+    let sink = sink(&broker, 1, &format!("{EXACTLY_ONCE}\ntransaction_timeout = \"2s\""), &numbers()).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    let prepared = prepare(&mut writer, [1]);
+    writer.write(&batch([2])).unwrap();
+    writer.flush().unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    let lost = sink.commit(&prepared).unwrap_err().message;
+    assert!(lost.contains("are lost") && lost.contains("transaction_timeout"), "{lost}");
+    let ended = writer.prepare().unwrap_err().message;
+    assert!(ended.contains("transaction_timeout") || ended.contains("out"), "{ended}");
+    assert_eq!(broker.read("out", true), []);
+
+    let too_long = format!("{EXACTLY_ONCE}\ntransaction_timeout = \"1h\"");
+    let refused = sink_writer_error(&broker, &too_long);
+    assert!(refused.contains("transaction.max.timeout.ms"), "{refused}");
+}
+
+fn sink_writer_error(broker: &Broker, options: &str) -> String {
+    sink(broker, 1, options, &numbers()).unwrap().writer(0, 1).err().unwrap().message
+}
+
+#[test]
+fn keys_choose_partitions() {
+    // Goal: the key of a record is what the options say, rows of a key share a partition, and the partition is that of Java's clients (murmur2).
+    let broker = Broker::start("");
+    let columns = schema(&[("n", DataType::Int64, false), ("text", DataType::Utf8, true)]);
+    let batch = Batch::new(
+        3,
+        vec![
+            Arc::new(arrow_array::Int64Array::from(vec![1, 2, 3])),
+            Arc::new(arrow_array::StringArray::from(vec![Some("a"), None, Some("a")])),
+        ],
+        None,
+    );
+    let keys = |topic: &str, options: &str| {
+        broker.create_topic(topic, 8);
+        let options = format!("topic = \"{topic}\"\ndelivery = \"at-least-once\"\n{options}");
+        let sink = sink(&broker, 1, &options, &columns).unwrap();
+        let mut writer = sink.writer(0, 1).unwrap();
+        writer.write(&batch).unwrap();
+        assert_eq!(writer.prepare().unwrap(), Vec::<Transaction>::new());
+        let mut found = broker.read(topic, false);
+        found.sort_by_key(|(_, value)| value.clone());
+        found.into_iter().map(|(key, value)| (key.unwrap_or_else(|| "none".into()), value)).collect::<Vec<_>>()
+    };
+    let only = |found: Vec<(String, String)>| found.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(only(keys("no-key", "")), ["none", "none", "none"]);
+    assert_eq!(only(keys("text", "key = \"text\"")), ["a", "none", "a"]);
+    assert_eq!(only(keys("number", "key = \"n\"")), ["1", "2", "3"]);
+    assert_eq!(
+        only(keys("both", "key = [\"text\", \"n\"]")),
+        ["{\"text\":\"a\",\"n\":1}", "{\"n\":2}", "{\"text\":\"a\",\"n\":3}"]
+    );
+    let raw = keys("raw", "key = \"n\"\nformat = \"raw\"");
+    assert_eq!(raw, [("2", ""), ("1", "a"), ("3", "a")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+    // Kafka's own documentation of its partitioner: murmur2 of the key, without its sign, modulo the partitions.
+    let source = source(&broker, "topic = \"text\"\nuntil = \"latest\"", &schema(&[("_key", DataType::Utf8, true)])).unwrap();
+    let split = source.splits(1).unwrap().into_iter().find(|split| split.id == format!("text/{}", murmur2(b"a") % 8)).unwrap();
+    let rows = patient(&*source, &split).unwrap().rows();
+    let keyed = lines(&schema(&[("_key", DataType::Utf8, true)]), &rows.batches[0].1);
+    assert_eq!(keyed.iter().filter(|line| *line == "{\"_key\":\"a\"}").count(), 2);
+}
+
+/// Kafka's hash of a key (`org.apache.kafka.common.utils.Utils.murmur2`), without its sign, for keys of less than 4 bytes.
+fn murmur2(key: &[u8]) -> u32 {
+    assert!(key.len() == 1);
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c_u32 ^ key.len() as u32;
+    hash = (hash ^ u32::from(key[0])).wrapping_mul(M);
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    (hash ^ (hash >> 15)) & 0x7fff_ffff
+}
+
+#[test]
+fn options_are_checked() {
+    // Goal: a wrong option is named before anything is connected to.
+    let source = |options: &str| {
+        Kafka.source(&options.parse().unwrap(), &[stream(&numbers())], &context(1)).err().map(|e| e.message).unwrap_or_default()
+    };
+    let sink = |options: &str| {
+        Kafka.sink(&options.parse().unwrap(), &numbers(), &context(1)).err().map(|e| e.message).unwrap_or_default()
+    };
+    let valid = "brokers = \"127.0.0.1:1\"\ntopic = \"t\"\n";
+    assert_eq!((source(valid), sink(valid)), Default::default());
+    for (options, expected) in [
+        ("topics = [\"u\"]", "either the option topic"),
+        ("start = \"oldest\"", "start is \"earliest\""),
+        ("start = \"group\"", "needs the option group"),
+        ("start = { offsets = { 0 = -1 } }", "start.offsets.0 is no offset"),
+        ("start = { timestamp = \"today\" }", "start.timestamp is an instant"),
+        ("format = \"xml\"", "xml"),
+        ("discover = \"often\"", "no duration"),
+        ("on_malformed = \"rejects\"", "rejects_path"),
+        ("key = \"n\"", "key"),
+        ("properties.\"group.id\" = \"g\"", "the option group stands for it"),
+        ("properties.\"bootstrap.servers\" = \"x\"", "the option brokers stands for it"),
+        ("properties.\"plugin.library.paths\" = \"x\"", "does not load code"),
+        ("properties.\"fetch.wait.min\" = 1", "the property \"fetch.wait.min\""),
+        ("properties.\"fetch.wait.max.ms\" = \"soon\"", "the property \"fetch.wait.max.ms\""),
+    ] {
+        let message = source(&format!("{valid}{options}"));
+        assert!(message.contains("events") && message.contains(expected) || message.contains(expected), "{options}: {message}");
+    }
+    for (options, expected) in [
+        ("key = \"m\"", "the columns are: n"),
+        ("key = []", "key is the name of a column"),
+        ("delivery = \"at-most-once\"", "exactly-once"),
+        ("delivery = \"at-least-once\"\ntransaction_timeout = \"1m\"", "for delivery = \"exactly-once\" only"),
+        ("format = \"raw\"", "utf8 or binary"),
+        ("properties.\"transactional.id\" = \"x\"", "the option delivery stands for it"),
+        ("properties.acks = 1", "all replicas"),
+    ] {
+        let message = sink(&format!("{valid}{options}"));
+        assert!(message.contains(expected), "{options}: {message}");
+    }
+}

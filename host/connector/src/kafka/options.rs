@@ -1,17 +1,24 @@
 //! The options of a job spec, and librdkafka's settings that come of them.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use arrow_schema::SchemaRef;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use serde::{Deserialize, Deserializer};
 use weir_plan::units::SpecDuration;
 use weir_types::EventTime;
 
+use crate::format::avro::Avro;
 use crate::format::malformed::OnMalformed;
 use crate::format::time;
 use crate::{Context, Error};
+
+/// A schema longer than this is none.
+const SCHEMA_BYTES_MAX: u64 = 1 << 20;
 
 /// The options of a source.
 #[derive(Deserialize)]
@@ -32,7 +39,13 @@ pub(super) struct SourceOptions {
     pub until: Option<Until>,
     /// what the value of a record is
     #[serde(default)]
-    pub format: Format,
+    format: ReadFormat,
+    /// avro: the schema of the values
+    schema: Option<String>,
+    /// avro: the file that has it
+    schema_path: Option<PathBuf>,
+    /// avro: what comes before a value
+    framing: Option<Framing>,
     /// what is done with malformed records
     #[serde(default)]
     pub on_malformed: OnMalformed,
@@ -59,6 +72,63 @@ impl SourceOptions {
     }
 }
 
+impl SourceOptions {
+    /// How values are read into these columns.
+    pub fn values(&self, columns: &SchemaRef, context: &Context) -> Result<Values, Error> {
+        let wrong = |why: &str| Error::options(format!("options of \"{}\": {why}", context.name));
+        let is_avro = self.format == ReadFormat::Avro;
+        if !is_avro && (self.schema.is_some() || self.schema_path.is_some() || self.framing.is_some()) {
+            return Err(wrong("the options schema, schema_path and framing are for the format avro only"));
+        }
+        let schema = match (self.format, &self.schema, &self.schema_path) {
+            (ReadFormat::Json, ..) => return Ok(Values::Json),
+            (ReadFormat::Raw, ..) => return Ok(Values::Raw),
+            (ReadFormat::Avro, Some(schema), None) => schema.clone(),
+            (ReadFormat::Avro, None, Some(path)) => {
+                let failed = |e| Error::io(format!("the Avro schema {} cannot be read", context.files.shown(path)), e);
+                let mut text = String::new();
+                let file = context.files.open(path).map_err(failed)?;
+                file.take(SCHEMA_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+                text
+            }
+            (ReadFormat::Avro, ..) => return Err(wrong("the format avro needs either the option schema or schema_path")),
+        };
+        Ok(Values::Avro(Arc::new(Avro::new(&schema, columns)?), self.framing.unwrap_or_default()))
+    }
+}
+
+/// How the values of records are read.
+#[derive(Clone)]
+pub(super) enum Values {
+    Json,
+    Raw,
+    Avro(Arc<Avro>, Framing),
+}
+
+/// What the value of a record is that is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReadFormat {
+    /// a JSON object
+    #[default]
+    Json,
+    /// text or bytes, as they are
+    Raw,
+    /// a record in Avro's binary encoding
+    Avro,
+}
+
+/// What comes before a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Framing {
+    /// nothing
+    #[default]
+    None,
+    /// a zero, and the number of its schema in a registry
+    Confluent,
+}
+
 /// The options of a sink.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,7 +153,7 @@ pub(super) struct SinkOptions {
     pub properties: toml::Table,
 }
 
-/// What the value of a record is.
+/// What the value of a record is that is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {

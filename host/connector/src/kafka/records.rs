@@ -9,7 +9,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rdkafka::message::{Headers, Message};
 use weir_types::{Batch, EventTime};
 
-use super::options::Format;
+use super::options::{self, Framing};
 use crate::Error;
 use crate::format::columns::{Column, Reason, Rows, Values};
 use crate::format::json;
@@ -74,9 +74,15 @@ fn is_text_or_bytes(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::Binary)
 }
 
+/// The columns that come from values.
+pub(super) fn value_columns(schema: &SchemaRef) -> SchemaRef {
+    let columns = schema.fields().iter().filter(|field| Metadata::of(field.name()).is_none()).cloned();
+    Arc::new(Schema::new(columns.collect::<Vec<_>>()))
+}
+
 /// Rows of one partition under construction.
 pub(super) struct Records {
-    format: Format,
+    format: options::Values,
     values: Rows,
     metadata: Rows,
     /// what each column of `metadata` is
@@ -91,12 +97,14 @@ impl Records {
     ///
     /// # Errors
     /// If a column cannot be read from a record.
-    pub fn new(format: Format, schema: &SchemaRef) -> Result<Self, Error> {
+    pub fn new(format: options::Values, schema: &SchemaRef) -> Result<Self, Error> {
         let kind = |field: &Field| Metadata::of(field.name());
         let is_metadata = schema.fields().iter().map(|field| kind(field).is_some()).collect();
-        let (metadata, values): (Vec<_>, Vec<_>) = schema.fields().iter().cloned().partition(|field| kind(field).is_some());
+        let metadata: Vec<_> = schema.fields().iter().filter(|field| kind(field).is_some()).cloned().collect();
+        let value_columns = value_columns(schema);
+        let values = value_columns.fields();
         metadata.iter().try_for_each(|field| kind(field).map_or(Ok(()), |kind| kind.check(field)))?;
-        if format == Format::Raw {
+        if let options::Values::Raw = format {
             match &values[..] {
                 [] => {}
                 [value] if is_text_or_bytes(value.data_type()) => {}
@@ -113,7 +121,7 @@ impl Records {
         Ok(Self {
             format,
             kinds: metadata.iter().filter_map(|field| kind(field)).collect(),
-            values: Rows::new(&Arc::new(Schema::new(values)))?,
+            values: Rows::new(&value_columns)?,
             metadata: Rows::new(&Arc::new(Schema::new(metadata)))?,
             is_metadata,
             times: Vec::new(),
@@ -136,17 +144,20 @@ impl Records {
     }
 
     fn push_columns(&mut self, record: &impl Message) -> Result<(), Reason> {
-        match (self.format, record.payload()) {
+        match (&self.format, record.payload()) {
             // A record without a value, a tombstone, has none in any column.
             (_, None) => {}
-            (Format::Json, Some(payload)) => {
+            (options::Values::Json, Some(payload)) => {
                 let text = std::str::from_utf8(payload).map_err(|_| Reason("the value is not UTF-8".into()))?;
                 json::read_object(text, &mut self.values)?;
             }
-            (Format::Raw, Some(payload)) => {
+            (options::Values::Raw, Some(payload)) => {
                 if let [column] = &mut self.values.columns[..] {
                     push_bytes(column, payload)?;
                 }
+            }
+            (options::Values::Avro(avro, framing), Some(payload)) => {
+                avro.read(unframed(payload, *framing)?, &mut self.values)?;
             }
         }
         for (column, kind) in self.metadata.columns.iter_mut().zip(&self.kinds) {
@@ -172,6 +183,14 @@ impl Records {
         let columns = columns.flatten().cloned().collect();
         let times = std::mem::replace(&mut self.times, Vec::with_capacity(rows));
         Some(Batch::new(rows, columns, Some(times.into())))
+    }
+}
+
+/// A value without what comes before it.
+fn unframed(payload: &[u8], framing: Framing) -> Result<&[u8], Reason> {
+    match (framing, payload) {
+        (Framing::None, payload) | (Framing::Confluent, [0, _, _, _, _, payload @ ..]) => Ok(payload),
+        (Framing::Confluent, _) => Err(Reason("the value does not begin with the number of a schema".into())),
     }
 }
 

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::offsets;
-use super::options::{self, Format, SourceOptions, Start, Until};
+use super::options::{self, SourceOptions, Start, Until, Values};
 use super::reader::{Commits, PartitionReader};
-use super::records::Records;
+use super::records::{self, Records};
 use crate::format::malformed::Policy;
 use crate::{Context, Error, Reader, Source, Split};
 
@@ -39,7 +39,7 @@ pub(super) struct Topics {
     start: Start,
     until: Option<Until>,
     discover: Duration,
-    format: Format,
+    values: Values,
     schema: SchemaRef,
     policy: Arc<Policy>,
     commits: Commits,
@@ -91,15 +91,16 @@ impl Topics {
             ("enable.partition.eof", options.until.is_some().to_string()),
         ];
         let config = options::client(context, &options.properties, options::OURS_READING, DEFAULTS, &fixed)?;
+        let values = options.values(&records::value_columns(schema), context)?;
         // Whether the columns can be read is known now.
-        Records::new(options.format, schema)?;
+        Records::new(values.clone(), schema)?;
         Ok(Self {
             name: context.name.clone(),
             topics,
             start: options.start,
             until: options.until,
             discover: options.discover.map_or(DISCOVER, |duration| duration.0),
-            format: options.format,
+            values,
             schema: schema.clone(),
             policy: Arc::new(Policy::new(options.on_malformed, options.rejects_path, &context.files)?),
             commits: if options.group.is_some() { Commits::Asynchronous } else { Commits::None },
@@ -180,7 +181,7 @@ impl Source for Topics {
             None => partition.start,
             Some(position) => position.as_i64().filter(|&offset| offset >= 0).ok_or_else(|| wrong("position"))?,
         };
-        let records = Records::new(self.format, &self.schema)?;
+        let records = Records::new(self.values.clone(), &self.schema)?;
         let reader =
             PartitionReader::open(self.consumer()?, partition, next, records, Arc::clone(&self.policy), self.commits, wake)?;
         Ok(Box::new(reader))

@@ -11,6 +11,7 @@ use weir_types::Batch;
 
 use super::Kafka;
 use super::broker::{Broker, Record};
+use super::cluster::Cluster;
 use crate::format::encoder::Encoder;
 use crate::registry::Stream;
 use crate::{Attempt, Connector, Context, Error, Fetch, Fetched, Files, Reader, Sink, Source, Split, Transaction, conformance};
@@ -131,6 +132,15 @@ fn rows(source: &dyn Source, schema: &SchemaRef) -> Result<(Vec<Vec<String>>, u6
     Ok((rows, malformed))
 }
 
+/// Waits for what happens by itself.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 fn value(text: &str) -> Record<'_> {
     Record { value: Some(text.as_bytes()), ..Record::default() }
 }
@@ -232,6 +242,14 @@ fn records_become_rows() {
     let (found, _) = rows(&*source(&broker, &format!("{options}format = \"raw\""), &raw).unwrap(), &raw).unwrap();
     assert_eq!(found, [["{\"_key\":\"aw==\",\"text\":\"{\\\"n\\\":1,\\\"_offset\\\":7}\"}", "{}"]]);
 
+    broker.create_topic("avro", 1);
+    let binary: [&[u8]; 2] = [b"\0\0\0\0\x07\x04", b"\x01\0\0\0\x07\x04"];
+    broker.send("avro", binary.map(|value| Record { value: Some(value), ..Record::default() }));
+    let schema_of_n = "{\"type\": \"record\", \"name\": \"N\", \"fields\": [{\"name\": \"n\", \"type\": \"long\"}]}";
+    let avro = "topic = \"avro\"\nuntil = \"latest\"\non_malformed = \"skip\"\nformat = \"avro\"\nframing = \"confluent\"\n";
+    let found = rows(&*source(&broker, &format!("{avro}schema = '{schema_of_n}'"), &numbers()).unwrap(), &numbers()).unwrap();
+    assert_eq!(found, (vec![texts([2])], 1));
+
     broker.send("events", [value("{\"n\":\"x\"}"), value("{\"n\":2}")]);
     let failure = |options: &str| rows(&*source(&broker, options, &numbers()).unwrap(), &numbers()).unwrap_err().message;
     let missing = failure(options);
@@ -271,10 +289,7 @@ fn partitions_are_followed() {
     assert_eq!(bounded("{ offsets = { 0 = 6 } }"), texts(6..10));
     assert_eq!(bounded("{ offsets = { \"events/0\" = 9 } }"), texts(9..10));
     // What was read above has been committed for the group.
-    let begin = Instant::now();
-    while bounded("\"group\"") != texts([]) {
-        assert!(begin.elapsed() < Duration::from_secs(20), "the group is told how far was read");
-    }
+    eventually("the group is told how far was read", || bounded("\"group\"") == texts([]));
 
     let options = "topic = \"events\"\nstart = \"latest\"\n";
     let live = source(&broker, &format!("{options}discover = \"1s\""), &numbers()).unwrap();
@@ -355,7 +370,7 @@ fn rows_are_seen_once_committed() {
     writer.write(&batch([99])).unwrap();
     drop(writer);
     broker.send("out", [value("{\"n\":13}")]);
-    assert_eq!(committed(), texts(0..14), "nobody waits for an open transaction");
+    eventually("nobody waits for an open transaction", || committed() == texts(0..14));
 }
 
 #[test]
@@ -433,12 +448,13 @@ fn transactions_time_out() {
     // Goal: what the broker has aborted by its time-out is not taken for committed, neither when it is prepared nor when it is committed.
     let broker = Broker::start("");
     broker.create_topic("out", 1);
-    let sink = sink(&broker, 1, &format!("{EXACTLY_ONCE}\ntransaction_timeout = \"2s\""), &numbers()).unwrap();
+    let sink = sink(&broker, 1, &format!("{EXACTLY_ONCE}\ntransaction_timeout = \"5s\""), &numbers()).unwrap();
     let mut writer = sink.writer(0, 1).unwrap();
     let prepared = prepare(&mut writer, [1]);
     writer.write(&batch([2])).unwrap();
     writer.flush().unwrap();
-    std::thread::sleep(Duration::from_secs(5));
+    let mut cluster = Cluster::new(&broker.address(), Duration::from_secs(20));
+    eventually("both are aborted", || cluster.open_transactions().unwrap().is_empty());
     let lost = sink.commit(&prepared).unwrap_err().message;
     assert!(lost.contains("are lost") && lost.contains("transaction_timeout"), "{lost}");
     let ended = writer.prepare().unwrap_err().message;
@@ -524,6 +540,10 @@ fn options_are_checked() {
         ("start = { offsets = { 0 = -1 } }", "start.offsets.0 is no offset"),
         ("start = { timestamp = \"today\" }", "start.timestamp is an instant"),
         ("format = \"xml\"", "xml"),
+        ("framing = \"confluent\"", "for the format avro only"),
+        ("format = \"avro\"", "either the option schema or schema_path"),
+        ("format = \"avro\"\nschema = \"x\"", "the Avro schema: it is no JSON"),
+        ("format = \"avro\"\nschema_path = \"no/where.avsc\"", "no/where.avsc cannot be read"),
         ("discover = \"often\"", "no duration"),
         ("on_malformed = \"rejects\"", "rejects_path"),
         ("key = \"n\"", "key"),

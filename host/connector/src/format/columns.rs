@@ -104,6 +104,27 @@ pub(crate) enum Values {
     Record { fields: Fields, columns: Vec<Column> },
 }
 
+impl Values {
+    /// Puts an integer into a column of integers or instants, if it is in range.
+    pub fn push_integer(&mut self, value: i128) -> Result<(), Reason> {
+        fn narrow<T: TryFrom<i128>>(values: &mut Vec<T>, value: i128) -> Result<(), Reason> {
+            values.push(T::try_from(value).map_err(|_| Reason(format!("{value} is out of range")))?);
+            Ok(())
+        }
+        match self {
+            Self::Int8(values) => narrow(values, value),
+            Self::Int16(values) => narrow(values, value),
+            Self::Int32(values) => narrow(values, value),
+            Self::Int64(values) | Self::Time(values) => narrow(values, value),
+            Self::UInt8(values) => narrow(values, value),
+            Self::UInt16(values) => narrow(values, value),
+            Self::UInt32(values) => narrow(values, value),
+            Self::UInt64(values) => narrow(values, value),
+            _ => unreachable!("readers put integers only into columns of integers or instants"),
+        }
+    }
+}
+
 /// Byte strings, one after another.
 pub(crate) struct Bytes {
     offsets: Vec<i32>,

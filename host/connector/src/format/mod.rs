@@ -2,8 +2,8 @@
 //!
 //! Reading text: a [`decoder`] cuts bytes into records, and [`json`] or [`csv`] reads a record into [`columns`]. Writing text: an
 //! [`encoder`] writes the [`cells`] of a batch. [`time`] is how both spell instants, [`compression`] how files are compressed.
-//! [`parquet`] is columns on both sides. [`avro`] reads
-//! the records of message brokers. [`malformed`] says what becomes of records that cannot be read.
+//! [`parquet`] is columns on both sides. [`avro`]
+//! and [`protobuf`] read the records of message brokers. [`malformed`] says what becomes of records that cannot be read.
 
 pub(crate) mod avro;
 pub(crate) mod cells;
@@ -15,6 +15,7 @@ pub(crate) mod encoder;
 pub(crate) mod json;
 pub(crate) mod malformed;
 pub(crate) mod parquet;
+pub(crate) mod protobuf;
 pub(crate) mod time;
 
 #[cfg(test)]

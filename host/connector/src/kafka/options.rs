@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
@@ -14,11 +14,12 @@ use weir_types::EventTime;
 
 use crate::format::avro::Avro;
 use crate::format::malformed::OnMalformed;
+use crate::format::protobuf::Protobuf;
 use crate::format::time;
 use crate::{Context, Error};
 
-/// A schema longer than this is none.
-const SCHEMA_BYTES_MAX: u64 = 1 << 20;
+/// A file of schemas is read this far.
+const SCHEMA_BYTES_MAX: u64 = 16 << 20;
 
 /// The options of a source.
 #[derive(Deserialize)]
@@ -44,7 +45,11 @@ pub(super) struct SourceOptions {
     schema: Option<String>,
     /// avro: the file that has it
     schema_path: Option<PathBuf>,
-    /// avro: what comes before a value
+    /// protobuf: the file with the descriptors of messages
+    descriptors_path: Option<PathBuf>,
+    /// protobuf: the message that a value is
+    message: Option<String>,
+    /// avro, protobuf: what comes before a value
     framing: Option<Framing>,
     /// what is done with malformed records
     #[serde(default)]
@@ -76,25 +81,45 @@ impl SourceOptions {
     /// How values are read into these columns.
     pub fn values(&self, columns: &SchemaRef, context: &Context) -> Result<Values, Error> {
         let wrong = |why: &str| Error::options(format!("options of \"{}\": {why}", context.name));
-        let is_avro = self.format == ReadFormat::Avro;
-        if !is_avro && (self.schema.is_some() || self.schema_path.is_some() || self.framing.is_some()) {
-            return Err(wrong("the options schema, schema_path and framing are for the format avro only"));
+        let (is_avro, is_protobuf) = (self.format == ReadFormat::Avro, self.format == ReadFormat::Protobuf);
+        if !is_avro && (self.schema.is_some() || self.schema_path.is_some()) {
+            return Err(wrong("the options schema and schema_path are for the format avro only"));
         }
-        let schema = match (self.format, &self.schema, &self.schema_path) {
-            (ReadFormat::Json, ..) => return Ok(Values::Json),
-            (ReadFormat::Raw, ..) => return Ok(Values::Raw),
-            (ReadFormat::Avro, Some(schema), None) => schema.clone(),
-            (ReadFormat::Avro, None, Some(path)) => {
-                let failed = |e| Error::io(format!("the Avro schema {} cannot be read", context.files.shown(path)), e);
-                let mut text = String::new();
-                let file = context.files.open(path).map_err(failed)?;
-                file.take(SCHEMA_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-                text
+        if !is_protobuf && (self.descriptors_path.is_some() || self.message.is_some()) {
+            return Err(wrong("the options descriptors_path and message are for the format protobuf only"));
+        }
+        if !is_avro && !is_protobuf && self.framing.is_some() {
+            return Err(wrong("the option framing is for the formats avro and protobuf only"));
+        }
+        let framing = self.framing.unwrap_or_default();
+        match self.format {
+            ReadFormat::Json => Ok(Values::Json),
+            ReadFormat::Raw => Ok(Values::Raw),
+            ReadFormat::Avro => {
+                let schema = match (&self.schema, &self.schema_path) {
+                    (Some(schema), None) => schema.clone(),
+                    (None, Some(path)) => String::from_utf8_lossy(&schema_file(path, context)?).into_owned(),
+                    _ => return Err(wrong("the format avro needs either the option schema or schema_path")),
+                };
+                Ok(Values::Avro(Arc::new(Avro::new(&schema, columns)?), framing))
             }
-            (ReadFormat::Avro, ..) => return Err(wrong("the format avro needs either the option schema or schema_path")),
-        };
-        Ok(Values::Avro(Arc::new(Avro::new(&schema, columns)?), self.framing.unwrap_or_default()))
+            ReadFormat::Protobuf => {
+                let (Some(path), Some(message)) = (&self.descriptors_path, &self.message) else {
+                    return Err(wrong("the format protobuf needs the options descriptors_path and message"));
+                };
+                let message = Protobuf::new(&schema_file(path, context)?, message, columns)?;
+                Ok(Values::Protobuf(Arc::new(message), framing))
+            }
+        }
     }
+}
+
+/// A file that says how values are encoded.
+fn schema_file(path: &Path, context: &Context) -> Result<Vec<u8>, Error> {
+    let failed = |e| Error::io(format!("the file {} cannot be read", context.files.shown(path)), e);
+    let mut bytes = vec![];
+    context.files.open(path).and_then(|file| file.take(SCHEMA_BYTES_MAX).read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
 }
 
 /// How the values of records are read.
@@ -103,6 +128,7 @@ pub(super) enum Values {
     Json,
     Raw,
     Avro(Arc<Avro>, Framing),
+    Protobuf(Arc<Protobuf>, Framing),
 }
 
 /// What the value of a record is that is read.
@@ -116,6 +142,8 @@ enum ReadFormat {
     Raw,
     /// a record in Avro's binary encoding
     Avro,
+    /// a message of Protocol Buffers
+    Protobuf,
 }
 
 /// What comes before a value.
@@ -125,7 +153,7 @@ pub(super) enum Framing {
     /// nothing
     #[default]
     None,
-    /// a zero, and the number of its schema in a registry
+    /// a zero, and the number of its schema in a registry; of Protocol Buffers also which of the schema's messages it is
     Confluent,
 }
 

@@ -13,6 +13,7 @@ use super::options::{self, Framing};
 use crate::Error;
 use crate::format::columns::{Column, Reason, Rows, Values};
 use crate::format::json;
+use crate::format::protobuf::wire::Cursor;
 
 /// Something of a record besides its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +160,11 @@ impl Records {
             (options::Values::Avro(avro, framing), Some(payload)) => {
                 avro.read(unframed(payload, *framing)?, &mut self.values)?;
             }
+            (options::Values::Protobuf(message, framing), Some(payload)) => {
+                let payload = unframed(payload, *framing)?;
+                let payload = if *framing == Framing::Confluent { unindexed(payload)? } else { payload };
+                message.read(payload, &mut self.values)?;
+            }
         }
         for (column, kind) in self.metadata.columns.iter_mut().zip(&self.kinds) {
             push_metadata(column, *kind, record)?;
@@ -192,6 +198,15 @@ fn unframed(payload: &[u8], framing: Framing) -> Result<&[u8], Reason> {
         (Framing::None, payload) | (Framing::Confluent, [0, _, _, _, _, payload @ ..]) => Ok(payload),
         (Framing::Confluent, _) => Err(Reason("the value does not begin with the number of a schema".into())),
     }
+}
+
+/// A message without the path to its descriptor: a number of numbers, or a single zero for the first.
+fn unindexed(payload: &[u8]) -> Result<&[u8], Reason> {
+    let mut cursor = Cursor(payload);
+    // The number has a sign, in its lowest bit.
+    let count = cursor.varint()? >> 1;
+    (0..count).try_for_each(|_| cursor.varint().map(drop))?;
+    Ok(cursor.0)
 }
 
 fn push_metadata(column: &mut Column, kind: Metadata, record: &impl Message) -> Result<(), Reason> {

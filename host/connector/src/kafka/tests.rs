@@ -250,6 +250,18 @@ fn records_become_rows() {
     let found = rows(&*source(&broker, &format!("{avro}schema = '{schema_of_n}'"), &numbers()).unwrap(), &numbers()).unwrap();
     assert_eq!(found, (vec![texts([2])], 1));
 
+    broker.create_topic("protobuf", 1);
+    let binary: [&[u8]; 2] = [b"\0\0\0\0\x07\0\x0a\x03Ada", b"\0\0\0\0\x07\x02\0\x0a\x03Bob"];
+    broker.send("protobuf", binary.map(|value| Record { value: Some(value), ..Record::default() }));
+    let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/src/format/protobuf/testdata");
+    let protobuf = format!(
+        "topic = \"protobuf\"\nuntil = \"latest\"\nformat = \"protobuf\"\nframing = \"confluent\"\n\
+         descriptors_path = \"{testdata}/user.descriptors\"\nmessage = \"org.example.User\""
+    );
+    let name = schema(&[("name", DataType::Utf8, false)]);
+    let (found, _) = rows(&*source(&broker, &protobuf, &name).unwrap(), &name).unwrap();
+    assert_eq!(found, [["{\"name\":\"Ada\"}", "{\"name\":\"Bob\"}"]]);
+
     broker.send("events", [value("{\"n\":\"x\"}"), value("{\"n\":2}")]);
     let failure = |options: &str| rows(&*source(&broker, options, &numbers()).unwrap(), &numbers()).unwrap_err().message;
     let missing = failure(options);
@@ -540,7 +552,10 @@ fn options_are_checked() {
         ("start = { offsets = { 0 = -1 } }", "start.offsets.0 is no offset"),
         ("start = { timestamp = \"today\" }", "start.timestamp is an instant"),
         ("format = \"xml\"", "xml"),
-        ("framing = \"confluent\"", "for the format avro only"),
+        ("framing = \"confluent\"", "for the formats avro and protobuf only"),
+        ("schema = \"x\"", "for the format avro only"),
+        ("message = \"x\"", "for the format protobuf only"),
+        ("format = \"protobuf\"", "needs the options descriptors_path and message"),
         ("format = \"avro\"", "either the option schema or schema_path"),
         ("format = \"avro\"\nschema = \"x\"", "the Avro schema: it is no JSON"),
         ("format = \"avro\"\nschema_path = \"no/where.avsc\"", "no/where.avsc cannot be read"),

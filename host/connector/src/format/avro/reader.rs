@@ -304,27 +304,8 @@ impl<'a> Cursor<'a> {
                 values.data.extend_from_slice(symbols[symbol].as_bytes());
                 values.end_value();
             }
-            (_, values) => return push_integer(values, self.integer()?),
+            (_, values) => return values.push_integer(self.integer()?.into()),
         }
         Ok(())
-    }
-}
-
-/// Puts an integer into a column of a narrower type, if it is in range.
-fn push_integer(values: &mut Values, value: i64) -> Parsed<()> {
-    fn narrow<T: TryFrom<i64>>(values: &mut Vec<T>, value: i64) -> Parsed<()> {
-        values.push(T::try_from(value).map_err(|_| Reason(format!("{value} is out of range")))?);
-        Ok(())
-    }
-    match values {
-        Values::Int8(values) => narrow(values, value),
-        Values::Int16(values) => narrow(values, value),
-        Values::Int32(values) => narrow(values, value),
-        Values::Int64(values) | Values::Time(values) => narrow(values, value),
-        Values::UInt8(values) => narrow(values, value),
-        Values::UInt16(values) => narrow(values, value),
-        Values::UInt32(values) => narrow(values, value),
-        Values::UInt64(values) => narrow(values, value),
-        _ => unreachable!("types were checked when the schema was bound"),
     }
 }

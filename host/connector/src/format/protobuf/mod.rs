@@ -1,0 +1,11 @@
+//! Protocol Buffers: messages by their [`descriptors`], which `protoc --include_imports --descriptor_set_out` writes. A [`reader`] is a message's descriptor,
+//! bound to columns; [`wire`] is how fields lie one after another.
+
+pub(crate) mod descriptors;
+pub(crate) mod reader;
+pub(crate) mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use reader::Protobuf;

@@ -8,7 +8,6 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use rdkafka::util::Timeout;
 
 use crate::Error;
 
@@ -16,6 +15,8 @@ use crate::Error;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for room when too much is under way.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often to look whether all is acknowledged.
+const FLUSH_PAUSE: Duration = Duration::from_millis(1);
 
 /// Sends records to one topic.
 pub(super) struct Producer {
@@ -99,8 +100,18 @@ impl Producer {
 
     /// Waits until all that was sent is acknowledged.
     pub fn flush(&self) -> Result<(), Error> {
-        self.inner.flush(Timeout::Never).map_err(|e| self.failed(e))?;
-        self.check()
+        loop {
+            match self.inner.flush(Duration::ZERO) {
+                Ok(()) => return self.check(),
+                // What is acknowledged is not reported, so that a flush that waits would not notice. It ends: each record is delivered, or fails by its
+                // time-out.
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
+                    self.inner.poll(FLUSH_PAUSE);
+                    self.check()?;
+                }
+                Err(e) => return Err(self.failed(e)),
+            }
+        }
     }
 
     fn failed(&self, e: KafkaError) -> Error {

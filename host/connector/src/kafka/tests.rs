@@ -182,7 +182,7 @@ fn it_conforms_as_a_source() {
 
 #[test]
 fn it_conforms_as_a_sink() {
-    // Goal: what writers take is in the topic once, at least once where nothing fails.
+    // Goal: what writers take is in the topic once if nothing fails, and can be read, with every compression.
     let broker = Broker::start("");
     let count = std::cell::Cell::new(0);
     let topic = || format!("rows-{}", count.get());
@@ -192,6 +192,20 @@ fn it_conforms_as_a_sink() {
         sink(&broker, 1, &format!("topic = \"{}\"\ndelivery = \"at-least-once\"", topic()), schema)
     };
     conformance::sink(&bind, true, &|_| sorted_values(&broker, &topic(), false));
+    // However it is compressed.
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = format!("by-{codec}");
+        broker.create_topic(&topic, 1);
+        let options =
+            format!("topic = \"{topic}\"\ndelivery = \"at-least-once\"\nproperties = {{ \"compression.type\" = \"{codec}\" }}");
+        let mut writer = sink(&broker, 1, &options, &numbers()).unwrap().writer(0, 1).unwrap();
+        writer.write(&batch(0..1000)).unwrap();
+        writer.prepare().unwrap();
+        let options = format!("topic = \"{topic}\"\nuntil = \"latest\"");
+        let (mut found, _) = rows(&*source(&broker, &options, &numbers()).unwrap(), &numbers()).unwrap();
+        found[0].sort();
+        assert_eq!(found, [texts(0..1000)], "{codec}");
+    }
 }
 
 #[test]

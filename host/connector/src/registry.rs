@@ -59,15 +59,7 @@ pub trait Connector: Send + Sync {
 
 /// All connectors, by name.
 pub fn connectors() -> &'static [&'static dyn Connector] {
-    &[
-        &file::File,
-        &kafka::Kafka,
-        &postgres::Postgres,
-        &stdin::Stdin,
-        &stdout::Stdout,
-        &nexmark::Nexmark,
-        &blackhole::Blackhole,
-    ]
+    &[&file::File, &kafka::Kafka, &postgres::Postgres, &stdin::Stdin, &stdout::Stdout, &nexmark::Nexmark, &blackhole::Blackhole]
 }
 
 /// The connector of this name.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use weir_types::Watermark;
 
-use crate::Message;
+use crate::{Barrier, Message};
 
 /// How many messages in a row a channel may have when it is not its turn, because it is behind the others in time.
 const OVERTAKES_MAX: usize = 8;
@@ -26,6 +26,7 @@ pub fn gate(channels: usize, capacity: usize) -> (Gate, Vec<Sender>) {
             queues: (0..channels).map(|_| Queue::default()).collect(),
             ready: VecDeque::with_capacity(channels),
             overtakes: 0,
+            barriers: 0,
             closed: false,
         }),
         capacity,
@@ -50,6 +51,8 @@ struct Queues {
     ready: VecDeque<usize>,
     /// how often in a row a channel was taken whose turn it was not
     overtakes: usize,
+    /// barriers in all queues
+    barriers: usize,
     closed: bool,
 }
 
@@ -103,40 +106,53 @@ impl Sender {
     /// If the gate is gone.
     pub async fn send(&self, message: Message) -> Result<Duration, Closed> {
         let mut message = Some(message);
-        if self.offer(&mut message)? {
+        if self.offer(&mut message, self.shared.capacity)? {
             return Ok(Duration::ZERO);
         }
         let since = Instant::now();
         loop {
             // A batch taken in between has left a permit: this does not wait.
             self.shared.writable[self.channel].notified().await;
-            if self.offer(&mut message)? {
+            if self.offer(&mut message, self.shared.capacity)? {
                 return Ok(since.elapsed());
             }
         }
     }
 
+    /// Sends a message at once, also beyond what the channel holds.
+    ///
+    /// # Errors
+    /// If the gate is gone.
+    pub fn force(&self, message: Message) -> Result<(), Closed> {
+        self.offer(&mut Some(message), usize::MAX).map(|_| ())
+    }
+
     /// Puts the message into the queue, if there is room.
-    fn offer(&self, message: &mut Option<Message>) -> Result<bool, Closed> {
+    fn offer(&self, message: &mut Option<Message>, capacity: usize) -> Result<bool, Closed> {
         let mut queues = self.shared.queues.lock();
         if queues.closed {
             return Err(Closed);
         }
         let queue = &mut queues.queues[self.channel];
         let is_batch = matches!(message, Some(Message::Batch(_)));
-        if is_batch && queue.batches >= self.shared.capacity {
+        if is_batch && queue.batches >= capacity {
             return Ok(false);
         }
         let Some(message) = message.take() else { return Ok(true) };
+        let is_barrier = matches!(message, Message::Barrier(_));
         let becomes_ready = queue.messages.is_empty() && !queue.held;
         queue.batches += usize::from(is_batch);
         match (queue.messages.back_mut(), message) {
             (Some(Message::Watermark(last)), Message::Watermark(next)) => *last = next,
             (_, message) => queue.messages.push_back(message),
         }
+        queues.barriers += usize::from(is_barrier);
         if becomes_ready {
             queues.ready.push_back(self.channel);
-            drop(queues);
+        }
+        drop(queues);
+        // A gate that lets barriers overtake rows wants to see one wherever it is.
+        if becomes_ready || is_barrier {
             self.shared.readable.notify_one();
         }
         Ok(true)
@@ -165,7 +181,8 @@ impl Gate {
         let queues = self.shared.queues.lock();
         let Some(place) = queues.next_place() else { return false };
         let next = queues.queues[queues.ready[place]].time;
-        let is_behind = |queue: &Queue| Watermark::NONE < queue.time && queue.time < next && queue.messages.is_empty() && !queue.held;
+        let is_behind =
+            |queue: &Queue| Watermark::NONE < queue.time && queue.time < next && queue.messages.is_empty() && !queue.held;
         queues.queues.iter().any(is_behind)
     }
 
@@ -186,6 +203,7 @@ impl Gate {
         if !queue.messages.is_empty() {
             queues.ready.push_back(channel);
         }
+        queues.barriers -= usize::from(matches!(message, Message::Barrier(_)));
         drop(queues);
         if makes_room {
             self.shared.writable[channel].notify_one();
@@ -198,6 +216,41 @@ impl Gate {
         let mut queues = self.shared.queues.lock();
         queues.queues[channel].held = true;
         queues.ready.retain(|ready| *ready != channel);
+    }
+
+    /// The first barrier that waits behind other messages, or in a channel that is held; of several checkpoints that of the oldest.
+    pub fn waiting_barrier(&self) -> Option<Barrier> {
+        let queues = self.shared.queues.lock();
+        if queues.barriers == 0 {
+            return None;
+        }
+        let barriers = queues.queues.iter().flat_map(|queue| &queue.messages).filter_map(|message| match message {
+            Message::Barrier(barrier) => Some(*barrier),
+            _ => None,
+        });
+        barriers.min_by_key(|barrier| barrier.checkpoint)
+    }
+
+    /// Lets a checkpoint's barrier overtake what is before it, wherever it waits: it is taken out, and what it overtakes stays. Returns the channels where it
+    /// was, with copies of what it has overtaken.
+    pub fn overtake(&mut self, checkpoint: u64) -> Vec<(usize, Vec<Message>)> {
+        let mut queues = self.shared.queues.lock();
+        if queues.barriers == 0 {
+            return vec![];
+        }
+        let Queues { queues, ready, barriers, .. } = &mut *queues;
+        let mut overtaken = vec![];
+        for (channel, queue) in queues.iter_mut().enumerate() {
+            let is_wanted = |message: &Message| matches!(message, Message::Barrier(barrier) if barrier.checkpoint == checkpoint);
+            let Some(place) = queue.messages.iter().position(is_wanted) else { continue };
+            queue.messages.remove(place);
+            *barriers -= 1;
+            overtaken.push((channel, queue.messages.iter().take(place).cloned().collect()));
+            if queue.messages.is_empty() {
+                ready.retain(|ready| *ready != channel);
+            }
+        }
+        overtaken
     }
 
     /// Takes from all channels again.
@@ -331,6 +384,28 @@ mod tests {
             gate.hold(1);
             gate.release();
             assert!(gate.try_receive().is_none(), "an empty channel is not ready");
+        });
+    }
+
+    /// A barrier is seen behind rows and overtakes them, in a full channel, too; the rows stay where they were, and are told.
+    #[test]
+    fn barriers_overtake() {
+        block_on(async {
+            let barrier = |checkpoint| Message::Barrier(Barrier { checkpoint, stops: false, overtakes: false });
+            let (mut gate, senders) = gate(3, 1);
+            senders[0].send(rows(1)).await.expect("open");
+            senders[0].force(rows(2)).expect("open");
+            senders[0].send(barrier(7)).await.expect("barriers take no room");
+            senders[0].send(Message::Idle).await.expect("open");
+            senders[1].send(barrier(7)).await.expect("open");
+            senders[2].send(rows(3)).await.expect("open");
+            assert_eq!(gate.waiting_barrier().map(|b| b.checkpoint), Some(7));
+            let overtaken = gate.overtake(7);
+            let counts: Vec<_> = overtaken.iter().map(|(channel, messages)| (*channel, messages.len())).collect();
+            assert_eq!(counts, [(0, 2), (1, 0)]);
+            assert!(gate.waiting_barrier().is_none() && gate.overtake(7).is_empty());
+            let left: Vec<_> = std::iter::from_fn(|| gate.try_receive()).map(|(channel, _)| channel).collect();
+            assert_eq!(left, [0, 2, 0, 0]);
         });
     }
 

@@ -25,4 +25,6 @@ pub struct Barrier {
     pub checkpoint: u64,
     /// whether nothing comes after it: the job stops with this checkpoint
     pub stops: bool,
+    /// whether it may overtake rows, which are in the checkpoint then
+    pub overtakes: bool,
 }

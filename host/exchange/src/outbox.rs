@@ -25,6 +25,8 @@ pub struct Outbox {
     max_parallelism: u16,
     /// whom the last batch made enough for
     released: Vec<usize>,
+    /// whether rows are sent at once, also beyond what channels hold
+    forces: bool,
     /// time spent waiting for room, since it was last taken
     waited: Duration,
 }
@@ -72,7 +74,16 @@ impl Outbox {
             },
         };
         let held = senders.iter().map(|_| Held::default()).collect();
-        Self { senders, partitioner, held, watermark: Watermark::NONE, max_parallelism, released: vec![], waited: Duration::ZERO }
+        Self {
+            senders,
+            partitioner,
+            held,
+            watermark: Watermark::NONE,
+            max_parallelism,
+            released: vec![],
+            forces: false,
+            waited: Duration::ZERO,
+        }
     }
 
     /// Sends rows, or holds a few back until `flush`. [`released`](Self::released) tells whom it has sent to that rows may be held back for.
@@ -81,15 +92,15 @@ impl Outbox {
     /// If a receiver is gone, or rows cannot be put together.
     pub async fn send(&mut self, batch: Batch) -> Result<(), Error> {
         match &mut self.partitioner {
-            Partitioner::One(to) => self.waited += self.senders[*to].send(Message::Batch(batch)).await?,
+            Partitioner::One(to) => self.waited += send(&self.senders[*to], Message::Batch(batch), self.forces).await?,
             Partitioner::Rebalance { next } => {
                 let to = *next % self.senders.len();
                 *next = to + 1;
-                self.waited += self.senders[to].send(Message::Batch(batch)).await?;
+                self.waited += send(&self.senders[to], Message::Batch(batch), self.forces).await?;
             }
             Partitioner::Broadcast => {
                 for sender in &self.senders {
-                    self.waited += sender.send(Message::Batch(batch.clone())).await?;
+                    self.waited += send(sender, Message::Batch(batch.clone()), self.forces).await?;
                 }
             }
             Partitioner::Hash { key, owners, hashes, indices } => {
@@ -135,7 +146,7 @@ impl Outbox {
             let batch = Batch::concat(&held.batches)?;
             held.batches.clear();
             held.rows = 0;
-            self.waited += self.senders[to].send(Message::Batch(batch)).await?;
+            self.waited += send(&self.senders[to], Message::Batch(batch), self.forces).await?;
         }
         if std::mem::take(&mut self.held[to].watermark) {
             self.waited += self.senders[to].send(Message::Watermark(self.watermark)).await?;
@@ -170,6 +181,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// From now on, sends rows at once, also beyond what channels hold: or no more. For what goes before a barrier that does not wait for room.
+    pub fn set_forces(&mut self, forces: bool) {
+        self.forces = forces;
+    }
+
     /// The time spent waiting for room in channels since the last call.
     pub fn take_waited(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
@@ -185,6 +201,14 @@ impl Outbox {
             self.waited += sender.send(message.clone()).await?;
         }
         Ok(())
+    }
+}
+
+/// Sends a message when there is room, or at once.
+async fn send(sender: &Sender, message: Message, at_once: bool) -> Result<Duration, Closed> {
+    match at_once {
+        true => sender.force(message).map(|()| Duration::ZERO),
+        false => sender.send(message).await,
     }
 }
 

@@ -17,6 +17,7 @@ use weir_exchange::{Gate, Sender, gate};
 use weir_operator::NativeChain;
 use weir_plan::JobPlan;
 use weir_plan::job::{NodeKind, Root, Vertex};
+use weir_plan::recovery::CheckpointMode;
 use weir_protocol::checkpoint::{CheckpointId, TaskId};
 use weir_sandbox::{Component, LogSink};
 use weir_types::graph::Partitioning;
@@ -26,7 +27,7 @@ use crate::job::{Command, Event, JobHandle, Outcome};
 use crate::metrics::{JobMetrics, NodeCounters, TaskCounters};
 use crate::restore::Restore;
 use crate::snapshot::{Capture, Persister};
-use crate::task::{self, Ending, Task};
+use crate::task::{self, Channel, Ending, Task};
 
 /// A job to run, and what it needs from outside.
 #[derive(Clone)]
@@ -105,7 +106,8 @@ impl Worker {
         let Built { metrics, tasks, persisters } = Builder::new(&deployment, &self.connectors)?.build(&orders, &event_sender);
         let ids = persisters.iter().map(|(persister, _)| persister.task).collect();
         let supervisor = tokio::spawn(supervise(tasks, persisters, commands.clone(), event_sender, lease));
-        Ok(JobHandle { commands, triggers, stored, tasks: ids, events, metrics, supervisor: Some(supervisor) })
+        let overtakes = deployment.plan.spec.checkpoint.mode == CheckpointMode::Unaligned;
+        Ok(JobHandle { commands, triggers, stored, tasks: ids, overtakes, events, metrics, supervisor: Some(supervisor) })
     }
 
     /// A slot holds one subtask of each vertex.
@@ -217,8 +219,8 @@ struct Builder<'a> {
     sinks: Vec<(String, Box<dyn Sink>)>,
     /// (edge, sending subtask) → its channels, by receiving subtask
     senders: HashMap<(usize, u16), Vec<Sender>>,
-    /// (vertex, subtask) → its gate, and for each channel which of the gate's edges it belongs to
-    gates: HashMap<(usize, u16), (Gate, Vec<usize>)>,
+    /// (vertex, subtask) → its gate, and where each channel comes from
+    gates: HashMap<(usize, u16), (Gate, Vec<Channel>)>,
 }
 
 impl<'a> Builder<'a> {
@@ -297,7 +299,8 @@ impl<'a> Builder<'a> {
                 for (&(_, edge, from), sender) in channels.iter().zip(senders) {
                     self.senders.entry((edge, from)).or_default().push(sender);
                 }
-                self.gates.insert((index, subtask), (gate, channels.iter().map(|c| c.0).collect()));
+                let channels = channels.iter().map(|&(place, edge, sender)| Channel { place, edge: edge as u32, sender });
+                self.gates.insert((index, subtask), (gate, channels.collect()));
             }
         }
     }
@@ -339,9 +342,8 @@ impl<'a> Builder<'a> {
                     )
                 }
                 Root::Gate(_) => {
-                    let (gate, edge_of_channel) =
-                        self.gates.remove(&(vertex, subtask)).expect("every subtask behind a gate has one");
-                    task::RootParts::Gate(gate, edge_of_channel)
+                    let (gate, channels) = self.gates.remove(&(vertex, subtask)).expect("every subtask behind a gate has one");
+                    task::RootParts::Gate(gate, channels)
                 }
             };
             let senders = plan.vertices[vertex]

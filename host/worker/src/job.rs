@@ -91,6 +91,8 @@ pub struct JobHandle {
     pub(crate) triggers: watch::Sender<Option<Trigger>>,
     pub(crate) stored: watch::Sender<CheckpointId>,
     pub(crate) tasks: Vec<TaskId>,
+    /// whether barriers may overtake rows
+    pub(crate) overtakes: bool,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     pub(crate) metrics: Arc<JobMetrics>,
     /// waits for the job's tasks; it tells their end by `events`
@@ -115,7 +117,9 @@ impl JobHandle {
 
     /// Begins a checkpoint: its barrier goes out from all sources that have not ended. Later ones have greater ids.
     pub fn trigger(&self, checkpoint: CheckpointId, kind: Kind) {
-        let barrier = Barrier { checkpoint: checkpoint.0, stops: kind.stops() };
+        // What somebody else may start from, at any parallelism, has no rows in flight.
+        let overtakes = self.overtakes && kind == Kind::Checkpoint;
+        let barrier = Barrier { checkpoint: checkpoint.0, stops: kind.stops(), overtakes };
         self.triggers.send_replace(Some(Trigger { barrier, drains: kind == Kind::StopWithSavepoint { drain: true } }));
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use weir_checkpoint::{ChainSnapshot, EntriesReader, ErrorKind, Folder, Kind, Manifest, SplitState, StateFiles};
 use weir_connector::{Split, Transaction};
+use weir_exchange::{Message, in_flight};
 use weir_operator::{ChainOperator, Context};
 use weir_plan::JobPlan;
 use weir_plan::explain::window_shape;
@@ -80,6 +81,19 @@ impl Restore {
                 plan.spec.max_parallelism
             ));
         }
+        let is_same = |vertex: &weir_checkpoint::Vertex| {
+            plan.vertices.get(vertex.vertex as usize).map(|v| v.parallelism) == Some(vertex.parallelism)
+        };
+        let vertices = &self.manifest.vertices;
+        if self.manifest.tasks.iter().any(|task| !task.in_flight.is_empty())
+            && !(vertices.len() == plan.vertices.len() && vertices.iter().all(is_same))
+        {
+            return refuse(format!(
+                "checkpoint {checkpoint} is unaligned and has rows in flight between its {} vertices, which the job at this parallelism has not; start it as it \
+                 was, stop it (a checkpoint to stop with is aligned), and change it then",
+                vertices.len()
+            ));
+        }
         for (operator, fit) in compare(plan, &self.manifest) {
             match fit {
                 Fit::Kept | Fit::New => {}
@@ -140,6 +154,19 @@ impl Restore {
         }
         chain.finish_restore();
         Ok(())
+    }
+
+    /// What was in flight to a subtask, each message with its edge and sender.
+    pub(crate) async fn in_flight(&self, vertex: u32, subtask: u16) -> Result<Vec<(u32, u16, Message)>, Failure> {
+        let mut messages = vec![];
+        let tasks = self.manifest.tasks.iter().filter(|task| task.vertex == vertex && task.subtask == subtask);
+        for channel in tasks.flat_map(|task| &task.in_flight) {
+            let bytes = self.folder.fetch(&channel.file).await.map_err(|e| fetch_failure(&e))?;
+            let decoded = in_flight::decode(&bytes);
+            let decoded = decoded.map_err(|e| Failure::new(FailureKind::Damaged, format!("{}: {e}", channel.file.path)))?;
+            messages.extend(decoded.into_iter().map(|message| (channel.edge, channel.sender, message)));
+        }
+        Ok(messages)
     }
 
     async fn restore_entries(

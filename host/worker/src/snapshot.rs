@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use weir_checkpoint::{
-    ChainSnapshot, EntriesWriter, Error, ErrorKind, FileRef, JobStorage, SinkSnapshot, Source, SourceSnapshot, StateFile,
-    StateFiles, TaskSnapshot,
+    ChainSnapshot, EntriesWriter, Error, ErrorKind, FileRef, InFlight, JobStorage, SinkSnapshot, Source, SourceSnapshot,
+    StateFile, StateFiles, TaskSnapshot,
 };
+use weir_exchange::{Message, in_flight};
 use weir_operator::Snapshot;
 use weir_protocol::checkpoint::{CheckpointId, TaskId};
 use weir_state::Entries;
@@ -29,6 +30,16 @@ pub(crate) struct Captured {
     pub source: Option<SourceSnapshot>,
     pub chains: Vec<CapturedChain>,
     pub sinks: Vec<SinkSnapshot>,
+    /// what an unaligned barrier has overtaken
+    pub in_flight: Vec<Overtaken>,
+}
+
+/// What an unaligned barrier has overtaken in one channel.
+pub(crate) struct Overtaken {
+    /// the edge's number in the plan
+    pub edge: u32,
+    pub sender: u16,
+    pub messages: Vec<Message>,
 }
 
 /// What one operator of it was.
@@ -140,6 +151,13 @@ impl Persister {
                 scalars,
             });
         }
+        for Overtaken { edge, sender, messages } in captured.in_flight {
+            let batches = messages.iter().filter(|message| matches!(message, Message::Batch(_))).count() as u64;
+            let encoded = in_flight::encode(&messages).map_err(|e| unwritable("rows in flight", e))?;
+            let file = self.upload(storage, checkpoint, &format!("{edge}-{sender}"), "in-flight", encoded.into()).await?;
+            bytes += file.bytes;
+            snapshot.in_flight.push(InFlight { edge, sender, batches, file });
+        }
         Ok((snapshot, bytes))
     }
 
@@ -173,11 +191,11 @@ async fn encode(mut entries: Entries) -> Result<Bytes, Error> {
         writer.finish()
     });
     let encoded = encoded.await.map_err(std::io::Error::other).and_then(|encoded| encoded);
-    encoded.map(Bytes::from).map_err(|e| Error {
-        kind: ErrorKind::Invalid,
-        message: format!("state cannot be written: {e}"),
-        source: Some(Box::new(e)),
-    })
+    encoded.map(Bytes::from).map_err(|e| unwritable("state", e))
+}
+
+fn unwritable(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error { kind: ErrorKind::Invalid, message: format!("{what} cannot be written: {error}"), source: Some(Box::new(error)) }
 }
 
 /// The operator's id, as far as a file's name has room for it, and a hash of all of it.

@@ -18,18 +18,20 @@ pub(super) struct Alignment {
     last: Vec<u64>,
     /// barriers that have come on some channels, with when the first one did
     begun: VecDeque<(Barrier, Instant)>,
+    /// the last checkpoint whose turn has come
+    done: u64,
 }
 
 impl Alignment {
     /// For this many channels.
     pub fn new(channels: usize) -> Self {
-        Self { last: vec![0; channels], begun: VecDeque::new() }
+        Self { last: vec![0; channels], begun: VecDeque::new(), done: 0 }
     }
 
     /// A barrier has come.
     pub fn barrier(&mut self, channel: usize, barrier: Barrier) {
         self.last[channel] = barrier.checkpoint;
-        if self.begun.back().is_none_or(|(last, _)| last.checkpoint < barrier.checkpoint) {
+        if self.begun.back().is_none_or(|(last, _)| last.checkpoint < barrier.checkpoint) && self.done < barrier.checkpoint {
             self.begun.push_back((barrier, Instant::now()));
         }
     }
@@ -45,7 +47,20 @@ impl Alignment {
         if self.last.iter().any(|last| *last < barrier.checkpoint) {
             return None;
         }
+        self.done = barrier.checkpoint;
         self.begun.pop_front().map(|(barrier, since)| (barrier, since.elapsed()))
+    }
+
+    /// The next barrier that has come on some channels, and since when.
+    pub fn front(&self) -> Option<(Barrier, Instant)> {
+        self.begun.front().copied()
+    }
+
+    /// A checkpoint's turn has come although its barrier has not come everywhere. Returns the channels where it has not.
+    pub fn skip_to(&mut self, checkpoint: u64) -> Vec<usize> {
+        self.done = checkpoint;
+        self.begun.retain(|(barrier, _)| barrier.checkpoint > checkpoint);
+        self.last.iter().enumerate().filter(|(_, last)| **last < checkpoint).map(|(channel, _)| channel).collect()
     }
 }
 
@@ -56,7 +71,7 @@ mod tests {
     /// A checkpoint's turn comes with its last barrier, or with the end of the channel that has not shown it; and one after the other.
     #[test]
     fn turns() {
-        let barrier = |checkpoint| Barrier { checkpoint, stops: false };
+        let barrier = |checkpoint| Barrier { checkpoint, stops: false, overtakes: false };
         let mut alignment = Alignment::new(3);
         let pop = |alignment: &mut Alignment| alignment.pop().map(|(barrier, _)| barrier.checkpoint);
         alignment.barrier(0, barrier(1));

@@ -1,14 +1,20 @@
 //! The root of a task behind exchanges.
 
-use weir_exchange::{Gate, Message};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use weir_exchange::{Barrier, Gate, Message};
 use weir_plan::job::Origin;
+use weir_plan::recovery::{CheckpointMode, CheckpointSpec};
 use weir_protocol::watermark::Merge;
 use weir_types::Watermark;
 
-use super::Step;
 use super::alignment::Alignment;
 use super::nodes::Nodes;
+use super::recording::Recording;
+use super::{Channel as Origins, Step};
 use crate::error::Failure;
+use crate::snapshot::Capture;
 
 /// Messages taken in one step: enough to keep going, few enough to look at the clock and commands now and then.
 const MESSAGES_PER_STEP_MAX: usize = 16;
@@ -20,9 +26,18 @@ pub(super) struct GateRoot {
     channels: Vec<Channel>,
     edges: Vec<Merge>,
     open: usize,
+    origins: Vec<Origins>,
+    /// what an older attempt had in flight, which comes before all else
+    replayed: VecDeque<(usize, Message)>,
     alignment: Alignment,
     /// whether channels whose barrier has come wait for the others
     aligns: bool,
+    /// for how long they do so before barriers overtake rows
+    patience: Duration,
+    /// a barrier that was seen behind rows, and when
+    seen: Option<(Barrier, Instant)>,
+    /// what a barrier has overtaken
+    recording: Option<Recording>,
     /// a message that `ready` took
     next: Option<(usize, Message)>,
 }
@@ -36,30 +51,42 @@ struct Channel {
 }
 
 impl GateRoot {
-    /// `edge_of_channel` says which of the vertex's edges each channel belongs to; `aligns`, whether channels whose barrier has come wait for the others.
-    pub(super) fn new(gate: Gate, edge_of_channel: Vec<usize>, aligns: bool) -> Self {
-        let edge_count = edge_of_channel.iter().max().map_or(0, |e| e + 1);
+    /// `origins` says where each channel comes from, and `replayed` what an older attempt had in flight, by edge and sender.
+    pub(super) fn new(gate: Gate, origins: &[Origins], spec: &CheckpointSpec, replayed: Vec<(u32, u16, Message)>) -> Self {
+        let edge_count = origins.iter().map(|origin| origin.place + 1).max().unwrap_or(0);
         let mut sizes = vec![0; edge_count];
-        let channels: Vec<_> = edge_of_channel
-            .into_iter()
-            .map(|edge| {
-                sizes[edge] += 1;
-                Channel { edge, place: sizes[edge] - 1, is_idle: false }
+        let channels: Vec<_> = origins
+            .iter()
+            .map(|origin| {
+                sizes[origin.place] += 1;
+                Channel { edge: origin.place, place: sizes[origin.place] - 1, is_idle: false }
             })
             .collect();
-        let edges = sizes.into_iter().map(Merge::new).collect();
-        let alignment = Alignment::new(channels.len());
-        Self { gate, open: channels.len(), channels, edges, alignment, aligns, next: None }
+        let channel = |edge, sender| origins.iter().position(|origin| (origin.edge, origin.sender) == (edge, sender));
+        let replayed = replayed.into_iter().filter_map(|(edge, sender, message)| Some((channel(edge, sender)?, message)));
+        Self {
+            gate,
+            open: channels.len(),
+            alignment: Alignment::new(channels.len()),
+            channels,
+            edges: sizes.into_iter().map(Merge::new).collect(),
+            origins: origins.to_vec(),
+            replayed: replayed.collect(),
+            aligns: spec.mode != CheckpointMode::AtLeastOnce,
+            patience: spec.aligned_timeout.0,
+            seen: None,
+            recording: None,
+            next: None,
+        }
     }
 
     pub(super) async fn step(&mut self, nodes: &mut Nodes) -> Result<Step, Box<Failure>> {
         let mut was_patient = false;
         for taken in 0..MESSAGES_PER_STEP_MAX {
-            if let Some((barrier, alignment)) = self.alignment.pop() {
-                self.gate.release();
-                return Ok(Step::Barrier { barrier, alignment });
+            if let Some(step) = self.checkpoint() {
+                return Ok(step);
             }
-            if self.open == 0 {
+            if self.open == 0 && self.replayed.is_empty() {
                 return Ok(Step::End);
             }
             if !was_patient && self.next.is_none() && self.gate.is_ahead() {
@@ -67,9 +94,12 @@ impl GateRoot {
                 tokio::task::yield_now().await;
                 was_patient = true;
             }
-            let Some((index, message)) = self.next.take().or_else(|| self.gate.try_receive()) else {
+            let Some((index, message)) = self.take() else {
                 return Ok(if taken == 0 { Step::Nothing } else { Step::Worked });
             };
+            if let Some(recording) = &mut self.recording {
+                recording.message(index, &message);
+            }
             let channel = &mut self.channels[index];
             let (edge, place) = (channel.edge, channel.place);
             match message {
@@ -91,7 +121,9 @@ impl GateRoot {
                 }
                 Message::Barrier(barrier) => {
                     self.alignment.barrier(index, barrier);
-                    if self.aligns {
+                    // A checkpoint of which this task has told nothing yet is given up once another one begins.
+                    self.recording.take_if(|recording| recording.checkpoint < barrier.checkpoint);
+                    if self.aligns && self.recording.is_none() {
                         self.gate.hold(index);
                     }
                 }
@@ -106,8 +138,73 @@ impl GateRoot {
         Ok(Step::Worked)
     }
 
+    /// The next message, and its channel.
+    fn take(&mut self) -> Option<(usize, Message)> {
+        self.replayed.pop_front().or_else(|| self.next.take()).or_else(|| self.gate.try_receive())
+    }
+
+    /// What is to be done about a checkpoint now.
+    fn checkpoint(&mut self) -> Option<Step> {
+        // What is replayed would have to be recorded again, and is soon through.
+        if !self.replayed.is_empty() {
+            return None;
+        }
+        if let Some((barrier, alignment)) = self.alignment.pop() {
+            self.gate.release();
+            // A later checkpoint: the one that was recorded has been given up.
+            self.recording = None;
+            return Some(Step::Barrier { barrier, alignment });
+        }
+        // A message that was taken already comes before those in the gate.
+        if let (Some(recording), None) = (&mut self.recording, &self.next) {
+            for (channel, overtaken) in self.gate.overtake(recording.checkpoint) {
+                recording.overtook(channel, overtaken);
+            }
+        }
+        if self.recording.as_ref().is_some_and(Recording::is_complete) {
+            let capture = self.recording.take().and_then(|recording| recording.finish(&self.origins));
+            return capture.map(Step::Recorded);
+        }
+        let (barrier, since) = self.impatient()?;
+        if since.elapsed() < self.patience {
+            return None;
+        }
+        let missing = self.alignment.skip_to(barrier.checkpoint);
+        self.gate.release();
+        self.seen = None;
+        self.recording = Some(Recording::new(barrier.checkpoint, self.channels.len(), &missing));
+        Some(Step::Barrier { barrier, alignment: since.elapsed() })
+    }
+
+    /// The next barrier that may overtake rows, and since when it could.
+    fn impatient(&mut self) -> Option<(Barrier, Instant)> {
+        let current = self.recording.as_ref().map_or(0, |recording| recording.checkpoint);
+        if let Some((barrier, since)) = self.alignment.front() {
+            return Some((barrier, since)).filter(|_| barrier.overtakes);
+        }
+        let waiting = self.gate.waiting_barrier().filter(|barrier| barrier.overtakes && barrier.checkpoint > current)?;
+        let (_, since) = *self.seen.get_or_insert_with(|| (waiting, Instant::now()));
+        Some((waiting, since))
+    }
+
+    /// Keeps a capture until all is known that its barrier has overtaken; returns it if that is nothing.
+    pub(super) fn keep(&mut self, capture: Capture) -> Option<Capture> {
+        match &mut self.recording {
+            Some(recording) if capture.checkpoint.is_some_and(|checkpoint| checkpoint.0 == recording.checkpoint) => {
+                recording.keep(capture);
+                None
+            }
+            _ => Some(capture),
+        }
+    }
+
+    /// When a barrier loses its patience.
+    pub(super) fn not_before(&mut self) -> Option<Instant> {
+        self.impatient().map(|(_, since)| since + self.patience)
+    }
+
     pub(super) async fn ready(&mut self) {
-        if self.next.is_none() {
+        if self.next.is_none() && self.replayed.is_empty() {
             self.next = Some(self.gate.receive().await);
         }
     }

@@ -11,6 +11,7 @@ mod alignment;
 mod gate;
 mod nodes;
 mod open;
+mod recording;
 mod routes;
 mod source;
 mod splits;
@@ -25,7 +26,6 @@ use weir_checkpoint::SourceSnapshot;
 use weir_connector::{Source, Split};
 use weir_exchange::{Barrier, Gate, Sender};
 use weir_plan::JobPlan;
-use weir_plan::recovery::CheckpointMode;
 use weir_protocol::checkpoint::CheckpointId;
 use weir_sandbox::{Component, LogSink};
 
@@ -74,8 +74,19 @@ pub(crate) struct Parts {
 pub(crate) enum RootParts {
     /// splits of a source, and the ids of those that are done
     Source(Arc<dyn Source>, Vec<Split>, Vec<String>),
-    /// a gate, and for each of its channels which of the vertex's edges it belongs to
-    Gate(Gate, Vec<usize>),
+    /// a gate, and where its channels come from
+    Gate(Gate, Vec<Channel>),
+}
+
+/// Where a channel of a gate comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Channel {
+    /// which of the vertex's edges it belongs to
+    pub place: usize,
+    /// the edge's number in the plan
+    pub edge: u32,
+    /// the sending subtask
+    pub sender: u16,
 }
 
 impl RootParts {
@@ -83,7 +94,7 @@ impl RootParts {
     fn splits(&self) -> Splits {
         match self {
             Self::Source(_, splits, _) => Splits::of_source(splits.len()),
-            Self::Gate(_, edge_of_channel) => Splits::of_gate(edge_of_channel),
+            Self::Gate(_, channels) => Splits::of_gate(&channels.iter().map(|channel| channel.place).collect::<Vec<_>>()),
         }
     }
 }
@@ -106,8 +117,10 @@ enum Step {
     Worked,
     /// nothing now; sleep as the root says
     Nothing,
-    /// a barrier has come on all inputs, the first of them so long ago
+    /// a barrier has come on all inputs, the first of them so long ago; or it has overtaken what is on its way on some of them
     Barrier { barrier: Barrier, alignment: Duration },
+    /// all is known that a barrier has overtaken: the capture that was [kept](Root::keep)
+    Recorded(Capture),
     /// nothing any more
     End,
 }
@@ -137,9 +150,12 @@ impl Task {
         let mut nodes = Nodes::open(&parts, &root.splits()).await?;
         let mut root = match root {
             RootParts::Source(source, splits, done) => Root::Source(source::SourceRoot::new(&parts, source, splits, done)),
-            RootParts::Gate(gate, edges) => {
-                let aligns = parts.plan.spec.checkpoint.mode != CheckpointMode::AtLeastOnce;
-                Root::Gate(gate::GateRoot::new(gate, edges, aligns))
+            RootParts::Gate(gate, channels) => {
+                let replayed = match &parts.restore {
+                    Some(restore) => restore.in_flight(parts.vertex as u32, parts.subtask).await.map_err(Box::new)?,
+                    None => vec![],
+                };
+                Root::Gate(Box::new(gate::GateRoot::new(gate, &channels, &parts.plan.spec.checkpoint, replayed)))
             }
         };
         let mut triggers = parts.triggers.clone();
@@ -189,13 +205,16 @@ impl Task {
                     let stored = parts.stored.borrow().0;
                     let captured = Captured { source: root.snapshot(), ..nodes.barrier(barrier, stored).await? };
                     let checkpoint = Some(CheckpointId(barrier.checkpoint));
-                    let _ = parts.captures.send(Capture { checkpoint, captured, alignment, copying: since.elapsed() });
+                    if let Some(capture) = root.keep(Capture { checkpoint, captured, alignment, copying: since.elapsed() }) {
+                        let _ = parts.captures.send(capture);
+                    }
                     pace.worked(nodes.take_waited());
                     if barrier.stops {
                         // Nothing follows, and nobody is told that it was the end: the job goes on from here another time.
                         std::future::pending::<()>().await;
                     }
                 }
+                Step::Recorded(capture) => drop(parts.captures.send(capture)),
                 Step::End => break,
             }
         }
@@ -212,7 +231,7 @@ impl Task {
 /// Where rows come from, at work.
 enum Root {
     Source(source::SourceRoot),
-    Gate(gate::GateRoot),
+    Gate(Box<gate::GateRoot>),
 }
 
 impl Root {
@@ -247,6 +266,14 @@ impl Root {
         Ok(Some(barrier))
     }
 
+    /// Keeps a capture until all is known that its barrier has overtaken; returns it if that is nothing.
+    fn keep(&mut self, capture: Capture) -> Option<Capture> {
+        match self {
+            Self::Source(_) => Some(capture),
+            Self::Gate(gate) => gate.keep(capture),
+        }
+    }
+
     /// How far the splits have been read.
     fn snapshot(&self) -> Option<SourceSnapshot> {
         match self {
@@ -264,10 +291,10 @@ impl Root {
     }
 
     /// When to look again, even if `ready` has not completed.
-    fn not_before(&self) -> Option<Instant> {
+    fn not_before(&mut self) -> Option<Instant> {
         match self {
             Self::Source(source) => source.not_before(),
-            Self::Gate(_) => None,
+            Self::Gate(gate) => gate.not_before(),
         }
     }
 }

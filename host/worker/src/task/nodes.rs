@@ -495,8 +495,9 @@ impl Nodes {
     }
 
     /// A barrier has come on all inputs, and what came before it is through: captures what the nodes hold, and passes the barrier on. What belongs to
-    /// checkpoints up to `stored` is in the hands of the coordinator.
+    /// checkpoints up to `stored` is in the hands of the coordinator. A barrier that overtakes rows does not wait for room, nor does what goes before it.
     pub(super) async fn barrier(&mut self, barrier: Barrier, stored: u64) -> Result<Captured, Box<Failure>> {
+        self.set_forces(barrier.overtakes);
         let mut captured = Captured::default();
         for index in 0..self.nodes.len() {
             self.hand_on(index).await?;
@@ -515,7 +516,16 @@ impl Nodes {
                 sent.map_err(|e| Box::new(self.failure(index, e.into())))?;
             }
         }
+        self.set_forces(false);
         Ok(captured)
+    }
+
+    fn set_forces(&mut self, forces: bool) {
+        for node in &mut self.nodes {
+            if let Operator::Exchange(outbox) = &mut node.operator {
+                outbox.set_forces(forces);
+            }
+        }
     }
 
     /// Captures what the nodes hold after the end of the input.

@@ -94,7 +94,7 @@ fn without_mischief() {
 }
 
 const TRAP: &str = "the guest panicked or gave up (`unreachable`); it said: panicked at 'so it goes'";
-const DEADLINE: &str = "the call ran for more than 500ms, its limit `call_deadline`";
+const DEADLINE: &str = "the call ran for more than 500ms, its limit `limits.call_deadline`";
 const MEMORY: &str = "wants more than its limit of 33554432";
 
 /// Goal: a guest that ends itself, does not end, or takes all memory or stack fails its job only.

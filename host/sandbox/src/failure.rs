@@ -40,7 +40,7 @@ impl Failure<'_> {
             let deadline = limits.call_deadline;
             return (
                 GuestErrorKind::Deadline,
-                format!("the call ran for more than {deadline:?}, its limit `call_deadline`{said}"),
+                format!("the call ran for more than {deadline:?}, its limit `limits.call_deadline`{said}"),
             );
         }
         match host.memory.take_denied() {
@@ -49,7 +49,7 @@ impl Failure<'_> {
                 return (
                     GuestErrorKind::Memory,
                     format!(
-                        "the guest has {has} bytes of memory and wants more than its limit of {limit} (`memory_bytes`){said}"
+                        "the guest has {has} bytes of memory and wants more than its limit of {limit} (`limits.guest_memory`){said}"
                     ),
                 );
             }

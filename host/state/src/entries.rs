@@ -17,6 +17,8 @@ pub struct Entries {
 struct Place {
     start: usize,
     namespace: i64,
+    /// the first bytes of the key as a number, so that sorting seldom has to look at the bytes, which lie far apart
+    prefix: u128,
     key_bytes: u32,
     value_bytes: u32,
     group: KeyGroup,
@@ -52,7 +54,9 @@ impl Entries {
         let length =
             |parts: [&[u8]; 2]| u32::try_from(parts[0].len() + parts[1].len()).expect("a part of an entry is below 4 GiB");
         let (key_bytes, value_bytes) = (length(key), length(value));
-        self.index.push(Place { start: self.bytes.len(), namespace, key_bytes, value_bytes, group });
+        let start = self.bytes.len();
+        let prefix = prefix(key);
+        self.index.push(Place { start, namespace, prefix, key_bytes, value_bytes, group });
         key.into_iter().chain(value).for_each(|part| self.bytes.extend_from_slice(part));
     }
 
@@ -60,7 +64,7 @@ impl Entries {
     pub fn sort(&mut self) {
         let Self { bytes, index } = self;
         index.sort_unstable_by(|a, b| {
-            let places = (a.group, a.namespace).cmp(&(b.group, b.namespace));
+            let places = (a.group, a.namespace, a.prefix).cmp(&(b.group, b.namespace, b.prefix));
             places.then_with(|| a.entry(bytes).key.cmp(b.entry(bytes).key))
         });
     }
@@ -90,6 +94,13 @@ impl Entries {
     pub fn bytes(&self) -> usize {
         self.bytes.capacity() + self.index.capacity() * size_of::<Place>()
     }
+}
+
+/// The first bytes of a key, as a number that is ordered as they are.
+fn prefix(key: [&[u8]; 2]) -> u128 {
+    let mut bytes = [0; size_of::<u128>()];
+    bytes.iter_mut().zip(key.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+    u128::from_be_bytes(bytes)
 }
 
 impl Place {

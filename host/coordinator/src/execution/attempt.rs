@@ -136,16 +136,14 @@ impl Attempt<'_> {
                 event = self.handle.event() => match event {
                     Some(TaskEvent::Ended(outcome)) => {
                         if let Some(end) = self.tasks_ended(outcome) {
-                            self.finish_savepoints().await;
-                            return end;
+                            return self.close(end).await;
                         }
                     }
                     Some(event) => self.on_task(event),
                     None => {
                         // All tasks have finished, and that was told: what is left is to commit.
                         if let Some(end) = self.end.take() {
-                            self.finish_savepoints().await;
-                            return end;
+                            return self.close(end).await;
                         }
                         self.wait_for_the_rest(tick).await;
                     }
@@ -432,12 +430,18 @@ impl Attempt<'_> {
         }
     }
 
-    /// At the end: waits for what is being copied.
-    async fn finish_savepoints(&mut self) {
+    /// The attempt is over: waits for what is under way beside the tasks, so that it does not meet the next attempt, and answers who still waits.
+    async fn close(mut self, end: End) -> End {
         while let Some(done) = self.io.join_next().await {
-            if let Ok(Done::SavepointWritten(checkpoint, waiting, result)) = done {
-                self.on_done(Ok(Done::SavepointWritten(checkpoint, waiting, result)));
+            if let Ok(done @ Done::SavepointWritten(..)) = done {
+                self.on_done(Ok(done));
             }
         }
+        for (_, waiting) in self.requests.drain() {
+            let _ = waiting
+                .reply
+                .send(Err("the job has ended, or starts again after a failure; ask once more if it runs".to_owned()));
+        }
+        end
     }
 }

@@ -17,9 +17,9 @@ use crate::support::{input, instance, instance_with_log, rows};
 async fn the_instance_ends() {
     for (mode, kind, expected) in [
         ("trap", GuestErrorKind::Trap, "the guest panicked or gave up (`unreachable`); it said: panicked at 'so it goes'"),
-        ("loop", GuestErrorKind::Deadline, "the call ran for more than 100ms, its limit `call_deadline`"),
+        ("loop", GuestErrorKind::Deadline, "the call ran for more than 100ms, its limit `limits.call_deadline`"),
         ("overflow", GuestErrorKind::Trap, "the guest crashed: "),
-        ("grow", GuestErrorKind::Memory, "wants more than its limit of 33554432 (`memory_bytes`)"),
+        ("grow", GuestErrorKind::Memory, "wants more than its limit of 33554432 (`limits.guest_memory`)"),
         ("big", GuestErrorKind::Memory, "the call returned more than 4194304 bytes, its limit `reply_bytes`"),
     ] {
         let mut guest = instance(mode).await.expect("it starts");

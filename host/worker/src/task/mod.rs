@@ -149,7 +149,9 @@ impl Task {
         let counters = &parts.metrics.tasks[parts.task_counter].2;
         let mut nodes = Nodes::open(&parts, &root.splits()).await?;
         let mut root = match root {
-            RootParts::Source(source, splits, done) => Root::Source(source::SourceRoot::new(&parts, source, splits, done)),
+            RootParts::Source(source, splits, done) => {
+                Root::Source(Box::new(source::SourceRoot::new(&parts, source, splits, done)))
+            }
             RootParts::Gate(gate, channels) => {
                 let replayed = match &parts.restore {
                     Some(restore) => restore.in_flight(parts.vertex as u32, parts.subtask).await.map_err(Box::new)?,
@@ -230,7 +232,7 @@ impl Task {
 
 /// Where rows come from, at work.
 enum Root {
-    Source(source::SourceRoot),
+    Source(Box<source::SourceRoot>),
     Gate(Box<gate::GateRoot>),
 }
 

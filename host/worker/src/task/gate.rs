@@ -12,7 +12,7 @@ use weir_types::Watermark;
 use super::alignment::Alignment;
 use super::nodes::Nodes;
 use super::recording::Recording;
-use super::{Channel as Origins, Step};
+use super::{Channel as Origins, Step, TURN};
 use crate::error::Failure;
 use crate::snapshot::Capture;
 
@@ -82,7 +82,12 @@ impl GateRoot {
 
     pub(super) async fn step(&mut self, nodes: &mut Nodes) -> Result<Step, Box<Failure>> {
         let mut was_patient = false;
+        let since = Instant::now();
         for taken in 0..MESSAGES_PER_STEP_MAX {
+            // Where messages take long, a few are a step: others want the thread.
+            if since.elapsed() >= TURN {
+                break;
+            }
             if let Some(step) = self.checkpoint() {
                 return Ok(step);
             }

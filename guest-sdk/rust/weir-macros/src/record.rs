@@ -67,6 +67,7 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
                 fn columns() -> Vec<Column> {
                     ::std::vec![ #( <#ty as Value>::column(#name).taken_from(#from), )* ]
                 }
+                #[inline(always)]
                 fn open(buffers: &mut Buffers) -> Result<#reader, String> {
                     Ok(#reader { #( #ident: <#ty as Value>::open(buffers, #index)?, )* })
                 }

@@ -161,6 +161,7 @@ where
     type Head = P::Head;
     type Out = P::Out;
     const UNTOUCHED: bool = P::UNTOUCHED;
+    const ONE_TO_ONE: bool = P::ONE_TO_ONE;
     const ASSIGNS_TIMES: bool = true;
 
     #[inline]

@@ -68,7 +68,7 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
 
     /// A call with about `rows` rows begins.
     pub(crate) fn begin(&mut self, rows: usize, watermark: i64, now: i64) {
-        self.terminal.reserve(rows, P::UNTOUCHED);
+        self.terminal.reserve(rows, P::SHAPE);
         self.cx.watermark = watermark;
         self.cx.now = now;
         self.cx.progress = None;
@@ -78,13 +78,13 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
     #[inline(always)]
     pub(crate) fn push(&mut self, item: <P::Head as Head>::Item) {
         let Self { pipeline, terminal, cx } = self;
-        pipeline.push(item, cx, &mut |row, cx| terminal.write(row, cx.origin, cx.time, P::UNTOUCHED));
+        pipeline.push(item, cx, &mut |row, cx| terminal.write(row, cx.origin, cx.time, P::SHAPE));
     }
 
     /// What the call has brought forth; `input` is the number of rows, where they came in as rows.
     pub(crate) fn finish(&mut self, input: Option<usize>) -> Result<Reply, String> {
         self.pipeline.finish(&mut self.cx);
-        let mut outputs: Vec<_> = self.terminal.finish(input, P::UNTOUCHED)?.into_iter().collect();
+        let mut outputs: Vec<_> = self.terminal.finish(input, P::SHAPE)?.into_iter().collect();
         self.cx.finish_sides(&mut outputs)?;
         match self.cx.fault.take() {
             Some(fault) => Err(fault),

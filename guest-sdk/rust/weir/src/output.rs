@@ -1,10 +1,11 @@
 //! Outputs: rows become columns again.
 
-use crate::bindings::exports::weir::dataflow::chains::Output;
+use crate::bindings::exports::weir::dataflow::chains::{Origins, Output};
 use crate::bindings::exports::weir::dataflow::definition::ColumnOrigin;
 use crate::bindings::weir::dataflow::types::Batch;
 use crate::key::{Appended, Nothing};
 use crate::origins::OriginList;
+use crate::pipeline::Shape;
 use crate::record::Record;
 use crate::value::{Column, NO_ORIGIN};
 
@@ -34,8 +35,8 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
     }
 
     /// Makes room for `rows` rows.
-    pub(crate) fn reserve(&mut self, rows: usize, untouched: bool) {
-        if !untouched {
+    pub(crate) fn reserve(&mut self, rows: usize, shape: Shape) {
+        if !shape.untouched {
             <T as Record>::reserve(&mut self.writer, rows);
         }
         self.appended.reserve(rows);
@@ -45,22 +46,27 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
         }
     }
 
-    /// Adds a row. Of an `untouched` one all columns are passed, so that nothing has to be written.
+    /// Adds a row. Of an untouched one all columns are passed, so that nothing has to be written.
     #[inline(always)]
-    pub(crate) fn write(&mut self, row: &T, origin: u32, time: i64, untouched: bool) {
-        self.origins.push(origin);
+    pub(crate) fn write(&mut self, row: &T, origin: u32, time: i64, shape: Shape) {
+        if !shape.one_to_one {
+            self.origins.push(origin);
+        }
         if self.timed {
             self.times.extend_from_slice(&time.to_le_bytes());
         }
-        if !untouched {
+        if !shape.untouched {
             <T as Record>::write(row, &mut self.writer, origin);
         }
         self.appended.write(row);
     }
 
     /// The rows since the last time, if there are any; `input` is how many rows came in, where all may have survived.
-    pub(crate) fn finish(&mut self, port: u32, input: Option<usize>, untouched: bool) -> Result<Option<Output>, String> {
-        let (rows, origins) = self.origins.finish(input);
+    pub(crate) fn finish(&mut self, port: u32, input: Option<usize>, shape: Shape) -> Result<Option<Output>, String> {
+        let (rows, origins) = match input {
+            Some(rows) if shape.one_to_one => (rows as u32, Origins::Identity),
+            _ => self.origins.finish(input),
+        };
         let times = std::mem::take(&mut self.times);
         if rows == 0 {
             return Ok(None);
@@ -68,7 +74,9 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
         let mut buffers = vec![];
         let mut appended = vec![];
         self.appended.finish(&mut appended)?;
-        if !untouched && let Err(fault) = <T as Record>::finish(&mut self.writer, &mut buffers) {
+        if !shape.untouched
+            && let Err(fault) = <T as Record>::finish(&mut self.writer, &mut buffers)
+        {
             // The host may send a part of these rows again: nothing of them may be left.
             self.writer = <T as Record>::writer(&self.sources);
             return Err(fault);
@@ -81,23 +89,23 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
 /// What becomes of the rows that reach the end of a pipeline.
 pub trait Terminal<T>: 'static {
     /// Makes room for `rows` rows.
-    fn reserve(&mut self, rows: usize, untouched: bool);
+    fn reserve(&mut self, rows: usize, shape: Shape);
     /// Takes a row.
-    fn write(&mut self, row: T, origin: u32, time: i64, untouched: bool);
+    fn write(&mut self, row: T, origin: u32, time: i64, shape: Shape);
     /// The rows since the last time.
-    fn finish(&mut self, input: Option<usize>, untouched: bool) -> Result<Option<Output>, String>;
+    fn finish(&mut self, input: Option<usize>, shape: Shape) -> Result<Option<Output>, String>;
 }
 
 impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
-    fn reserve(&mut self, rows: usize, untouched: bool) {
-        Self::reserve(self, rows, untouched);
+    fn reserve(&mut self, rows: usize, shape: Shape) {
+        Self::reserve(self, rows, shape);
     }
     #[inline(always)]
-    fn write(&mut self, row: T, origin: u32, time: i64, untouched: bool) {
-        Self::write(self, &row, origin, time, untouched);
+    fn write(&mut self, row: T, origin: u32, time: i64, shape: Shape) {
+        Self::write(self, &row, origin, time, shape);
     }
-    fn finish(&mut self, input: Option<usize>, untouched: bool) -> Result<Option<Output>, String> {
-        Self::finish(self, 0, input, untouched)
+    fn finish(&mut self, input: Option<usize>, shape: Shape) -> Result<Option<Output>, String> {
+        Self::finish(self, 0, input, shape)
     }
 }
 

@@ -57,6 +57,15 @@ pub struct PassWriter {
     misplaced: bool,
 }
 
+impl PassWriter {
+    /// A token has come to a wrong place. A call, so that the usual row only compares, and writes nothing.
+    #[cold]
+    #[inline(never)]
+    fn misplace(&mut self) {
+        self.misplaced = true;
+    }
+}
+
 impl Writer for PassWriter {
     fn reserve(&mut self, _rows: usize) {}
 
@@ -88,7 +97,9 @@ impl<T: Value> Value for Pass<T> {
     }
     #[inline(always)]
     fn write(&self, writer: &mut PassWriter, origin: u32) {
-        writer.misplaced |= self.token != Token::new(writer.source, origin);
+        if self.token != Token::new(writer.source, origin) {
+            writer.misplace();
+        }
     }
     fn write_missing(_writer: &mut PassWriter) {}
     fn encode(&self, _out: &mut Vec<u8>) {}

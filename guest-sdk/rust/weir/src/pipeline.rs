@@ -18,14 +18,25 @@ pub trait Pipeline: Sized + 'static {
     type Out: 'static;
     /// whether rows come out as they went in (some may be missing), so that the host can take them from the input
     const UNTOUCHED: bool;
+    /// whether each row that goes in comes out as one row: then nobody has to note where the rows that come out are from
+    const ONE_TO_ONE: bool;
     /// whether it assigns event times
     const ASSIGNS_TIMES: bool;
+    /// what is known about its rows
+    const SHAPE: Shape = Shape { untouched: Self::UNTOUCHED, one_to_one: Self::ONE_TO_ONE };
 
     /// Pushes an item through; `next` gets what comes out.
     fn push(&mut self, item: <Self::Head as Head>::Item, cx: &mut Context, next: &mut impl FnMut(Self::Out, &mut Context));
 
     /// The rows of a call have all been pushed.
     fn finish(&mut self, cx: &mut Context);
+}
+
+/// What is known at compile time about the rows that come out of a pipeline: [`Pipeline::UNTOUCHED`] and [`Pipeline::ONE_TO_ONE`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shape {
+    pub(crate) untouched: bool,
+    pub(crate) one_to_one: bool,
 }
 
 /// The empty pipeline.
@@ -48,6 +59,7 @@ impl<H: Head> Pipeline for Start<H> {
     type Head = H;
     type Out = H::Item;
     const UNTOUCHED: bool = H::ROWS;
+    const ONE_TO_ONE: bool = H::ROWS;
     const ASSIGNS_TIMES: bool = false;
 
     #[inline(always)]
@@ -58,11 +70,12 @@ impl<H: Head> Pipeline for Start<H> {
     fn finish(&mut self, _cx: &mut Context) {}
 }
 
-/// Stages: each is the pipeline before it and what is done to the rows that come out of that one.
+/// Stages: each is the pipeline before it and what is done to the rows that come out of that one. After the type that comes out: whether rows stay
+/// untouched, and whether each becomes exactly one.
 macro_rules! stages {
     ($(
         $(#[$doc:meta])*
-        $stage:ident<$before:ident, $($param:ident),*> where ($($bounds:tt)*) => $out:ty, $untouched:expr;
+        $stage:ident<$before:ident, $($param:ident),*> where ($($bounds:tt)*) => $out:ty, $untouched:expr, $one_to_one:expr;
         |$state:ident, $row:ident, $cx:ident, $next:ident| $body:expr
     )*) => {$(
         $(#[$doc])*
@@ -76,6 +89,7 @@ macro_rules! stages {
             type Head = $before::Head;
             type Out = $out;
             const UNTOUCHED: bool = $untouched && $before::UNTOUCHED;
+            const ONE_TO_ONE: bool = $one_to_one && $before::ONE_TO_ONE;
             const ASSIGNS_TIMES: bool = $before::ASSIGNS_TIMES;
 
             #[inline(always)]
@@ -93,35 +107,35 @@ macro_rules! stages {
 
 stages! {
     /// See [`Stream::map`](crate::Stream::map).
-    Map<P, F> where (U: 'static, F: FnMut(P::Out) -> U + 'static) => U, false;
+    Map<P, F> where (U: 'static, F: FnMut(P::Out) -> U + 'static) => U, false, true;
     |state, row, cx, next| next((state.0)(row), cx)
 
     /// See [`Stream::try_map`](crate::Stream::try_map).
-    TryMap<P, F> where (U: 'static, E: std::fmt::Display, F: FnMut(P::Out) -> Result<U, E> + 'static) => U, false;
+    TryMap<P, F> where (U: 'static, E: std::fmt::Display, F: FnMut(P::Out) -> Result<U, E> + 'static) => U, false, false;
     |state, row, cx, next| match (state.0)(row) {
         Ok(row) => next(row, cx),
         Err(error) => cx.fail(error.to_string()),
     }
 
     /// See [`Stream::filter`](crate::Stream::filter).
-    Filter<P, F> where (F: FnMut(&P::Out) -> bool + 'static) => P::Out, true;
+    Filter<P, F> where (F: FnMut(&P::Out) -> bool + 'static) => P::Out, true, false;
     |state, row, cx, next| if (state.0)(&row) { next(row, cx) }
 
     /// See [`Stream::inspect`](crate::Stream::inspect).
-    Inspect<P, F> where (F: FnMut(&P::Out) + 'static) => P::Out, true;
+    Inspect<P, F> where (F: FnMut(&P::Out) + 'static) => P::Out, true, true;
     |state, row, cx, next| {
         (state.0)(&row);
         next(row, cx)
     }
 
     /// See [`Stream::flat_map`](crate::Stream::flat_map).
-    FlatMap<P, F> where (I: IntoIterator<Item: 'static>, F: FnMut(P::Out) -> I + 'static) => I::Item, false;
+    FlatMap<P, F> where (I: IntoIterator<Item: 'static>, F: FnMut(P::Out) -> I + 'static) => I::Item, false, false;
     |state, row, cx, next| for row in (state.0)(row) {
         next(row, cx);
     }
 
     /// See [`Stream::divert`](crate::Stream::divert).
-    Divert<P, F, S> where (U: 'static, S: SideOf, F: FnMut(P::Out) -> Result<U, S::Row> + 'static) => U, false;
+    Divert<P, F, S> where (U: 'static, S: SideOf, F: FnMut(P::Out) -> Result<U, S::Row> + 'static) => U, false, false;
     |state, row, cx, next| match (state.0)(row) {
         Ok(row) => next(row, cx),
         Err(row) => cx.side(state.1.tag(), &row),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::bindings::exports::weir::dataflow::chains::Output;
 use crate::bindings::exports::weir::dataflow::definition::Endpoint;
 use crate::output::RowBuffer;
+use crate::pipeline::Shape;
 use crate::record::Record;
 use crate::value::Column;
 
@@ -59,7 +60,7 @@ impl<T: Record> Tag<T> {
 
     /// Adds a row to the port of an operator.
     pub(crate) fn write(&self, port: &mut Port<T>, row: &T, origin: u32, time: i64) {
-        port.rows.write(row, origin, time, false);
+        port.rows.write(row, origin, time, Shape::default());
     }
 }
 
@@ -108,6 +109,6 @@ impl<T: Record> SidePort for Port<T> {
     }
     fn finish(&mut self, port: u32) -> Result<Option<Output>, String> {
         // Rows of a side output may come in any number, so they always say where they come from.
-        self.rows.finish(port, None, false)
+        self.rows.finish(port, None, Shape::default())
     }
 }

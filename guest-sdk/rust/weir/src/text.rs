@@ -12,7 +12,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bindings::weir::dataflow::types::DataType;
-use crate::value::{Buffers, OffsetWriter, Plain, Value, Writer, bounds, open_offsets, take, take_length};
+use crate::value::{Buffers, OffsetWriter, Offsets, Plain, Value, Writer, take, take_length};
 
 /// Bytes that share the buffer of their batch: reading or cloning them allocates nothing.
 ///
@@ -236,7 +236,7 @@ impl<'de> Deserialize<'de> for Bytes {
 
 /// A column of text or bytes, ready to be read.
 pub struct SharedColumn {
-    offsets: Vec<u8>,
+    offsets: Offsets,
     owner: Owner,
     /// the first byte of the owner's buffer, and how many there are
     first: NonNull<u8>,
@@ -244,8 +244,9 @@ pub struct SharedColumn {
 }
 
 impl SharedColumn {
+    #[inline(always)]
     fn open(buffers: &mut Buffers) -> Result<Self, String> {
-        let (offsets, end) = open_offsets(buffers, buffers.rows())?;
+        let (offsets, end) = Offsets::open(buffers, buffers.rows())?;
         let owner = Owner::new(buffers.take(end)?);
         Ok(Self { offsets, first: owner.first(), length: owner.0.len(), owner })
     }
@@ -253,7 +254,7 @@ impl SharedColumn {
     #[inline(always)]
     #[allow(unsafe_code)]
     fn get(&self, row: usize) -> Bytes {
-        let (start, end) = bounds(&self.offsets, row);
+        let (start, end) = self.offsets.bounds(row);
         assert!(start <= end && end <= self.length, "a text lies outside of its column");
         // SAFETY: `start` is not beyond the end of the owner's buffer.
         let first = unsafe { self.first.add(start) };
@@ -339,6 +340,7 @@ macro_rules! shared {
             type Writer = BytesWriter;
             const TYPE: DataType = DataType::$data_type;
 
+            #[inline(always)]
             fn open_plain(buffers: &mut Buffers) -> Result<SharedColumn, String> {
                 SharedColumn::open(buffers)
             }

@@ -65,16 +65,19 @@ pub struct Buffers {
 
 impl Buffers {
     /// The buffers of a batch of `rows` rows.
+    #[inline(always)]
     pub fn new(rows: usize, buffers: Vec<Vec<u8>>) -> Self {
         Self { rows, buffers: buffers.into_iter() }
     }
 
     /// The number of rows of the column that comes next.
+    #[inline(always)]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// The next buffer, which is at least `bytes` long.
+    #[inline(always)]
     pub fn take(&mut self, bytes: usize) -> Result<Vec<u8>, String> {
         let buffer = self.buffers.next().ok_or("a batch has too few buffers")?;
         if buffer.len() < bytes { Err("a buffer of a batch is too short".into()) } else { Ok(buffer) }
@@ -236,25 +239,88 @@ impl Plain for bool {
     }
 }
 
-/// Bytes of a column, appended row by row.
+/// Values of a fixed width, ready to be read: at least one a row.
+///
+/// What a loop over all rows reads is compared with the number of rows, which is the same for all columns, and not with the length of each
+/// buffer: so the compiler sees that no row of the loop is out of bounds.
+#[derive(Debug)]
+pub struct FixedColumn<const WIDTH: usize> {
+    bytes: Vec<u8>,
+    rows: usize,
+}
+
+impl<const WIDTH: usize> FixedColumn<WIDTH> {
+    /// Opens the next buffer, of as many rows as its column has.
+    #[inline(always)]
+    pub fn open(buffers: &mut Buffers) -> Result<Self, String> {
+        let rows = buffers.rows;
+        let bytes = buffers.take(rows * WIDTH)?;
+        // Unlike the product, which may be too large for a number, the quotient is right for any number of rows.
+        if bytes.len() / WIDTH < rows { Err("a buffer of a batch is too short".into()) } else { Ok(Self { bytes, rows }) }
+    }
+
+    /// The value in a row.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub fn get(&self, row: usize) -> [u8; WIDTH] {
+        assert!(row < self.rows, "a row lies outside of its batch");
+        // SAFETY: `open` saw to it that there are `rows` values, and nothing changes them.
+        unsafe { *self.bytes.as_chunks().0.get_unchecked(row) }
+    }
+}
+
+/// The offsets of a column whose rows vary in length, ready to be read: one more than there are rows.
+#[derive(Debug)]
+pub struct Offsets {
+    bytes: Vec<u8>,
+    rows: usize,
+}
+
+impl Offsets {
+    /// Opens the next buffer, of a column of `rows` rows, and says where the last row ends.
+    #[inline(always)]
+    pub fn open(buffers: &mut Buffers, rows: usize) -> Result<(Self, usize), String> {
+        let bytes = buffers.take((rows + 1) * 4)?;
+        // As for `FixedColumn`.
+        if bytes.len() / 4 <= rows {
+            return Err("a buffer of a batch is too short".into());
+        }
+        let offsets = Self { bytes, rows };
+        let end = if rows == 0 { 0 } else { offsets.bounds(rows - 1).1 };
+        Ok((offsets, end))
+    }
+
+    /// Where a row begins and ends.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub fn bounds(&self, row: usize) -> (usize, usize) {
+        assert!(row < self.rows, "a row lies outside of its batch");
+        let offsets = self.bytes.as_chunks().0;
+        // SAFETY: `open` saw to it that there is one offset more than there are rows, and nothing changes them.
+        let [start, end] = unsafe { [*offsets.get_unchecked(row), *offsets.get_unchecked(row + 1)] };
+        (u32::from_le_bytes(start) as usize, u32::from_le_bytes(end) as usize)
+    }
+}
+
+/// Values of a fixed width, appended row by row.
 #[derive(Debug, Default)]
-pub struct FixedWriter<const WIDTH: usize>(Vec<u8>);
+pub struct FixedWriter<const WIDTH: usize>(Vec<[u8; WIDTH]>);
 
 impl<const WIDTH: usize> FixedWriter<WIDTH> {
     /// Adds a row.
     #[inline(always)]
     pub fn push(&mut self, bytes: [u8; WIDTH]) {
-        self.0.extend_from_slice(&bytes);
+        self.0.push(bytes);
     }
 }
 
 impl<const WIDTH: usize> Writer for FixedWriter<WIDTH> {
     fn reserve(&mut self, rows: usize) {
-        self.0.reserve(rows * WIDTH);
+        self.0.reserve(rows);
     }
 
     fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
-        buffers.push(std::mem::take(&mut self.0));
+        buffers.push(std::mem::take(&mut self.0).into_flattened());
         Ok(())
     }
 }
@@ -263,17 +329,18 @@ impl<const WIDTH: usize> Writer for FixedWriter<WIDTH> {
 macro_rules! fixed {
     ($($type:ty as $raw:ty, $data_type:ident, $value:ident => $to:expr, $from:expr $(, $byte:literal)?;)*) => {$(
         impl Plain for $type {
-            type Reader = Vec<u8>;
+            type Reader = FixedColumn<{ size_of::<$raw>() }>;
             type Writer = FixedWriter<{ size_of::<$raw>() }>;
             const TYPE: DataType = DataType::$data_type;
             $(const BYTE: bool = $byte;)?
 
-            fn open_plain(buffers: &mut Buffers) -> Result<Vec<u8>, String> {
-                buffers.take(buffers.rows * size_of::<$raw>())
+            #[inline(always)]
+            fn open_plain(buffers: &mut Buffers) -> Result<Self::Reader, String> {
+                FixedColumn::open(buffers)
             }
             #[inline(always)]
-            fn read_plain(reader: &Vec<u8>, row: usize) -> Self {
-                $from(<$raw>::from_le_bytes(reader.as_chunks::<{ size_of::<$raw>() }>().0[row]))
+            fn read_plain(reader: &Self::Reader, row: usize) -> Self {
+                $from(<$raw>::from_le_bytes(reader.get(row)))
             }
             fn plain_writer() -> Self::Writer {
                 FixedWriter::default()
@@ -336,6 +403,7 @@ impl<T: Plain> Value for T {
     fn column(name: &str) -> Column {
         Column::of(name, T::TYPE, false, T::nested())
     }
+    #[inline(always)]
     fn open(buffers: &mut Buffers, _index: u32) -> Result<T::Reader, String> {
         buffers.take(0)?;
         T::open_plain(buffers)
@@ -460,20 +528,6 @@ impl OffsetWriter {
     }
 }
 
-/// The bounds of a row, from a buffer of offsets.
-#[inline(always)]
-pub(crate) fn bounds(offsets: &[u8], row: usize) -> (usize, usize) {
-    let offsets = offsets.as_chunks::<4>().0;
-    (u32::from_le_bytes(offsets[row]) as usize, u32::from_le_bytes(offsets[row + 1]) as usize)
-}
-
-/// Opens the offsets of a column of `rows` rows, and says where the last row ends.
-pub(crate) fn open_offsets(buffers: &mut Buffers, rows: usize) -> Result<(Vec<u8>, usize), String> {
-    let offsets = buffers.take((rows + 1) * 4)?;
-    let end = if rows == 0 { 0 } else { bounds(&offsets, rows - 1).1 };
-    Ok((offsets, end))
-}
-
 /// A list.
 #[derive(Debug)]
 pub struct ListWriter<W> {
@@ -500,7 +554,7 @@ impl<W: Writer> Writer for ListWriter<W> {
 }
 
 impl<T: Value> Plain for Vec<T> {
-    type Reader = (Vec<u8>, T::Reader);
+    type Reader = (Offsets, T::Reader);
     type Writer = ListWriter<T::Writer>;
     const TYPE: DataType = if T::BYTE { DataType::Binary } else { DataType::Sequence };
 
@@ -508,7 +562,7 @@ impl<T: Value> Plain for Vec<T> {
         if T::BYTE { vec![] } else { vec![T::column("item")] }
     }
     fn open_plain(buffers: &mut Buffers) -> Result<Self::Reader, String> {
-        let (offsets, items) = open_offsets(buffers, buffers.rows)?;
+        let (offsets, items) = Offsets::open(buffers, buffers.rows)?;
         let items = if T::BYTE {
             // The bytes of a binary column have no validity of their own.
             let bytes = buffers.take(items)?;
@@ -522,7 +576,7 @@ impl<T: Value> Plain for Vec<T> {
         Ok((offsets, items))
     }
     fn read_plain((offsets, items): &Self::Reader, row: usize) -> Self {
-        let (start, end) = bounds(offsets, row);
+        let (start, end) = offsets.bounds(row);
         (start..end).map(|i| T::read(items, i)).collect()
     }
     fn plain_writer() -> Self::Writer {

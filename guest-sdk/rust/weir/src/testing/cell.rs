@@ -1,7 +1,7 @@
 //! Rows as values instead of columns: slow, and easy to pick apart.
 
 use crate::bindings::weir::dataflow::types::{Batch, DataType, Field};
-use crate::value::{BitWriter, Buffers, OffsetWriter, Writer, bounds, open_offsets};
+use crate::value::{BitWriter, Buffers, OffsetWriter, Offsets, Writer};
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,14 +54,14 @@ fn decode_column(fields: &[Field], buffers: &mut Buffers, rows: usize) -> Result
             transpose(rows, columns).into_iter().map(Cell::Record).collect()
         }
         DataType::Sequence => {
-            let (offsets, end) = open_offsets(buffers, rows)?;
+            let (offsets, end) = Offsets::open(buffers, rows)?;
             let items = decode_column(&fields[1..], buffers, end)?;
-            (0..rows).map(|row| bounds(&offsets, row)).map(|(start, end)| Cell::List(items[start..end].to_vec())).collect()
+            (0..rows).map(|row| offsets.bounds(row)).map(|(start, end)| Cell::List(items[start..end].to_vec())).collect()
         }
         DataType::Utf8 | DataType::Binary => {
-            let (offsets, end) = open_offsets(buffers, rows)?;
+            let (offsets, end) = Offsets::open(buffers, rows)?;
             let bytes = buffers.take(end)?;
-            (0..rows).map(|row| bounds(&offsets, row)).map(|(start, end)| Cell::Bytes(bytes[start..end].to_vec())).collect()
+            (0..rows).map(|row| offsets.bounds(row)).map(|(start, end)| Cell::Bytes(bytes[start..end].to_vec())).collect()
         }
         DataType::Boolean => {
             let bits = buffers.take(rows.div_ceil(8))?;

@@ -3,11 +3,14 @@
 //! | | |
 //! |---|---|
 //! | `POST /v1/components` | uploads a component (its bytes); answers its id and its graph in short |
-//! | `GET /v1/components`, `GET /v1/components/{id}` | what was uploaded |
-//! | `POST /v1/jobs` | starts a job: a spec as JSON or TOML |
+//! | `GET /v1/components`, `GET /v1/components/{id}`, `DELETE …` | what was uploaded |
+//! | `POST /v1/jobs` | starts a job: a spec as JSON or TOML; with `from_savepoint=…`, from a savepoint |
 //! | `GET /v1/jobs`, `GET /v1/jobs/{id}` | jobs: state, failure, metrics, plan |
 //! | `POST /v1/jobs/{id}/stop`, `…/cancel` | ends a job: after what it has read, or now |
 //! | `GET /v1/jobs/{id}/output`, `…/logs` | the last lines; with `follow=true` also those to come, as server-sent events |
+//! | `GET /v1/jobs/{id}/checkpoints` | the last checkpoints |
+//! | `POST /v1/jobs/{id}/savepoints` | makes a savepoint, and ends the job with it if it is to |
+//! | `GET /v1/savepoints`, `GET /v1/savepoints/{id}`, `DELETE …` | savepoints |
 //! | `GET /healthz`, `/metrics`, `/openapi.json` | for operators and tools |
 //!
 //! An error is an `application/problem+json` (RFC 9457) with a stable `code`. This crate translates; the

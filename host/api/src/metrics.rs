@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use weir_coordinator::JobSummary;
+use weir_coordinator::execution::{CheckpointReport, History};
 use weir_coordinator::service::Figures;
 use weir_worker::metrics::{OperatorSnapshot, Snapshot};
 
@@ -35,6 +36,12 @@ const OPERATORS: &[OperatorMetric] = &[
     ("weir_task_idle_ratio", "gauge", "Share of time that they had no input.", |o| o.idle_ratio),
     ("weir_task_backpressured_ratio", "gauge", "Share of time that they waited for room.", |o| o.backpressured_ratio),
     ("weir_udf_seconds_total", "counter", "Seconds of guest code.", |o| o.guest_seconds),
+    (
+        "weir_udf_renewals_total",
+        "counter",
+        "Guest instances that were replaced: their memory had grown, or they had failed.",
+        |o| o.renewals as f64,
+    ),
     ("weir_udf_memory_bytes", "gauge", "Linear memory of guests.", |o| o.guest_memory_bytes as f64),
     ("weir_window_late_records_total", "counter", "Rows that came too late for their window.", |o| o.late_records as f64),
     ("weir_state_slots", "gauge", "Keys (with windows) that have state in guests.", |o| o.slots as f64),
@@ -51,13 +58,39 @@ const JOBS: &[JobMetric] = &[
     ("weir_sink_rows_total", "counter", "Rows that sinks took.", |s| s.rows_out as f64),
 ];
 
+/// One metric of jobs over all their attempts.
+type HistoryMetric = (&'static str, &'static str, &'static str, fn(&History) -> f64);
+
+const HISTORIES: &[HistoryMetric] = &[
+    ("weir_job_restarts_total", "counter", "How often the job has started again.", |h| h.restarts as f64),
+    ("weir_checkpoints_completed_total", "counter", "Checkpoints that were completed.", |h| h.completed as f64),
+    ("weir_checkpoints_failed_total", "counter", "Checkpoints that were given up.", |h| h.failed as f64),
+];
+
+/// One metric of a job's last complete checkpoint.
+type CheckpointMetric = (&'static str, &'static str, fn(&CheckpointReport) -> f64);
+
+const CHECKPOINTS: &[CheckpointMetric] = &[
+    ("weir_checkpoint_duration_seconds", "How long the last checkpoint took.", |c| c.duration_ms as f64 / 1e3),
+    ("weir_checkpoint_alignment_seconds", "The longest that barriers waited for each other in it.", |c| {
+        c.alignment_ms as f64 / 1e3
+    }),
+    ("weir_checkpoint_copying_seconds", "The longest that a task did nothing but copy its state for it.", |c| {
+        c.copying_ms as f64 / 1e3
+    }),
+    ("weir_checkpoint_size_bytes", "The bytes of all its files.", |c| c.bytes_total as f64),
+    ("weir_checkpoint_new_bytes", "The bytes of those that were stored for it.", |c| c.bytes_new as f64),
+];
+
+const CHECKPOINT_AGE: &str = "weir_checkpoint_age_seconds";
+
 fn encode(figures: &Figures, now_ms: i64) -> String {
     let mut text = Text(String::new());
     text.metric("weir_worker_slots", "gauge", "Slots, by whether jobs hold them.");
     text.sample("weir_worker_slots", &[("state", "used")], figures.slots_used);
     text.sample("weir_worker_slots", &[("state", "free")], figures.slots - figures.slots_used);
     text.metric("weir_job_state", "gauge", "1 for the state that a job is in.");
-    for (job, _) in &figures.jobs {
+    for job in figures.jobs.iter().map(|job| &job.summary) {
         let id = job.id.to_string();
         let labels = [("tenant", job.tenant.as_str()), ("job", &id), ("name", &job.name), ("state", job.state.name())];
         text.sample("weir_job_state", &labels, 1);
@@ -65,9 +98,24 @@ fn encode(figures: &Figures, now_ms: i64) -> String {
     for (name, kind, help, value) in JOBS {
         text.metric(name, kind, help);
         for (job, snapshot) in with_figures(figures) {
-            let id = job.id.to_string();
-            text.sample(name, &[("tenant", job.tenant.as_str()), ("job", &id)], value(snapshot));
+            text.job(name, job, value(snapshot));
         }
+    }
+    for (name, kind, help, value) in HISTORIES {
+        text.metric(name, kind, help);
+        for job in &figures.jobs {
+            text.job(name, &job.summary, value(&job.history));
+        }
+    }
+    let last = || figures.jobs.iter().filter_map(|job| Some((&job.summary, job.history.last.as_ref()?)));
+    for (name, help, value) in CHECKPOINTS {
+        text.metric(name, "gauge", help);
+        last().for_each(|(job, checkpoint)| text.job(name, job, value(checkpoint)));
+    }
+    text.metric(CHECKPOINT_AGE, "gauge", "How long ago the last checkpoint of a job that has not ended was complete.");
+    for (job, checkpoint) in last().filter(|(job, _)| !job.state.is_end()) {
+        let complete_ms = checkpoint.started_ms.saturating_add_unsigned(checkpoint.duration_ms);
+        text.job(CHECKPOINT_AGE, job, now_ms.saturating_sub(complete_ms).max(0) as f64 / 1e3);
     }
     for (name, kind, help, value) in OPERATORS {
         text.metric(name, kind, help);
@@ -83,7 +131,7 @@ fn encode(figures: &Figures, now_ms: i64) -> String {
 }
 
 fn with_figures(figures: &Figures) -> impl Iterator<Item = (&JobSummary, &Snapshot)> {
-    figures.jobs.iter().filter_map(|(job, snapshot)| snapshot.as_ref().map(|s| (job, s)))
+    figures.jobs.iter().filter_map(|job| Some((&job.summary, job.snapshot.as_ref()?)))
 }
 
 /// The text under construction.
@@ -102,6 +150,10 @@ impl Text {
             write!(self.0, "{open}{label}=\"{text}\"").expect("writing to a string does not fail");
         }
         writeln!(self.0, "}} {value}").expect("writing to a string does not fail");
+    }
+
+    fn job(&mut self, name: &str, job: &JobSummary, value: impl Display) {
+        self.sample(name, &[("tenant", job.tenant.as_str()), ("job", &job.id.to_string())], value);
     }
 
     fn operators(&mut self, name: &str, figures: &Figures, value: impl Fn(&OperatorSnapshot) -> Option<f64>) {

@@ -13,13 +13,19 @@ use crate::v1;
         v1::components::upload,
         v1::components::list,
         v1::components::get,
+        v1::components::delete,
         v1::jobs::submit,
         v1::jobs::list,
         v1::jobs::get,
+        v1::jobs::checkpoints,
         v1::jobs::stop,
         v1::jobs::cancel,
         v1::lines::output,
         v1::lines::logs,
+        v1::savepoints::create,
+        v1::savepoints::list,
+        v1::savepoints::get,
+        v1::savepoints::delete,
     )
 )]
 struct Description;

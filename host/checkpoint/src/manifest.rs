@@ -240,7 +240,7 @@ impl Manifest {
     /// All files that the manifest refers to. One that is referred to twice comes twice.
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
         self.tasks.iter().flat_map(|task| {
-            let chains = task.chains.iter().flat_map(|chain| chain.state.files().chain(&chain.operator_state));
+            let chains = task.chains.iter().flat_map(ChainSnapshot::files);
             chains.chain(task.in_flight.iter().map(|in_flight| &in_flight.file))
         })
     }
@@ -274,6 +274,13 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+impl ChainSnapshot {
+    /// The files of its state.
+    pub fn files(&self) -> impl Iterator<Item = &FileRef> {
+        self.state.files().chain(&self.operator_state)
     }
 }
 

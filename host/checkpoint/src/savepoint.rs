@@ -79,16 +79,8 @@ impl Savepoints {
         checkpoint: &Manifest,
         progress: Progress<'_>,
     ) -> Result<Savepoint, Error> {
+        self.check_free(id).await?;
         let folder = self.folder(id)?;
-        let exists = || {
-            Error::new(
-                ErrorKind::Conflict,
-                format!("there is a savepoint {} already, or what is left of one; choose another id or delete it", folder.url()),
-            )
-        };
-        if !folder.list(&Path::ROOT).await?.is_empty() {
-            return Err(exists());
-        }
         let mut manifest = checkpoint.clone();
         manifest.kind = Kind::Savepoint;
         let mut copies: HashMap<String, (FileRef, Path)> = HashMap::new();
@@ -116,8 +108,17 @@ impl Savepoints {
         let document = encode_savepoint(&manifest, &Ulid::new().to_string());
         match create(&folder, &paths::manifest(), &document).await? {
             Created::Ours => Ok(Savepoint { folder, manifest }),
-            Created::Theirs => Err(exists()),
+            Created::Theirs => Err(taken(&folder)),
         }
+    }
+
+    /// Whether a savepoint could be written under this id now.
+    ///
+    /// # Errors
+    /// If there is one, or what is left of one, the id cannot name one, or the storage fails.
+    pub async fn check_free(&self, id: &str) -> Result<(), Error> {
+        let folder = self.folder(id)?;
+        if folder.list(&Path::ROOT).await?.is_empty() { Ok(()) } else { Err(taken(&folder)) }
     }
 
     /// Opens a savepoint by its id.
@@ -170,6 +171,12 @@ impl Savepoints {
     }
 }
 
+fn taken(folder: &Folder) -> Error {
+    let message =
+        format!("there is a savepoint {} already, or what is left of one; choose another id or delete it", folder.url());
+    Error::new(ErrorKind::Conflict, message)
+}
+
 impl Savepoint {
     /// Opens a savepoint by the URL of its folder, wherever it has been moved to.
     ///
@@ -202,6 +209,11 @@ impl Savepoint {
     /// The savepoint's folder, to which the paths in its manifest are relative.
     pub fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// Its id, which is its folder's name.
+    pub fn id(&self) -> String {
+        self.folder.url().rsplit('/').next().unwrap_or_default().to_owned()
     }
 
     /// What it comprises.

@@ -22,7 +22,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::Error;
-pub use types::{Component, Job, JobDetail, Line, Lines, Page};
+pub use types::{
+    Checkpoint, Component, Job, JobDetail, Line, Lines, Page, Savepoint, SavepointDetail, SavepointWish, SavepointWritten,
+    StartFrom,
+};
 
 /// Talks to one server. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -71,12 +74,32 @@ impl Client {
         self.json(self.http.get(self.url(&format!("components/{id}")))).await
     }
 
+    /// Deletes a component.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, there is no such component, or a job uses it.
+    pub async fn delete_component(&self, id: &str) -> Result<(), Error> {
+        self.send(self.http.delete(self.url(&format!("components/{}", part(id))))).await.map(drop)
+    }
+
     /// Starts a job. `spec` is a job spec, or anything that serializes as one.
     ///
     /// # Errors
     /// If the server cannot be reached, or refuses.
     pub async fn submit(&self, spec: &(impl Serialize + Sync)) -> Result<Job, Error> {
-        self.json(self.http.post(self.url("jobs")).json(spec)).await
+        self.submit_from(spec, &StartFrom::default()).await
+    }
+
+    /// Starts a job from a savepoint.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn submit_from(&self, spec: &(impl Serialize + Sync), from: &StartFrom) -> Result<Job, Error> {
+        let mut query = vec![];
+        query.extend(from.savepoint.iter().map(|id| format!("from_savepoint={}", part(id))));
+        query.extend(from.drops_unmatched.then(|| "allow_non_restored_state=true".to_owned()));
+        let path = if query.is_empty() { "jobs".to_owned() } else { format!("jobs?{}", query.join("&")) };
+        self.json(self.http.post(self.url(&path)).json(spec)).await
     }
 
     /// All jobs, oldest first.
@@ -111,6 +134,46 @@ impl Client {
         self.json(self.http.post(self.url(&format!("jobs/{id}/cancel")))).await
     }
 
+    /// The last checkpoints of a job, oldest first.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such job.
+    pub async fn checkpoints(&self, id: &str) -> Result<Vec<Checkpoint>, Error> {
+        self.json(self.http.get(self.url(&format!("jobs/{id}/checkpoints")))).await
+    }
+
+    /// Makes a savepoint of a job, and waits until it is complete.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn save(&self, id: &str, wish: &SavepointWish) -> Result<SavepointWritten, Error> {
+        self.json(self.http.post(self.url(&format!("jobs/{id}/savepoints"))).json(wish)).await
+    }
+
+    /// All savepoints, by their ids, with those that cannot be used.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn savepoints(&self) -> Result<Vec<Savepoint>, Error> {
+        self.json(self.http.get(self.url("savepoints"))).await
+    }
+
+    /// One savepoint.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such savepoint.
+    pub async fn savepoint(&self, id: &str) -> Result<SavepointDetail, Error> {
+        self.json(self.http.get(self.url(&format!("savepoints/{}", part(id))))).await
+    }
+
+    /// Deletes a savepoint, or what is left of one.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such savepoint.
+    pub async fn delete_savepoint(&self, id: &str) -> Result<(), Error> {
+        self.send(self.http.delete(self.url(&format!("savepoints/{}", part(id))))).await.map(drop)
+    }
+
     /// Some lines of a job after number `after`.
     ///
     /// # Errors
@@ -137,4 +200,10 @@ impl Client {
         let response = self.send(request).await?;
         response.json().await.map_err(|e| Error::answer(&e))
     }
+}
+
+/// What somebody typed, as one part of a URL.
+fn part(id: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:".contains(&b);
+    id.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -1,5 +1,7 @@
 //! What is sent and received. Fields that a newer server adds are passed over, or kept where a type says so.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -75,10 +77,145 @@ pub struct JobDetail {
     /// what it has done so far
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Value>,
+    /// how often it has started again
+    #[serde(default)]
+    pub restarts: u64,
+    /// its last checkpoints, oldest first
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<Checkpoint>,
     /// its spec, with defaults
     pub spec: Value,
     /// its plan as text
     pub plan: String,
+}
+
+/// How a checkpoint went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// its number
+    pub checkpoint: u64,
+    /// what it was made for
+    pub kind: Value,
+    /// when it began, ms since 1970
+    pub started_ms: i64,
+    /// until it was stored, or given up
+    pub duration_ms: u64,
+    /// the longest that barriers of a task's inputs waited for each other
+    pub alignment_ms: u64,
+    /// the longest that a task did nothing but copy its state
+    pub copying_ms: u64,
+    /// the bytes of all its files
+    pub bytes_total: u64,
+    /// the bytes of those that were stored for it
+    pub bytes_new: u64,
+    /// why it was given up; none = it is complete
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A savepoint that is wanted of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavepointWish {
+    /// its id; none = the server names it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// whether the job ends with it
+    pub stop: bool,
+    /// with `stop`: whether all windows are emitted before, as at the end of the input
+    pub drain: bool,
+}
+
+/// A savepoint that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavepointWritten {
+    /// the checkpoint that it is a copy of
+    pub checkpoint: u64,
+    /// its id
+    pub savepoint: String,
+    /// where it lies
+    pub url: String,
+}
+
+/// A savepoint in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Savepoint {
+    /// its id
+    pub id: String,
+    /// what it comprises; none if it cannot be used
+    #[serde(flatten)]
+    pub content: Option<SavepointContent>,
+    /// why it cannot be used
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A savepoint in short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavepointContent {
+    /// the name of the job that made it
+    pub job: String,
+    /// the number of its checkpoint
+    pub checkpoint: u64,
+    /// what the checkpoint is
+    pub kind: String,
+    /// when it was complete (RFC 3339)
+    pub made: String,
+    /// the bytes of its files
+    pub bytes: u64,
+}
+
+/// All that is told about a savepoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavepointDetail {
+    /// its id
+    pub id: String,
+    /// where it lies
+    pub url: String,
+    /// in short
+    #[serde(flatten)]
+    pub content: SavepointContent,
+    /// how many key groups its job has
+    pub max_parallelism: u16,
+    /// how many files it has
+    pub files: u64,
+    /// the operators that have state in it
+    pub operators: Vec<OperatorState>,
+    /// how far sources had read
+    pub sources: Vec<SourceState>,
+    /// files that are missing or have another length, with what is wrong
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub broken: BTreeMap<String, String>,
+}
+
+/// The state of an operator in a savepoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorState {
+    /// the operator's id
+    pub id: String,
+    /// what its state is
+    pub schema: String,
+    /// how many subtasks wrote it
+    pub subtasks: u16,
+    /// its bytes
+    pub bytes: u64,
+}
+
+/// How far a source had read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// the source's name
+    pub name: String,
+    /// where a reader of each split goes on, as its connector says it; `done` where there is nothing more to read
+    pub splits: BTreeMap<String, Value>,
+}
+
+/// What a job starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartFrom {
+    /// the id of a savepoint; none = the beginning
+    pub savepoint: Option<String>,
+    /// whether state of operators that the job has not any more is left behind
+    pub drops_unmatched: bool,
 }
 
 /// Which lines of a job.

@@ -133,6 +133,21 @@ impl Store {
         prepare::load(sandbox, wasm).await
     }
 
+    /// Deletes a component. Jobs that run it have loaded it, and need it no more.
+    ///
+    /// # Errors
+    /// If there is none with this id, or the disk fails.
+    pub fn delete(&self, tenant: &TenantId, id: &str) -> Result<(), Error> {
+        let hash = parse(id)?;
+        std::fs::remove_file(self.path(tenant, hash)).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => not_found(id),
+            _ => Error::storage(format_args!("cannot delete component \"{id}\""), &e),
+        })?;
+        // What it said of itself is of no use without it, and does no harm.
+        let _ = std::fs::remove_file(self.view_path(tenant, hash));
+        Ok(())
+    }
+
     /// The ids and sizes of a tenant's components, by id.
     ///
     /// # Errors

@@ -47,6 +47,22 @@ pub const COMPONENT_INVALID: &str = "WEIR-COMPONENT-001";
 pub const COMPONENT_NOT_FOUND: &str = "WEIR-COMPONENT-002";
 /// The component refused to describe its graph.
 pub const COMPONENT_NOT_DESCRIBED: &str = "WEIR-COMPONENT-003";
+/// The component is in use.
+pub const COMPONENT_IN_USE: &str = "WEIR-COMPONENT-004";
+/// The job has nowhere to store checkpoints.
+pub const NO_CHECKPOINTS: &str = "WEIR-SAVEPOINT-001";
+/// There is no such savepoint, or it is not complete.
+pub const SAVEPOINT_NOT_FOUND: &str = "WEIR-SAVEPOINT-002";
+/// There is a savepoint of this id already.
+pub const SAVEPOINT_EXISTS: &str = "WEIR-SAVEPOINT-003";
+/// The savepoint's id cannot be one, or what was asked for makes no sense.
+pub const SAVEPOINT_INVALID: &str = "WEIR-SAVEPOINT-004";
+/// The checkpoint came to nothing.
+pub const SAVEPOINT_NOT_MADE: &str = "WEIR-SAVEPOINT-005";
+/// The job cannot take the savepoint's state.
+pub const STATE_UNFIT: &str = "WEIR-SAVEPOINT-006";
+/// The savepoint cannot be read.
+pub const SAVEPOINT_DAMAGED: &str = "WEIR-SAVEPOINT-007";
 /// The server's disk failed.
 pub const STORAGE: &str = "WEIR-SERVER-001";
 /// The server is going down.

@@ -8,19 +8,21 @@ use weir_base::Clock;
 use weir_checkpoint::Storage;
 use weir_connector::{Context, Files};
 use weir_plan::{JobPlan, JobSpec};
+use weir_protocol::checkpoint::{Kind, Refusal};
 use weir_protocol::job::{Event, State};
 use weir_sandbox::{Level, LogSink, Sandbox};
-use weir_worker::Deployment;
+use weir_worker::{Deployment, Restore};
 
 use crate::component::{self, ComponentView, Store};
-use crate::error::Error;
-use crate::execution::{Checkpoints, storage_url};
+use crate::error::{self, Error, ErrorKind};
+use crate::execution::{CheckpointReport, Checkpoints, Start, Unmade, storage_url};
 use crate::files;
 use crate::job::{Job, JobId, JobSummary, JobView};
 use crate::limits;
 use crate::options::Options;
 use crate::prepare::{self, Prepared};
 use crate::ring::Ring;
+use crate::savepoint::{self, Wish, Written};
 use crate::service::{self, Figures, Message, Reply};
 use crate::tenant::TenantId;
 
@@ -29,6 +31,15 @@ use crate::tenant::TenantId;
 pub struct Handle {
     messages: mpsc::Sender<Message>,
     shared: Arc<Shared>,
+}
+
+/// What a job is to start from.
+#[derive(Clone, Debug, Default)]
+pub struct StartFrom {
+    /// the id of a savepoint; none = the beginning
+    pub savepoint: Option<String>,
+    /// whether state of operators that the job has not any more is left behind
+    pub drops_unmatched: bool,
 }
 
 struct Shared {
@@ -69,11 +80,26 @@ impl Handle {
         self.shared.store.view(&self.shared.sandbox, tenant, id).await
     }
 
+    /// Deletes a component.
+    ///
+    /// # Errors
+    /// If there is none with this id, or a job that has not ended uses it.
+    pub async fn delete_component(&self, tenant: &TenantId, id: &str) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Users { tenant: tenant.clone(), component: id.to_owned(), reply };
+        self.messages.send(message).await.map_err(|_| Error::stopping())?;
+        if let Some(job) = answer.await.map_err(|_| Error::stopping())?.first() {
+            let message = format!("the job {job} uses the component \"{id}\"; end it first");
+            return Err(Error::new(ErrorKind::Conflict, error::COMPONENT_IN_USE, message));
+        }
+        self.shared.store.delete(tenant, id)
+    }
+
     /// Starts a job whose components were uploaded.
     ///
     /// # Errors
-    /// If the spec is wrong, asks for what jobs may not have, or there are not enough slots.
-    pub async fn submit(&self, tenant: &TenantId, spec: JobSpec) -> Result<JobSummary, Error> {
+    /// If the spec is wrong, asks for what jobs may not have, does not fit the savepoint, or there are not enough slots.
+    pub async fn submit(&self, tenant: &TenantId, spec: JobSpec, from: StartFrom) -> Result<JobSummary, Error> {
         files::check(&spec)?;
         limits::check(&spec, self.shared.sandbox.options().max_memory_bytes)?;
         let mut components = vec![];
@@ -103,10 +129,12 @@ impl Handle {
             files,
             stdout: Arc::new(Mutex::new(output.writer())),
             name: String::new(),
-            attempt: weir_connector::Attempt::default(),
+            // Names need not be unique, and what sinks write goes by this.
+            attempt: weir_connector::Attempt { job: summary.id.to_string(), generation: 0 },
         };
         let clock = self.shared.clock.clone();
         let storage = self.checkpoints(&plan, &summary)?;
+        let start = self.start(tenant, from, &plan).await?;
         let deployment = Deployment {
             plan,
             components,
@@ -118,7 +146,7 @@ impl Handle {
             clock,
             native: None,
         };
-        let job = Box::new(Job::created(summary, Arc::new(spec), text, (output, log), deployment, storage));
+        let job = Box::new(Job::created(summary, Arc::new(spec), text, (output, log), deployment, (storage, start)));
         self.ask(|reply| Message::Submit { job, reply }).await
     }
 
@@ -127,10 +155,100 @@ impl Handle {
         if plan.spec.checkpoint.interval.is_none() {
             return Ok(None);
         }
+        Ok(Some(Checkpoints { storage: self.storage(&summary.tenant)?, job: summary.id.to_string() }))
+    }
+
+    /// Where the checkpoints of a tenant's jobs and its savepoints lie.
+    fn storage(&self, tenant: &TenantId) -> Result<Storage, Error> {
         let options = &self.shared.options;
         let url = options.checkpoint_storage.clone().unwrap_or_else(|| storage_url("checkpoints", &options.data_dir));
-        let storage = Storage::open(&url, &[]).map_err(|e| Error::storage("cannot open the storage of checkpoints", &e))?;
-        Ok(Some(Checkpoints { storage, job: format!("{}/{}", summary.tenant, summary.id) }))
+        let url = format!("{}/{tenant}", url.trim_end_matches('/'));
+        Storage::open(&url, &[]).map_err(|e| Error::storage("cannot open the storage of checkpoints", &e))
+    }
+
+    /// What a job starts from. What it cannot start from is refused now, before it holds anything.
+    async fn start(&self, tenant: &TenantId, from: StartFrom, plan: &JobPlan) -> Result<Start, Error> {
+        let Some(id) = &from.savepoint else { return Ok(Start::default()) };
+        let savepoint = self.storage(tenant)?.savepoints().open(id).await.map_err(|e| savepoint::refused(&e))?;
+        let restore = Restore {
+            manifest: Arc::new(savepoint.manifest().clone()),
+            folder: savepoint.folder().clone(),
+            drops_unmatched: from.drops_unmatched,
+        };
+        let unfit = |failure: weir_worker::Failure| Error::new(ErrorKind::Invalid, error::STATE_UNFIT, failure.message);
+        restore.check(plan).map_err(unfit)?;
+        Ok(Start { savepoint: Some(Arc::new(savepoint)), fresh: false, drops_unmatched: from.drops_unmatched })
+    }
+
+    /// Makes a savepoint of a job, and waits until it is complete.
+    ///
+    /// # Errors
+    /// If there is no such job, it has ended or has no checkpoints, there is a savepoint of this id, or the checkpoint fails.
+    pub async fn save(&self, job: JobId, wish: Wish) -> Result<Written, Error> {
+        if wish.drain && !wish.stop {
+            let message = "`drain` is a way to stop: set `stop`, too, or leave `drain` out";
+            return Err(Error::new(ErrorKind::Invalid, error::SAVEPOINT_INVALID, message));
+        }
+        let (summary, controls, storage) = self.ask(|reply| Message::Controls { id: job, reply }).await?;
+        let ended =
+            || Error::new(ErrorKind::Conflict, error::JOB_ENDED, format!("the job {job} has ended: there is nothing to save"));
+        let no_checkpoints = || {
+            let message = format!(
+                "the job {job} has no checkpoints, so there can be no savepoint of it; set checkpoint.interval in its spec (\"1h\", if none is needed otherwise) and start it anew"
+            );
+            Error::new(ErrorKind::Conflict, error::NO_CHECKPOINTS, message)
+        };
+        let not_made = |message: String| Error::new(ErrorKind::Unavailable, error::SAVEPOINT_NOT_MADE, message);
+        if summary.state.is_end() {
+            return Err(ended());
+        }
+        let storage = storage.ok_or_else(no_checkpoints)?.storage;
+        let controls = controls.ok_or_else(|| not_made(format!("the job {job} is being started; try again in a moment")))?;
+        let id = wish.id.unwrap_or_else(|| savepoint::default_id(&summary.name, service::now(&self.shared.clock)));
+        // It is looked at once more when it is written. But then the job may have been stopped.
+        storage.savepoints().check_free(&id).await.map_err(|e| savepoint::refused(&e))?;
+        let kind = if wish.stop { Kind::StopWithSavepoint { drain: wish.drain } } else { Kind::Savepoint };
+        let made = controls.checkpoint(kind, Some(id.clone())).await.map_err(|unmade| match unmade {
+            Unmade::Ended => ended(),
+            Unmade::Refused(Refusal::NoStorage) => no_checkpoints(),
+            Unmade::Interrupted | Unmade::Refused(_) => not_made(unmade.to_string()),
+            Unmade::NotCopied { ref error, .. } => Error { message: unmade.to_string(), ..savepoint::refused(error) },
+        })?;
+        let url = made.savepoint.ok_or_else(no_checkpoints)?;
+        Ok(Written { checkpoint: made.checkpoint, savepoint: id, url })
+    }
+
+    /// A tenant's savepoints, by their ids.
+    ///
+    /// # Errors
+    /// If the storage fails.
+    pub async fn savepoints(&self, tenant: &TenantId) -> Result<Vec<savepoint::Summary>, Error> {
+        savepoint::list(&self.storage(tenant)?.savepoints()).await
+    }
+
+    /// All that is told about a savepoint.
+    ///
+    /// # Errors
+    /// If there is none with this id, or it is not complete.
+    pub async fn savepoint(&self, tenant: &TenantId, id: &str) -> Result<savepoint::View, Error> {
+        let savepoint = self.storage(tenant)?.savepoints().open(id).await.map_err(|e| savepoint::refused(&e))?;
+        savepoint::view(&savepoint).await
+    }
+
+    /// Deletes a savepoint, or what is left of one that is not complete.
+    ///
+    /// # Errors
+    /// If there is nothing with this id.
+    pub async fn delete_savepoint(&self, tenant: &TenantId, id: &str) -> Result<(), Error> {
+        self.storage(tenant)?.savepoints().delete(id).await.map_err(|e| savepoint::refused(&e))
+    }
+
+    /// The last checkpoints of a job, oldest first.
+    ///
+    /// # Errors
+    /// If there is none with this id.
+    pub async fn checkpoint_reports(&self, job: JobId) -> Result<Vec<CheckpointReport>, Error> {
+        Ok(self.job(job).await?.checkpoints)
     }
 
     /// All jobs, oldest first.

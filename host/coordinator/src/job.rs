@@ -14,7 +14,7 @@ use weir_worker::metrics::{JobMetrics, Snapshot};
 use weir_worker::{Deployment, Failure, FailureKind, Outcome, Worker};
 
 use crate::error::{self, Error, ErrorKind};
-use crate::execution::{CheckpointReport, Checkpoints, Controls, Event, Execution, Start};
+use crate::execution::{CheckpointReport, Checkpoints, Controls, Event, Execution, History, Start};
 use crate::ring::Ring;
 use crate::tenant::TenantId;
 
@@ -96,6 +96,8 @@ pub struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metrics: Option<Snapshot>,
+    /// how often it has started again
+    pub restarts: u64,
     /// the last checkpoints, oldest first
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
@@ -134,8 +136,12 @@ pub(crate) struct Job {
     pub controls: Option<Controls>,
     /// the last checkpoints, oldest first
     pub checkpoints: VecDeque<CheckpointReport>,
+    /// what has happened to checkpoints, over all attempts
+    pub history: History,
     /// where checkpoints lie
     pub storage: Option<Checkpoints>,
+    /// what it starts from
+    pub start: Start,
     /// until it is deployed
     pub deployment: Option<Deployment>,
 }
@@ -145,6 +151,7 @@ impl Job {
         JobView {
             summary: self.summary.clone(),
             metrics: self.snapshot(),
+            restarts: self.history.restarts,
             checkpoints: self.checkpoints.iter().cloned().collect(),
             spec: Arc::clone(&self.spec),
             plan: Arc::clone(&self.plan),
@@ -186,6 +193,7 @@ impl Job {
         if self.checkpoints.len() == CHECKPOINTS_MAX {
             self.checkpoints.pop_front();
         }
+        self.history.add(report.clone());
         self.checkpoints.push_back(report);
     }
 
@@ -209,8 +217,14 @@ pub(crate) enum Report {
 }
 
 /// Runs a job and reports what becomes of it. Ends when the job has.
-pub(crate) async fn drive(worker: Worker, deployment: Deployment, storage: Option<Checkpoints>, reports: impl AsyncFn(Report)) {
-    let mut execution = Execution::start(worker, deployment, storage, Start::default());
+pub(crate) async fn drive(
+    worker: Worker,
+    deployment: Deployment,
+    storage: Option<Checkpoints>,
+    start: Start,
+    reports: impl AsyncFn(Report),
+) {
+    let mut execution = Execution::start(worker, deployment, storage, start);
     reports(Report::Started(execution.controls())).await;
     loop {
         let event = execution.event().await.unwrap_or_else(|| {

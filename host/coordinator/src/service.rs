@@ -15,11 +15,12 @@ use weir_worker::{Outcome, Worker};
 
 use crate::component::Store;
 use crate::error::{self, Error, ErrorKind};
-use crate::execution::{Checkpoints, Event as Happened};
+use crate::execution::{Checkpoints, Controls, Event as Happened, History, Start};
 use crate::handle::Handle;
 use crate::job::{self, Job, JobId, JobSummary, JobView, Metrics, Report};
 use crate::options::Options;
 use crate::ring::{self, Ring};
+use crate::tenant::TenantId;
 
 /// How many messages can wait for the service.
 const MESSAGES_MAX: usize = 256;
@@ -28,12 +29,40 @@ const ENDED_LINES_BYTES_MAX: usize = 64 << 20;
 
 /// What handles and the tasks of jobs ask of the service.
 pub(crate) enum Message {
-    Submit { job: Box<Job>, reply: Reply<JobSummary> },
-    List { reply: oneshot::Sender<Vec<JobSummary>> },
-    Get { id: JobId, reply: Reply<JobView> },
-    End { id: JobId, event: Event, reply: Reply<JobSummary> },
-    Rings { id: JobId, reply: Reply<(Ring, Ring)> },
-    Figures { reply: oneshot::Sender<Figures> },
+    Submit {
+        job: Box<Job>,
+        reply: Reply<JobSummary>,
+    },
+    List {
+        reply: oneshot::Sender<Vec<JobSummary>>,
+    },
+    Get {
+        id: JobId,
+        reply: Reply<JobView>,
+    },
+    End {
+        id: JobId,
+        event: Event,
+        reply: Reply<JobSummary>,
+    },
+    Rings {
+        id: JobId,
+        reply: Reply<(Ring, Ring)>,
+    },
+    /// what a checkpoint can be asked of, with where it would be stored
+    Controls {
+        id: JobId,
+        reply: Reply<(JobSummary, Option<Controls>, Option<Checkpoints>)>,
+    },
+    /// the jobs that have not ended and use a component
+    Users {
+        tenant: TenantId,
+        component: String,
+        reply: oneshot::Sender<Vec<JobId>>,
+    },
+    Figures {
+        reply: oneshot::Sender<Figures>,
+    },
     Report(JobId, Report),
 }
 
@@ -47,7 +76,18 @@ pub struct Figures {
     /// all slots
     pub slots: u16,
     /// jobs, with what they have done
-    pub jobs: Vec<(JobSummary, Option<Snapshot>)>,
+    pub jobs: Vec<JobFigures>,
+}
+
+/// The figures of a job.
+#[derive(Clone, Debug)]
+pub struct JobFigures {
+    /// the job
+    pub summary: JobSummary,
+    /// what its last attempt has done; none before the first one was deployed
+    pub snapshot: Option<Snapshot>,
+    /// what has happened to its checkpoints
+    pub history: History,
 }
 
 /// Owns jobs. Made by [`Options::build`].
@@ -119,10 +159,22 @@ impl Service {
             Message::Rings { id, reply } => {
                 drop(reply.send(self.job(id).map(|job| (job.output.clone(), job.log.clone()))));
             }
+            Message::Controls { id, reply } => {
+                let controls = self.job(id).map(|job| (job.summary.clone(), job.controls.clone(), job.storage.clone()));
+                drop(reply.send(controls));
+            }
+            Message::Users { tenant, component, reply } => {
+                let uses = |job: &&Job| {
+                    !job.summary.state.is_end()
+                        && job.summary.tenant == tenant
+                        && job.spec.component_specs().iter().any(|(_, used)| used.component == component)
+                };
+                drop(reply.send(self.jobs.values().filter(uses).map(|job| job.summary.id).collect()));
+            }
             Message::Figures { reply } => drop(reply.send(Figures {
                 slots_used: self.slots_used(),
                 slots: self.options.slots,
-                jobs: self.jobs.values().map(|job| (job.summary.clone(), job.snapshot())).collect(),
+                jobs: self.jobs.values().map(Job::figures).collect(),
             })),
             Message::Report(id, report) => self.report(id, report),
         }
@@ -169,7 +221,10 @@ impl Service {
             Report::Happened(Happened::Running) => Event::Opened,
             Report::Happened(Happened::Restarts { failure, delay }) => {
                 tracing::warn!(job = %id, "job failed, and starts again in {delay:?}: {failure}");
-                self.with(id, |job| job.log.push(Some("warn"), &format!("the job starts again in {delay:?}: {failure}")));
+                self.with(id, |job| {
+                    job.history.restarts += 1;
+                    job.log.push(Some("warn"), &format!("the job starts again in {delay:?}: {failure}"));
+                });
                 Event::Failed
             }
             Report::Happened(Happened::Ended(outcome)) => {
@@ -213,8 +268,8 @@ impl Service {
             match command {
                 Command::Deploy => {
                     let deployment = job.deployment.take().expect("a job is deployed once");
-                    let (sender, storage) = (self.sender.clone(), job.storage.clone());
-                    self.tasks.spawn(job::drive(self.worker.clone(), deployment, storage, async move |report| {
+                    let (sender, storage, start) = (self.sender.clone(), job.storage.clone(), job.start.clone());
+                    self.tasks.spawn(job::drive(self.worker.clone(), deployment, storage, start, async move |report| {
                         // The service outlives its jobs' tasks; a report that comes too late has nobody to read it.
                         let _ = sender.send(Message::Report(id, report)).await;
                     }));
@@ -256,7 +311,7 @@ impl Job {
         plan: Arc<str>,
         rings: (Ring, Ring),
         deployment: weir_worker::Deployment,
-        storage: Option<Checkpoints>,
+        (storage, start): (Option<Checkpoints>, Start),
     ) -> Self {
         assert_eq!(summary.state, State::Created);
         Self {
@@ -268,8 +323,14 @@ impl Job {
             metrics: Metrics::None,
             controls: None,
             checkpoints: VecDeque::new(),
+            history: History::default(),
             storage,
+            start,
             deployment: Some(deployment),
         }
+    }
+
+    fn figures(&self) -> JobFigures {
+        JobFigures { summary: self.summary.clone(), snapshot: self.snapshot(), history: self.history.clone() }
     }
 }

@@ -72,27 +72,11 @@ impl Restore {
     ///
     /// # Errors
     /// If there is such state, and it is not to be left behind.
-    pub(crate) fn check(&self, plan: &JobPlan) -> Result<(), Failure> {
+    pub fn check(&self, plan: &JobPlan) -> Result<(), Failure> {
         let refuse = |message: String| Err(Failure { is_final: true, ..Failure::new(FailureKind::Checkpoint, message) });
-        let (checkpoint, groups) = (self.manifest.checkpoint, self.manifest.max_parallelism);
-        if groups != plan.spec.max_parallelism {
-            return refuse(format!(
-                "checkpoint {checkpoint} has {groups} key groups, and the job {}: set max_parallelism = {groups}, which is fixed for the life of a job's state",
-                plan.spec.max_parallelism
-            ));
-        }
-        let is_same = |vertex: &weir_checkpoint::Vertex| {
-            plan.vertices.get(vertex.vertex as usize).map(|v| v.parallelism) == Some(vertex.parallelism)
-        };
-        let vertices = &self.manifest.vertices;
-        if self.manifest.tasks.iter().any(|task| !task.in_flight.is_empty())
-            && !(vertices.len() == plan.vertices.len() && vertices.iter().all(is_same))
-        {
-            return refuse(format!(
-                "checkpoint {checkpoint} is unaligned and has rows in flight between its {} vertices, which the job at this parallelism has not; start it as it \
-                 was, stop it (a checkpoint to stop with is aligned), and change it then",
-                vertices.len()
-            ));
+        let checkpoint = self.manifest.checkpoint;
+        if let Some(message) = misfit(plan, &self.manifest) {
+            return refuse(message);
         }
         for (operator, fit) in compare(plan, &self.manifest) {
             match fit {
@@ -208,6 +192,31 @@ fn fetch_failure(error: &weir_checkpoint::Error) -> Failure {
         _ => FailureKind::Checkpoint,
     };
     Failure::new(kind, error.to_string())
+}
+
+/// Why a job cannot start from a checkpoint, whatever its operators' state is; none if it can.
+pub fn misfit(plan: &JobPlan, manifest: &Manifest) -> Option<String> {
+    let (checkpoint, groups) = (manifest.checkpoint, manifest.max_parallelism);
+    if groups != plan.spec.max_parallelism {
+        return Some(format!(
+            "checkpoint {checkpoint} has {groups} key groups, and the job {}: set max_parallelism = {groups}, which is fixed for the life of a job's state",
+            plan.spec.max_parallelism
+        ));
+    }
+    let is_same = |vertex: &weir_checkpoint::Vertex| {
+        plan.vertices.get(vertex.vertex as usize).map(|v| v.parallelism) == Some(vertex.parallelism)
+    };
+    let vertices = &manifest.vertices;
+    if manifest.tasks.iter().any(|task| !task.in_flight.is_empty())
+        && !(vertices.len() == plan.vertices.len() && vertices.iter().all(is_same))
+    {
+        return Some(format!(
+            "checkpoint {checkpoint} is unaligned and has rows in flight between its {} vertices, which the job at this parallelism has not; start it as it \
+             was, stop it (a checkpoint to stop with is aligned), and change it then",
+            vertices.len()
+        ));
+    }
+    None
 }
 
 /// What becomes of an operator's state when a job starts from a checkpoint.

@@ -61,3 +61,20 @@ pub async fn list(State(app): State<App>) -> Result<Json<Vec<ComponentView>>, Pr
 pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ComponentView>, Problem> {
     Ok(Json(app.coordinator.component(&TenantId::default(), &id).await?))
 }
+
+/// Delete a component
+///
+/// A job that has not ended keeps its components.
+#[utoipa::path(
+    delete, path = "/v1/components/{id}", tag = "components",
+    params(("id" = String, Path, description = "`sha256:…`")),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "a job uses it", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    app.coordinator.delete_component(&TenantId::default(), &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -2,9 +2,13 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use weir_coordinator::execution::CheckpointReport;
+use weir_coordinator::handle::StartFrom;
 use weir_coordinator::{JobId, JobSummary, JobView, TenantId};
 use weir_plan::JobSpec;
 
@@ -12,11 +16,23 @@ use super::{SPEC_BYTES_MAX, content_type};
 use crate::App;
 use crate::problem::Problem;
 
+/// What a job starts from.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Origin {
+    /// the id of a savepoint; without one it starts from the beginning
+    from_savepoint: Option<String>,
+    /// whether state of operators that the job has not any more is left behind
+    allow_non_restored_state: bool,
+}
+
 /// Start a job
 ///
 /// The spec names uploaded components by their ids. Its paths are relative to the server's folder for files and stay inside it.
 #[utoipa::path(
     post, path = "/v1/jobs", tag = "jobs",
+    params(Origin),
     request_body(
         description = "the job spec",
         content(
@@ -30,21 +46,25 @@ use crate::problem::Problem;
     ),
     responses(
         (status = 201, description = "it is accepted", body = JobSummary),
-        (status = 422, description = "the spec is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "there is no such savepoint", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "the spec is wrong, or the savepoint's state does not fit", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "there are not enough slots", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn submit(
     State(app): State<App>,
+    origin: Result<Query<Origin>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<JobSummary>), Problem> {
+    let Query(origin) = origin.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("spec_bytes_max", SPEC_BYTES_MAX),
         _ => Problem::malformed(rejection.body_text()),
     })?;
     let spec = read_spec(content_type(&headers), &body)?;
-    let summary = app.coordinator.submit(&TenantId::default(), spec).await?;
+    let from = StartFrom { savepoint: origin.from_savepoint, drops_unmatched: origin.allow_non_restored_state };
+    let summary = app.coordinator.submit(&TenantId::default(), spec, from).await?;
     Ok((StatusCode::CREATED, Json(summary)))
 }
 
@@ -83,6 +103,19 @@ pub async fn list(State(app): State<App>) -> Result<Json<Vec<JobSummary>>, Probl
 )]
 pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
     Ok(Json(app.coordinator.job(id.parse::<JobId>()?).await?))
+}
+
+/// List the last checkpoints of a job, oldest first
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/checkpoints", tag = "jobs",
+    params(("id" = String, Path, description = "`job_…`")),
+    responses(
+        (status = 200, description = "those that are complete, and those that were given up", body = Vec<Object>),
+        (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn checkpoints(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Vec<CheckpointReport>>, Problem> {
+    Ok(Json(app.coordinator.checkpoint_reports(id.parse()?).await?))
 }
 
 /// Drain a job: it finishes what it has read, and ends

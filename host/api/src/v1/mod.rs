@@ -3,6 +3,7 @@
 pub mod components;
 pub mod jobs;
 pub mod lines;
+pub mod savepoints;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -19,9 +20,13 @@ pub fn router(component_bytes_max: usize) -> Router<App> {
     let jobs = post(jobs::submit).layer(DefaultBodyLimit::max(SPEC_BYTES_MAX)).get(jobs::list);
     Router::new()
         .route("/components", components)
-        .route("/components/{id}", get(components::get))
+        .route("/components/{id}", get(components::get).delete(components::delete))
         .route("/jobs", jobs)
         .route("/jobs/{id}", get(jobs::get))
+        .route("/jobs/{id}/checkpoints", get(jobs::checkpoints))
+        .route("/jobs/{id}/savepoints", post(savepoints::create))
+        .route("/savepoints", get(savepoints::list))
+        .route("/savepoints/{id}", get(savepoints::get).delete(savepoints::delete))
         .route("/jobs/{id}/stop", post(jobs::stop))
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/jobs/{id}/output", get(lines::output))

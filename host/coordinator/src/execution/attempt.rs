@@ -14,7 +14,7 @@ use weir_worker::restore::transactions;
 use weir_worker::{Command, Deployment, Effort, Event as TaskEvent, Failure, FailureKind, JobHandle, Outcome};
 
 use super::origin::{self, Origin, now_ms};
-use super::{CheckpointReport, End, Event, Made, Request, Runs, settings};
+use super::{CheckpointReport, End, Event, Made, Request, Runs, Unmade, settings};
 
 /// How often the coordinator is told that time has passed, at most.
 const TICK_MAX: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         pending: origin.base.as_ref().map_or_else(Vec::new, |(_, manifest)| transactions(manifest.tasks.iter())),
         ..runs.deployment.clone()
     };
-    deployment.context.attempt = weir_connector::Attempt { job: deployment.plan.name.clone(), generation: origin.generation.0 };
+    deployment.context.attempt.generation = origin.generation.0;
     let (plan, pending) = (deployment.plan.clone(), deployment.pending.clone());
     let worker = runs.worker.clone();
     // Connectors look at the outside, and may take their time.
@@ -89,7 +89,7 @@ struct Flight {
 /// Somebody waits for a checkpoint.
 struct Waiting {
     savepoint: Option<String>,
-    reply: oneshot::Sender<Result<Made, String>>,
+    reply: oneshot::Sender<Result<Made, Unmade>>,
 }
 
 /// What was done beside the tasks.
@@ -253,7 +253,8 @@ impl Attempt<'_> {
             }
             Done::SavepointWritten(checkpoint, waiting, result) => {
                 self.copying -= 1;
-                let made = result.map(|url| Made { checkpoint, savepoint: Some(url) }).map_err(|error| error.message);
+                let made = result.map(|url| Made { checkpoint, savepoint: Some(url) });
+                let made = made.map_err(|error| Unmade::NotCopied { checkpoint, error });
                 let _ = waiting.reply.send(made);
             }
         }
@@ -337,7 +338,7 @@ impl Attempt<'_> {
                     let Some(waiting) = self.requests.remove(&request) else { continue };
                     match outcome {
                         Ok(checkpoint) => self.answer(checkpoint, waiting),
-                        Err(refusal) => drop(waiting.reply.send(Err(refusal.to_string()))),
+                        Err(refusal) => drop(waiting.reply.send(Err(Unmade::Refused(refusal)))),
                     }
                 }
                 Order::Finish => self.end_with(End::Job(Outcome::Finished)),
@@ -438,9 +439,7 @@ impl Attempt<'_> {
             }
         }
         for (_, waiting) in self.requests.drain() {
-            let _ = waiting
-                .reply
-                .send(Err("the job has ended, or starts again after a failure; ask once more if it runs".to_owned()));
+            let _ = waiting.reply.send(Err(Unmade::Interrupted));
         }
         end
     }

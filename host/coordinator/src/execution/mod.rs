@@ -11,6 +11,7 @@
 //! Here it is carried out: [`origin`] reads and claims the log, [`attempt`] drives the tasks.
 
 mod attempt;
+mod history;
 mod origin;
 mod settings;
 
@@ -20,11 +21,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use weir_protocol::checkpoint::Kind;
+use weir_protocol::checkpoint::{Kind, Refusal};
 use weir_protocol::restart::Restarts;
 use weir_worker::metrics::JobMetrics;
 use weir_worker::{Command, Deployment, Failure, FailureKind, Outcome, Worker};
 
+pub use history::History;
+pub use origin::newest;
 pub use settings::{Checkpoints, Start, storage_url};
 
 /// A job that runs. It does not outlive this: where it is dropped, the job is cancelled.
@@ -85,7 +88,7 @@ pub(crate) struct Request {
     kind: Kind,
     /// the id of the savepoint to make of it
     savepoint: Option<String>,
-    reply: oneshot::Sender<Result<Made, String>>,
+    reply: oneshot::Sender<Result<Made, Unmade>>,
 }
 
 /// What became of a wish for a checkpoint.
@@ -95,6 +98,28 @@ pub struct Made {
     pub checkpoint: u64,
     /// where the savepoint lies, if it is one
     pub savepoint: Option<String>,
+}
+
+/// Why a wish for a checkpoint came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unmade {
+    /// the job had ended
+    #[error("the job has ended")]
+    Ended,
+    /// its attempt came to an end meanwhile
+    #[error("the job has ended, or starts again after a failure; ask once more if it runs")]
+    Interrupted,
+    /// it was not made
+    #[error("{0}")]
+    Refused(Refusal),
+    /// it is complete, but could not be copied to a savepoint
+    #[error("checkpoint {checkpoint} is complete, but no savepoint of it: {error}")]
+    NotCopied {
+        /// the checkpoint
+        checkpoint: u64,
+        /// why
+        error: weir_checkpoint::Error,
+    },
 }
 
 /// Commands to a running job. Cheap to clone.
@@ -120,16 +145,16 @@ impl Controls {
     ///
     /// # Errors
     /// If the job has no storage for checkpoints or ends first, or the checkpoint fails.
-    pub async fn checkpoint(&self, kind: Kind, savepoint: Option<String>) -> Result<Made, String> {
+    pub async fn checkpoint(&self, kind: Kind, savepoint: Option<String>) -> Result<Made, Unmade> {
         let (reply, answer) = oneshot::channel();
-        let over = || "the job has ended".to_owned();
-        self.requests.send(Request { kind, savepoint, reply }).map_err(|_| over())?;
-        answer.await.map_err(|_| over())?
+        self.requests.send(Request { kind, savepoint, reply }).map_err(|_| Unmade::Ended)?;
+        answer.await.map_err(|_| Unmade::Interrupted)?
     }
 }
 
 impl Execution {
-    /// Starts a job on a worker. The `deployment` says neither storage nor what to start from: `checkpoints` and `start` do.
+    /// Starts a job on a worker. The `deployment` says neither storage nor what to start from: `checkpoints` and `start` do. What it calls the job in
+    /// `context.attempt` tells the job's attempts from those of all others, wherever its sinks write.
     pub fn start(worker: Worker, deployment: Deployment, checkpoints: Option<Checkpoints>, start: Start) -> Self {
         let (commands, command_receiver) = watch::channel(Command::Run);
         let (requests, request_receiver) = mpsc::unbounded_channel();

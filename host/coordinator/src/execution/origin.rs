@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
-use weir_checkpoint::{Appended, Error, ErrorKind, JobStorage, Kind as StoredKind, Manifest};
+use weir_checkpoint::{Appended, Error, ErrorKind, JobStorage, Kind as StoredKind, Log, Manifest};
 use weir_protocol::checkpoint::{CheckpointId, Kind};
-use weir_protocol::claim::{self, Base, Claim, Generation, Nonce};
+use weir_protocol::claim::{self, Base, Claim, Decision, Generation, Nonce};
 use weir_worker::{Failure, FailureKind, Restore};
 
 use super::{Checkpoints, Event, Start};
@@ -59,13 +59,7 @@ impl Origins {
         }
         for _ in 0..CLAIMS_MAX {
             let log = storage.read_log().await.map_err(|e| failure(&e))?;
-            let first = log.first().map_or(0, |(number, _)| *number);
-            let end = log.last().map_or(first, |(number, _)| number + 1);
-            let mut entries = vec![None; (end - first) as usize];
-            for (number, entry) in &log {
-                entries[(number - first) as usize] = entry.as_ref().ok().and_then(|entry| self.as_claimed(entry));
-            }
-            let decision = claim::resolve(first, &entries);
+            let decision = resolve(&log, &self.damaged);
             let entry =
                 weir_checkpoint::Entry::Claim(weir_checkpoint::Claim { generation: decision.generation.0, at_ms: now_ms() });
             match storage.append(decision.number, &entry).await.map_err(|e| failure(&e))? {
@@ -82,11 +76,7 @@ impl Origins {
                 let detail = detail.map_or_else(String::new, |corrupt| format!(" ({corrupt})"));
                 let _ = events.send(Event::Note(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
             }
-            let base = decision.base.and_then(|base| {
-                let manifest = log.into_iter().find(|(number, _)| *number == base.number)?.1.ok()?;
-                let weir_checkpoint::Entry::Manifest(manifest) = manifest else { return None };
-                Some((base, Arc::new(manifest)))
-            });
+            let base = decision.base.and_then(|base| Some((base, Arc::new(manifest_at(log, base)?))));
             let restore = self.choose(base.as_ref(), &storage, events);
             self.first.get_or_insert(decision.generation);
             self.current = restore.as_ref().map(|restore| restore.manifest.checkpoint);
@@ -131,22 +121,6 @@ impl Origins {
         }))
     }
 
-    /// What decisions need of an entry; none if nobody can start from it.
-    fn as_claimed(&self, entry: &weir_checkpoint::Entry) -> Option<claim::Entry> {
-        Some(match entry {
-            weir_checkpoint::Entry::Claim(claim) => {
-                claim::Entry::Claim { generation: Generation(claim.generation), nonce: Nonce(0) }
-            }
-            weir_checkpoint::Entry::Manifest(manifest) if self.damaged.contains(&manifest.checkpoint) => return None,
-            weir_checkpoint::Entry::Manifest(manifest) => claim::Entry::Manifest {
-                generation: Generation(manifest.generation),
-                checkpoint: CheckpointId(manifest.checkpoint),
-                // Whoever starts a job again that was stopped wants it to go on.
-                kind: Kind::Savepoint,
-            },
-        })
-    }
-
     /// An attempt has failed. If the files of its checkpoint are damaged, the next one starts from the checkpoint before.
     pub fn failed(&mut self, failure: &Failure, events: &mpsc::UnboundedSender<Event>) {
         if failure.kind == FailureKind::Damaged
@@ -159,6 +133,47 @@ impl Origins {
             );
             let _ = events.send(Event::Note(note));
         }
+    }
+}
+
+/// The newest complete checkpoint of a job, from which it would go on; none if it has none.
+///
+/// # Errors
+/// If the storage fails.
+pub async fn newest(storage: &JobStorage) -> Result<Option<Manifest>, Error> {
+    let log = storage.read_log().await?;
+    Ok(resolve(&log, &HashSet::new()).base.and_then(|base| manifest_at(log, base)))
+}
+
+/// What follows from a log, without the checkpoints that are damaged.
+fn resolve(log: &Log, damaged: &HashSet<u64>) -> Decision {
+    let first = log.first().map_or(0, |(number, _)| *number);
+    let end = log.last().map_or(first, |(number, _)| number + 1);
+    let mut entries = vec![None; (end - first) as usize];
+    for (number, entry) in log {
+        entries[(number - first) as usize] = entry.as_ref().ok().and_then(|entry| as_claimed(entry, damaged));
+    }
+    claim::resolve(first, &entries)
+}
+
+/// What decisions need of an entry; none if nobody can start from it.
+fn as_claimed(entry: &weir_checkpoint::Entry, damaged: &HashSet<u64>) -> Option<claim::Entry> {
+    Some(match entry {
+        weir_checkpoint::Entry::Claim(claim) => claim::Entry::Claim { generation: Generation(claim.generation), nonce: Nonce(0) },
+        weir_checkpoint::Entry::Manifest(manifest) if damaged.contains(&manifest.checkpoint) => return None,
+        weir_checkpoint::Entry::Manifest(manifest) => claim::Entry::Manifest {
+            generation: Generation(manifest.generation),
+            checkpoint: CheckpointId(manifest.checkpoint),
+            // Whoever starts a job again that was stopped wants it to go on.
+            kind: Kind::Savepoint,
+        },
+    })
+}
+
+fn manifest_at(log: Log, base: Base) -> Option<Manifest> {
+    match log.into_iter().find(|(number, _)| *number == base.number)?.1.ok()? {
+        weir_checkpoint::Entry::Manifest(manifest) => Some(manifest),
+        weir_checkpoint::Entry::Claim(_) => None,
     }
 }
 

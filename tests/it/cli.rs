@@ -28,8 +28,29 @@ fn printed(args: &[&str]) -> String {
     text(&output.stdout)
 }
 
-const COMMANDS: [&str; 12] =
-    ["new", "build", "run", "explain", "inspect", "server", "deploy", "job", "job list", "tail", "completions", "version"];
+const COMMANDS: [&str; 21] = [
+    "new",
+    "build",
+    "run",
+    "explain",
+    "inspect",
+    "server",
+    "deploy",
+    "job",
+    "job list",
+    "job stop",
+    "job diff",
+    "savepoint",
+    "savepoint create",
+    "savepoint list",
+    "savepoint inspect",
+    "savepoint delete",
+    "component list",
+    "component delete",
+    "tail",
+    "completions",
+    "version",
+];
 
 /// Goal: the overview names every command.
 #[test]

@@ -39,6 +39,8 @@ pub enum Command {
     Server(commands::server::Args),
     Deploy(commands::deploy::Args),
     Job(commands::job::Args),
+    Savepoint(commands::savepoint::Args),
+    Component(commands::component::Args),
     Tail(commands::tail::Args),
     Completions(commands::completions::Args),
     Version(commands::version::Args),

@@ -1,12 +1,13 @@
 //! The `weir` command.
 //!
 //! Standard output is for data, standard error for talk. One file per command under [`commands`]; what they share: [`spec_file`] (a
-//! job spec with its components), [`out`] (printing), [`guest`] (building components), [`sdk`] (what guests are built with), [`process`] (what this process has used).
+//! job spec with its components), [`out`] (printing), [`checkpoints`] (where they lie), [`guest`] (building components), [`sdk`] (what guests are built with), [`process`] (what this process has used).
 
 // Everything is printed by `out`, which no closed pipe can stop.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod checkpoints;
 mod commands;
 mod exit;
 mod guest;

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use crate::exit::Failure;
+
 /// Prints data. If its reader has gone there is nobody to miss it.
 ///
 /// # Errors
@@ -27,6 +29,37 @@ pub fn try_print(text: &str) -> io::Result<()> {
     let is_terminal = stdout.is_terminal();
     stdout.write_all(shown(text, is_terminal).as_bytes())?;
     stdout.flush()
+}
+
+/// Prints data for programs.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
+}
+
+/// Rows as lines, columns as wide as they have to be. A row that is shorter than others has its last cell across.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter(|row| column + 1 < row.len()).map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            line += &format!("{cell:width$}  ", width = width(column));
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+/// A time without its fractions: to the second is enough for people.
+pub fn to_the_second(time: &str) -> String {
+    format!("{}Z", time.split('.').next().unwrap_or_default().trim_end_matches('Z'))
 }
 
 /// Says something. Whether somebody listens does not matter.

@@ -6,7 +6,14 @@ use weir_client::Client;
 #[derive(clap::Args, Debug)]
 pub struct ServerArgs {
     /// The server's address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", env = "WEIR_SERVER", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8081",
+        env = "WEIR_SERVER",
+        hide_env_values = true
+    )]
     server: String,
 }
 

@@ -1,6 +1,7 @@
 //! `weir deploy`
 
 use anyhow::Context;
+use weir_client::StartFrom;
 
 use crate::exit::Failure;
 use crate::out;
@@ -18,6 +19,14 @@ pub struct Args {
     #[command(flatten)]
     spec: SpecArgs,
 
+    /// Start from this savepoint on the server
+    #[arg(long, value_name = "ID")]
+    from_savepoint: Option<String>,
+
+    /// Leave state behind that belongs to operators which the job has not any more
+    #[arg(long, requires = "from_savepoint")]
+    allow_non_restored_state: bool,
+
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -25,6 +34,7 @@ pub struct Args {
 pub async fn run(args: &Args) -> Result<(), Failure> {
     let mut spec = spec_file::read(&args.spec)?;
     let client = args.server.client();
+    let from = StartFrom { savepoint: args.from_savepoint.clone(), drops_unmatched: args.allow_non_restored_state };
     let mut ids = vec![];
     for path in spec_file::component_files(&spec, &spec_file::base(&args.spec.spec))? {
         let wasm = std::fs::read(&path).with_context(|| format!("cannot read the component {}", path.display()))?;
@@ -37,6 +47,6 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     for component in spec.component.iter_mut().chain(spec.components.values_mut().map(|c| &mut c.component)) {
         *component = ids.next().context("every component was uploaded")?;
     }
-    let job = client.submit(&spec).await?;
+    let job = client.submit_from(&spec, &from).await?;
     Ok(out::print(&format!("{}\n", job.id))?)
 }

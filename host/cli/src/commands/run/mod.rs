@@ -1,7 +1,5 @@
 //! `weir run`
 
-mod checkpoints;
-mod history;
 mod lines;
 mod progress;
 mod stdout;
@@ -14,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use weir_base::Clock;
 use weir_connector::{Context, Files};
-use weir_coordinator::execution::{Controls, Event, Start};
+use weir_coordinator::execution::{Controls, Event, History, Start};
 use weir_coordinator::{Execution, Prepared};
 use weir_plan::spec::Binding;
 use weir_protocol::checkpoint::Kind;
@@ -23,8 +21,7 @@ use weir_worker::{Command, Deployment, Failure, Outcome, Worker};
 
 use crate::signals::Signals;
 use crate::spec_file::{self, Opened, SpecArgs};
-use crate::{exit, out};
-use history::History;
+use crate::{checkpoints, exit, out};
 use lines::Lines;
 use progress::Progress;
 use stdout::Stdout;
@@ -106,7 +103,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         files: Files::free(base),
         stdout: stdout.clone(),
         name: String::new(),
-        attempt: weir_connector::Attempt::default(),
+        attempt: weir_connector::Attempt { job: plan.name.clone(), generation: 0 },
     };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);

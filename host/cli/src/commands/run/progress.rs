@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
+use weir_coordinator::execution::History;
 use weir_worker::metrics::{OperatorSnapshot, Snapshot};
 
-use super::history::History;
 use super::lines::Lines;
 use super::summary::number;
+use crate::out;
 
 /// How often it is drawn.
 pub const INTERVAL: Duration = Duration::from_millis(250);
@@ -53,7 +54,8 @@ impl Progress {
         bar.set_style(
             ProgressStyle::with_template("{spinner} {prefix}  {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        bar.set_prefix(name.to_owned());
+        // A name may be anything, and must stay in its line.
+        bar.set_prefix(in_line(name));
         lines.stay_above(bar.clone());
         Self { bar, last: Mutex::default() }
     }
@@ -76,8 +78,13 @@ impl Drop for Progress {
     }
 }
 
+/// Text that moves no cursor and ends no line.
+fn in_line(text: &str) -> String {
+    out::shown(text, true).replace(['\n', '\t'], " ")
+}
+
 fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
-    let mut out = format!(
+    let mut text = format!(
         "{:.1} s   {} events in   {} rows out   {} events/s",
         snapshot.seconds,
         number(snapshot.events_in as f64),
@@ -88,9 +95,9 @@ fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
     let shown = || snapshot.operators.iter().zip(rates).filter(|(o, _)| !o.name.starts_with("exchange "));
     let width = shown().map(|(o, _)| o.name.chars().count()).max().unwrap_or(0).min(40);
     for (operator, &rate) in shown() {
-        let name: String = operator.name.chars().take(width).collect();
+        let name: String = in_line(&operator.name).chars().take(width).collect();
         write!(
-            out,
+            text,
             "\n  {name:width$}  {:>7} records/s  in {:>7}  out {:>7}  busy {:3.0} %{}",
             number(rate),
             number(operator.records_in as f64),
@@ -100,7 +107,7 @@ fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
         )
         .expect("writing to a string does not fail");
     }
-    out
+    text
 }
 
 /// How the last checkpoint went, and how old it is; nothing if there was none.

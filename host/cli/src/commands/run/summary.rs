@@ -3,9 +3,9 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use weir_coordinator::execution::History;
 use weir_worker::metrics::{JobMetrics, OperatorSnapshot, Snapshot};
 
-use super::history::History;
 use crate::process;
 
 /// What a run has done. The field names are what programs read: they do not change.

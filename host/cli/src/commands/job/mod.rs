@@ -1,0 +1,167 @@
+//! `weir job`
+
+mod diff;
+
+use weir_client::{Job, JobDetail, SavepointWish};
+
+use crate::commands::savepoint;
+use crate::exit::Failure;
+use crate::out;
+use crate::server_args::{OutputFormat, ServerArgs};
+use crate::spec_file::SpecArgs;
+
+/// List, show and end the jobs of a server; compare a job with its checkpoints
+///
+/// Example: weir job list
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t, global = true, value_name = "FORMAT")]
+    output: OutputFormat,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// List the jobs, oldest first
+    ///
+    /// Example: weir job list --output json
+    List,
+    /// Show a job: its state, why it failed, what it has done, its plan
+    ///
+    /// Example: weir job get job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4
+    Get {
+        /// The job's id
+        job: String,
+    },
+    /// Let a job finish what it has read, and end
+    ///
+    /// With --savepoint, it stops at once instead, with a savepoint from which a job can go on.
+    ///
+    /// Example: weir job stop job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4 --savepoint=before-upgrade
+    Stop {
+        /// The job's id
+        job: String,
+
+        /// Make a savepoint, and stop with it; it is called after the job and the time if no id is given
+        #[arg(long, value_name = "ID", num_args = 0..=1, require_equals = true)]
+        savepoint: Option<Option<String>>,
+
+        /// Emit all windows before, as at the end of the input
+        #[arg(long, requires = "savepoint")]
+        drain: bool,
+    },
+    /// End a job now
+    ///
+    /// Example: weir job cancel job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4
+    Cancel {
+        /// The job's id
+        job: String,
+    },
+    /// Compare a job of `weir run` with the checkpoint that it would go on from, or with a savepoint
+    ///
+    /// Says what becomes of each operator's state: kept; new, where there is none in the checkpoint; lost, where the job has no such operator;
+    /// or that the operator cannot read it. Ends with exit code 1 if the job would not start.
+    ///
+    /// Example: weir job diff job.toml --from-savepoint checkpoints/savepoints/before-upgrade
+    Diff {
+        #[command(flatten)]
+        spec: SpecArgs,
+
+        /// Compare with this savepoint, instead of the job's newest checkpoint
+        #[arg(long, value_name = "URL|FOLDER")]
+        from_savepoint: Option<String>,
+    },
+}
+
+pub async fn run(args: &Args) -> Result<(), Failure> {
+    let client = args.server.client();
+    let json = args.output == OutputFormat::Json;
+    match &args.action {
+        Action::List => {
+            let jobs = client.jobs().await?;
+            if json { out::print_json(&jobs)? } else { out::print(&table(&jobs))? }
+        }
+        Action::Get { job } => {
+            let detail = client.job(job).await?;
+            if json { out::print_json(&detail)? } else { out::print(&text(&detail))? }
+        }
+        Action::Stop { job, savepoint: Some(id), drain } => {
+            let wish = SavepointWish { id: id.clone(), stop: true, drain: *drain };
+            savepoint::told(&client.save(job, &wish).await?, json)?;
+        }
+        Action::Stop { job, .. } => ended(&client.stop(job).await?, json)?,
+        Action::Diff { spec, from_savepoint } => diff::run(spec, from_savepoint.as_deref(), json).await?,
+        Action::Cancel { job } => ended(&client.cancel(job).await?, json)?,
+    }
+    Ok(())
+}
+
+fn ended(job: &Job, json: bool) -> Result<(), Failure> {
+    if json { out::print_json(job) } else { Ok(out::print(&format!("{} is {}\n", job.id, job.state))?) }
+}
+
+/// One line a job.
+fn table(jobs: &[Job]) -> String {
+    let head = ["JOB", "NAME", "STATE", "SLOTS", "CREATED"].map(str::to_owned).to_vec();
+    out::table(&std::iter::once(head).chain(jobs.iter().map(row)).collect::<Vec<_>>())
+}
+
+fn row(job: &Job) -> Vec<String> {
+    let created = out::to_the_second(&job.created);
+    vec![job.id.clone(), job.name.clone(), job.state.clone(), job.slots.to_string(), created]
+}
+
+/// How often it has started again, and the last checkpoint; nothing where there was none.
+fn recovery(detail: &JobDetail) -> String {
+    let mut out = String::new();
+    if detail.restarts > 0 {
+        out += &format!("\nstarted again {} times\n", detail.restarts);
+    }
+    if let Some(last) = detail.checkpoints.last() {
+        let began = jiff::Timestamp::from_millisecond(last.started_ms).map_or_else(|_| String::new(), |t| format!(" at {t:.0}"));
+        out += &match &last.failure {
+            None => format!(
+                "\ncheckpoint {}{began}: {} ms ({} ms aligning, {} ms copying), {} of {} bytes new\n",
+                last.checkpoint, last.duration_ms, last.alignment_ms, last.copying_ms, last.bytes_new, last.bytes_total
+            ),
+            Some(failure) => format!("\ncheckpoint {}{began} failed: {failure}\n", last.checkpoint),
+        };
+    }
+    out
+}
+
+fn text(detail: &JobDetail) -> String {
+    let job = &detail.job;
+    let mut out = table(std::slice::from_ref(job));
+    if let Some(failure) = &job.failure {
+        out += &format!("\nfailed: {}\n", failure.message);
+        for frame in &failure.backtrace {
+            out += &format!("  {frame}\n");
+        }
+    }
+    if let Some(metrics) = &detail.metrics {
+        let number = |of: &serde_json::Value, name: &str| of.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+        out += &format!(
+            "\n{} events in, {} rows out, {:.1} s\n",
+            number(metrics, "events_in"),
+            number(metrics, "rows_out"),
+            number(metrics, "seconds")
+        );
+        for operator in metrics.get("operators").and_then(serde_json::Value::as_array).into_iter().flatten() {
+            out += &format!(
+                "  {:32} in {:>12}  out {:>12}  busy {:3.0} %\n",
+                operator.get("name").and_then(serde_json::Value::as_str).unwrap_or_default(),
+                number(operator, "records_in"),
+                number(operator, "records_out"),
+                number(operator, "busy_ratio") * 100.0,
+            );
+        }
+    }
+    out + &recovery(detail) + "\n" + &detail.plan
+}

@@ -14,6 +14,7 @@ mod nexmark;
 mod operators;
 mod recovery;
 mod run;
+mod savepoints;
 mod server;
 mod tidy;
 mod wasi;

@@ -162,7 +162,7 @@ impl Victim {
 }
 
 /// All files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![];
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -179,7 +179,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The rows of all files that a reader sees, in an order of their own.
-fn published(folder: &Path) -> Vec<String> {
+pub fn published(folder: &Path) -> Vec<String> {
     let seen = files(folder).into_iter().filter(|path| !path.components().any(|part| part.as_os_str() == ".weir"));
     let mut rows: Vec<String> =
         seen.flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
@@ -188,7 +188,7 @@ fn published(folder: &Path) -> Vec<String> {
 }
 
 /// How rows differ.
-fn difference(expected: &[String], found: &[String]) -> String {
+pub fn difference(expected: &[String], found: &[String]) -> String {
     let count = |rows: &[String]| {
         let mut counts = std::collections::BTreeMap::<String, i64>::new();
         rows.iter().for_each(|row| *counts.entry(row.clone()).or_default() += 1);
@@ -202,7 +202,7 @@ fn difference(expected: &[String], found: &[String]) -> String {
 }
 
 /// What a query of Nexmark gives if nobody disturbs it.
-fn undisturbed(query: &str, settings: &[(&str, &str)]) -> Vec<String> {
+pub fn undisturbed(query: &str, settings: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("rows.jsonl");
     let mut command = weir();

@@ -1,6 +1,7 @@
 //! A server in a process of its own, for one test.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use weir_client::Client;
@@ -45,6 +46,11 @@ impl Server {
         let mut command = weir();
         command.args(args).env("WEIR_SERVER", &self.url);
         command
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// Writes a file that jobs can read.

@@ -1,0 +1,438 @@
+//! What users do with checkpoints and savepoints: on a server, and with `weir run`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use weir_client::types::SavepointWish;
+use weir_client::{Client, Error, JobDetail, StartFrom};
+
+use crate::recovery::{difference, files, published, undisturbed};
+use crate::run::{root, weir};
+use crate::server::{Server, interrupt};
+
+/// How long something is waited for that must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Events of the jobs that end by themselves, which takes about 2 s.
+const EVENTS: &str = "60000";
+const PACE: [(&str, &str); 3] =
+    [("sources.nexmark.events", EVENTS), ("sources.nexmark.rate", "30000"), ("sources.nexmark.events_per_ms", "1")];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a command prints that ends well.
+fn printed(mut command: Command) -> String {
+    let output = command.current_dir(root()).output().expect("the binary can be started");
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// What a command says that ends with exit code 1.
+fn refusal(mut command: Command) -> String {
+    let output = command.current_dir(root()).output().expect("the binary can be started");
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stderr)
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> (u16, String) {
+    match result.expect_err("this must be refused") {
+        Error::Refused { status, code, .. } => (status, code),
+        other => panic!("{other}"),
+    }
+}
+
+fn set<'a>(command: &mut Command, settings: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    for (path, value) in settings {
+        command.arg("--set").arg(format!("{path}={value}"));
+    }
+}
+
+/// Waits until a job is as it should be.
+async fn wait(client: &Client, job: &str, is_so: impl Fn(&JobDetail) -> bool) -> JobDetail {
+    let since = Instant::now();
+    loop {
+        let detail = client.job(job).await.expect("it is remembered");
+        if is_so(&detail) {
+            return detail;
+        }
+        assert!(since.elapsed() < PATIENCE && !detail.job.is_ended(), "{detail:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn has_checkpoint(detail: &JobDetail) -> bool {
+    detail.checkpoints.iter().any(|checkpoint| checkpoint.failure.is_none() && checkpoint.bytes_total > 0)
+}
+
+/// A job of Nexmark without end that writes to nowhere.
+async fn endless(client: &Client, query: &str, interval: Option<&str>) -> (String, Value) {
+    let wasm = fs::read(root().join("examples/nexmark/nexmark.wasm")).expect("built by `make guests`");
+    let component = client.upload(wasm).await.expect("a good component").id;
+    let mut spec = json!({
+        "name": "endless",
+        "component": component,
+        "args": { "query": query },
+        "sources": { "nexmark": { "connector": "nexmark", "rate": 20_000.0 } },
+        "sinks": { "out": { "connector": "blackhole" } },
+    });
+    if let Some(interval) = interval {
+        spec["checkpoint"] = json!({ "interval": interval });
+    }
+    (client.submit(&spec).await.expect("a good spec").id, spec)
+}
+
+fn wish(id: &str) -> SavepointWish {
+    SavepointWish { id: Some(id.to_owned()), ..SavepointWish::default() }
+}
+
+/// Goal: a job is stopped with a savepoint, and another one, with another parallelism, goes on from it: together they write each row once.
+#[tokio::test]
+async fn goes_on_from_a_savepoint() {
+    let expected = undisturbed("q5", &PACE);
+    let server = Server::start(4);
+    let client = server.client();
+    let deploy = |parallelism: &str, more: &[&str]| {
+        let mut command = server.weir(&["deploy", "examples/nexmark/q5.toml"]);
+        command.args(more);
+        set(&mut command, PACE);
+        let sink = [("sinks.out.connector", "file"), ("sinks.out.folder", "out"), ("sinks.out.format", "jsonl")];
+        set(&mut command, sink);
+        set(&mut command, [("checkpoint.interval", "100ms"), ("parallelism", parallelism)]);
+        command
+    };
+    let job = printed(deploy("1", &[])).trim().to_owned();
+    wait(&client, &job, has_checkpoint).await;
+
+    // The job goes on after the first one.
+    let made = printed(server.weir(&["savepoint", "create", &job, "--id", "first", "--output", "json"]));
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    assert_eq!(made["savepoint"], "first");
+    assert!(made["url"].as_str().is_some_and(|url| url.ends_with("/checkpoints/default/savepoints/first")), "{made}");
+    let listed = client.checkpoints(&job).await.expect("a list");
+    assert!(listed.iter().any(|checkpoint| Some(checkpoint.checkpoint) == made["checkpoint"].as_u64()), "{listed:?}");
+    let got = printed(server.weir(&["job", "get", &job]));
+    assert!(got.lines().any(|line| line.starts_with("checkpoint ") && line.contains(" bytes new")), "{got}");
+    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
+    for name in ["weir_checkpoints_completed_total", "weir_checkpoint_age_seconds", "weir_checkpoint_size_bytes"] {
+        let sample = metrics.lines().find(|line| line.starts_with(name) && line.contains(&job));
+        let value = sample.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        assert!(value.is_some_and(|value| value > 0.0), "{name}: {sample:?}");
+    }
+    for sample in ["weir_job_restarts_total", "weir_checkpoints_failed_total"] {
+        assert!(metrics.contains(&format!("{sample}{{tenant=\"default\",job=\"{job}\"}} 0\n")), "{sample}");
+    }
+    assert!(metrics.contains("weir_udf_renewals_total{"), "{metrics}");
+
+    printed(server.weir(&["job", "stop", &job, "--savepoint=second"]));
+    let stopped = wait(&client, &job, |detail| detail.job.is_ended()).await;
+    assert_eq!(stopped.job.state, "finished");
+    let before = published(&server.data().join("files/default/out"));
+    assert!(before.len() < expected.len(), "it stopped before its end");
+
+    let next = printed(deploy("2", &["--from-savepoint", "second"])).trim().to_owned();
+    wait(&client, &next, |detail| detail.job.is_ended()).await;
+    let found = published(&server.data().join("files/default/out"));
+    assert!(found == expected, "{}", difference(&expected, &found));
+
+    // They outlive their jobs, until they are deleted.
+    let list = printed(server.weir(&["savepoint", "list"]));
+    let ids: Vec<_> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(ids, ["first", "second"], "{list}");
+    let detail: Value =
+        serde_json::from_str(&printed(server.weir(&["savepoint", "inspect", "second", "-o", "json"]))).expect("JSON");
+    assert_eq!(
+        (&detail["job"], &detail["kind"], &detail["max_parallelism"]),
+        (&"nexmark-q5".into(), &"savepoint".into(), &128.into())
+    );
+    let operators: Vec<_> = detail["operators"].as_array().expect("a list").iter().map(|operator| &operator["id"]).collect();
+    assert_eq!(operators, ["bids-by-auction", "hottest"]);
+    assert!(detail["operators"][0]["bytes"].as_u64() > Some(0), "{detail}");
+    assert_eq!(detail["sources"][0]["name"], "nexmark");
+    let shown = printed(server.weir(&["savepoint", "inspect", "second"]));
+    assert!(shown.contains("windows (sliding 10s every 2s") && shown.contains("nexmark-q5, checkpoint "), "{shown}");
+    printed(server.weir(&["savepoint", "delete", "first"]));
+    assert!(refusal(server.weir(&["savepoint", "delete", "first"])).contains("WEIR-SAVEPOINT-002"));
+    assert_eq!(client.savepoints().await.expect("a list").len(), 1);
+}
+
+/// Goal: a job that is drained emits its windows before it stops: none is left in the savepoint.
+#[tokio::test]
+async fn drains_with_a_savepoint() {
+    let server = Server::start(2);
+    let client = server.client();
+    for drain in [false, true] {
+        let (job, _) = endless(&client, "q5", Some("100ms")).await;
+        wait(&client, &job, has_checkpoint).await;
+        let mut stop = server.weir(&["job", "stop", &job, "--savepoint"]);
+        if drain {
+            stop.arg("--drain");
+        }
+        let printed = printed(stop);
+        let id = printed.split_whitespace().next().expect("an id");
+        assert!(id.starts_with("endless-20"), "{printed}");
+        assert_eq!(wait(&client, &job, |detail| detail.job.is_ended()).await.job.state, "finished");
+        let savepoint = client.savepoint(id).await.expect("it is there");
+        assert_eq!(savepoint.operators.iter().all(|operator| operator.bytes == 0), drain, "{savepoint:?}");
+    }
+}
+
+/// Goal: what cannot be is refused with a code, and leaves the job as it is.
+#[tokio::test]
+async fn refusals() {
+    let server = Server::start(4);
+    let client = server.client();
+    let (bare, _) = endless(&client, "q5", None).await;
+    assert_eq!(refused(client.save(&bare, &wish("bare")).await), (409, "WEIR-SAVEPOINT-001".into()));
+    let told = refusal(server.weir(&["savepoint", "create", &bare]));
+    assert!(told.contains("set checkpoint.interval in its spec"), "{told}");
+    client.cancel(&bare).await.expect("it runs");
+
+    let (job, spec) = endless(&client, "keyed_count", Some("100ms")).await;
+    wait(&client, &job, has_checkpoint).await;
+    client.save(&job, &wish("one")).await.expect("a savepoint");
+    let stopping = SavepointWish { stop: true, ..wish("one") };
+    for (wish, status, code) in [
+        (stopping.clone(), 409, "WEIR-SAVEPOINT-003"),
+        (wish("a/b"), 422, "WEIR-SAVEPOINT-004"),
+        (SavepointWish { drain: true, ..wish("two") }, 422, "WEIR-SAVEPOINT-004"),
+    ] {
+        assert_eq!(refused(client.save(&job, &wish).await), (status, code.into()), "{wish:?}");
+    }
+    assert_eq!(client.job(&job).await.expect("it is there").job.state, "running");
+
+    let from = |id: &str| StartFrom { savepoint: Some(id.to_owned()), drops_unmatched: false };
+    assert_eq!(refused(client.submit_from(&spec, &from("none")).await), (404, "WEIR-SAVEPOINT-002".into()));
+    assert_eq!(refused(client.savepoint("none").await), (404, "WEIR-SAVEPOINT-002".into()));
+    let mut other = spec.clone();
+    other["args"]["query"] = "q18".into();
+    assert_eq!(refused(client.submit_from(&other, &from("one")).await), (422, "WEIR-SAVEPOINT-006".into()));
+    let mut groups = spec.clone();
+    groups["max_parallelism"] = 64.into();
+    assert_eq!(refused(client.submit_from(&groups, &from("one")).await), (422, "WEIR-SAVEPOINT-006".into()));
+    let dropping = StartFrom { drops_unmatched: true, ..from("one") };
+    let other = client.submit_from(&other, &dropping).await.expect("state may be left behind").id;
+    wait(&client, &other, |detail| detail.job.state == "running").await;
+
+    // A component stays as long as a job uses it.
+    let component = spec["component"].as_str().expect("an id");
+    assert_eq!(refused(client.delete_component(component).await), (409, "WEIR-COMPONENT-004".into()));
+
+    let folder = server.data().join("checkpoints/default/savepoints/one");
+    let whole = fs::read(folder.join("manifest.json")).expect("it is there");
+    fs::write(folder.join("manifest.json"), &whole[..whole.len() / 2]).expect("the folder is ours");
+    assert_eq!(refused(client.submit_from(&spec, &from("one")).await), (409, "WEIR-SAVEPOINT-007".into()));
+    fs::remove_file(folder.join("manifest.json")).expect("the folder is ours");
+    assert_eq!(refused(client.savepoint("one").await), (404, "WEIR-SAVEPOINT-002".into()));
+    let list = printed(server.weir(&["savepoint", "list"]));
+    assert!(list.contains("it has no manifest: it is being written, or writing it broke off"), "{list}");
+    assert_eq!(refused(client.save(&job, &stopping).await), (409, "WEIR-SAVEPOINT-003".into()));
+    client.delete_savepoint("one").await.expect("what is left can be deleted");
+    client.save(&job, &stopping).await.expect("the id is free again");
+    wait(&client, &job, |detail| detail.job.is_ended()).await;
+    assert_eq!(refused(client.save(&job, &wish("late")).await), (409, "WEIR-JOB-005".into()));
+    assert_eq!(refused(client.save("job_00000000000000000000000000", &wish("x")).await), (404, "WEIR-JOB-003".into()));
+
+    client.cancel(&other).await.expect("it runs");
+    wait(&client, &other, |detail| detail.job.is_ended()).await;
+    printed(server.weir(&["component", "delete", component]));
+    assert_eq!(printed(server.weir(&["component", "list"])).lines().count(), 1, "the head alone");
+    assert_eq!(refused(client.component(component).await), (404, "WEIR-COMPONENT-002".into()));
+}
+
+/// A job of `weir run` with checkpoints, and its folders.
+struct Local {
+    folder: tempfile::TempDir,
+    query: &'static str,
+}
+
+impl Local {
+    fn new(query: &'static str) -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), query }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn storage(&self) -> String {
+        self.path("checkpoints").display().to_string()
+    }
+
+    /// A command with the job's spec.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = weir();
+        command.args(words).arg(root().join(format!("examples/nexmark/{}.toml", self.query)));
+        let (storage, out) = (self.storage(), self.path("out").display().to_string());
+        set(&mut command, PACE);
+        set(&mut command, [("checkpoint.storage", storage.as_str()), ("checkpoint.interval", "50ms")]);
+        set(&mut command, [("sinks.out.connector", "file"), ("sinks.out.folder", out.as_str()), ("sinks.out.format", "jsonl")]);
+        command
+    }
+
+    /// Runs the job until it has some checkpoints, and ends it there.
+    fn interrupted(&self) -> Output {
+        let mut child = self.command(&["run"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it can be started");
+        let since = Instant::now();
+        while self.entries().len() < 6 || published(&self.path("out")).is_empty() {
+            assert!(since.elapsed() < PATIENCE && child.try_wait().expect("a child").is_none(), "no checkpoints");
+            std::thread::sleep(Duration::from_millis(5));
+            // Old entries go: the numbers of those that are left tell how many there were.
+            if self.entries().last().is_some_and(|last| last.ends_with("00000000000000000008.json")) {
+                break;
+            }
+        }
+        interrupt(&child);
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        output
+    }
+
+    /// The entries of its log, oldest first.
+    fn entries(&self) -> Vec<PathBuf> {
+        let mut entries = files(&self.path("checkpoints"));
+        entries.retain(|path| path.parent().is_some_and(|folder| folder.ends_with("log")));
+        entries.sort();
+        entries
+    }
+
+    fn finish(&self, more: &[&str]) -> String {
+        let output = self.command(&["run"]).args(more).output().expect("it can be started");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    }
+
+    fn expect_rows(&self, is_exact: bool) {
+        let (mut expected, mut found) = (undisturbed(self.query, &PACE), published(&self.path("out")));
+        if !is_exact {
+            expected.dedup();
+            found.dedup();
+        }
+        assert!(found == expected, "{}", difference(&expected, &found));
+    }
+}
+
+/// Goal: a savepoint of a job of `weir run` is made of its newest checkpoint, can be looked at, moved, and started from.
+#[test]
+fn without_a_server() {
+    let job = Local::new("q5");
+    job.interrupted();
+    let storage = job.storage();
+    let made = printed(job.command(&["savepoint", "create", "--id", "kept"]));
+    assert!(made.starts_with("kept  file:///"), "{made}");
+    assert!(refusal(job.command(&["savepoint", "create", "--id", "kept"])).contains("choose another id or delete it"));
+    assert!(refusal(job.command(&["savepoint", "create", "--stop"])).contains("press Ctrl-C there"));
+    let list = |storage: &str| {
+        let mut command = weir();
+        command.args(["savepoint", "list", "--storage", storage]);
+        command
+    };
+    assert!(printed(list(&storage)).lines().nth(1).is_some_and(|line| line.starts_with("kept") && line.contains("nexmark-q5")));
+    assert!(refusal(list("/no/such/folder")).contains("there is no folder /no/such/folder"));
+
+    // It refers to nothing outside of its folder.
+    let moved = job.path("moved");
+    fs::rename(Path::new(&storage).join("savepoints/kept"), &moved).expect("the folder is ours");
+    let moved = moved.display().to_string();
+    let inspect = || {
+        let mut command = weir();
+        command.args(["savepoint", "inspect", &moved]);
+        command
+    };
+    assert!(printed(inspect()).contains("bids-by-auction"));
+    assert!(printed(job.command(&["job", "diff", "--from-savepoint", &moved])).contains("bids-by-auction  kept"));
+    let told = job.finish(&["--from-savepoint", &moved, "--parallelism", "2"]);
+    assert!(!told.contains("goes on from its checkpoint"), "{told}");
+    job.expect_rows(true);
+
+    let file = files(Path::new(&moved)).into_iter().find(|path| !path.ends_with("manifest.json")).expect("it has files");
+    fs::remove_file(file).expect("the folder is ours");
+    let told = refusal(inspect());
+    assert!(told.contains("1 files of the savepoint are missing"), "{told}");
+}
+
+/// Goal: `weir job diff` says what becomes of each operator's state, and a start does what it has said.
+#[test]
+fn differences() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rows = folder.path().join("rows.jsonl");
+    fs::write(&rows, "{\"id\":1,\"key\":\"a\",\"number\":1,\"at\":\"2015-07-15T00:00:00Z\"}\n").expect("the folder is ours");
+    let (rows, storage) = (rows.display().to_string(), folder.path().join("checkpoints").display().to_string());
+    let command = |words: &[&str], job: &str| {
+        let mut command = weir();
+        command.args(words).arg(root().join("tests/guests/operators/job.toml"));
+        set(
+            &mut command,
+            [("name", "changing"), ("args.job", job), ("sources.in.path", &rows), ("checkpoint.storage", &storage)],
+        );
+        command
+    };
+    assert!(refusal(command(&["job", "diff"], "several-fields")).contains("there is no complete checkpoint in "));
+    printed(command(&["run"], "several-fields"));
+    let diff = |job: &str| {
+        let output = command(&["job", "diff", "--output", "json"], job).output().expect("it can be started");
+        let diff: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
+        assert_eq!(output.status.code(), Some(i32::from(diff["starts"] != true)), "{diff}");
+        let operators = diff["operators"].as_array().expect("a list").iter();
+        let states = operators.map(|o| format!("{} {}", o["operator"].as_str().unwrap_or(""), o["state"].as_str().unwrap_or("")));
+        states.collect::<Vec<_>>()
+    };
+    let kept = diff("several-fields");
+    assert!(kept.len() == 1 && kept[0].ends_with(" kept"), "{kept:?}");
+    let operator = kept[0].split(' ').next().expect("an operator");
+    assert_eq!(diff("count"), ["leaking new".to_owned(), format!("{operator} lost")]);
+    assert_eq!(diff("computed-key"), [format!("{operator} unreadable")]);
+
+    let output = command(&["job", "diff"], "computed-key").output().expect("it can be started");
+    let shown = text(&output.stdout);
+    assert!(shown.contains("cannot read") && shown.contains("it was a process function by key Utf8"), "{shown}");
+    let told = refusal(command(&["run"], "computed-key"));
+    assert!(told.contains("cannot read its state of checkpoint"), "{told}");
+    let told = refusal(command(&["run"], "count"));
+    assert!(told.contains("which the job has not") && told.contains("--allow-non-restored-state"), "{told}");
+    printed(command(&["run", "--allow-non-restored-state"], "count"));
+    let mut groups = command(&["job", "diff"], "several-fields");
+    set(&mut groups, [("max_parallelism", "64")]);
+    let told = refusal(groups);
+    assert!(told.contains("would not start") && told.contains("set max_parallelism = 128"), "{told}");
+}
+
+/// Goal: a checkpoint whose manifest is torn is passed over, which is said, and the one before it taken.
+#[test]
+fn torn_manifest() {
+    let job = Local::new("q5");
+    job.interrupted();
+    let entries = job.entries();
+    let newest = entries.last().expect("there are entries");
+    let whole = fs::read(newest).expect("it is there");
+    fs::write(newest, &whole[..whole.len() / 2]).expect("the folder is ours");
+    let told = job.finish(&[]);
+    assert!(told.contains("cannot be read; if it was a checkpoint, what it committed will be written again"), "{told}");
+    assert!(told.contains("goes on from its checkpoint"), "{told}");
+    job.expect_rows(false);
+}
+
+/// Goal: a checkpoint whose state is damaged is left, which is said, and the job starts from the one before it.
+#[test]
+fn damaged_state() {
+    let job = Local::new("q5");
+    job.interrupted();
+    let number = |path: &Path| path.file_name()?.to_str()?.split_once('-')?.0.parse::<u64>().ok();
+    let mut state = files(&job.path("checkpoints"));
+    state.retain(|path| path.components().any(|part| part.as_os_str() == "files"));
+    let newest = state.iter().filter_map(|path| number(path)).max().expect("there is state");
+    for path in state.iter().filter(|path| number(path) == Some(newest)) {
+        let mut bytes = fs::read(path).expect("it is there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).expect("the folder is ours");
+    }
+    let told = job.finish(&[]);
+    assert!(told.contains(&format!("checkpoint {newest} of \"nexmark-q5\" is damaged")), "{told}");
+    assert!(told.contains("going back to the one before"), "{told}");
+    job.expect_rows(false);
+}

@@ -1,13 +1,28 @@
-//! Jobs whose process is killed: whatever the moment, each row is published once, and none is missing.
+//! Jobs whose process is killed: whatever the moment, each row is seen once, and none is missing.
 //!
 //! A job runs as a process, is killed by SIGKILL again and again, and started anew with the same words, until it has ended. Then the rows of its sink are
 //! those of a run that nobody disturbed. Moments are drawn at random, or are those that the storage shows from outside: while state is uploaded, right
-//! after a manifest is written, right after the first part of a commit appears. A failed test prints its seed; `WEIR_SEED` repeats its draws, as far as a
-//! real process can.
+//! after a manifest is written, while a commit is under way. A failed test prints its seed; `WEIR_SEED` repeats its draws, as far as a real process can.
+//!
+//! [`files`], [`kafka`] and [`postgres`] do so with what they are named after.
 
+mod files;
+mod kafka;
+mod postgres;
+
+// Servers for tests, which the connectors' own tests start, too.
+#[path = "../../../host/connector/src/kafka/broker.rs"]
+#[allow(dead_code)]
+mod broker;
+#[path = "../../../host/connector/src/postgres/tests/server.rs"]
+#[allow(dead_code)]
+mod server;
+
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::run::{root, weir};
@@ -41,36 +56,87 @@ enum Moment {
     After(u64),
     /// when another file of state has begun to appear
     Upload,
-    /// when another entry of the log has
-    Manifest,
+    /// so many milliseconds after another entry of the log has: while its rows are committed
+    Manifest(u64),
     /// when another part has been published: others of the same commit may not have been
     Commit,
 }
 
 impl Moment {
+    /// For sinks that publish files.
     fn draw(dice: &mut Dice) -> Self {
         match dice.below(8) {
             0 | 1 => Self::After(dice.below(60)),
             2 | 3 => Self::After(60 + dice.below(600)),
             4 => Self::Upload,
-            5 => Self::Manifest,
+            5 => Self::Manifest(0),
             _ => Self::Commit,
+        }
+    }
+
+    /// For sinks that publish elsewhere.
+    fn draw_elsewhere(dice: &mut Dice) -> Self {
+        match dice.below(8) {
+            0 | 1 => Self::After(dice.below(200)),
+            2 | 3 => Self::After(200 + dice.below(700)),
+            4 => Self::Upload,
+            5 => Self::Manifest(0),
+            _ => Self::Manifest(dice.below(40)),
+        }
+    }
+
+    /// For sinks that need seconds to begin.
+    fn draw_late(dice: &mut Dice) -> Self {
+        match Self::draw_elsewhere(dice) {
+            Self::After(ms) => Self::After(4 * ms),
+            other => other,
         }
     }
 }
 
 /// A job that is killed, and its folders.
 struct Victim {
+    name: &'static str,
     spec: PathBuf,
     settings: Vec<(String, String)>,
     folder: tempfile::TempDir,
+    seed: u64,
+    moments: Vec<Moment>,
+    /// how long a moment is waited for that may never come
+    pause_max: Duration,
     kills: u32,
 }
 
 impl Victim {
-    fn new(spec: &str, settings: &[(&str, &str)]) -> Self {
-        let settings = settings.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect();
-        Self { spec: root().join(spec), settings, folder: tempfile::tempdir().unwrap(), kills: 0 }
+    /// A job of a spec in the checkout, with these settings besides its own.
+    fn new(name: &'static str, spec: &str, settings: &[(&str, &str)]) -> Self {
+        let seed = std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| name.bytes().fold(7, |hash, byte| hash * 31 + u64::from(byte)) % 1_000_000);
+        println!("WEIR_SEED={seed}");
+        let mut victim = Self {
+            name,
+            spec: root().join(spec),
+            settings: vec![],
+            folder: tempfile::tempdir().unwrap(),
+            seed,
+            moments: vec![],
+            pause_max: PAUSE_MAX,
+            kills: 0,
+        };
+        settings.iter().for_each(|(path, value)| victim.set(path, value));
+        victim
+    }
+
+    /// Adds a setting.
+    fn set(&mut self, path: &str, value: impl Display) {
+        self.settings.push((path.to_owned(), value.to_string()));
+    }
+
+    /// Binds the sink to parts in a folder, and returns that.
+    fn write_parts(&mut self) -> PathBuf {
+        let out = self.path("out");
+        self.set("sinks.out", format!("{{ connector = \"file\", folder = \"{}\", format = \"jsonl\" }}", out.display()));
+        out
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -98,21 +164,36 @@ impl Victim {
         self.command(parallelism).stdout(Stdio::null()).stderr(log).spawn().expect("the binary can be started")
     }
 
+    /// Kills the job so many times, at moments that are drawn, and then lets it end. `parallelisms` take turns.
+    fn torment(&mut self, parallelisms: &[u64], kills: u32, draw: impl Fn(&mut Dice) -> Moment) {
+        let mut dice = Dice::new(self.seed);
+        let mut turns = parallelisms.iter().copied().cycle();
+        while self.kills < kills {
+            let moment = draw(&mut dice);
+            self.moments.push(moment);
+            if let Some(status) = self.kill_at(moment, turns.next().unwrap()) {
+                self.check(status);
+                println!("{}: it ended after {} kills", self.name, self.kills);
+                break;
+            }
+        }
+        self.finish(turns.next().unwrap());
+    }
+
     /// Starts the job and kills it at a moment; returns its status if it has ended before.
     fn kill_at(&mut self, moment: Moment, parallelism: u64) -> Option<ExitStatus> {
         let watched = match moment {
             Moment::After(_) => None,
-            Moment::Upload => Some(self.path("checkpoints")),
-            Moment::Manifest => Some(self.path("checkpoints")),
+            Moment::Upload | Moment::Manifest(_) => Some(self.path("checkpoints")),
             Moment::Commit => Some(self.path("out")),
         };
         let wanted = |path: &Path| match moment {
             Moment::After(_) => false,
             Moment::Upload => path.components().any(|part| part.as_os_str() == "files"),
-            Moment::Manifest => path.extension().is_some_and(|extension| extension == "json"),
+            Moment::Manifest(_) => path.extension().is_some_and(|extension| extension == "json"),
             Moment::Commit => !path.components().any(|part| part.as_os_str() == ".weir"),
         };
-        let count = |folder: &Path| files(folder).iter().filter(|path| wanted(path)).max().cloned();
+        let count = |folder: &Path| files_below(folder).iter().filter(|path| wanted(path)).max().cloned();
         let before = watched.as_deref().map(count);
         let mut child = self.start(parallelism);
         let since = Instant::now();
@@ -126,7 +207,10 @@ impl Victim {
                 (None, Moment::After(ms)) => since.elapsed() >= Duration::from_millis(ms),
                 (None, _) => false,
             };
-            if is_now || since.elapsed() > PAUSE_MAX {
+            if is_now || since.elapsed() > self.pause_max {
+                if let (true, Moment::Manifest(ms)) = (is_now, moment) {
+                    std::thread::sleep(Duration::from_millis(ms));
+                }
                 // To a process that has just ended, this does nothing.
                 child.kill().unwrap();
                 self.kills += 1;
@@ -153,16 +237,32 @@ impl Victim {
     }
 
     fn check(&self, status: ExitStatus) {
-        assert!(status.success(), "{status}\n{}", self.log());
+        assert!(status.success(), "{}: {status}\n{}", self.name, self.log());
     }
 
     fn log(&self) -> String {
         fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
+
+    /// Compares the rows of the sink, both in an order of their own, with those that should be there.
+    fn compare(&self, expected: &[String], found: &[String]) {
+        println!("{}: {} kills, {} rows", self.name, self.kills, found.len());
+        assert!(expected.len() > 3, "{}: {} rows show little", self.name, expected.len());
+        assert!(
+            found == expected,
+            "{}, seed {}, {} kills: {}\nmoments {:?}\n{}",
+            self.name,
+            self.seed,
+            self.kills,
+            difference(expected, found),
+            self.moments,
+            self.log()
+        );
+    }
 }
 
 /// All files below a folder.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![];
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -180,11 +280,17 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The rows of all files that a reader sees, in an order of their own.
 pub fn published(folder: &Path) -> Vec<String> {
-    let seen = files(folder).into_iter().filter(|path| !path.components().any(|part| part.as_os_str() == ".weir"));
+    let seen = files_below(folder).into_iter().filter(|path| !path.components().any(|part| part.as_os_str() == ".weir"));
     let mut rows: Vec<String> =
         seen.flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     rows.sort_unstable();
     rows
+}
+
+/// Whether all rows are there that should be, however often.
+fn is_complete(expected: &[String], found: &[String]) -> bool {
+    let found: std::collections::HashSet<_> = found.iter().collect();
+    expected.iter().all(|row| found.contains(row))
 }
 
 /// How rows differ.
@@ -205,112 +311,27 @@ pub fn difference(expected: &[String], found: &[String]) -> String {
 pub fn undisturbed(query: &str, settings: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("rows.jsonl");
-    let mut command = weir();
-    command.arg("run").arg(root().join(format!("examples/nexmark/{query}.toml"))).arg("--quiet");
-    command.args(["--set", "sinks.out.connector=file", "--set", &format!("sinks.out.path={}", out.display())]);
-    for (path, value) in settings.iter().filter(|(path, _)| path.starts_with("sources.") && !path.ends_with(".rate")) {
-        command.arg("--set").arg(format!("{path}={value}"));
-    }
-    assert!(command.status().unwrap().success());
+    run_query(query, &out, settings);
     published(folder.path())
 }
 
-/// Kills a query of Nexmark so many times, and compares what it has published in the end. `parallelisms` take turns.
-fn survives(name: &str, query: &str, parallelisms: &[u64], kills: u32, settings: &[(&str, &str)]) {
-    let seed = std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| name.bytes().fold(7, |hash, byte| hash * 31 + u64::from(byte)) % 1_000_000);
-    println!("WEIR_SEED={seed}");
-    let mut dice = Dice::new(seed);
-    let events = format!("{}", 24_000 * u64::from(kills));
-    let mut all = vec![
-        ("sources.nexmark.events", events.as_str()),
-        ("sources.nexmark.rate", "60000"),
-        ("sources.nexmark.events_per_ms", "1"),
-    ];
-    all.extend_from_slice(settings);
-    let expected = undisturbed(query, &all);
-    assert!(expected.len() > 3, "{name}: {} rows show little", expected.len());
-    let mut victim = Victim::new(&format!("examples/nexmark/{query}.toml"), &all);
-    let out = victim.path("out").display().to_string();
-    for (path, value) in [("connector", "file"), ("folder", &out), ("format", "jsonl")] {
-        victim.settings.push((format!("sinks.out.{path}"), value.to_owned()));
+/// Writes what a query of Nexmark gives to a file.
+fn run_query(query: &str, out: &Path, settings: &[(&str, &str)]) {
+    let mut command = weir();
+    command.arg("run").arg(root().join(format!("examples/nexmark/{query}.toml"))).arg("--quiet");
+    command.args(["--set", "sinks.out.connector=file", "--set", &format!("sinks.out.path={}", out.display())]);
+    for (path, value) in settings {
+        command.arg("--set").arg(format!("{path}={value}"));
     }
-    let mut moments = vec![];
-    let mut turn = 0;
-    while victim.kills < kills {
-        let moment = Moment::draw(&mut dice);
-        moments.push(moment);
-        let parallelism = parallelisms[turn % parallelisms.len()];
-        turn += 1;
-        if let Some(status) = victim.kill_at(moment, parallelism) {
-            victim.check(status);
-            println!("{name}: it ended after {} kills", victim.kills);
-            break;
-        }
-    }
-    victim.finish(parallelisms[turn % parallelisms.len()]);
-    let found = published(&victim.path("out"));
-    println!("{name}: {} kills, {} rows", victim.kills, found.len());
-    assert!(
-        found == expected,
-        "{name}, seed {seed}, {} kills: {}\nmoments {moments:?}\n{}",
-        victim.kills,
-        difference(&expected, &found),
-        victim.log()
-    );
+    assert!(command.status().unwrap().success());
 }
 
-/// Goal: nothing is lost and nothing twice without state, where all is in positions and transactions.
-#[test]
-fn stateless() {
-    survives("stateless", "q2", &[1, 2], 26, &[]);
-}
-
-/// Goal: the same of windows, aggregated before an exchange and behind it.
-#[test]
-fn sliding_windows() {
-    survives("sliding_windows", "q5", &[2], 26, &[]);
-}
-
-/// Goal: the same of sessions.
-#[test]
-fn sessions() {
-    survives("sessions", "q11", &[2], 26, &[]);
-}
-
-/// Goal: the same of a process function with timers, whose state is evicted, too.
-#[test]
-fn timers() {
-    survives("timers", "q4", &[2], 26, &[("state.slots_max", "50"), ("sources.nexmark.events_per_ms", "100")]);
-}
-
-/// Goal: the same where barriers overtake rows, which are kept in the checkpoint: at once, and when they have lost their patience.
-#[test]
-fn unaligned() {
-    survives(
-        "unaligned",
-        "q5",
-        &[2],
-        20,
-        &[("checkpoint.mode", "unaligned"), ("batch.channel_capacity", "2"), ("batch.rows", "64")],
-    );
-}
-
-/// Goal: the same with some patience.
-#[test]
-fn impatient() {
-    let settings = [("checkpoint.mode", "unaligned"), ("checkpoint.aligned_timeout", "2ms"), ("batch.rows", "64")];
-    survives("impatient", "keyed_count", &[2], 26, &settings);
-}
-
-/// Goal: the same where the job comes back with another parallelism each time.
-#[test]
-fn rescaled() {
-    survives("rescaled", "keyed_count", &[1, 2, 3], 30, &[]);
-}
-
-/// Goal: the same of windows that move between parallelisms.
-#[test]
-fn rescaled_windows() {
-    survives("rescaled_windows", "q5", &[2, 1, 3], 30, &[("state.slots_max", "64")]);
+/// A server that tests share which run in the same process; it goes with the last of them.
+fn shared<T>(server: &Mutex<Weak<T>>, start: impl FnOnce() -> T) -> Arc<T> {
+    let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+    server.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(start());
+        *server = Arc::downgrade(&started);
+        started
+    })
 }

@@ -1,0 +1,91 @@
+//! From the generator to parts in a folder.
+
+use super::{Moment, Victim, is_complete, published, undisturbed};
+
+/// Kills a query of Nexmark so many times, and compares what it has published in the end. `parallelisms` take turns.
+fn survives(name: &'static str, query: &str, parallelisms: &[u64], kills: u32, settings: &[(&str, &str)]) {
+    let events = format!("{}", 24_000 * u64::from(kills));
+    let mut all = vec![
+        ("sources.nexmark.events", events.as_str()),
+        ("sources.nexmark.rate", "60000"),
+        ("sources.nexmark.events_per_ms", "1"),
+    ];
+    all.extend_from_slice(settings);
+    let of_source = |(path, _): &&(&str, &str)| path.starts_with("sources.") && !path.ends_with(".rate");
+    let expected = undisturbed(query, &all.iter().filter(of_source).copied().collect::<Vec<_>>());
+    let mut victim = Victim::new(name, &format!("examples/nexmark/{query}.toml"), &all);
+    let out = victim.write_parts();
+    victim.torment(parallelisms, kills, Moment::draw);
+    victim.compare(&expected, &published(&out));
+}
+
+/// Goal: nothing is lost and nothing twice without state, where all is in positions and transactions.
+#[test]
+fn stateless() {
+    survives("stateless", "q2", &[1, 2], 26, &[]);
+}
+
+/// Goal: the same of windows, aggregated before an exchange and behind it.
+#[test]
+fn sliding_windows() {
+    survives("sliding_windows", "q5", &[2], 26, &[]);
+}
+
+/// Goal: the same of sessions.
+#[test]
+fn sessions() {
+    survives("sessions", "q11", &[2], 26, &[]);
+}
+
+/// Goal: the same of a process function with timers, whose state is evicted, too.
+#[test]
+fn timers() {
+    survives("timers", "q4", &[2], 26, &[("state.slots_max", "50"), ("sources.nexmark.events_per_ms", "100")]);
+}
+
+/// Goal: the same where barriers overtake rows, which are kept in the checkpoint: at once, and when they have lost their patience.
+#[test]
+fn unaligned() {
+    survives(
+        "unaligned",
+        "q5",
+        &[2],
+        20,
+        &[("checkpoint.mode", "unaligned"), ("batch.channel_capacity", "2"), ("batch.rows", "64")],
+    );
+}
+
+/// Goal: the same with some patience.
+#[test]
+fn impatient() {
+    let settings = [("checkpoint.mode", "unaligned"), ("checkpoint.aligned_timeout", "2ms"), ("batch.rows", "64")];
+    survives("impatient", "keyed_count", &[2], 26, &settings);
+}
+
+/// Goal: the same where the job comes back with another parallelism each time.
+#[test]
+fn rescaled() {
+    survives("rescaled", "keyed_count", &[1, 2, 3], 30, &[]);
+}
+
+/// Goal: the same of windows that move between parallelisms.
+#[test]
+fn rescaled_windows() {
+    survives("rescaled_windows", "q5", &[2, 1, 3], 30, &[("state.slots_max", "64")]);
+}
+
+/// Goal: where no input waits for another, all rows are there; some may be there more often.
+#[test]
+fn at_least_once() {
+    let settings = [
+        ("sources.nexmark.events", "400000"),
+        ("sources.nexmark.rate", "60000"),
+        ("checkpoint.mode", "at-least-once"),
+        ("batch.rows", "64"),
+    ];
+    let expected = undisturbed("keyed_count", &settings[..1]);
+    let mut victim = Victim::new("at_least_once", "examples/nexmark/keyed_count.toml", &settings);
+    let out = victim.write_parts();
+    victim.torment(&[2, 3], 16, Moment::draw);
+    assert!(is_complete(&expected, &published(&out)), "{}", victim.log());
+}

@@ -1,0 +1,121 @@
+//! From topics of Kafka to parts in a folder, and to other topics.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use super::broker::Broker;
+use super::{Moment, Victim, is_complete, published, shared, undisturbed};
+use crate::run::{root, weir};
+
+/// The broker of all tests that run now.
+static BROKER: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+
+/// Partitions of each topic.
+const PARTITIONS: i32 = 4;
+
+/// A topic of bids, to be read to its end. What is fetched comes in so small helpings that reading takes its time.
+struct Bids {
+    broker: Arc<Broker>,
+    topic: String,
+    events: u64,
+}
+
+impl Bids {
+    /// Has the generator fill a topic. The bids of an auction are in one partition.
+    fn new(topic: &str, events: u64) -> Self {
+        let bids = Self { broker: shared(&BROKER, || Broker::start("")), topic: topic.to_owned(), events };
+        bids.broker.create_topic(topic, PARTITIONS);
+        let sink = format!(
+            "sinks.out={{ connector = \"kafka\", brokers = \"{}\", topic = \"{topic}\", key = \"auction\", delivery = \"at-least-once\", \
+             properties = {{ \"batch.num.messages\" = 100, \"linger.ms\" = 1 }} }}",
+            bids.broker.address()
+        );
+        let mut command = weir();
+        command.arg("run").arg(root().join("examples/nexmark/q0.toml")).args(["--quiet", "--set", &sink]);
+        for (path, value) in bids.generator() {
+            command.arg("--set").arg(format!("{path}={value}"));
+        }
+        assert!(command.status().unwrap().success());
+        bids
+    }
+
+    /// What the generator was told.
+    fn generator(&self) -> [(&'static str, String); 2] {
+        [("sources.nexmark.events", self.events.to_string()), ("sources.nexmark.events_per_ms", "1".into())]
+    }
+
+    /// What a query makes of them if nobody disturbs it.
+    fn expected(&self, query: &str) -> Vec<String> {
+        let settings = self.generator();
+        undisturbed(query, &settings.each_ref().map(|(path, value)| (*path, value.as_str())))
+    }
+
+    /// A job that reads them.
+    fn victim(&self, name: &'static str, query: &str, settings: &[(&str, &str)]) -> Victim {
+        let mut victim = Victim::new(name, &format!("examples/nexmark/{query}.toml"), settings);
+        victim.set(
+            "sources.nexmark",
+            format!(
+                "{{ connector = \"kafka\", brokers = \"{}\", topic = \"{}\", until = \"latest\", properties = {{ \
+                 \"fetch.message.max.bytes\" = 32768, \"queued.min.messages\" = 1, \"fetch.queue.backoff.ms\" = 8 }} }}",
+                self.broker.address(),
+                self.topic
+            ),
+        );
+        victim
+    }
+
+    /// Binds the sink of a job to a new topic.
+    fn write_topic(&self, victim: &mut Victim, topic: &str, delivery: &str) {
+        self.broker.create_topic(topic, PARTITIONS);
+        let broker = self.broker.address();
+        victim.set(
+            "sinks.out",
+            format!("{{ connector = \"kafka\", brokers = \"{broker}\", topic = \"{topic}\", key = \"auction\", delivery = \"{delivery}\" }}"),
+        );
+    }
+
+    /// The rows that a reader of a topic sees who sees only what is committed, in an order of their own.
+    fn committed(&self, topic: &str) -> Vec<String> {
+        let mut rows: Vec<_> = self.broker.read(topic, true).into_iter().map(|(_, value)| value).collect();
+        rows.sort_unstable();
+        rows
+    }
+}
+
+/// Goal: partitions go on where the checkpoint has them, so that windows over them count each record once, at any parallelism.
+#[test]
+fn windows_over_partitions() {
+    let bids = Bids::new("windows_over_partitions", 150_000);
+    let expected = bids.expected("q5");
+    let mut victim = bids.victim("windows_over_partitions", "q5", &[]);
+    let out = victim.write_parts();
+    victim.torment(&[2, 1], 12, Moment::draw_elsewhere);
+    victim.compare(&expected, &published(&out));
+}
+
+/// Goal: from topic to topic, each row is seen once by those who read what is committed, whatever is killed between two checkpoints, at a commit or before
+/// a pending transaction was committed again.
+#[test]
+fn topic_to_topic() {
+    let bids = Bids::new("topic_to_topic", 150_000);
+    let expected = bids.expected("keyed_count");
+    let mut victim = bids.victim("topic_to_topic", "keyed_count", &[]);
+    bids.write_topic(&mut victim, "topic_to_topic_counts", "exactly-once");
+    // A producer with transactions takes about a second to begin.
+    victim.set("checkpoint.interval", "300ms");
+    victim.pause_max = Duration::from_secs(3);
+    victim.torment(&[1, 2, 3], 14, Moment::draw_late);
+    victim.compare(&expected, &bids.committed("topic_to_topic_counts"));
+}
+
+/// Goal: at least once, all rows are there, whatever is killed.
+#[test]
+fn topic_to_topic_at_least_once() {
+    let bids = Bids::new("at_least_once", 100_000);
+    let expected = bids.expected("keyed_count");
+    let mut victim = bids.victim("topic_to_topic_at_least_once", "keyed_count", &[]);
+    bids.write_topic(&mut victim, "at_least_once_counts", "at-least-once");
+    victim.torment(&[2, 1], 10, Moment::draw_elsewhere);
+    assert!(is_complete(&expected, &bids.committed("at_least_once_counts")), "{}", victim.log());
+}

@@ -117,6 +117,16 @@ num.network.threads=2
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let results = block_on(self.admin().create_topics([&topic], &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
         results.unwrap().into_iter().for_each(|result| assert_eq!(result.unwrap(), name));
+        // The controller has it; the broker hears of it a moment later.
+        let (consumer, begin) = (self.client().create::<BaseConsumer>().unwrap(), Instant::now());
+        loop {
+            let metadata = consumer.fetch_metadata(Some(name), TIMEOUT).unwrap();
+            if metadata.topics().iter().any(|topic| topic.error().is_none() && topic.partitions().len() == partitions as usize) {
+                break;
+            }
+            assert!(begin.elapsed() < TIMEOUT, "the topic {name} does not come");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Gives a topic more partitions, so many in all.

@@ -49,7 +49,7 @@ fn main() {
             files: Files::free("."),
             stdout: Arc::new(parking_lot::Mutex::new(std::io::sink())),
             name: "sink".into(),
-            attempt: Attempt { job: "job".into(), generation },
+            attempt: Attempt { job: "job".into(), generation, continues: false },
         };
         file::File.sink(&options, schema, &context)
     };

@@ -62,6 +62,17 @@ impl Files {
         }
     }
 
+    /// Opens a file that is there, for reading and writing.
+    pub(crate) fn reopen(&self, path: &Path) -> io::Result<File> {
+        match &self.confined {
+            None => File::options().read(true).write(true).open(self.root.join(path)),
+            Some(dir) => {
+                let mut options = cap_std::fs::OpenOptions::new();
+                Ok(dir.open_with(path, options.read(true).write(true))?.into_std())
+            }
+        }
+    }
+
     /// Creates a file, and the folders above it; what was in it is gone.
     pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
         match &self.confined {

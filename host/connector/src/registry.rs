@@ -28,6 +28,8 @@ pub struct Attempt {
     pub job: String,
     /// greater than that of any attempt before. A job without checkpoints has no log that numbers its attempts: there it is the time in milliseconds.
     pub generation: u64,
+    /// whether it goes on from a checkpoint, so that what older attempts have written before that is not written again
+    pub continues: bool,
 }
 
 /// A stream that a job wants of a source.

@@ -89,3 +89,15 @@ fn at_least_once() {
     victim.torment(&[2, 3], 16, Moment::draw);
     assert!(is_complete(&expected, &published(&out)), "{}", victim.log());
 }
+
+/// Goal: a job that goes on appends to its one file, so that all rows are there.
+#[test]
+fn one_file() {
+    let settings = [("sources.nexmark.events", "300000"), ("sources.nexmark.rate", "60000")];
+    let expected = undisturbed("keyed_count", &settings[..1]);
+    let mut victim = Victim::new("one_file", "examples/nexmark/keyed_count.toml", &settings);
+    let out = victim.path("out");
+    victim.set("sinks.out", format!("{{ connector = \"file\", path = \"{}/rows.jsonl\" }}", out.display()));
+    victim.torment(&[2, 1], 12, Moment::draw_elsewhere);
+    assert!(is_complete(&expected, &published(&out)), "{}", victim.log());
+}

@@ -2,9 +2,11 @@
 //!
 //! A subtask encodes (and compresses) a block of whole rows by itself, and appends it under a lock. A file of text is complete at any
 //! time, a parquet file when the last subtask has finished.
+//!
+//! A job that goes on from a checkpoint appends to the text that is there, without the line that a crash may have cut off: that one is written again.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use crate::format::compression::Compression;
 use crate::format::encoder::Encoder;
 use crate::format::parquet::{Output, RowGroup};
 use crate::totals::Totals;
-use crate::{Error, Files, Report, Sink, Writer};
+use crate::{Context, Error, Files, Report, Sink, Writer};
 
 /// A block of text is appended once it is this long.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -25,6 +27,8 @@ pub(super) struct OneFile {
     files: Files,
     path: PathBuf,
     layout: Layout,
+    /// whether what is there stays
+    continues: bool,
     totals: Arc<Totals>,
     /// made by the first writer
     shared: Mutex<Option<Shared>>,
@@ -44,8 +48,27 @@ struct TextFile {
 }
 
 impl OneFile {
-    pub fn new(files: &Files, path: PathBuf, layout: Layout) -> Self {
-        Self { files: files.clone(), path, layout, totals: Arc::default(), shared: Mutex::new(None) }
+    pub fn new(context: &Context, path: PathBuf, layout: Layout) -> Self {
+        let (files, continues) = (context.files.clone(), context.attempt.continues);
+        Self { files, path, layout, continues, totals: Arc::default(), shared: Mutex::new(None) }
+    }
+
+    /// The file that an older attempt has written to; none if it is not there any more.
+    fn reopen(&self) -> Result<Option<Shared>, Error> {
+        let path = self.files.shown(&self.path).to_string();
+        let failed = |e| Error::io(format!("the file {path} cannot be written"), e);
+        let mut file = match self.files.reopen(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
+        if !matches!(self.layout, Layout::Text { compression: Compression::None, .. }) {
+            return Err(Error::options(format!(
+                "the job goes on from a checkpoint, and its rows before that are in {path}, which can be appended to only if it is text without compression; \
+                 write parts with the option folder, or move the file away"
+            )));
+        }
+        cut_last_line(&mut file).map_err(failed)?;
+        Ok(Some(Shared::Text(Arc::new(TextFile { path, file: Mutex::new(file) }))))
     }
 
     /// Begins the file.
@@ -70,7 +93,10 @@ impl Sink for OneFile {
         let mut shared = self.shared.lock();
         let file = match &*shared {
             Some(file) => file.clone(),
-            None => shared.insert(self.create()?).clone(),
+            None => {
+                let there = if self.continues { self.reopen()? } else { None };
+                shared.insert(there.map_or_else(|| self.create(), Ok)?).clone()
+            }
         };
         let totals = Arc::clone(&self.totals);
         Ok(match (file, &self.layout) {
@@ -85,6 +111,24 @@ impl Sink for OneFile {
     fn report(&self) -> Report {
         self.totals.report()
     }
+}
+
+/// Goes to the end of a file, without the line there that does not end.
+fn cut_last_line(file: &mut fs::File) -> std::io::Result<()> {
+    let mut end = file.seek(SeekFrom::End(0))?;
+    let mut block = vec![];
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK_BYTES as u64);
+        file.seek(SeekFrom::Start(start))?;
+        block.clear();
+        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
+        end = start + block.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last as u64 + 1);
+        if end > start {
+            break;
+        }
+    }
+    file.set_len(end)?;
+    file.seek(SeekFrom::Start(end)).map(drop)
 }
 
 struct TextWriter {

@@ -88,6 +88,32 @@ fn sinks_conform() {
 }
 
 #[test]
+fn attempts_that_continue_append() {
+    // Goal: what was written before a checkpoint stays, but for a line that a crash has cut off; what cannot be appended to is not overwritten.
+    let folder = Folder::new();
+    let continued = |path: &str| {
+        let context = Context { attempt: crate::Attempt { continues: true, ..crate::Attempt::default() }, ..folder.context() };
+        File.sink(&format!("path = \"{path}\"").parse().unwrap(), &numbers(), &context).unwrap().writer(0, 1).map(drop)
+    };
+    let long = "x".repeat(600_000);
+    for (before, after) in [("1\n2\n", "1\n2\n"), ("1\n2", "1\n"), ("12", ""), ("", "")] {
+        folder.write("a.jsonl", before);
+        continued("a.jsonl").unwrap();
+        assert_eq!(folder.read("a.jsonl"), after, "{before}");
+    }
+    folder.write("a.jsonl", &format!("1\n{long}"));
+    continued("a.jsonl").unwrap();
+    assert_eq!(folder.read("a.jsonl"), "1\n");
+    continued("new.jsonl").unwrap();
+    for path in ["b.parquet", "b.jsonl.gz"] {
+        folder.write(path, "rows");
+        let error = continued(path).unwrap_err();
+        assert!(error.message.contains("move the file away"), "{error}");
+        assert_eq!(folder.read(path), "rows");
+    }
+}
+
+#[test]
 fn sources_conform() {
     // Goal: a file of each kind gives the same rows in every way of reading it.
     for (path, nested) in KINDS {

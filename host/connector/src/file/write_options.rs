@@ -69,7 +69,7 @@ impl WriteOptions {
         let Some(path) = &self.path else { return Ok(Box::new(self.parts(schema, context)?)) };
         self.refuse_parts()?;
         let layout = Layout::new(self.layout(), path, schema)?;
-        Ok(Box::new(OneFile::new(&context.files, path.clone(), layout)))
+        Ok(Box::new(OneFile::new(context, path.clone(), layout)))
     }
 
     fn layout(&self) -> LayoutOptions {

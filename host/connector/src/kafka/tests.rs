@@ -21,7 +21,7 @@ fn context(generation: u64) -> Context {
         files: Files::free(std::env::temp_dir()),
         stdout: Arc::new(Mutex::new(Vec::new())),
         name: "events".into(),
-        attempt: Attempt { job: "job-1".into(), generation },
+        attempt: Attempt { job: "job-1".into(), generation, continues: false },
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         ..runs.deployment.clone()
     };
     deployment.context.attempt.generation = origin.generation.0;
+    deployment.context.attempt.continues = origin.restore.is_some();
     let (plan, pending) = (deployment.plan.clone(), deployment.pending.clone());
     let worker = runs.worker.clone();
     // Connectors look at the outside, and may take their time.

@@ -61,8 +61,9 @@ mod tests {
     #[test]
     fn names_tell_attempts_apart() {
         // Goal: only parts of the same sink and job, and of an older generation, are older; whatever dashes the names hold.
-        let series =
-            |sink: &str, job: &str, generation| Series::new(sink, &Attempt { job: job.into(), generation }).expect("short names");
+        let series = |sink: &str, job: &str, generation| {
+            Series::new(sink, &Attempt { job: job.into(), generation, continues: false }).expect("short names")
+        };
         let of = |sink, job, generation| series(sink, job, generation).name(3, 7, "jsonl");
         assert_eq!(of("out", "job_1", 12), "part-out-job_1-000012-00003-000007.jsonl");
         assert_eq!(of("a-b/ü", "", 1_700_000_000_000), "part-a%2Db%2F%C3%BC--1700000000000-00003-000007.jsonl");

@@ -24,7 +24,7 @@ fn context(files: &Files, generation: u64) -> Context {
         files: files.clone(),
         stdout: Arc::new(Mutex::new(Vec::new())),
         name: "sink".into(),
-        attempt: Attempt { job: "job-1".into(), generation },
+        attempt: Attempt { job: "job-1".into(), generation, continues: false },
     }
 }
 
@@ -227,7 +227,7 @@ fn jobs_share_a_folder() {
     let files = Files::free(folder.path());
     let options = "folder = \"out\"\nformat = \"jsonl\"".parse().unwrap();
     let sink = |name: &str, job: &str, generation| {
-        let attempt = Attempt { job: job.into(), generation };
+        let attempt = Attempt { job: job.into(), generation, continues: false };
         File.sink(&options, &schema(), &Context { name: name.into(), attempt, ..context(&files, 0) }).unwrap()
     };
     let others = [sink("a", "x", 1), sink("b", "y", 1), sink("a", "y", 1)];

@@ -16,7 +16,7 @@ fn context(generation: u64) -> Context {
         files: Files::free("."),
         stdout: Arc::new(Mutex::new(Vec::new())),
         name: "it's".into(),
-        attempt: Attempt { job: "job\\1".into(), generation },
+        attempt: Attempt { job: "job\\1".into(), generation, continues: false },
     }
 }
 

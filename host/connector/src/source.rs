@@ -36,9 +36,14 @@ pub trait Source: Send + Sync {
         Ok(self.splits(1)?.into_iter().filter(|split| !known.contains(&split.id)).collect())
     }
 
-    /// How often a running job asks for new splits; none = never, and its input ends with the splits that it has.
+    /// How often a running job asks for new splits; none = never, and its input ends with the splits that it has. Otherwise it never ends by itself.
     fn discovers_every(&self) -> Option<Duration> {
         None
+    }
+
+    /// Whether each split has an end. All splits that have none are read at the same time; of others, some may wait for the end of some.
+    fn ends(&self) -> bool {
+        true
     }
 
     /// Starts to read a split at its position. `wake` is notified when a reader that said [`Fetched::Waiting`] has something.

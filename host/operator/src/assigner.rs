@@ -17,6 +17,11 @@ impl Assigner {
         Self { watermarks, merge: Merge::of(splits) }
     }
 
+    /// There is another split, with this number; those from there on move up. Not all give rows to the assigner (`reaches`).
+    pub fn add(&mut self, split: usize, reaches: bool) -> Change {
+        self.merge.insert(split, reaches)
+    }
+
     /// What a chain said after rows of `split`: the greatest event time of the rows, or the split's new watermark.
     pub fn progress(&mut self, split: usize, progress: EventTime) -> Change {
         let watermark = match self.watermarks {

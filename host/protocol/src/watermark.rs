@@ -66,6 +66,13 @@ impl Merge {
         self.settle()
     }
 
+    /// There is another input, at this place among the others. It is active, unless it has ended before it began (not `open`); what was merged stays.
+    pub fn insert(&mut self, place: usize, open: bool) -> Change {
+        let watermark = if open { Watermark::NONE } else { Watermark::END };
+        self.inputs.insert(place, Input { watermark, idle: false });
+        self.settle()
+    }
+
     /// An input has nothing to give for the time being.
     pub fn idle(&mut self, input: usize) -> Change {
         self.inputs[input].idle = true;
@@ -152,6 +159,23 @@ mod tests {
             assert_eq!((merge.current(), merge.is_idle()), (Watermark(9), true), "{first} first");
             assert_eq!(merge.observe(0, Watermark(12)), Change { watermark: Some(Watermark(12)), idle: true });
         }
+    }
+
+    /// An input that comes later is waited for from then on, whatever was idle; time does not go back.
+    #[test]
+    fn inputs_may_come_later() {
+        let mut merge = Merge::new(2);
+        assert_eq!(merge.idle(0), NOTHING, "what may still come");
+        assert_eq!(merge.advance(1, Watermark(5)), at(5));
+        assert_eq!(merge.insert(1, true), NOTHING);
+        assert_eq!(merge.advance(2, Watermark(9)), NOTHING, "the former input 1 waits for the new one");
+        assert_eq!(merge.advance(1, Watermark(3)), NOTHING);
+        assert_eq!(merge.advance(1, Watermark(7)), at(7));
+        assert_eq!(merge.insert(3, false), NOTHING, "it never begins");
+        let mut idle = Merge::new(1);
+        assert_eq!(idle.idle(0), IDLE);
+        assert_eq!(idle.insert(1, true), at(Watermark::NONE.0), "active again");
+        assert_eq!(idle.advance(1, Watermark::END), IDLE, "more may come");
     }
 
     /// Inputs that have ended before they began do not count; where there are no others, the end is still told.

@@ -1,6 +1,6 @@
 //! Brings a job onto a worker: binds connectors, connects channels, starts guests and tasks, and waits for their end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -210,6 +210,8 @@ struct Dealt {
     splits: Vec<Vec<Split>>,
     /// by subtask: the ids of those that are done, which the first one keeps in mind
     done: Vec<Vec<String>>,
+    /// the ids of all
+    known: Arc<HashSet<String>>,
 }
 
 /// What a deployment is made of on the way.
@@ -263,6 +265,7 @@ impl<'a> Builder<'a> {
                 source: Arc::from(bound),
                 splits: vec![vec![]; parallelism.into()],
                 done: vec![vec![]; parallelism.into()],
+                known: Arc::new(splits.iter().map(|split| &split.id).chain(&done).cloned().collect()),
             };
             for (i, split) in splits.into_iter().enumerate() {
                 dealt.splits[i % usize::from(parallelism)].push(split);
@@ -333,13 +336,14 @@ impl<'a> Builder<'a> {
         for (place, &(vertex, subtask, first_counter)) in places.iter().enumerate() {
             let root = match &plan.vertices[vertex].root {
                 Root::Source(source) => {
-                    let Dealt { source, splits, done } = &mut self.sources[*source];
+                    let Dealt { source, splits, done, known } = &mut self.sources[*source];
                     let subtask = usize::from(subtask);
-                    task::RootParts::Source(
-                        Arc::clone(source),
-                        std::mem::take(&mut splits[subtask]),
-                        std::mem::take(&mut done[subtask]),
-                    )
+                    task::RootParts::Source(task::SourceParts {
+                        source: Arc::clone(source),
+                        splits: std::mem::take(&mut splits[subtask]),
+                        done: std::mem::take(&mut done[subtask]),
+                        known: Arc::clone(known),
+                    })
                 }
                 Root::Gate(_) => {
                     let (gate, channels) = self.gates.remove(&(vertex, subtask)).expect("every subtask behind a gate has one");

@@ -1,9 +1,11 @@
 //! From topics of Kafka to parts in a folder, and to other topics.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use super::broker::Broker;
+use super::broker::{Broker, Record};
 use super::{Moment, Victim, is_complete, published, shared, undisturbed};
 use crate::run::{root, weir};
 
@@ -118,4 +120,44 @@ fn topic_to_topic_at_least_once() {
     bids.write_topic(&mut victim, "at_least_once_counts", "at-least-once");
     victim.torment(&[2, 1], 10, Moment::draw_elsewhere);
     assert!(is_complete(&expected, &bids.committed("at_least_once_counts")), "{}", victim.log());
+}
+
+/// Goal: a source that never ends reads all of its partitions at the same time, however many they are, and those that are added while the job runs.
+#[test]
+fn partitions_come_and_are_read() {
+    let broker = shared(&BROKER, || Broker::start(""));
+    for parallelism in ["1", "2"] {
+        let topic = format!("partitions_come_{parallelism}");
+        broker.create_topic(&topic, 20);
+        let send = |partitions: std::ops::Range<i32>| {
+            let bid = |n: i32| format!("{{\"auction\":{},\"price\":{n}}}", 123 * n);
+            partitions.for_each(|n| {
+                broker.send(&topic, [Record { partition: Some(n), value: Some(bid(n).as_bytes()), ..Record::default() }]);
+            });
+        };
+        send(0..20);
+        let mut command = weir();
+        command.arg("run").arg(root().join("examples/nexmark/q2.toml")).args(["--quiet", "--parallelism", parallelism]);
+        command.args(["--set", "sinks.out={ connector = \"stdout\" }", "--set"]).arg(format!(
+            "sources.nexmark={{ connector = \"kafka\", brokers = \"{}\", topic = \"{topic}\", discover = \"200ms\" }}",
+            broker.address()
+        ));
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut read = |rows: usize| {
+            let mut prices: Vec<u64> = lines
+                .by_ref()
+                .take(rows)
+                .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap()["price"].as_u64().unwrap())
+                .collect();
+            prices.sort_unstable();
+            prices
+        };
+        assert_eq!(read(20), (0..20).collect::<Vec<_>>());
+        broker.set_partitions(&topic, 26);
+        send(20..26);
+        assert_eq!(read(6), (20..26).collect::<Vec<_>>());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -174,6 +174,10 @@ impl Source for Topics {
         (self.until.is_none() && !self.discover.is_zero()).then_some(self.discover)
     }
 
+    fn ends(&self) -> bool {
+        self.until.is_some()
+    }
+
     fn reader(&self, split: &Split, wake: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
         let wrong = |what: &str| Error::options(format!("the split {} has a {what} that is none of Kafka", split.id));
         let partition = Partition::deserialize(&split.spec).map_err(|_| wrong("description"))?;

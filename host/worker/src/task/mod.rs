@@ -8,6 +8,7 @@
 //! root has nothing to give, it flushes what nodes hold back, and sleeps. So rows wait for nothing but other rows.
 
 mod alignment;
+mod discovery;
 mod gate;
 mod nodes;
 mod open;
@@ -16,10 +17,12 @@ mod routes;
 mod source;
 mod splits;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
 use weir_base::{Clock, sleep_until};
 use weir_checkpoint::SourceSnapshot;
@@ -72,10 +75,21 @@ pub(crate) struct Parts {
 
 /// Where a task's rows come from.
 pub(crate) enum RootParts {
-    /// splits of a source, and the ids of those that are done
-    Source(Arc<dyn Source>, Vec<Split>, Vec<String>),
+    /// splits of a source
+    Source(SourceParts),
     /// a gate, and where its channels come from
     Gate(Gate, Vec<Channel>),
+}
+
+/// What a subtask reads of a source.
+pub(crate) struct SourceParts {
+    pub source: Arc<dyn Source>,
+    /// those that are to be read
+    pub splits: Vec<Split>,
+    /// the ids of those that are done
+    pub done: Vec<String>,
+    /// the ids of those of all subtasks
+    pub known: Arc<HashSet<String>>,
 }
 
 /// Where a channel of a gate comes from.
@@ -93,7 +107,7 @@ impl RootParts {
     /// What event times are followed by.
     fn splits(&self) -> Splits {
         match self {
-            Self::Source(_, splits, _) => Splits::of_source(splits.len()),
+            Self::Source(parts) => Splits::of_source(source::first_split(&*parts.source) + parts.splits.len()),
             Self::Gate(_, channels) => Splits::of_gate(&channels.iter().map(|channel| channel.place).collect::<Vec<_>>()),
         }
     }
@@ -149,9 +163,7 @@ impl Task {
         let counters = &parts.metrics.tasks[parts.task_counter].2;
         let mut nodes = Nodes::open(&parts, &root.splits()).await?;
         let mut root = match root {
-            RootParts::Source(source, splits, done) => {
-                Root::Source(Box::new(source::SourceRoot::new(&parts, source, splits, done)))
-            }
+            RootParts::Source(source) => Root::Source(Box::new(source::SourceRoot::new(&parts, source))),
             RootParts::Gate(gate, channels) => {
                 let replayed = match &parts.restore {
                     Some(restore) => restore.in_flight(parts.vertex as u32, parts.subtask).await.map_err(Box::new)?,
@@ -330,6 +342,14 @@ impl Pace<'_> {
         let time = now - self.since;
         self.since = now;
         time
+    }
+}
+
+/// Calls a connector that may wait for something outside. Tasks that share the thread go on meanwhile, where another one can take them.
+fn calmly<T>(call: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(call),
+        _ => call(),
     }
 }
 

@@ -21,10 +21,10 @@ use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
-use super::Parts;
 use super::open::open_node;
 use super::routes::Routes;
 use super::splits::{Reach, Splits};
+use super::{Parts, calmly};
 use crate::deploy::connector_failure;
 use crate::error::{Failure, FailureKind};
 use crate::metrics::{JobMetrics, NodeCounters};
@@ -179,6 +179,19 @@ impl Nodes {
     /// A split has ended.
     pub(super) async fn split_ended(&mut self, split: usize) -> Result<(), Box<Failure>> {
         self.split(|assigner| assigner.ended(split)).await
+    }
+
+    /// The source has another split.
+    pub(super) async fn split_added(&mut self) -> Result<(), Box<Failure>> {
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            let (split, reaches) = node.reach.add();
+            if let (Some(assigner), false) = (&mut node.assigner, node.makes_rows) {
+                let change = assigner.add(split, reaches);
+                self.pass_time(index, change);
+            }
+        }
+        self.run().await
     }
 
     /// Tells assigners of a split. Those that see only what a node makes of its rows hear of time from the node.
@@ -505,7 +518,7 @@ impl Nodes {
                 && let Operator::Sink { writer, .. } = &mut self.nodes[index].operator
             {
                 // No more rows come.
-                let finished = writer.flush().and_then(|()| writer.finish());
+                let finished = calmly(|| writer.flush().and_then(|()| writer.finish()));
                 finished.map_err(|e| Box::new(self.failure(index, e.into())))?;
             }
             let result = self.capture(index, barrier.checkpoint, stored, &mut captured).await;
@@ -563,7 +576,7 @@ impl Nodes {
                 });
             }
             Operator::Sink { name, writer, prepared } => {
-                let transactions = prepared.add(checkpoint, writer.prepare()?, stored);
+                let transactions = prepared.add(checkpoint, calmly(|| writer.prepare())?, stored);
                 captured.sinks.push(SinkSnapshot { name: name.clone(), transactions });
             }
             Operator::Exchange(_) => {}
@@ -576,7 +589,9 @@ impl Nodes {
         for index in 0..self.nodes.len() {
             let result: Result<(), NodeError> = match &mut self.nodes[index].operator {
                 Operator::Chain(_) => Ok(()),
-                Operator::Sink { writer, .. } => writer.flush().and_then(|()| writer.finish()).map_err(NodeError::from),
+                Operator::Sink { writer, .. } => {
+                    calmly(|| writer.flush().and_then(|()| writer.finish())).map_err(NodeError::from)
+                }
                 Operator::Exchange(outbox) => {
                     let result = outbox.broadcast(Message::End).await;
                     self.waited += outbox.take_waited();

@@ -12,9 +12,9 @@ use weir_state::MemoryBackend;
 use weir_types::graph::Partitioning;
 use weir_types::key::range_of;
 
-use super::Parts;
 use super::nodes::{Node, Operator, StateName, operator_failure};
 use super::splits::Reach;
+use super::{Parts, calmly};
 use crate::deploy::connector_failure;
 use crate::error::Failure;
 use crate::limits::limits;
@@ -73,7 +73,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
         NodeKind::Sink(index) => {
             let (name, sink) = &parts.metrics.sinks[*index];
             let parallelism = parts.plan.vertices[parts.vertex].parallelism;
-            let writer = sink.writer(parts.subtask, parallelism).map_err(|e| connector_failure("sink", name, &e))?;
+            let writer = calmly(|| sink.writer(parts.subtask, parallelism)).map_err(|e| connector_failure("sink", name, &e))?;
             plain_node(Operator::Sink { name: name.clone(), writer, prepared: Prepared::default() }, name, plan, reach)
         }
         NodeKind::Exchange(edge) => {

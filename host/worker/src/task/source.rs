@@ -14,8 +14,9 @@ use weir_plan::job::{Origin, Root};
 use weir_protocol::watermark::Merge;
 use weir_types::{Batch, Watermark};
 
+use super::discovery::Discovery;
 use super::nodes::Nodes;
-use super::{Parts, Step};
+use super::{Parts, SourceParts, Step, calmly};
 use crate::deploy::connector_failure;
 use crate::error::Failure;
 use crate::metrics::JobMetrics;
@@ -23,7 +24,14 @@ use crate::metrics::JobMetrics;
 /// Splits that a subtask reads at the same time. More wait, in the order of the source (files: by name), and hold the watermark back until they are open:
 /// nobody knows yet what times they have. With more files than this, windows stay open until the last files are; files that are named in the order of
 /// their times are closed again by then, and what windows hold meanwhile is bounded by `state.memory_limit`.
+/// Splits that never end are all read at the same time: the others would wait for ever.
 const OPEN_SPLITS_MAX: usize = 16;
+
+/// The number of a source's first split. Where splits may come while the job runs, 0 stands for those: it is idle, so that it holds no time back, and without an
+/// end, so that the input has none.
+pub(super) fn first_split(source: &dyn Source) -> usize {
+    usize::from(source.discovers_every().is_some())
+}
 
 /// Reads the splits of a subtask in turn, a batch of each.
 pub(super) struct SourceRoot {
@@ -39,6 +47,10 @@ pub(super) struct SourceRoot {
     done: Vec<String>,
     /// which splits are idle or have ended. Their watermarks come later, from event times; here they have none.
     activity: Merge,
+    /// how many splits there are
+    splits: usize,
+    discovery: Option<Discovery>,
+    has_begun: bool,
     /// by stream: for each column of the graph's schema, which of the connector's columns it is
     columns: Vec<Vec<Option<usize>>>,
     not_before: Option<Instant>,
@@ -54,8 +66,8 @@ struct OpenSplit {
 }
 
 impl SourceRoot {
-    /// Reads `splits`; those that are `done` are not read again.
-    pub(super) fn new(parts: &Parts, source: Arc<dyn Source>, splits: Vec<Split>, done: Vec<String>) -> Self {
+    pub(super) fn new(parts: &Parts, source: SourceParts) -> Self {
+        let SourceParts { source, splits, done, known } = source;
         let vertex = &parts.plan.vertices[parts.vertex];
         let Root::Source(index) = vertex.root else { unreachable!("the vertex of a source root has a source") };
         let plan = &parts.plan.sources[index];
@@ -67,6 +79,10 @@ impl SourceRoot {
                 stream.needed.iter().map(|&needed| if needed { given.next() } else { None }).collect()
             })
             .collect();
+        let first = first_split(&*source);
+        let count = first + splits.len();
+        let discovery =
+            source.discovers_every().map(|every| Discovery::new(every, (*known).clone(), parts.subtask, vertex.parallelism));
         Self {
             idle_after: parts.plan.spec.sources[&plan.name].idle_after.map(|d| d.0),
             name: plan.name.clone(),
@@ -74,8 +90,11 @@ impl SourceRoot {
             metrics: Arc::clone(&parts.metrics),
             max_rows: parts.plan.spec.batch.rows,
             wake: Arc::new(Notify::new()),
-            activity: Merge::new(splits.len()),
-            waiting: splits.into_iter().enumerate().collect(),
+            activity: Merge::new(count),
+            splits: count,
+            discovery,
+            has_begun: false,
+            waiting: (first..).zip(splits).collect(),
             open: vec![],
             done,
             columns,
@@ -84,18 +103,21 @@ impl SourceRoot {
     }
 
     pub(super) async fn step(&mut self, nodes: &mut Nodes, draining: bool) -> Result<Step, Box<Failure>> {
-        while self.open.len() < OPEN_SPLITS_MAX
+        self.discover(nodes).await?;
+        let open_max = if self.source.ends() { OPEN_SPLITS_MAX } else { usize::MAX };
+        while self.open.len() < open_max
             && !draining
             && let Some((index, split)) = self.waiting.pop_front()
         {
-            let reader = self.source.reader(&split, &self.wake).map_err(|e| connector_failure("source", &self.name, &e))?;
+            let reader =
+                calmly(|| self.source.reader(&split, &self.wake)).map_err(|e| connector_failure("source", &self.name, &e))?;
             self.open.push(OpenSplit { index, split, reader, last_rows: Instant::now(), is_idle: false });
         }
-        if self.open.is_empty() || draining {
+        if self.open.is_empty() && self.discovery.is_none() || draining {
             self.end_time(nodes).await?;
             return Ok(Step::End);
         }
-        self.not_before = None;
+        self.not_before = self.discovery.as_ref().and_then(Discovery::not_before);
         let mut worked = false;
         let mut at = 0;
         while at < self.open.len() {
@@ -128,6 +150,24 @@ impl SourceRoot {
             at += 1;
         }
         Ok(if worked { Step::Worked } else { Step::Nothing })
+    }
+
+    /// Takes splits that have come while the job runs.
+    async fn discover(&mut self, nodes: &mut Nodes) -> Result<(), Box<Failure>> {
+        let Some(discovery) = &mut self.discovery else { return Ok(()) };
+        let found = discovery.look(&self.source, &self.wake).map_err(|e| connector_failure("source", &self.name, &e))?;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            nodes.split_idle(0).await?;
+            nodes.source_time(self.activity.idle(0)).await?;
+        }
+        for split in found {
+            let index = self.splits;
+            self.splits += 1;
+            nodes.split_added().await?;
+            nodes.source_time(self.activity.insert(index, true)).await?;
+            self.waiting.push_back((index, split));
+        }
+        Ok(())
     }
 
     /// Nothing follows: passes on the end of time.

@@ -51,6 +51,13 @@ impl Splits {
 }
 
 impl Reach {
+    /// A source has another split, which reaches what its first one does. Returns its number, and whether that is the node.
+    pub(super) fn add(&mut self) -> (usize, bool) {
+        let reaches = self.splits[0];
+        self.splits.push(reaches);
+        (self.splits.len() - 1, reaches)
+    }
+
     /// What the node's assigner counts as splits: the task's, then its feeds.
     pub(super) fn to_assigner(&self) -> Vec<bool> {
         self.splits.iter().chain(&self.made).copied().collect()
@@ -59,6 +66,22 @@ impl Reach {
     /// The number under which the node's assigner knows rows of a split, or, if they are of none, of a feed.
     pub(super) fn place(&self, split: Option<u32>, feed: usize) -> usize {
         split.map_or(self.splits.len() + feed, |split| split as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a split that comes later has the number behind those of the others, and the feeds move up.
+    #[test]
+    fn splits_may_come_later() {
+        let mut reach = Reach { splits: vec![true, true], made: vec![false, true] };
+        assert_eq!(reach.place(None, 1), 3);
+        assert_eq!(reach.add(), (2, true));
+        assert_eq!((reach.place(Some(2), 0), reach.place(None, 1)), (2, 4));
+        assert_eq!(reach.to_assigner(), [true, true, true, false, true]);
+        assert_eq!(Reach { splits: vec![false], made: vec![true] }.add(), (1, false));
     }
 }
 

@@ -69,6 +69,10 @@ impl Reach {
     }
 }
 
+fn makes_rows(node: &Node) -> bool {
+    matches!(&node.kind, NodeKind::Chain(chain) if ChainOperator::makes_rows(chain.chain.head))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,8 +87,4 @@ mod tests {
         assert_eq!(reach.to_assigner(), [true, true, true, false, true]);
         assert_eq!(Reach { splits: vec![false], made: vec![true] }.add(), (1, false));
     }
-}
-
-fn makes_rows(node: &Node) -> bool {
-    matches!(&node.kind, NodeKind::Chain(chain) if ChainOperator::makes_rows(chain.chain.head))
 }

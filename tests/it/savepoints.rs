@@ -1,5 +1,6 @@
 //! What users do with checkpoints and savepoints: on a server, and with `weir run`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,17 +10,19 @@ use serde_json::{Value, json};
 use weir_client::types::SavepointWish;
 use weir_client::{Client, Error, JobDetail, StartFrom};
 
-use crate::recovery::{difference, files, published, undisturbed};
+use crate::recovery::{difference, files_below, published, undisturbed};
 use crate::run::{root, weir};
 use crate::server::{Server, interrupt};
 
 /// How long something is waited for that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Events of the jobs that end by themselves, which takes about 2 s.
-const EVENTS: &str = "60000";
-const PACE: [(&str, &str); 3] =
-    [("sources.nexmark.events", EVENTS), ("sources.nexmark.rate", "30000"), ("sources.nexmark.events_per_ms", "1")];
+/// What the jobs that end by themselves read.
+const EVENTS: [(&str, &str); 2] = [("sources.nexmark.events", "60000"), ("sources.nexmark.events_per_ms", "1")];
+/// How fast, if something is to be done meanwhile: that takes 20 s.
+const SLOW: [(&str, &str); 1] = [("sources.nexmark.rate", "3000")];
+/// How fast, if it is to end.
+const FAST: [(&str, &str); 1] = [("sources.nexmark.rate", "100000")];
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -93,19 +96,19 @@ fn wish(id: &str) -> SavepointWish {
 /// Goal: a job is stopped with a savepoint, and another one, with another parallelism, goes on from it: together they write each row once.
 #[tokio::test]
 async fn goes_on_from_a_savepoint() {
-    let expected = undisturbed("q5", &PACE);
+    let expected = undisturbed("q5", &EVENTS);
     let server = Server::start(4);
     let client = server.client();
-    let deploy = |parallelism: &str, more: &[&str]| {
+    let deploy = |parallelism: &str, rate, more: &[&str]| {
         let mut command = server.weir(&["deploy", "examples/nexmark/q5.toml"]);
         command.args(more);
-        set(&mut command, PACE);
+        set(&mut command, EVENTS.into_iter().chain(rate));
         let sink = [("sinks.out.connector", "file"), ("sinks.out.folder", "out"), ("sinks.out.format", "jsonl")];
         set(&mut command, sink);
         set(&mut command, [("checkpoint.interval", "100ms"), ("parallelism", parallelism)]);
         command
     };
-    let job = printed(deploy("1", &[])).trim().to_owned();
+    let job = printed(deploy("1", SLOW, &[])).trim().to_owned();
     wait(&client, &job, has_checkpoint).await;
 
     // The job goes on after the first one.
@@ -134,7 +137,7 @@ async fn goes_on_from_a_savepoint() {
     let before = published(&server.data().join("files/default/out"));
     assert!(before.len() < expected.len(), "it stopped before its end");
 
-    let next = printed(deploy("2", &["--from-savepoint", "second"])).trim().to_owned();
+    let next = printed(deploy("2", FAST, &["--from-savepoint", "second"])).trim().to_owned();
     wait(&client, &next, |detail| detail.job.is_ended()).await;
     let found = published(&server.data().join("files/default/out"));
     assert!(found == expected, "{}", difference(&expected, &found));
@@ -268,7 +271,7 @@ impl Local {
         let mut command = weir();
         command.args(words).arg(root().join(format!("examples/nexmark/{}.toml", self.query)));
         let (storage, out) = (self.storage(), self.path("out").display().to_string());
-        set(&mut command, PACE);
+        set(&mut command, EVENTS);
         set(&mut command, [("checkpoint.storage", storage.as_str()), ("checkpoint.interval", "50ms")]);
         set(&mut command, [("sinks.out.connector", "file"), ("sinks.out.folder", out.as_str()), ("sinks.out.format", "jsonl")]);
         command
@@ -276,15 +279,15 @@ impl Local {
 
     /// Runs the job until it has some checkpoints, and ends it there.
     fn interrupted(&self) -> Output {
-        let mut child = self.command(&["run"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it can be started");
+        let mut command = self.command(&["run"]);
+        set(&mut command, SLOW);
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it can be started");
         let since = Instant::now();
-        while self.entries().len() < 6 || published(&self.path("out")).is_empty() {
+        // Old entries go; the numbers of those that are left tell how many there were. The first is the claim.
+        let is_there = |name: &str| self.entries().last().is_some_and(|last| last.file_name() >= Some(OsStr::new(name)));
+        while !is_there("00000000000000000003.json") {
             assert!(since.elapsed() < PATIENCE && child.try_wait().expect("a child").is_none(), "no checkpoints");
             std::thread::sleep(Duration::from_millis(5));
-            // Old entries go: the numbers of those that are left tell how many there were.
-            if self.entries().last().is_some_and(|last| last.ends_with("00000000000000000008.json")) {
-                break;
-            }
         }
         interrupt(&child);
         let output = child.wait_with_output().expect("it ends");
@@ -294,20 +297,22 @@ impl Local {
 
     /// The entries of its log, oldest first.
     fn entries(&self) -> Vec<PathBuf> {
-        let mut entries = files(&self.path("checkpoints"));
+        let mut entries = files_below(&self.path("checkpoints"));
         entries.retain(|path| path.parent().is_some_and(|folder| folder.ends_with("log")));
         entries.sort();
         entries
     }
 
     fn finish(&self, more: &[&str]) -> String {
-        let output = self.command(&["run"]).args(more).output().expect("it can be started");
+        let mut command = self.command(&["run"]);
+        set(&mut command, FAST);
+        let output = command.args(more).output().expect("it can be started");
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr)
     }
 
     fn expect_rows(&self, is_exact: bool) {
-        let (mut expected, mut found) = (undisturbed(self.query, &PACE), published(&self.path("out")));
+        let (mut expected, mut found) = (undisturbed(self.query, &EVENTS), published(&self.path("out")));
         if !is_exact {
             expected.dedup();
             found.dedup();
@@ -349,7 +354,7 @@ fn without_a_server() {
     assert!(!told.contains("goes on from its checkpoint"), "{told}");
     job.expect_rows(true);
 
-    let file = files(Path::new(&moved)).into_iter().find(|path| !path.ends_with("manifest.json")).expect("it has files");
+    let file = files_below(Path::new(&moved)).into_iter().find(|path| !path.ends_with("manifest.json")).expect("it has files");
     fs::remove_file(file).expect("the folder is ours");
     let told = refusal(inspect());
     assert!(told.contains("1 files of the savepoint are missing"), "{told}");
@@ -422,7 +427,7 @@ fn damaged_state() {
     let job = Local::new("q5");
     job.interrupted();
     let number = |path: &Path| path.file_name()?.to_str()?.split_once('-')?.0.parse::<u64>().ok();
-    let mut state = files(&job.path("checkpoints"));
+    let mut state = files_below(&job.path("checkpoints"));
     state.retain(|path| path.components().any(|part| part.as_os_str() == "files"));
     let newest = state.iter().filter_map(|path| number(path)).max().expect("there is state");
     for path in state.iter().filter(|path| number(path) == Some(newest)) {

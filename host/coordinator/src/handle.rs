@@ -130,7 +130,7 @@ impl Handle {
             stdout: Arc::new(Mutex::new(output.writer())),
             name: String::new(),
             // Names need not be unique, and what sinks write goes by this.
-            attempt: weir_connector::Attempt { job: summary.id.to_string(), generation: 0 },
+            attempt: weir_connector::Attempt { job: summary.id.to_string(), ..weir_connector::Attempt::default() },
         };
         let clock = self.shared.clock.clone();
         let storage = self.checkpoints(&plan, &summary)?;

@@ -103,7 +103,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         files: Files::free(base),
         stdout: stdout.clone(),
         name: String::new(),
-        attempt: weir_connector::Attempt { job: plan.name.clone(), generation: 0 },
+        attempt: weir_connector::Attempt { job: plan.name.clone(), ..weir_connector::Attempt::default() },
     };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);

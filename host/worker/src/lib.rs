@@ -6,6 +6,7 @@
 
 pub mod deploy;
 pub mod error;
+mod fnv;
 pub mod job;
 pub mod limits;
 pub mod metrics;

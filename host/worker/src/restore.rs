@@ -18,11 +18,7 @@ use weir_types::graph::Head;
 use weir_types::{KeyGroupRange, Watermark};
 
 use crate::error::{Failure, FailureKind};
-
-/// Of the hash function FNV-1a (Fowler, Noll, Vo), whose results last.
-pub(crate) const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
-/// See [`FNV_OFFSET`].
-pub(crate) const FNV_PRIME: u64 = 0x0100_0000_01B3;
+use crate::fnv::fnv;
 
 /// About how many bytes of entries are given to an operator at a time.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -267,10 +263,7 @@ pub fn fingerprint(plan: &JobPlan) -> String {
     let sinks = plan.sinks.iter().map(|sink| format!("sink {}", sink.name));
     let operators = keepers(plan).map(|(operator, schema)| format!("{operator}: {schema}"));
     let parts: BTreeSet<String> = sources.chain(sinks).chain(operators).collect();
-    let hash = parts
-        .iter()
-        .flat_map(|part| part.bytes().chain([0]))
-        .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    let hash = fnv(parts.iter().flat_map(|part| part.bytes().chain([0])));
     format!("{hash:016x}")
 }
 

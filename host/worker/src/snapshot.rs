@@ -20,8 +20,8 @@ use weir_state::Entries;
 use weir_types::{EventTime, KeyGroupRange};
 
 use crate::error::{Failure, FailureKind};
+use crate::fnv::fnv;
 use crate::job::Event;
-use crate::restore::{FNV_OFFSET, FNV_PRIME};
 use crate::task::Ending;
 
 /// What a subtask was at a barrier.
@@ -201,7 +201,7 @@ fn unwritable(what: &str, error: impl std::error::Error + Send + Sync + 'static)
 /// The operator's id, as far as a file's name has room for it, and a hash of all of it.
 fn shortened(operator: &str) -> String {
     let short: String = operator.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(60).collect();
-    let hash = operator.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+    let hash = fnv(operator.bytes());
     format!("{short}-{hash:016x}")
 }
 

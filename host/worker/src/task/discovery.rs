@@ -12,7 +12,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use weir_connector::error::ErrorKind;
 use weir_connector::{Error, Source, Split};
 
-use crate::restore::{FNV_OFFSET, FNV_PRIME};
+use crate::fnv::fnv;
 
 /// Looks for new splits of a source on behalf of a subtask.
 pub(super) struct Discovery {
@@ -68,6 +68,5 @@ impl Discovery {
 
 /// The subtask that reads a split of this id.
 fn owner(id: &str, parallelism: u16) -> u16 {
-    let hash = id.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
-    (hash % u64::from(parallelism.max(1))) as u16
+    (fnv(id.bytes()) % u64::from(parallelism.max(1))) as u16
 }

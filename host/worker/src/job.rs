@@ -201,6 +201,12 @@ impl Drop for JobHandle {
 pub struct Commander(watch::Sender<Command>);
 
 impl Commander {
+    /// A sender of commands, and where they arrive.
+    pub fn channel() -> (Self, watch::Receiver<Command>) {
+        let (sender, receiver) = watch::channel(Command::Run);
+        (Self(sender), receiver)
+    }
+
     /// Sends a command. A job that was cancelled stays so.
     pub fn send(&self, command: Command) {
         self.0.send_if_modified(|current| {

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use weir_protocol::checkpoint::{Kind, Refusal};
 use weir_protocol::restart::Restarts;
+use weir_worker::job::Commander;
 use weir_worker::metrics::JobMetrics;
 use weir_worker::{Command, Deployment, Failure, FailureKind, Outcome, Worker};
 
@@ -125,20 +126,14 @@ pub enum Unmade {
 /// Commands to a running job. Cheap to clone.
 #[derive(Clone)]
 pub struct Controls {
-    commands: watch::Sender<Command>,
+    commander: Commander,
     requests: mpsc::UnboundedSender<Request>,
 }
 
 impl Controls {
     /// Sends a command. A job that was cancelled stays so.
     pub fn send(&self, command: Command) {
-        self.commands.send_if_modified(|current| {
-            let changes = *current != command && *current != Command::Cancel;
-            if changes {
-                *current = command;
-            }
-            changes
-        });
+        self.commander.send(command);
     }
 
     /// Makes a checkpoint, and of it a savepoint if it has an id. With a kind that stops, the job ends when it is committed.
@@ -156,7 +151,7 @@ impl Execution {
     /// Starts a job on a worker. The `deployment` says neither storage nor what to start from: `checkpoints` and `start` do. What it calls the job in
     /// `context.attempt` tells the job's attempts from those of all others, wherever its sinks write.
     pub fn start(worker: Worker, deployment: Deployment, checkpoints: Option<Checkpoints>, start: Start) -> Self {
-        let (commands, command_receiver) = watch::channel(Command::Run);
+        let (commander, command_receiver) = Commander::channel();
         let (requests, request_receiver) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
         let runs = Runs {
@@ -172,7 +167,7 @@ impl Execution {
             let outcome = runs.run().await;
             let _ = event_sender.send(Event::Ended(outcome));
         });
-        Self { controls: Controls { commands, requests }, events, driver: Some(driver) }
+        Self { controls: Controls { commander, requests }, events, driver: Some(driver) }
     }
 
     /// What commands the job, and can be kept apart.

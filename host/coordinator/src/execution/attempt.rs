@@ -13,7 +13,7 @@ use weir_protocol::claim::Claim;
 use weir_worker::restore::transactions;
 use weir_worker::{Command, Deployment, Effort, Event as TaskEvent, Failure, FailureKind, JobHandle, Outcome};
 
-use super::origin::{self, Origin, now_ms};
+use super::origin::{Origin, now_ms};
 use super::{CheckpointReport, End, Event, Made, Request, Runs, Unmade, settings};
 
 /// How often the coordinator is told that time has passed, at most.
@@ -69,6 +69,7 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         copying: 0,
         stored: 0,
         runs,
+        tasks_over: false,
         end: None,
     };
     attempt.carry_out(orders);
@@ -122,6 +123,8 @@ struct Attempt<'a> {
     /// how many checkpoints were stored
     stored: u64,
     runs: &'a mut Runs,
+    /// whether all tasks have ended
+    tasks_over: bool,
     /// how the attempt ends, once that is decided; the tasks are told, and waited for
     end: Option<End>,
 }
@@ -133,21 +136,16 @@ impl Attempt<'_> {
         let mut commands = self.runs.commands.clone();
         commands.mark_changed();
         loop {
+            if self.tasks_over
+                && let Some(end) = self.end.take()
+            {
+                return self.close(end).await;
+            }
             tokio::select! {
-                event = self.handle.event() => match event {
-                    Some(TaskEvent::Ended(outcome)) => {
-                        if let Some(end) = self.tasks_ended(outcome) {
-                            return self.close(end).await;
-                        }
-                    }
+                event = self.handle.event(), if !self.tasks_over => match event {
+                    Some(TaskEvent::Ended(outcome)) => self.tasks_ended(outcome),
                     Some(event) => self.on_task(event),
-                    None => {
-                        // All tasks have finished, and that was told: what is left is to commit.
-                        if let Some(end) = self.end.take() {
-                            return self.close(end).await;
-                        }
-                        self.wait_for_the_rest(tick).await;
-                    }
+                    None => self.tasks_over = true,
                 },
                 Some(done) = self.io.join_next(), if !self.io.is_empty() => self.on_done(done),
                 Some(request) = self.runs.requests.recv() => self.on_request(request),
@@ -164,30 +162,16 @@ impl Attempt<'_> {
         }
     }
 
-    /// The tasks have ended and the coordinator has not: what it still does goes on without them.
-    async fn wait_for_the_rest(&mut self, tick: Duration) {
-        tokio::select! {
-            Some(done) = self.io.join_next(), if !self.io.is_empty() => self.on_done(done),
-            Some(request) = self.runs.requests.recv() => self.on_request(request),
-            _ = async { self.runs.commands.wait_for(|command| *command == Command::Cancel).await.is_ok() } => {
-                self.end_with(End::Job(Outcome::Cancelled));
-            }
-            () = tokio::time::sleep(tick) => self.tick(),
-        }
-    }
-
     fn tick(&mut self) {
         let now_ms = self.since.elapsed().as_millis() as u64;
         self.tell(Happening::Tick { now_ms });
     }
 
-    /// The tasks have ended. Returns how the attempt has, if that is decided.
-    fn tasks_ended(&mut self, outcome: Outcome) -> Option<End> {
-        match (self.end.take(), outcome) {
-            (Some(end), _) => Some(end),
-            // Their rows have to be committed still.
-            (None, Outcome::Finished) => None,
-            (None, outcome) => Some(End::Job(outcome)),
+    /// The tasks have ended. If they have finished, their rows have to be committed still, and the coordinator says when that is done.
+    fn tasks_ended(&mut self, outcome: Outcome) {
+        self.tasks_over = true;
+        if outcome != Outcome::Finished {
+            self.end_with(End::Job(outcome));
         }
     }
 
@@ -404,7 +388,7 @@ impl Attempt<'_> {
             return;
         }
         self.collecting = true;
-        let (storage, retained) = (storage.clone(), origin::retained(&self.plan.spec.checkpoint));
+        let (storage, retained) = (storage.clone(), self.plan.spec.checkpoint.retained);
         let sweep = if self.stored % CHECKPOINTS_PER_SWEEP == 1 { Sweep::All } else { Sweep::Dropped };
         self.io.spawn(async move {
             let collected = async {

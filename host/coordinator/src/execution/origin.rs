@@ -1,7 +1,6 @@
 //! What an attempt owns, and what it starts from.
 
 use std::collections::HashSet;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -175,11 +174,6 @@ fn manifest_at(log: Log, base: Base) -> Option<Manifest> {
         weir_checkpoint::Entry::Manifest(manifest) => Some(manifest),
         weir_checkpoint::Entry::Claim(_) => None,
     }
-}
-
-/// How many checkpoints a job keeps.
-pub(super) fn retained(spec: &weir_plan::recovery::CheckpointSpec) -> NonZeroUsize {
-    spec.retained
 }
 
 pub(super) fn failure(error: &Error) -> Failure {

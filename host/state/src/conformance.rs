@@ -31,8 +31,12 @@ fn get(backend: &dyn StateBackend, keys: &[StateKey<'_>]) -> Vec<Option<Vec<u8>>
 /// If it breaks it.
 pub fn check(backend: &mut dyn StateBackend) {
     reads_what_was_written(backend);
+    finds_in_the_order_asked(backend);
+    does_nothing_for_nothing(backend);
     scans_in_order(backend);
     deletes_ranges(backend);
+    keeps_borders(backend);
+    holds_many(backend);
 }
 
 fn reads_what_was_written(backend: &mut dyn StateBackend) {
@@ -48,6 +52,29 @@ fn reads_what_was_written(backend: &mut dyn StateBackend) {
     assert_eq!(get(backend, &keys[..2]), [Some(b"new".to_vec()), None]);
     backend.delete(&keys).expect("a delete succeeds");
     assert_eq!(get(backend, &keys), vec![None; 5]);
+    backend.put(&mut twice.into_iter()).expect("a put succeeds");
+    assert_eq!(get(backend, &keys[..1]), [Some(b"new".to_vec())], "what was deleted can be written again");
+    backend.delete(&keys[..1]).expect("a delete succeeds");
+}
+
+fn finds_in_the_order_asked(backend: &mut dyn StateBackend) {
+    let keys = [at(4, 0, 0, b"b"), at(4, 0, 0, b"a"), at(3, 9, 9, b"c"), at(4, 0, 0, b"b")];
+    let values: [&[u8]; 4] = [b"1", b"2", b"3", b"4"];
+    backend.put(&mut keys.into_iter().zip(values)).expect("a put succeeds");
+    let mut found = vec![];
+    let asked = [keys[0], at(4, 0, 1, b"b"), keys[1], keys[2], keys[0]];
+    backend.get(&asked, &mut |i, v| found.push((i, v.to_vec()))).expect("a get succeeds");
+    let expected = [(0, b"4"), (2, b"2"), (3, b"3"), (4, b"4")].map(|(i, v)| (i, v.to_vec()));
+    assert_eq!(found, expected, "in the order of the keys, and as often as they were asked for");
+    backend.delete(&keys).expect("a delete succeeds");
+}
+
+fn does_nothing_for_nothing(backend: &mut dyn StateBackend) {
+    backend.put(&mut std::iter::empty()).expect("a put of nothing succeeds");
+    backend.delete(&[]).expect("a delete of nothing succeeds");
+    assert_eq!(get(backend, &[]), []);
+    backend.delete_all(KeyGroupRange { start: 0, end: u16::MAX }, 0, None).expect("a delete of nothing succeeds");
+    assert_eq!(scan(backend, 0, u16::MAX, 0, None), []);
 }
 
 fn scans_in_order(backend: &mut dyn StateBackend) {
@@ -90,4 +117,58 @@ fn deletes_ranges(backend: &mut dyn StateBackend) {
     backend.delete_all(KeyGroupRange { start: 0, end: u16::MAX }, 3, None).expect("a delete succeeds");
     assert_eq!(scan(backend, 0, u16::MAX, 3, None), []);
     assert_eq!(scan(backend, 0, u16::MAX, 2, None).len(), 1, "another operator's entries stay");
+    assert_eq!(get(backend, &[at(u16::MAX, 3, 0, b"a")]), [Some(vec![0; 0])], "a range's end is not part of it");
+}
+
+/// Entries with the least and the greatest of what is possible, and those beside them.
+fn keeps_borders(backend: &mut dyn StateBackend) {
+    let mut keys = vec![];
+    for group in [9, 10, 11, 12] {
+        for operator in [0, 1, u32::MAX - 1, u32::MAX] {
+            for namespace in [i64::MIN, -1, 0, i64::MAX] {
+                keys.extend([&b""[..], b"\xff\xff"].map(|key| at(group, operator, namespace, key)));
+            }
+        }
+    }
+    backend.put(&mut keys.iter().map(|key| (*key, &b""[..]))).expect("a put succeeds");
+    for (operator, namespace) in [(u32::MAX, Some(i64::MAX)), (0, Some(i64::MIN)), (1, None), (u32::MAX, None)] {
+        backend.delete_all(KeyGroupRange { start: 10, end: 12 }, operator, namespace).expect("a delete succeeds");
+        backend.delete_all(KeyGroupRange { start: 12, end: 12 }, operator, namespace).expect("a delete of no groups succeeds");
+        backend.delete_all(KeyGroupRange { start: 12, end: 9 }, operator, namespace).expect("a delete of no groups succeeds");
+        let gone = |k: &StateKey<'_>| {
+            (10..12).contains(&k.group.0) && k.operator == operator && namespace.is_none_or(|n| n == k.namespace)
+        };
+        keys.retain(|key| !gone(key));
+        for operator in [0, 1, u32::MAX - 1, u32::MAX] {
+            let left = keys.iter().filter(|k| k.operator == operator);
+            let left: Vec<_> = left.map(|k| ((k.group, k.operator, k.namespace, k.key.to_vec()), vec![])).collect();
+            assert_eq!(scan(backend, 9, 13, operator, None), left, "only the entries of the range are gone");
+        }
+    }
+    backend.delete(&keys).expect("a delete succeeds");
+}
+
+/// Batches of so many entries that implementations cut them.
+fn holds_many(backend: &mut dyn StateBackend) {
+    const MANY: u32 = 10_000;
+    let name = |i: u32| i.wrapping_mul(2_654_435_761).to_be_bytes();
+    let names: Vec<_> = (0..MANY).map(name).collect();
+    let key = |i: usize| at(20 + (i % 7) as u16, 5, (i % 3) as i64, &names[i]);
+    let keys: Vec<_> = (0..names.len()).map(key).collect();
+    let values: Vec<_> = (0..MANY).map(|i| vec![i as u8; i as usize % 200]).collect();
+    backend.put(&mut keys.iter().zip(&values).map(|(k, v)| (*k, &v[..]))).expect("a put succeeds");
+    assert_eq!(get(backend, &keys), values.iter().cloned().map(Some).collect::<Vec<_>>());
+
+    let mut expected: Vec<_> =
+        keys.iter().zip(&values).map(|(k, v)| ((k.group, 5, k.namespace, k.key.to_vec()), v.clone())).collect();
+    expected.sort();
+    assert_eq!(scan(backend, 20, 27, 5, None), expected);
+    backend.delete_all(KeyGroupRange { start: 21, end: 25 }, 5, Some(1)).expect("a delete succeeds");
+    expected.retain(|((group, _, namespace, _), _)| !((21..25).contains(&group.0) && *namespace == 1));
+    assert_eq!(scan(backend, 20, 27, 5, None), expected);
+    let again: [(StateKey<'_>, &[u8]); 1] = [(at(22, 5, 1, b"again"), b"x")];
+    backend.put(&mut again.into_iter()).expect("a put succeeds");
+    assert_eq!(scan(backend, 21, 25, 5, Some(1)).len(), 1, "what is written after a delete stays");
+    backend.delete_all(KeyGroupRange { start: 0, end: 100 }, 5, None).expect("a delete succeeds");
+    assert_eq!(scan(backend, 0, 100, 5, None), []);
 }

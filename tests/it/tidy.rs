@@ -30,10 +30,11 @@ const PURE: [&str; 3] = ["types", "plan", "protocol"];
 const IMPURE: [&str; 6] = ["tokio", "weir-base", "reqwest", "axum", "object_store", "rustix"];
 
 /// Heavy dependencies, and the only crates that name each.
-const OWNERS: [(&str, &str); 13] = [
+const OWNERS: [(&str, &str); 14] = [
     ("wasmtime", "sandbox"),
     ("wasmtime-wasi", "sandbox"),
     ("parquet", "connector"),
+    ("rocksdb", "state"),
     ("rdkafka", "connector"),
     ("object_store", "checkpoint"),
     ("object_store", "connector"),

@@ -1,5 +1,7 @@
 //! Why keyed state failed.
 
+use std::path::PathBuf;
+
 use arrow_schema::{ArrowError, DataType};
 
 /// Why keyed state failed.
@@ -17,7 +19,32 @@ pub enum Error {
     /// bytes that a backend returned are not what was put there
     #[error("the state backend returned an entry that cannot be read: {0}")]
     Corrupt(String),
-    /// the backend's disk or library failed
-    #[error("the state backend failed: {0}")]
-    Backend(String),
+    /// there is no room for state on the disk
+    #[error("no space is left for the state in {}: free some, or give the worker a larger disk", path.display())]
+    DiskFull {
+        /// the database's directory, or the file that could not be written
+        path: PathBuf,
+    },
+    /// the files of a database are not as they were written
+    #[error("the state in {} is damaged, or not all of it is there: restore the job from a checkpoint ({message})", path.display())]
+    Damaged {
+        /// the database's directory, or a file of it
+        path: PathBuf,
+        /// what is wrong
+        message: String,
+    },
+    /// a database is open already
+    #[error("the state in {} is in use: give each worker a directory of its own, and end the process that has this one", path.display())]
+    Locked {
+        /// the database's directory
+        path: PathBuf,
+    },
+    /// the disk failed, or the library that writes to it
+    #[error("the state in {} cannot be read or written: {message}", path.display())]
+    Disk {
+        /// the database's directory, or a file of it
+        path: PathBuf,
+        /// what it says
+        message: String,
+    },
 }

@@ -5,8 +5,8 @@
 //! ([`StateBackend`]), and which timers are set ([`Timers`]). It calls no guest and knows no runtime: operators do
 //! that, batch by batch.
 //!
-//! In reading order: [`key_codec`], [`slots`], [`clock`], [`backend`] with its first implementation [`memory`], [`timers`], [`entries`] (what goes
-//! into a snapshot).
+//! In reading order: [`key_codec`], [`slots`], [`clock`], [`backend`] with its implementations [`memory`] and [`rocks`],
+//! [`timers`], [`entries`] (what goes into a snapshot).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -30,6 +30,7 @@ pub mod entries;
 pub mod error;
 pub mod key_codec;
 pub mod memory;
+pub mod rocks;
 mod row_format;
 pub mod slots;
 pub mod timers;
@@ -39,6 +40,7 @@ pub use clock::Clock;
 pub use entries::{Entries, Entry};
 pub use error::Error;
 pub use memory::MemoryBackend;
+pub use rocks::{RocksBackend, RocksMemory};
 pub use slots::{Created, NO_SLOT, Namespaces, SlotTable};
 pub use timers::Timers;
 pub use weir_types::call::Slot;

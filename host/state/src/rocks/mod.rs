@@ -1,0 +1,304 @@
+//! State on a local disk, in RocksDB: as much of it as the disk holds, and checkpoints that cost what has changed.
+//!
+//! A subtask has one database for all its operators, whose numbers are part of the entries' names. A [`RocksBackend`] is a handle on it: a clone
+//! for each operator. A worker's databases share one budget of memory, [`RocksMemory`], and the library's threads.
+//!
+//! What is written is not logged: a crash loses the database, and the job goes on from its last checkpoint, which is elsewhere. So the directory is
+//! scratch space: it is removed with the last handle, unless it is to be [kept](RocksBackend::keep).
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `encoding` | names of entries as bytes, in their order |
+//! | `memory`, `options` | the shared budget; how databases are set up, and why so |
+//! | `walk` | scans, group by group |
+//! | `checkpoint`, `lineage` | copies that share files; which files are the same |
+//! | `rescale` | dropping groups, and taking over those of another database |
+//! | `failure` | what errors mean |
+//!
+//! **Deleting many entries.** RocksDB can delete a range at once, by a tombstone for all of it. But every get and scan looks at the tombstones of
+//! ranges in the write buffer, and they are sorted anew after each that is added: with a window's end for each of a hundred groups every few
+//! milliseconds that would be most of the work. So a range of few entries is deleted one by one, which costs about what it cost to read them; one
+//! without entries costs a seek; and only large ones get a tombstone of their own, of which a write buffer holds a bounded number. Tombstones of
+//! entries are cheap for gets. Scans step over them, so files with many of them are compacted early.
+//!
+//! **Expiry.** Entries have no time by which they could be dropped when nobody asks for them any more: a value is the guest's bytes, and a note of
+//! the operator. With a time at a place in the value that the backend knows, a compaction filter (`Options::set_compaction_filter` in `options`)
+//! would drop what is due while files are rewritten anyway, and gets and scans would have to hide what is due and still there. What is due has to
+//! be decided by the job's time, not by the machine's, lest a replay finds less than the first run did: the filter would read it from a cell that
+//! the operator sets, and a checkpoint would have it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocksdb::properties::{self, PropName};
+use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, Options, WriteBatch};
+use weir_types::KeyGroupRange;
+
+use crate::{Error, StateBackend, StateKey};
+
+mod checkpoint;
+mod encoding;
+mod failure;
+mod lineage;
+mod memory;
+mod options;
+mod rescale;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use checkpoint::{CheckpointFile, copy_checkpoint};
+pub use memory::RocksMemory;
+
+use lineage::Lineage;
+use walk::Walk;
+
+/// Keys that are looked up at once: their values, or rather the blocks with them, stay in memory until all are found.
+const GET_KEYS_MAX: usize = 1024;
+
+/// Entries of one group, operator and namespace that are deleted one by one rather than by a range.
+const DELETE_KEYS_MAX: usize = 512;
+
+/// The size of a batch of deletions that is written before more are collected, bytes.
+const DELETE_BATCH_BYTES: usize = 1 << 20;
+
+/// A [`StateBackend`] on disk: a handle on the database of a subtask, one for each operator.
+#[derive(Clone)]
+pub struct RocksBackend {
+    database: Arc<Database>,
+}
+
+/// A database, closed before its directory goes.
+struct Database {
+    db: DB,
+    lineage: Lineage,
+    memory: RocksMemory,
+    directory: Directory,
+}
+
+/// A directory that is removed when it is dropped, unless it is to be kept.
+struct Directory {
+    path: PathBuf,
+    is_kept: AtomicBool,
+}
+
+/// Figures of a database, for metrics. They are estimates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// entries in files that are not deleted or written over, bytes as they are stored
+    pub live_bytes: u64,
+    /// write buffers, bytes
+    pub write_buffer_bytes: u64,
+    /// what compactions would have to rewrite now, bytes: if it grows for long, the disk is too slow
+    pub pending_compaction_bytes: u64,
+    /// files of entries, bytes
+    pub file_bytes: u64,
+    /// files of entries
+    pub file_count: usize,
+}
+
+impl RocksBackend {
+    /// Makes a new database in a directory, which may be there if it is empty.
+    ///
+    /// # Errors
+    /// If there is a database already, or the disk fails.
+    pub fn open(dir: &Path, memory: &RocksMemory) -> Result<Self, Error> {
+        let mut options = options::options(memory).map_err(|e| failure::of_db(dir, &e))?;
+        options.create_if_missing(true);
+        options.set_error_if_exists(true);
+        Self::open_with(dir, memory, &options)
+    }
+
+    /// Opens the database of a checkpoint in a directory, which it takes over: its files are there, under the names that the checkpoint gave them.
+    /// Files of entries may be hard links. The others must be copies, since the database goes on writing to them.
+    ///
+    /// # Errors
+    /// If the files are not those of a checkpoint, a database is open there, or the disk fails.
+    pub fn open_from(dir: &Path, memory: &RocksMemory) -> Result<Self, Error> {
+        let options = options::options(memory).map_err(|e| failure::of_db(dir, &e))?;
+        if !dir.is_dir() {
+            return Err(Error::Damaged { path: dir.to_owned(), message: "there is no such directory".into() });
+        }
+        Self::open_with(dir, memory, &options)
+    }
+
+    fn open_with(dir: &Path, memory: &RocksMemory, options: &Options) -> Result<Self, Error> {
+        let lineage = Lineage::read(dir)?;
+        let files = if dir.is_dir() { checkpoint::list(dir)? } else { vec![] };
+        let last = files.iter().filter_map(|file| lineage::number(&file.name)).max().unwrap_or(0);
+        let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors(options, dir, [family]).map_err(|e| failure::of_db(dir, &e))?;
+        // From here on the directory is the database's to remove.
+        let directory = Directory { path: dir.to_owned(), is_kept: AtomicBool::new(false) };
+        let mut database = Database { db, lineage, memory: memory.clone(), directory };
+        database.lineage.extend(&database.db, last).map_err(|e| failure::of_db(dir, &e))?;
+        database.lineage.write(dir)?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    /// The database's directory.
+    pub fn path(&self) -> &Path {
+        &self.database.directory.path
+    }
+
+    /// Has the directory stay when the last handle goes, with all that was written until now, so that [`open_from`](Self::open_from) can open it
+    /// again.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn keep(&self) -> Result<(), Error> {
+        self.database.db.flush().map_err(|e| self.database.failed(&e))?;
+        self.database.directory.is_kept.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Figures for metrics; those of memory are the budget's.
+    ///
+    /// # Errors
+    /// If the library does not tell them.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        let db = &self.database.db;
+        let value =
+            |name: &PropName| db.property_int_value(name).map_err(|e| self.database.failed(&e)).map(Option::unwrap_or_default);
+        Ok(Stats {
+            live_bytes: value(properties::ESTIMATE_LIVE_DATA_SIZE)?,
+            write_buffer_bytes: value(properties::CUR_SIZE_ALL_MEM_TABLES)?,
+            pending_compaction_bytes: value(properties::ESTIMATE_PENDING_COMPACTION_BYTES)?,
+            file_bytes: value(properties::LIVE_SST_FILES_SIZE)?,
+            file_count: db.get_column_family_metadata().file_count,
+        })
+    }
+
+    /// Writes a batch, and not to a log.
+    fn write(&self, batch: WriteBatch) -> Result<(), Error> {
+        self.database.db.write_without_wal(batch).map_err(|e| self.database.failed(&e))
+    }
+
+    /// [`StateBackend::get`] of keys whose values fit into memory together.
+    fn get_some(&self, first: usize, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        let mut names: Vec<(Vec<u8>, usize)> = Vec::with_capacity(keys.len());
+        for (index, at) in keys.iter().enumerate() {
+            let mut name = Vec::new();
+            encoding::encode(at, &mut name);
+            names.push((name, index));
+        }
+        // In order, so that a block is looked at once for all that it has.
+        names.sort_unstable();
+        let db = &self.database.db;
+        let family =
+            db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).ok_or_else(|| self.database.damaged("it has no entries' family"))?;
+        let values = db.batched_multi_get_cf(family, names.iter().map(|(name, _)| name), true);
+        let mut by_index: Vec<_> = keys.iter().map(|_| None).collect();
+        for ((_, index), value) in names.iter().zip(values) {
+            by_index[*index] = value.map_err(|e| self.database.failed(&e))?;
+        }
+        for (index, value) in by_index.iter().enumerate() {
+            if let Some(value) = value {
+                found(first + index, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Database {
+    fn failed(&self, error: &rocksdb::Error) -> Error {
+        failure::of_db(&self.directory.path, error)
+    }
+
+    fn damaged(&self, message: &str) -> Error {
+        Error::Damaged { path: self.directory.path.clone(), message: message.into() }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.is_kept.load(Ordering::Relaxed) {
+            // Nobody can be told; what is left is found when the worker's directory is cleared.
+            _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+impl std::fmt::Debug for RocksBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksBackend").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+/// Entries of all operators that share the database are counted in [`bytes`](StateBackend::bytes).
+impl StateBackend for RocksBackend {
+    fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), Error> {
+        let (mut batch, mut name) = (WriteBatch::default(), vec![]);
+        for (at, value) in entries {
+            name.clear();
+            encoding::encode(&at, &mut name);
+            batch.put(&name, value);
+        }
+        self.write(batch)
+    }
+
+    fn get(&self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        for (chunk, keys) in keys.chunks(GET_KEYS_MAX).enumerate() {
+            self.get_some(chunk * GET_KEYS_MAX, keys, found)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, keys: &[StateKey<'_>]) -> Result<(), Error> {
+        let (mut batch, mut name) = (WriteBatch::default(), vec![]);
+        for at in keys {
+            name.clear();
+            encoding::encode(at, &mut name);
+            batch.delete(&name);
+        }
+        self.write(batch)
+    }
+
+    fn scan(
+        &self,
+        groups: KeyGroupRange,
+        operator: u32,
+        namespace: Option<i64>,
+        each: &mut dyn FnMut(StateKey<'_>, &[u8]),
+    ) -> Result<(), Error> {
+        let mut walk = Walk::new(&self.database.db, groups, operator, namespace);
+        while walk.next_group() {
+            while let Some((name, value)) = walk.entry() {
+                let at = encoding::decode(name).ok_or_else(|| self.database.damaged("the name of an entry is cut short"))?;
+                each(at, value);
+                walk.advance();
+            }
+        }
+        walk.end().map_err(|e| self.database.failed(&e))
+    }
+
+    fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), Error> {
+        let mut walk = Walk::new(&self.database.db, groups, operator, namespace);
+        let mut batch = WriteBatch::default();
+        while walk.next_group() {
+            let mut names = vec![];
+            while names.len() < DELETE_KEYS_MAX
+                && let Some((name, _)) = walk.entry()
+            {
+                names.push(name.to_vec());
+                walk.advance();
+            }
+            match encoding::after(walk.prefix()) {
+                Some(after) if walk.entry().is_some() => batch.delete_range(walk.prefix(), &after[..]),
+                _ => names.iter().for_each(|name| batch.delete(name)),
+            }
+            if batch.size_in_bytes() > DELETE_BATCH_BYTES {
+                self.write(std::mem::take(&mut batch))?;
+            }
+        }
+        walk.end().map_err(|e| self.database.failed(&e))?;
+        self.write(batch)
+    }
+
+    fn bytes(&self) -> usize {
+        self.stats().map_or(0, |stats| usize::try_from(stats.live_bytes + stats.write_buffer_bytes).unwrap_or(usize::MAX))
+    }
+}

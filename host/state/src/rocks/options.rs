@@ -1,0 +1,96 @@
+//! How the databases are set up.
+
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, DBCompressionType, LogLevel, Options};
+
+use super::memory::RocksMemory;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// The size of a block of data before compression, bytes: scans and compression like large ones, and gets small ones.
+const BLOCK_BYTES: usize = 16 * KIB;
+
+/// Bits of the Bloom filter for each key: one get in a hundred of what is not there reads a block in vain.
+const FILTER_BITS_PER_KEY: f64 = 10.0;
+
+/// The size of one write buffer of a database, bytes, and the share of the budget that it may be: several have to find room.
+const WRITE_BUFFER_BYTES: std::ops::RangeInclusive<usize> = MIB..=64 * MIB;
+const WRITE_BUFFER_PARTS: usize = 16;
+
+/// The least by which a write buffer grows, bytes. By default it would be a megabyte, which many idle databases would take each.
+const ARENA_BYTES: usize = 64 * KIB;
+
+/// Range tombstones in a write buffer, at most: each get and scan sorts them anew after one was added.
+const RANGE_TOMBSTONES_MAX: u32 = 256;
+
+/// A file is compacted where so many of so many entries in a row are tombstones, or half of all: scans have to step over them.
+const TOMBSTONE_WINDOW: usize = 4096;
+const TOMBSTONES_MAX: usize = 2048;
+const TOMBSTONE_RATIO: f64 = 0.5;
+
+/// Files that a database keeps open, at most: a worker has many databases, and the system a limit for all.
+const OPEN_FILES_MAX: i32 = 256;
+
+/// The size at which the library's own log starts over, bytes.
+const LOG_BYTES: usize = MIB;
+
+pub(super) fn options(memory: &RocksMemory) -> Result<Options, rocksdb::Error> {
+    // What the crate has no functions for. When a database is closed, either it is thrown away, or its buffers were flushed before.
+    let mut options = Options::default().get_options_from_string(format!(
+        "avoid_flush_during_shutdown=true; memtable_max_range_deletions={RANGE_TOMBSTONES_MAX}"
+    ))?;
+    identity(&mut options);
+    memory_limits(&mut options, memory);
+    compaction(&mut options);
+    options.set_block_based_table_factory(&tables(memory));
+    options.set_log_level(LogLevel::Warn);
+    options.set_max_log_file_size(LOG_BYTES);
+    options.set_keep_log_file_num(1);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    Ok(options)
+}
+
+/// A database that is opened from copied files is another one than the one they come from: the manifest, which is copied, must not say which it is.
+fn identity(options: &mut Options) {
+    options.set_write_dbid_to_manifest(false);
+}
+
+fn memory_limits(options: &mut Options, memory: &RocksMemory) {
+    let (least, most) = WRITE_BUFFER_BYTES.into_inner();
+    options.set_write_buffer_manager(&memory.write_buffers);
+    options.set_write_buffer_size((memory.bytes() / WRITE_BUFFER_PARTS).clamp(least, most));
+    options.set_max_write_buffer_number(3);
+    options.set_arena_block_size(ARENA_BYTES);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_file_opening_threads(1);
+    options.set_skip_stats_update_on_db_open(true);
+}
+
+/// Compaction by levels. Threads belong to the library's environment, of which a process has one: however many databases there are, there are
+/// only as many as one of them may use.
+fn compaction(options: &mut Options) {
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+    options.set_max_background_jobs(i32::try_from(cores.clamp(2, 64)).unwrap_or(2));
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES_MAX, TOMBSTONE_RATIO);
+}
+
+/// Tables whose indexes and filters are in the cache as their data is, in parts: a large file's are large, and one get needs little of them.
+///
+/// Filters are for whole keys, as gets want them. There are none for prefixes: scans step from group to group, where a filter for a prefix would
+/// end them.
+fn tables(memory: &RocksMemory) -> BlockBasedOptions {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(&memory.cache);
+    tables.set_block_size(BLOCK_BYTES);
+    tables.set_bloom_filter(FILTER_BITS_PER_KEY, false);
+    tables.set_whole_key_filtering(true);
+    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    tables.set_partition_filters(true);
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_cache_index_and_filter_blocks_with_high_priority(true);
+    tables
+}

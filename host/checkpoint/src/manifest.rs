@@ -187,6 +187,9 @@ pub enum StateFiles {
     RocksDb {
         /// all files that the database consists of
         files: Vec<NamedFile>,
+        /// what of the keyed state is not in it, in portable files: timers
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        entries: Vec<FileRef>,
     },
 }
 
@@ -288,7 +291,7 @@ impl StateFiles {
     fn files(&self) -> impl Iterator<Item = &FileRef> {
         let (entries, named): (&[FileRef], &[NamedFile]) = match self {
             Self::Entries(files) => (files, &[]),
-            Self::RocksDb { files } => (&[], files),
+            Self::RocksDb { files, entries } => (entries, files),
         };
         entries.iter().chain(named.iter().map(|named| &named.file))
     }
@@ -296,7 +299,7 @@ impl StateFiles {
     fn files_mut(&mut self) -> impl Iterator<Item = &mut FileRef> {
         let (entries, named): (&mut [FileRef], &mut [NamedFile]) = match self {
             Self::Entries(files) => (files, &mut []),
-            Self::RocksDb { files } => (&mut [], files),
+            Self::RocksDb { files, entries } => (entries, files),
         };
         entries.iter_mut().chain(named.iter_mut().map(|named| &mut named.file))
     }
@@ -367,6 +370,7 @@ mod tests {
                     "last",
                     StateFiles::RocksDb {
                         files: vec![NamedFile { name: "000009.sst".into(), file: file("files/2/0-1/4-000009.sst") }],
+                        entries: vec![],
                     },
                 ),
             ],

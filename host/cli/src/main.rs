@@ -18,6 +18,7 @@ mod sdk;
 mod server_args;
 mod signals;
 mod spec_file;
+mod state_args;
 
 use std::process::ExitCode;
 

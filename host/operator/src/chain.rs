@@ -53,9 +53,7 @@ impl ChainOperator {
         Ok(match (node.chain.head, parts) {
             (Head::Relay, _) | (_, None) => Self::Relay(emission),
             (Head::Transform, Some(parts)) => Self::Transform(Transform::new(parts.body, inputs, emission)),
-            (Head::Process, Some(parts)) => {
-                Self::Process(Box::new(Process::new(parts, node.index, inputs, &key_types(node), emission)?))
-            }
+            (Head::Process, Some(parts)) => Self::Process(Box::new(Process::new(parts, inputs, &key_types(node), emission)?)),
             (Head::Window(window), Some(parts)) => {
                 Self::Window(Box::new(Window::new(&window, node, &key_types(node), emission, parts)?))
             }
@@ -168,6 +166,20 @@ impl ChainOperator {
             Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
             Self::Process(process) => process.begin_restore(scalars),
             Self::Window(window) => window.begin_restore(scalars),
+        };
+        result.map_err(|error| misfit(error, context))
+    }
+
+    /// Takes over what the state backend has, which was opened on a database of a snapshot with these scalars; called after
+    /// [`begin_restore`](Self::begin_restore), once for each database that was put into it.
+    ///
+    /// # Errors
+    /// If that is not of this chain.
+    pub fn restore_database(&mut self, scalars: &serde_json::Value, context: &Context) -> Result<(), Error> {
+        let result = match self {
+            Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
+            Self::Process(process) => process.restore_database(scalars),
+            Self::Window(window) => window.restore_database(scalars, context),
         };
         result.map_err(|error| misfit(error, context))
     }

@@ -3,8 +3,12 @@
 //!
 //! How much is too much is said in slots, in bytes, or both. What a slot weighs is measured: by every export, and by a sample of slots now and then, since
 //! state that never moves would never be weighed. All moves go in pieces, so that neither a call's reply nor the guest's memory has to hold them at once.
+//!
+//! Where the backend *keeps copies*, what is brought back stays there, too, and what has changed in slots is written over it at every barrier. So it has all
+//! state then, and a checkpoint costs what has changed. Between barriers its entries of what is in slots are old, and nobody looks at them; when a key or a
+//! window is over, its entry has to go.
 
-use weir_state::{Slot, SlotTable, StateBackend, StateKey};
+use weir_state::{Checkpointing, NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
 use weir_types::{KeyGroup, KeyGroupRange};
 
@@ -26,6 +30,9 @@ const MEMORY_PARTS: usize = 64;
 
 /// The most slots that one call moves.
 const SLOTS_PER_CALL_MAX: u64 = 64 << 10;
+
+/// The operator's number in its backend: it has one of its own, whatever its number in the plan is.
+pub(crate) const OPERATOR: u32 = 0;
 
 /// Slots whose weight tells that of all.
 const SAMPLE_SLOTS: usize = 64;
@@ -155,8 +162,8 @@ impl Weight {
 /// The limit on what the guest holds, and where the rest is.
 pub(crate) struct Eviction {
     backend: Box<dyn StateBackend>,
-    /// the operator's number in the backend
-    operator: u32,
+    /// whether entries stay in the backend when they are brought back
+    keeps_copies: bool,
     max_parallelism: u16,
     /// slots that the guest may hold between two batches
     slots_max: Option<usize>,
@@ -172,13 +179,14 @@ pub(crate) struct Eviction {
 }
 
 impl Eviction {
-    /// For the operator of this number; takes the body out of `parts`, too.
-    pub fn new(operator: u32, parts: Parts) -> (Self, Body) {
+    /// Takes the body out of `parts`, too. Where the namespaces of the backend mean something in this subtask alone, its entries are of no use
+    /// as `copies`.
+    pub fn new(parts: Parts, copies: bool) -> (Self, Body) {
         let (least, most) = BYTES_PER_CALL.into_inner();
         let bytes_per_call = (parts.body.memory_bytes_max() / MEMORY_PARTS).clamp(least, most) as u64;
         let eviction = Self {
+            keeps_copies: copies && parts.backend.keeps_copies(),
             backend: parts.backend,
-            operator,
             max_parallelism: parts.max_parallelism,
             slots_max: parts.slots_max,
             bytes_max: parts.bytes_max,
@@ -265,17 +273,22 @@ impl Eviction {
     }
 
     /// Calls `each` with all that the backend has of the operator.
-    pub fn scan(&self, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
-        Ok(self.backend.scan(self.groups(), self.operator, None, each)?)
+    pub fn scan(&mut self, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
+        Ok(self.backend.scan(self.groups(), OPERATOR, None, each)?)
+    }
+
+    /// At a barrier: begins a checkpoint of the backend, which wants to know what has changed in slots. None if it keeps no copies.
+    pub fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {
+        if self.keeps_copies { Ok(self.backend.begin_checkpoint()?) } else { Ok(None) }
     }
 
     /// Puts entries of a snapshot into the backend: group, namespace, key and value of each. They are weighed, so that it is known how many of them a
     /// call brings back.
     pub fn put_restored<'a>(&mut self, entries: impl Iterator<Item = (KeyGroup, i64, &'a [u8], &'a [u8])>) -> Result<(), Error> {
-        let (operator, weight) = (self.operator, &mut self.weight);
+        let weight = &mut self.weight;
         let mut entries = entries.map(|(group, namespace, key, value)| {
             weight.note_slots(1, value.len() as u64);
-            (StateKey { group, operator, namespace, key }, value)
+            (StateKey { group, operator: OPERATOR, namespace, key }, value)
         });
         Ok(self.backend.put(&mut entries)?)
     }
@@ -354,6 +367,11 @@ impl Eviction {
             let (notes, notes_after) = rest.2.split_at(count);
             let states = self.export(body, slots).await?;
             self.put(table, places, notes, &states, drops_empty)?;
+            if drops_empty && self.keeps_copies {
+                let empty = slots.iter().zip(states.offsets.windows(2)).filter(|(_, range)| range[0] == range[1]);
+                let empty: Vec<Slot> = empty.map(|(&slot, _)| slot).collect();
+                self.drop_copies(table, &empty)?;
+            }
             self.moved += slots.len() as u64;
             kept.extend(states.offsets.windows(2).map(|range| range[0] < range[1] || !drops_empty));
             body.clear_slots(slots).await?;
@@ -378,12 +396,20 @@ impl Eviction {
                 continue;
             }
             let back: Vec<Slot> = taken.found.iter().map(|&i| slots[i]).collect();
-            table.restored(&back);
+            self.note_back(table, &back);
             body.import_slots(&back, &taken.states).await?;
             found.extend(back);
             notes.extend(taken.notes);
         }
         Ok((found, notes))
+    }
+
+    /// Notes that these slots have what the backend had of them.
+    pub fn note_back(&self, table: &mut SlotTable, slots: &[Slot]) {
+        table.restored(slots);
+        if self.keeps_copies {
+            table.mark_copied(slots);
+        }
     }
 
     /// Replaces the guest's instance and moves what it holds: `live` are its slots, each with a slot of the table that has its key; where `own`, the
@@ -433,10 +459,10 @@ impl Eviction {
         bytes: &'a [u8],
         ends: &'a [usize],
     ) -> impl Iterator<Item = StateKey<'a>> {
-        let (operator, max_parallelism) = (self.operator, self.max_parallelism);
+        let max_parallelism = self.max_parallelism;
         places.iter().zip(ends.windows(2)).map(move |(place, range)| StateKey {
             group: table.key_group(place.key, max_parallelism),
-            operator,
+            operator: OPERATOR,
             namespace: place.namespace,
             key: &bytes[range[0]..range[1]],
         })
@@ -465,34 +491,79 @@ impl Eviction {
         Ok(self.backend.put(&mut entries)?)
     }
 
-    /// Takes those of `places` that are in the backend out of it.
+    /// Takes those of `places` that are in the backend, and in no slot, out of it.
     pub fn take<N: Note>(&mut self, table: &SlotTable, places: &[Place]) -> Result<Taken<N>, Error> {
         let (bytes, ends) = Self::key_bytes(table, places);
         let keys: Vec<_> = self.keys(table, places, &bytes, &ends).collect();
         let (mut taken, mut intact) = (Taken::new(), true);
         self.backend.get(&keys, &mut |place, value| intact &= taken.push(place, value))?;
         let taken = taken.checked(intact)?;
-        let found: Vec<_> = taken.found.iter().map(|&place| keys[place]).collect();
-        self.backend.delete(&found)?;
+        self.weight.note(&taken.states);
+        if !self.keeps_copies {
+            let found: Vec<_> = taken.found.iter().map(|&place| keys[place]).collect();
+            self.backend.delete(&found)?;
+        }
         Ok(taken)
     }
 
-    /// Takes the entries of a namespace in these key groups out of the backend, with the bytes of their keys.
-    pub fn take_namespace<N: Note>(&mut self, namespace: i64, groups: KeyGroupRange) -> Result<(Vec<Vec<u8>>, Taken<N>), Error> {
+    /// Takes the entries of a namespace in these key groups that are in no slot out of the backend, with the bytes of their keys.
+    pub fn take_namespace<N: Note>(
+        &mut self,
+        table: &mut SlotTable,
+        namespace: i64,
+        groups: KeyGroupRange,
+    ) -> Result<(Vec<Vec<u8>>, Taken<N>), Error> {
         let (mut keys, mut taken, mut intact) = (vec![], Taken::new(), true);
         let mut each = |at: StateKey<'_>, value: &[u8]| {
             intact &= taken.push(keys.len(), value);
             keys.push(at.key.to_vec());
         };
-        self.backend.scan(groups, self.operator, Some(namespace), &mut each)?;
+        self.backend.scan(groups, OPERATOR, Some(namespace), &mut each)?;
         let taken = taken.checked(intact)?;
-        self.backend.delete_all(groups, self.operator, Some(namespace))?;
+        self.weight.note(&taken.states);
+        if self.keeps_copies {
+            return Self::without_resident(table, namespace, keys, taken);
+        }
+        self.backend.delete_all(groups, OPERATOR, Some(namespace))?;
         Ok((keys, taken))
+    }
+
+    /// Leaves out entries whose keys have slots: what these hold is newer.
+    fn without_resident<N: Note>(
+        table: &mut SlotTable,
+        namespace: i64,
+        mut keys: Vec<Vec<u8>>,
+        taken: Taken<N>,
+    ) -> Result<(Vec<Vec<u8>>, Taken<N>), Error> {
+        let mut slots = vec![];
+        let columns = table.decode_keys(keys.iter().map(|key| &key[..]))?;
+        table.find(keys.len(), &columns, Namespaces::Constant(namespace), &mut slots)?;
+        if slots.iter().all(|&slot| slot == NO_SLOT) {
+            return Ok((keys, taken));
+        }
+        let mut rest = Taken::new();
+        for (i, range) in taken.states.offsets.windows(2).enumerate().filter(|(i, _)| slots[*i] == NO_SLOT) {
+            rest.states.bytes.extend_from_slice(&taken.states.bytes[range[0] as usize..range[1] as usize]);
+            // No more than there was.
+            rest.states.offsets.push(rest.states.bytes.len() as u32);
+            rest.found.push(rest.found.len());
+            rest.notes.push(taken.notes[i]);
+        }
+        let mut is_away = slots.iter().map(|&slot| slot == NO_SLOT);
+        keys.retain(|_| is_away.next().unwrap_or(false));
+        Ok((keys, rest))
     }
 
     /// Drops all entries of a namespace.
     pub fn drop_namespace(&mut self, namespace: i64) -> Result<(), Error> {
-        Ok(self.backend.delete_all(self.groups(), self.operator, Some(namespace))?)
+        Ok(self.backend.delete_all(self.groups(), OPERATOR, Some(namespace))?)
+    }
+
+    /// Drops what the backend has of a table's own slots, which are about to be removed.
+    pub fn drop_copies(&mut self, table: &SlotTable, slots: &[Slot]) -> Result<(), Error> {
+        let copied = slots.iter().filter(|&&slot| self.keeps_copies && table.has_copy(slot));
+        let places: Vec<_> = copied.map(|&slot| Place::of(table, slot)).collect();
+        if places.is_empty() { Ok(()) } else { self.drop_places(table, &places) }
     }
 
     /// Drops the entries of `places`.

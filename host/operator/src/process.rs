@@ -118,18 +118,17 @@ impl Due<'_> {
 }
 
 impl Process {
-    /// Runs the chain in `parts`; `key_types` are those of its keyed inputs' key columns, and `operator` is its number in the backend.
+    /// Runs the chain in `parts`; `key_types` are those of its keyed inputs' key columns.
     ///
     /// # Errors
     /// If a type cannot be part of a key.
     pub fn new(
         parts: Parts,
-        operator: u32,
         inputs: Vec<graph::Input>,
         key_types: &[arrow_schema::DataType],
         emission: Emission,
     ) -> Result<Self, Error> {
-        let (eviction, body) = Eviction::new(operator, parts);
+        let (eviction, body) = Eviction::new(parts, true);
         Ok(Self {
             body,
             has_operator_state: inputs.iter().any(|input| !is_keyed(input)),
@@ -305,6 +304,7 @@ impl Process {
             self.recall(&entries).await?;
             let slots: Vec<Slot> = entries.iter().filter_map(|entry| self.owners.slot(entry.owner)).collect();
             entries.iter().for_each(|entry| self.owners.remove_timer(entry.owner));
+            slots.iter().for_each(|&slot| self.table.mark_changed(slot));
             let timers = DueTimers { slots: &slots, times: &times, domain, watermark: context.watermark.0, now: context.now };
             let reply = self.body.timers_fired(timers).await?;
             let due = Due { until, times: &times, slots: &slots, entries: &entries, by_slot: None };
@@ -384,6 +384,7 @@ impl Process {
         self.spent.note(slots.len(), fresh.len());
         if !fresh.is_empty() {
             self.body.clear_slots(&fresh).await?;
+            self.eviction.drop_copies(&self.table, &fresh)?;
             self.table.remove(&fresh);
         }
         Ok(())
@@ -404,22 +405,28 @@ impl Process {
     /// # Errors
     /// If the guest or the backend fails.
     pub async fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        let mut out = Writer::new(self.eviction.max_parallelism());
-        let table = &self.table;
-        let slots: Vec<Slot> = table.slots_of(NAMESPACE).collect();
-        let push = |i: usize, state: &[u8]| {
-            if !state.is_empty() {
-                out.push_slot(Kind::State, table, slots[i], NAMESPACE, (), state);
-            }
+        let mut out = Writer::new(self.eviction.max_parallelism(), self.eviction.begin_checkpoint()?);
+        let slots = match out.takes_changes() {
+            true => self.table.take_changed(),
+            false => self.table.slots_of(NAMESPACE).collect(),
         };
+        let table = &self.table;
+        let push = |i: usize, state: &[u8]| out.push_state(table, slots[i], NAMESPACE, (), state);
         self.eviction.export_each(&mut self.body, &slots, push).await?;
-        self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
+        if !out.takes_changes() {
+            self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
+        }
         self.snapshot_timers(&mut out)?;
         let operator_state = match self.has_operator_state {
             true => Some(self.body.export_slots(&[OPERATOR_STATE]).await?.bytes).filter(|state| !state.is_empty()),
             false => None,
         };
-        Ok(out.finish(LAYOUT, None, operator_state))
+        let mut snapshot = out.finish(LAYOUT, None, operator_state);
+        if snapshot.changes.is_some() {
+            let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
+            snapshot::set_counts(&mut snapshot.scalars, std::iter::once((NAMESPACE, most)));
+        }
+        Ok(snapshot)
     }
 
     fn snapshot_timers(&self, out: &mut Writer) -> Result<(), Error> {
@@ -450,6 +457,20 @@ impl Process {
     /// If they are not, or of an unknown version.
     pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
         snapshot::check(scalars, LAYOUT)
+    }
+
+    /// Takes in what the backend has, which was opened on a database of a snapshot with these scalars.
+    ///
+    /// # Errors
+    /// If they do not say what is in it.
+    pub fn restore_database(&mut self, scalars: &serde_json::Value) -> Result<(), Error> {
+        for (namespace, most) in snapshot::counts(scalars)? {
+            if namespace != NAMESPACE {
+                return Err(corrupt("the state of a key is in a window"));
+            }
+            self.table.add_evicted(namespace, most);
+        }
+        Ok(())
     }
 
     /// Takes in entries of a snapshot: their keys count as evicted.

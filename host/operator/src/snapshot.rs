@@ -16,13 +16,20 @@
 //! another grid are no windows of the operator), and of windows the progress of their clock.
 //!
 //! State comes back as if it had been evicted: it is put into the backend, and goes to the guest when a row, a timer or a watermark asks for it.
+//!
+//! **Where the backend keeps copies**, the state of keys is in its files, and not among the entries: the snapshot has what has changed since the last one
+//! ([`Changes`]), which the backend makes a checkpoint with. Names there are as above, without the byte for the kind. To restore it is to
+//! open the backend on these files; how many entries they have at most in each namespace, the scalars say.
+
+use std::path::Path;
 
 use serde_json::{Value, json};
-use weir_state::{Entries, Slot, SlotTable};
-use weir_types::{EventTime, KeyGroup};
+use weir_state::rocks::CheckpointFile;
+use weir_state::{Checkpointing, Entries, Slot, SlotTable, StateBackend, StateKey};
+use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
 use crate::Error;
-use crate::eviction::Note;
+use crate::eviction::{Note, OPERATOR};
 
 /// The version of the format.
 const VERSION: u64 = 1;
@@ -31,14 +38,53 @@ const VERSION: u64 = 1;
 const KEYS_PER_CHECK: usize = 4096;
 
 /// What an operator of one subtask knows at a barrier.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Snapshot {
-    /// what it knows of keys; not in order yet
+    /// what it knows of keys, or what of it is not in the database; not in order yet
     pub entries: Entries,
+    /// what has changed in the database that has the state of its keys; none if it has no such
+    pub changes: Option<Changes>,
     /// what a process function keeps besides: of the rows of a broadcast input. None if that is nothing
     pub operator_state: Option<Vec<u8>>,
     /// what is neither
     pub scalars: Value,
+}
+
+/// What has changed of the state of keys since the last snapshot, for the database that has the rest. It waits for them.
+#[derive(Debug)]
+pub struct Changes {
+    entries: Entries,
+    checkpointing: Checkpointing,
+}
+
+impl Changes {
+    /// The database's directory: what lies beside it is on the same file system.
+    pub fn database(&self) -> &Path {
+        self.checkpointing.path()
+    }
+
+    /// Writes them, and makes a checkpoint of the database in a directory that is not there yet. For a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn write(self, dir: &Path) -> Result<Vec<CheckpointFile>, weir_state::Error> {
+        self.checkpointing.complete(OPERATOR, self.entries, dir)
+    }
+}
+
+/// Appends what a database of a snapshot has in these key groups to `entries`, as entries of a snapshot.
+///
+/// # Errors
+/// If the disk fails.
+pub fn read_database(
+    database: &mut dyn StateBackend,
+    groups: KeyGroupRange,
+    entries: &mut Entries,
+) -> Result<(), weir_state::Error> {
+    let mut each = |at: StateKey<'_>, value: &[u8]| {
+        entries.push_parts(at.group, at.namespace, [&[Kind::State as u8], at.key], [value, &[]]);
+    };
+    database.scan(groups, OPERATOR, None, &mut each)
 }
 
 /// What an entry is.
@@ -60,6 +106,8 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Writer {
     entries: Entries,
+    /// the states of slots, where the backend keeps copies of them
+    changes: Option<Changes>,
     max_parallelism: u16,
     /// kept for their memory only
     key: Vec<u8>,
@@ -67,8 +115,31 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub fn new(max_parallelism: u16) -> Self {
-        Self { entries: Entries::default(), max_parallelism, key: vec![], note: vec![] }
+    /// For the state of all keys, or for what has changed, with which a database makes its checkpoint.
+    pub fn new(max_parallelism: u16, checkpointing: Option<Checkpointing>) -> Self {
+        let changes = checkpointing.map(|checkpointing| Changes { entries: Entries::default(), checkpointing });
+        Self { entries: Entries::default(), changes, max_parallelism, key: vec![], note: vec![] }
+    }
+
+    /// Whether only what has changed is wanted.
+    pub fn takes_changes(&self) -> bool {
+        self.changes.is_some()
+    }
+
+    /// The state of a key that has a slot in the table: a note and a state. If both are empty there is none, or none any more.
+    pub fn push_state<N: Note>(&mut self, table: &SlotTable, slot: Slot, namespace: i64, note: N, state: &[u8]) {
+        let Some(changes) = &mut self.changes else {
+            if !state.is_empty() || N::BYTES > 0 {
+                self.push_slot(Kind::State, table, slot, namespace, note, state);
+            }
+            return;
+        };
+        self.key.clear();
+        table.key_bytes(slot, &mut self.key);
+        self.note.clear();
+        note.encode(&mut self.note);
+        let group = table.key_group(slot, self.max_parallelism);
+        changes.entries.push_parts(group, namespace, [&self.key, &[]], [&self.note, state]);
     }
 
     /// An entry of a key that has a slot in the table. Its value is a note and a state.
@@ -92,7 +163,7 @@ impl Writer {
         if let Some(time) = time {
             scalars["time"] = time.into();
         }
-        Snapshot { entries: self.entries, operator_state, scalars }
+        Snapshot { entries: self.entries, changes: self.changes, operator_state, scalars }
     }
 }
 
@@ -146,6 +217,18 @@ pub(crate) fn check(scalars: &[Value], layout: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Adds to the scalars of a snapshot how many entries the database has at most in each namespace.
+pub(crate) fn set_counts(scalars: &mut Value, counts: impl Iterator<Item = (i64, u64)>) {
+    scalars["entries"] = counts.map(|(namespace, count)| json!([namespace, count])).collect();
+}
+
+/// What [`set_counts`] has added.
+pub(crate) fn counts(scalars: &Value) -> Result<Vec<(i64, u64)>, Error> {
+    let count = |pair: &Value| Some((pair.get(0)?.as_i64()?, pair.get(1)?.as_u64()?));
+    let counts = scalars.get("entries").and_then(Value::as_array).and_then(|pairs| pairs.iter().map(count).collect());
+    counts.ok_or_else(|| corrupt("it does not say how many entries its database has"))
 }
 
 /// The progress of a clock that none of these subtasks was behind; none if there are none.

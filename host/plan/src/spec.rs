@@ -119,9 +119,11 @@ pub struct Binding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// in the process's memory
+    /// in the process's memory; checkpoints have all of it
     #[default]
     Memory,
+    /// on a local disk, in RocksDB databases; checkpoints have what has changed
+    RocksDb,
 }
 
 /// Where keyed state is kept.

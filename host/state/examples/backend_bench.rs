@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use weir_state::{MemoryBackend, RocksBackend, RocksMemory, StateBackend, StateKey};
+use weir_state::{Entries, MemoryBackend, RocksBackend, RocksMemory, StateBackend, StateKey};
 use weir_types::KeyGroupRange;
 use weir_types::key::{group_of, hash_u64};
 
@@ -33,17 +33,16 @@ fn main() {
 fn rocks(entries: u64, dir: &Path) {
     let memory = RocksMemory::new(BUDGET_BYTES);
     let mut backend = RocksBackend::open(&dir.join("database"), &memory).expect("a database can be made");
-    // A handle for what the trait does not have.
-    let database = backend.clone();
     load("rocks", entries, &mut backend);
     let checkpoint = dir.join("checkpoint");
     let start = Instant::now();
-    let files = database.checkpoint(&checkpoint).expect("a checkpoint succeeds");
+    let checkpointing = backend.begin_checkpoint().expect("a checkpoint begins").expect("it keeps copies");
+    let files = checkpointing.complete(0, Entries::default(), &checkpoint).expect("a checkpoint succeeds");
     let (took, bytes) = (start.elapsed(), files.iter().map(|file| file.bytes).sum::<u64>());
     println!("         checkpoint: {took:.1?}, {} files, {} MB; {:?}", files.len(), bytes / 1_000_000, memory);
     std::fs::remove_dir_all(&checkpoint).expect("it can be removed");
     read("rocks", entries, &mut backend);
-    println!("         {:?}; {memory:?}", database.stats().expect("there are figures"));
+    println!("         {:?}; {memory:?}", backend.stats().expect("there are figures"));
 }
 
 fn run(name: &str, entries: u64, backend: &mut dyn StateBackend) {

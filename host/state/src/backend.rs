@@ -2,7 +2,7 @@
 
 use weir_types::{KeyGroup, KeyGroupRange};
 
-use crate::Error;
+use crate::{Checkpointing, Error};
 
 /// What names an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,14 +30,14 @@ pub trait StateBackend: Send {
     fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), Error>;
 
     /// Calls `found` with the index and the value of each key that is there, in the order of `keys`.
-    fn get(&self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error>;
+    fn get(&mut self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error>;
 
     /// Removes entries; those that are not there are passed over.
     fn delete(&mut self, keys: &[StateKey<'_>]) -> Result<(), Error>;
 
     /// Calls `each` with the entries of an operator in these groups, of one namespace or of all, in order.
     fn scan(
-        &self,
+        &mut self,
         groups: KeyGroupRange,
         operator: u32,
         namespace: Option<i64>,
@@ -49,4 +49,17 @@ pub trait StateBackend: Send {
 
     /// Room taken, in bytes: an estimate for metrics and limits.
     fn bytes(&self) -> usize;
+
+    /// Whether checkpoints of the backend can be made from what has changed since the last one. Then it keeps the entries of what was brought back into
+    /// slots, and [`begin_checkpoint`](Self::begin_checkpoint) gives something. If not, snapshots have all state, and an entry is either in a slot or in
+    /// the backend.
+    fn keeps_copies(&self) -> bool {
+        false
+    }
+
+    /// Begins a checkpoint of all that was written until now. It is completed on another thread, with what has changed in slots; what is written
+    /// from now on waits for that. None if the backend keeps no copies.
+    fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {
+        Ok(None)
+    }
 }

@@ -1,4 +1,4 @@
-//! Which slots have gone cold, and which have changed.
+//! Which slots have gone cold, which have changed, and which have a copy in the backend.
 //!
 //! The second-chance algorithm (Corbató 1968): an access sets a bit; a hand goes round, clears the bits that it finds set and picks the slots whose
 //! bit is still clear from its last visit. An access costs one store of a byte, and picking is amortized over the accesses that set the bits.
@@ -8,6 +8,7 @@ use crate::Slot;
 const RESIDENT: u8 = 1;
 const ACCESSED: u8 = 2;
 const CHANGED: u8 = 4;
+const COPIED: u8 = 8;
 
 /// The access bits of slots.
 #[derive(Debug, Default)]
@@ -38,7 +39,22 @@ impl Clock {
     /// Notes that a slot was accessed and may have changed. The slot must have been inserted.
     #[inline]
     pub fn touch(&mut self, slot: Slot) {
-        self.flags[slot as usize] = RESIDENT | ACCESSED | CHANGED;
+        self.flags[slot as usize] |= ACCESSED | CHANGED;
+    }
+
+    /// Notes that a slot has changed without having been accessed. The slot must have been inserted.
+    pub fn mark_changed(&mut self, slot: Slot) {
+        self.flags[slot as usize] |= CHANGED;
+    }
+
+    /// Notes that the backend has an entry of the slot, however old. The slot must have been inserted.
+    pub fn mark_copied(&mut self, slot: Slot) {
+        self.flags[slot as usize] |= COPIED;
+    }
+
+    /// Whether the backend has an entry of a slot, or gets one.
+    pub fn has_copy(&self, slot: Slot) -> bool {
+        self.flags[slot as usize] & COPIED != 0
     }
 
     /// Whether a slot was inserted and not removed since.
@@ -87,14 +103,16 @@ impl Clock {
         }
     }
 
-    /// Appends the slots that were inserted or touched since the last call to `changed`, in the order of their numbers.
-    pub fn take_changed(&mut self, changed: &mut Vec<Slot>) {
+    /// The slots that have changed since the last call, in the order of their numbers. The backend gets copies of them.
+    pub fn take_changed(&mut self) -> Vec<Slot> {
+        let mut changed = vec![];
         for (index, flags) in self.flags.iter_mut().enumerate() {
             if *flags & CHANGED != 0 {
-                *flags &= !CHANGED;
+                *flags = *flags & !CHANGED | COPIED;
                 changed.push(index as Slot);
             }
         }
+        changed
     }
 
     /// The memory that it takes, in bytes.
@@ -129,17 +147,32 @@ mod tests {
         assert!(coldest(&mut Clock::default(), 3).is_empty());
     }
 
+    /// A slot has a copy once its change was reported, or somebody says so, until it is removed.
+    #[test]
+    fn knows_copies() {
+        let mut clock = Clock::default();
+        (0..2).for_each(|s| clock.insert(s));
+        clock.mark_copied(1);
+        assert!(!clock.has_copy(0) && clock.has_copy(1));
+        clock.take_changed();
+        clock.touch(0);
+        assert!(clock.has_copy(0));
+        clock.remove(0);
+        clock.insert(0);
+        assert!(!clock.has_copy(0));
+    }
+
     /// A change is reported once.
     #[test]
     fn reports_changes_once() {
         let mut clock = Clock::default();
         (0..3).for_each(|s| clock.insert(s));
-        let mut changed = vec![];
-        clock.take_changed(&mut changed);
-        assert_eq!(changed, [0, 1, 2]);
+        assert_eq!(clock.take_changed(), [0, 1, 2]);
         clock.touch(1);
-        changed.clear();
-        clock.take_changed(&mut changed);
-        assert_eq!(changed, [1]);
+        assert_eq!(clock.take_changed(), [1]);
+        clock.touch(1);
+        clock.mark_changed(2);
+        clock.remove(1);
+        assert_eq!(clock.take_changed(), [2]);
     }
 }

@@ -12,14 +12,14 @@ fn at<'a>(group: u16, operator: u32, namespace: i64, key: &'a [u8]) -> StateKey<
     StateKey { group: KeyGroup(group), operator, namespace, key }
 }
 
-fn scan(backend: &dyn StateBackend, start: u16, end: u16, operator: u32, namespace: Option<i64>) -> Vec<Owned> {
+fn scan(backend: &mut dyn StateBackend, start: u16, end: u16, operator: u32, namespace: Option<i64>) -> Vec<Owned> {
     let mut all = vec![];
     let mut each = |k: StateKey<'_>, v: &[u8]| all.push(((k.group, k.operator, k.namespace, k.key.to_vec()), v.to_vec()));
     backend.scan(KeyGroupRange { start, end }, operator, namespace, &mut each).expect("a scan succeeds");
     all
 }
 
-fn get(backend: &dyn StateBackend, keys: &[StateKey<'_>]) -> Vec<Option<Vec<u8>>> {
+fn get(backend: &mut dyn StateBackend, keys: &[StateKey<'_>]) -> Vec<Option<Vec<u8>>> {
     let mut values = vec![None; keys.len()];
     backend.get(keys, &mut |i, v| values[i] = Some(v.to_vec())).expect("a get succeeds");
     values

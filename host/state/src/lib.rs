@@ -40,7 +40,7 @@ pub use clock::Clock;
 pub use entries::{Entries, Entry};
 pub use error::Error;
 pub use memory::MemoryBackend;
-pub use rocks::{RocksBackend, RocksMemory};
+pub use rocks::{Checkpointing, RocksBackend, RocksMemory};
 pub use slots::{Created, NO_SLOT, Namespaces, SlotTable};
 pub use timers::Timers;
 pub use weir_types::call::Slot;

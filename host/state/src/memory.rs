@@ -48,7 +48,7 @@ impl StateBackend for MemoryBackend {
         Ok(())
     }
 
-    fn get(&self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+    fn get(&mut self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         for (index, at) in keys.iter().enumerate() {
             if let Some(value) = self.spaces.get(&(at.group, at.operator, at.namespace)).and_then(|s| s.get(at.key)) {
                 found(index, value);
@@ -72,7 +72,7 @@ impl StateBackend for MemoryBackend {
     }
 
     fn scan(
-        &self,
+        &mut self,
         groups: KeyGroupRange,
         operator: u32,
         namespace: Option<i64>,

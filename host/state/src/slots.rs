@@ -9,8 +9,8 @@
 //! integer (its hash where not), and the slot. So a look-up of an integer key touches the entry and nothing else.
 //!
 //! A slot may be *evicted*: its bytes went to a [`StateBackend`](crate::StateBackend) and the table forgets it, but for a count in its
-//! namespace. When the key comes back it gets a new slot, marked [`Created::restore`]: the backend may have its bytes. An entry
-//! is either in a slot or in the backend, never in both.
+//! namespace. When the key comes back it gets a new slot, marked [`Created::restore`]: the backend may have its bytes. What is in a slot is what
+//! holds: a backend that [keeps copies](crate::StateBackend::keeps_copies) may have an older entry of it, and the table knows of which slots.
 
 mod lists;
 #[cfg(test)]
@@ -505,9 +505,24 @@ impl SlotTable {
         self.clock.sample(count)
     }
 
-    /// Appends the slots that were looked up since the last call, and so may have changed, to `changed`.
-    pub fn take_changed(&mut self, changed: &mut Vec<Slot>) {
-        self.clock.take_changed(changed);
+    /// Notes that a slot's state, or what the operator keeps with it, has changed although nobody looked it up.
+    pub fn mark_changed(&mut self, slot: Slot) {
+        self.clock.mark_changed(slot);
+    }
+
+    /// Notes that the backend has entries of these slots, which may be older than what the slots hold.
+    pub fn mark_copied(&mut self, slots: &[Slot]) {
+        slots.iter().for_each(|&slot| self.clock.mark_copied(slot));
+    }
+
+    /// Whether the backend has an entry of a slot, or gets one because it was among [those that changed](Self::take_changed).
+    pub fn has_copy(&self, slot: Slot) -> bool {
+        self.clock.has_copy(slot)
+    }
+
+    /// The slots that were looked up or marked since the last call, and so may have changed. The backend gets copies of them.
+    pub fn take_changed(&mut self) -> Vec<Slot> {
+        self.clock.take_changed()
     }
 
     /// As [`remove`](Self::remove), of slots whose bytes are now in the backend.

@@ -1,6 +1,6 @@
 //! Brings a job onto a worker: binds connectors, connects channels, starts guests and tasks, and waits for their end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -22,6 +22,7 @@ use weir_protocol::checkpoint::{CheckpointId, TaskId};
 use weir_sandbox::{Component, LogSink};
 use weir_types::graph::Partitioning;
 
+use crate::disk::{StateDisk, StateOptions};
 use crate::error::{Failure, FailureKind};
 use crate::job::{Command, Event, JobHandle, Outcome};
 use crate::metrics::{JobMetrics, NodeCounters, TaskCounters};
@@ -62,6 +63,7 @@ pub struct Worker {
     free: Arc<Mutex<u16>>,
     /// looked through before the built-in ones
     connectors: Arc<[Box<dyn Connector>]>,
+    disk: StateDisk,
 }
 
 /// Slots that a job holds; they are free again when it is dropped.
@@ -84,7 +86,14 @@ impl Worker {
 
     /// A worker whose jobs can use these connectors, too; where one has the name of a built-in one, it takes its place.
     pub fn with_connectors(slots: u16, connectors: Vec<Box<dyn Connector>>) -> Self {
-        Self { slots, free: Arc::new(Mutex::new(slots)), connectors: connectors.into() }
+        let disk = StateDisk::new(StateOptions::default());
+        Self { slots, free: Arc::new(Mutex::new(slots)), connectors: connectors.into(), disk }
+    }
+
+    /// The same worker, which keeps state on disk there.
+    #[must_use]
+    pub fn with_state(self, options: StateOptions) -> Self {
+        Self { disk: StateDisk::new(options), ..self }
     }
 
     /// All slots, and how many of them are free.
@@ -103,7 +112,8 @@ impl Worker {
         let (stored, stored_receiver) = watch::channel(CheckpointId(0));
         let (event_sender, events) = mpsc::unbounded_channel();
         let orders = Orders { commands: command_receiver, triggers: trigger_receiver, stored: stored_receiver };
-        let Built { metrics, tasks, persisters } = Builder::new(&deployment, &self.connectors)?.build(&orders, &event_sender);
+        let Built { metrics, tasks, persisters } =
+            Builder::new(&deployment, &self.connectors, &self.disk)?.build(&orders, &event_sender);
         let ids = persisters.iter().map(|(persister, _)| persister.task).collect();
         let supervisor = tokio::spawn(supervise(tasks, persisters, commands.clone(), event_sender, lease));
         let overtakes = deployment.plan.spec.checkpoint.mode == CheckpointMode::Unaligned;
@@ -217,6 +227,7 @@ struct Dealt {
 /// What a deployment is made of on the way.
 struct Builder<'a> {
     deployment: &'a Deployment,
+    disk: &'a StateDisk,
     sources: Vec<Dealt>,
     sinks: Vec<(String, Box<dyn Sink>)>,
     /// (edge, sending subtask) → its channels, by receiving subtask
@@ -226,13 +237,14 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(deployment: &'a Deployment, connectors: &[Box<dyn Connector>]) -> Result<Self, Failure> {
+    fn new(deployment: &'a Deployment, connectors: &[Box<dyn Connector>], disk: &'a StateDisk) -> Result<Self, Failure> {
         let plan = &deployment.plan;
         let find = |name: &str| match connectors.iter().find(|c| c.name() == name) {
             Some(connector) => Ok(&**connector),
             None => weir_connector::find(name),
         };
-        let mut builder = Self { deployment, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
+        let mut builder =
+            Self { deployment, disk, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
         if let Some(restore) = &deployment.restore {
             restore.check(plan)?;
         }
@@ -363,6 +375,7 @@ impl<'a> Builder<'a> {
                 task: TaskId { vertex: vertex as u32, subtask },
                 parallelism: plan.vertices[vertex].parallelism,
                 generation: self.deployment.context.attempt.generation,
+                files: BTreeMap::new(),
                 storage: self.deployment.storage.clone(),
                 events: events.clone(),
             };
@@ -383,9 +396,10 @@ impl<'a> Builder<'a> {
                     commands: orders.commands.clone(),
                     triggers: orders.triggers.clone(),
                     stored: orders.stored.clone(),
-                    stores: self.deployment.storage.is_some(),
                     captures,
                     restore: self.deployment.restore.clone(),
+                    storage: self.deployment.storage.clone(),
+                    disk: self.disk.clone(),
                 },
                 root,
             ));

@@ -4,7 +4,9 @@
 //! [`task`]: an asynchronous loop that takes batches from a source or a gate, passes them through its nodes, and sends the results on. Tasks and the
 //! coordinator talk by messages: [`deploy::Deployment`] and [`Command`](job::Command) in, [`Event`](job::Event) out.
 
+mod database;
 pub mod deploy;
+pub mod disk;
 pub mod error;
 mod fnv;
 pub mod job;
@@ -15,6 +17,7 @@ pub mod snapshot;
 pub mod task;
 
 pub use deploy::{Deployment, Worker, panicked};
+pub use disk::StateOptions;
 pub use error::{Failure, FailureKind};
 pub use job::{Command, Event, JobHandle, Outcome};
 pub use limits::limits;

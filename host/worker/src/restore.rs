@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_checkpoint::{ChainSnapshot, EntriesReader, ErrorKind, Folder, Kind, Manifest, SplitState, StateFiles};
+use weir_checkpoint::{
+    ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Kind, Manifest, SplitState, StateFiles,
+};
 use weir_connector::{Split, Transaction};
 use weir_exchange::{Message, in_flight};
 use weir_operator::{ChainOperator, Context};
@@ -17,6 +19,8 @@ use weir_state::Entries;
 use weir_types::graph::Head;
 use weir_types::{KeyGroupRange, Watermark};
 
+use crate::database;
+use crate::disk::{self, StateDisk};
 use crate::error::{Failure, FailureKind};
 use crate::fnv::fnv;
 
@@ -32,6 +36,17 @@ pub struct Restore {
     pub folder: Folder,
     /// whether state of operators that the job has not any more is left behind
     pub drops_unmatched: bool,
+}
+
+/// Whose state it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    /// what the state is named after
+    pub operator: &'a str,
+    /// which subtask
+    pub subtask: u16,
+    /// the key groups that it owns
+    pub groups: KeyGroupRange,
 }
 
 /// The splits of a source.
@@ -95,26 +110,46 @@ impl Restore {
         Ok(())
     }
 
-    /// Gives an operator of subtask `subtask`, which owns `groups`, its state, and the watermark that it has seen.
+    /// What subtasks had of an operator, by their numbers; that of subtask `subtask` comes first.
+    fn parts(&self, operator: &str, subtask: u16) -> Vec<(u16, &ChainSnapshot)> {
+        let all = self.manifest.tasks.iter().flat_map(|t| t.chains.iter().map(|c| (t.subtask, c)));
+        let mut parts: Vec<_> = all.filter(|(_, c)| c.operator == operator).collect();
+        parts.sort_by_key(|(of, _)| (*of != subtask, *of));
+        parts
+    }
+
+    /// Opens a database for an operator on the files of what it had. None if it had no database. `own` is where the job's checkpoints go.
+    pub(crate) async fn open_database(
+        &self,
+        Owner { operator, subtask, groups }: Owner<'_>,
+        disk: &disk::Folder,
+        own: Option<&JobStorage>,
+    ) -> Result<Option<database::Opened>, Failure> {
+        let parts = self.parts(operator, subtask);
+        let parts: Vec<_> = parts.into_iter().map(|(_, part)| part).filter(|part| overlap(part.groups, groups)).collect();
+        let mut opened = database::open(&parts, groups, &self.folder, disk).await?;
+        // Files of another folder are not the job's to refer to.
+        if let Some(opened) = &mut opened
+            && own.is_none_or(|own| own.folder().url() != self.folder.url())
+        {
+            opened.stored.clear();
+        }
+        Ok(opened)
+    }
+
+    /// Gives an operator its state, and the watermark that it has seen. What databases have of it is `in_backend` already, or still in their files.
     pub(crate) async fn restore(
         &self,
-        operator: &str,
-        subtask: u16,
-        groups: KeyGroupRange,
+        Owner { operator, subtask, groups }: Owner<'_>,
+        in_backend: bool,
+        disk: &StateDisk,
         chain: &mut ChainOperator,
         context: &mut Context,
     ) -> Result<(), Failure> {
         let refused = |message: String| Failure::new(FailureKind::Damaged, message);
-        let mut parts: Vec<(u16, &ChainSnapshot)> = self
-            .manifest
-            .tasks
-            .iter()
-            .flat_map(|t| t.chains.iter().map(|c| (t.subtask, c)))
-            .filter(|(_, c)| c.operator == operator)
-            .collect();
         // What is the same in all is taken from the subtask of the same number, if there was one.
-        parts.sort_by_key(|(of, _)| (*of != subtask, *of));
-        let overlaps = |part: &ChainSnapshot| part.groups.start < groups.end && groups.start < part.groups.end;
+        let parts = self.parts(operator, subtask);
+        let overlaps = |part: &ChainSnapshot| overlap(part.groups, groups);
         let taken: Vec<_> = parts
             .iter()
             .enumerate()
@@ -126,7 +161,20 @@ impl Restore {
         let scalars: Vec<_> = taken.iter().map(|part| part.scalars.clone()).collect();
         chain.begin_restore(&scalars, context).map_err(|e| refused(e.to_string()))?;
         for part in taken.into_iter().filter(|part| overlaps(part)) {
-            self.restore_entries(part, groups, chain, context).await?;
+            let files = match &part.state {
+                StateFiles::Entries(files) => files,
+                StateFiles::RocksDb { entries, .. } if in_backend => {
+                    chain.restore_database(&part.scalars, context).map_err(|e| refused(e.to_string()))?;
+                    entries
+                }
+                StateFiles::RocksDb { files, entries } => {
+                    let shared =
+                        KeyGroupRange { start: part.groups.start.max(groups.start), end: part.groups.end.min(groups.end) };
+                    database::restore_entries(files, shared, &self.folder, &*disk.folder()?, chain, context).await?;
+                    entries
+                }
+            };
+            self.restore_entries(files, groups, chain, context).await?;
         }
         if let Some(file) = parts.iter().find_map(|(_, part)| part.operator_state.as_ref()) {
             let state = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
@@ -151,16 +199,12 @@ impl Restore {
 
     async fn restore_entries(
         &self,
-        part: &ChainSnapshot,
+        files: &[FileRef],
         groups: KeyGroupRange,
         chain: &mut ChainOperator,
         context: &Context,
     ) -> Result<(), Failure> {
         let refused = |path: &str, error: &dyn std::fmt::Display| Failure::new(FailureKind::Damaged, format!("{path}: {error}"));
-        let StateFiles::Entries(files) = &part.state else {
-            let message = "its state is in the files of a RocksDB database, which this version cannot read";
-            return Err(Failure { is_final: true, ..Failure::new(FailureKind::Checkpoint, message) });
-        };
         for file in files {
             let bytes = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
             let mut reader = EntriesReader::new(&bytes[..], groups);
@@ -181,8 +225,13 @@ impl Restore {
     }
 }
 
+/// Whether two ranges have key groups in common.
+fn overlap(a: KeyGroupRange, b: KeyGroupRange) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
 /// A file of a checkpoint could not be fetched: if it is damaged or gone, so is the checkpoint.
-fn fetch_failure(error: &weir_checkpoint::Error) -> Failure {
+pub(crate) fn fetch_failure(error: &weir_checkpoint::Error) -> Failure {
     let kind = match error.kind {
         ErrorKind::Corrupt | ErrorKind::NotFound => FailureKind::Damaged,
         _ => FailureKind::Checkpoint,

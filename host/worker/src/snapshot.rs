@@ -8,17 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use weir_checkpoint::{
-    ChainSnapshot, EntriesWriter, Error, ErrorKind, FileRef, InFlight, JobStorage, SinkSnapshot, Source, SourceSnapshot,
-    StateFile, StateFiles, TaskSnapshot,
+    ChainSnapshot, EntriesWriter, Error, ErrorKind, FileRef, InFlight, JobStorage, NamedFile, SinkSnapshot, Source,
+    SourceSnapshot, StateFile, StateFiles, TaskSnapshot,
 };
 use weir_exchange::{Message, in_flight};
 use weir_operator::Snapshot;
 use weir_protocol::checkpoint::{CheckpointId, TaskId};
 use weir_state::Entries;
+use weir_state::rocks::CheckpointFile;
 use weir_types::{EventTime, KeyGroupRange};
 
+use crate::database::{Copying, DatabaseCopy, StoredFiles};
 use crate::error::{Failure, FailureKind};
 use crate::fnv::fnv;
 use crate::job::Event;
@@ -50,13 +53,33 @@ pub(crate) struct CapturedChain {
     pub schema: Arc<str>,
     pub watermark: EventTime,
     pub groups: KeyGroupRange,
-    pub state: Snapshot,
+    pub state: CapturedState,
+    /// the files of its database that are stored already, in what the job started from
+    pub stored: Arc<StoredFiles>,
+}
+
+/// Its state, of which a database is being copied already.
+pub(crate) struct CapturedState {
+    entries: Entries,
+    database: Option<Copying>,
+    operator_state: Option<Vec<u8>>,
+    scalars: Value,
+}
+
+impl CapturedState {
+    /// Takes a snapshot that was made at the barrier of a checkpoint.
+    pub fn of(snapshot: Snapshot, checkpoint: u64) -> Self {
+        let Snapshot { entries, changes, operator_state, scalars } = snapshot;
+        Self { entries, database: changes.map(|changes| Copying::begin(changes, checkpoint)), operator_state, scalars }
+    }
 }
 
 /// What was captured, and when.
 pub(crate) struct Capture {
     /// at the barrier of this checkpoint; none = at the end of the input
     pub checkpoint: Option<CheckpointId>,
+    /// the newest checkpoint that was complete then; 0 = none of this attempt
+    pub stored: u64,
     pub captured: Captured,
     /// how long the barriers of the inputs waited for each other
     pub alignment: Duration,
@@ -85,20 +108,23 @@ pub(crate) struct Persister {
     /// none = nothing is stored, for the job has no checkpoints; what sinks have prepared is told all the same
     pub storage: Option<JobStorage>,
     pub events: mpsc::UnboundedSender<Event>,
+    /// the files of databases in each checkpoint, from the newest complete one on
+    pub files: BTreeMap<u64, StoredFiles>,
 }
 
 impl Persister {
     /// Persists captures until no more come.
-    pub async fn run(self, mut captures: mpsc::UnboundedReceiver<Capture>) -> Result<Ending, Box<Failure>> {
+    pub async fn run(mut self, mut captures: mpsc::UnboundedReceiver<Capture>) -> Result<Ending, Box<Failure>> {
         let mut last = CheckpointId(0);
         while let Some(capture) = captures.recv().await {
             let since = Instant::now();
-            let Capture { checkpoint, captured, alignment, copying } = capture;
+            let Capture { checkpoint, stored, captured, alignment, copying } = capture;
+            self.files = self.files.split_off(&stored);
             // What is stored at the end belongs to all checkpoints to come.
             let name = checkpoint.unwrap_or(CheckpointId(last.0 + 1));
             last = name;
-            let stored = self.store(name, captured).await;
-            let event = match (stored, checkpoint) {
+            let result = self.store(name, stored, captured).await;
+            let event = match (result, checkpoint) {
                 (Ok((snapshot, bytes)), Some(checkpoint)) => {
                     let effort = Effort { alignment, copying, persisting: since.elapsed(), bytes };
                     Event::Acked { checkpoint, task: self.task, snapshot: Arc::new(snapshot), effort }
@@ -117,7 +143,7 @@ impl Persister {
         Ok(Ending::Finished)
     }
 
-    async fn store(&self, checkpoint: CheckpointId, captured: Captured) -> Result<(TaskSnapshot, u64), Error> {
+    async fn store(&mut self, checkpoint: CheckpointId, stored: u64, captured: Captured) -> Result<(TaskSnapshot, u64), Error> {
         let mut snapshot = TaskSnapshot {
             vertex: self.task.vertex,
             subtask: self.task.subtask,
@@ -128,25 +154,43 @@ impl Persister {
             in_flight: vec![],
         };
         let mut bytes = 0;
-        let Some(storage) = &self.storage else { return Ok((snapshot, 0)) };
+        let Some(storage) = &self.storage.clone() else { return Ok((snapshot, 0)) };
         for chain in captured.chains {
-            let Snapshot { entries, operator_state, scalars } = chain.state;
+            let CapturedState { entries, database, operator_state, scalars } = chain.state;
+            // First, so that no copy waits for what comes before it.
+            let database = match database {
+                Some(copying) => Some(copying.finish().await?),
+                None => None,
+            };
             let mut files = vec![];
             if !entries.is_empty() {
                 let encoded = encode(entries).await?;
-                files.push(self.upload(storage, checkpoint, &chain.operator, "keyed", encoded).await?);
+                files.push(self.upload(storage, checkpoint, &chain.operator, "keyed", Source::Bytes(encoded)).await?);
             }
             let operator_state = match operator_state {
-                Some(state) => Some(self.upload(storage, checkpoint, &chain.operator, "operator", state.into()).await?),
+                Some(state) => {
+                    let source = Source::Bytes(state.into());
+                    Some(self.upload(storage, checkpoint, &chain.operator, "operator", source).await?)
+                }
                 None => None,
             };
             bytes += files.iter().chain(&operator_state).map(|file| file.bytes).sum::<u64>();
+            let state = match database {
+                None => StateFiles::Entries(files),
+                Some(copy) => {
+                    let known = if stored == 0 { Some(&*chain.stored) } else { self.files.get(&stored) };
+                    let database = self.store_database(storage, checkpoint, &chain.operator, copy, known).await?;
+                    bytes += database.new_bytes;
+                    self.files.entry(checkpoint.0).or_default().extend(database.by_id);
+                    StateFiles::RocksDb { files: database.files, entries: files }
+                }
+            };
             snapshot.chains.push(ChainSnapshot {
                 operator: chain.operator.to_string(),
                 schema: chain.schema.to_string(),
                 watermark: chain.watermark,
                 groups: chain.groups,
-                state: StateFiles::Entries(files),
+                state,
                 operator_state,
                 scalars,
             });
@@ -154,11 +198,39 @@ impl Persister {
         for Overtaken { edge, sender, messages } in captured.in_flight {
             let batches = messages.iter().filter(|message| matches!(message, Message::Batch(_))).count() as u64;
             let encoded = in_flight::encode(&messages).map_err(|e| unwritable("rows in flight", e))?;
-            let file = self.upload(storage, checkpoint, &format!("{edge}-{sender}"), "in-flight", encoded.into()).await?;
+            let source = Source::Bytes(encoded.into());
+            let file = self.upload(storage, checkpoint, &format!("{edge}-{sender}"), "in-flight", source).await?;
             bytes += file.bytes;
             snapshot.in_flight.push(InFlight { edge, sender, batches, file });
         }
         Ok((snapshot, bytes))
+    }
+
+    /// Stores what of a database's copy is not among the `known` files.
+    async fn store_database(
+        &self,
+        storage: &JobStorage,
+        checkpoint: CheckpointId,
+        operator: &str,
+        copy: DatabaseCopy,
+        known: Option<&StoredFiles>,
+    ) -> Result<StoredDatabase, Error> {
+        let mut stored = StoredDatabase::default();
+        for CheckpointFile { name, bytes, id } in &copy.files {
+            let known = id.as_ref().and_then(|id| known?.get(id));
+            let file = match known {
+                Some(file) => file.clone(),
+                None => {
+                    let path = copy.path().join(name);
+                    let source = if id.is_some() { Source::Sealed(path) } else { Source::File(path) };
+                    stored.new_bytes += bytes;
+                    self.upload(storage, checkpoint, operator, &format!("rocksdb-{name}"), source).await?
+                }
+            };
+            stored.by_id.extend(id.iter().map(|id| (id.clone(), file.clone())));
+            stored.files.push(NamedFile { name: name.clone(), file });
+        }
+        Ok(stored)
     }
 
     async fn upload(
@@ -167,7 +239,7 @@ impl Persister {
         checkpoint: CheckpointId,
         operator: &str,
         what: &str,
-        bytes: Bytes,
+        source: Source,
     ) -> Result<FileRef, Error> {
         let file = StateFile {
             generation: self.generation,
@@ -176,8 +248,17 @@ impl Persister {
             checkpoint: checkpoint.0,
             name: format!("{what}-{}", shortened(operator)),
         };
-        storage.upload(&file, Source::Bytes(bytes), &|_| ()).await
+        storage.upload(&file, source, &|_| ()).await
     }
+}
+
+/// A database whose files are all stored.
+#[derive(Default)]
+struct StoredDatabase {
+    files: Vec<NamedFile>,
+    by_id: StoredFiles,
+    /// what was stored for it, bytes
+    new_bytes: u64,
 }
 
 /// Puts entries into order and into a file's bytes, on a thread that may be kept.

@@ -74,6 +74,26 @@ fn rescaled_windows() {
     survives("rescaled_windows", "q5", &[2, 1, 3], 30, &[("state.slots_max", "64")]);
 }
 
+/// Goal: the same of state on disk, of which each checkpoint stores what has changed, with a rescale at each start.
+#[test]
+fn on_disk() {
+    survives("on_disk", "keyed_count", &[1, 2, 3], 26, &[("state.backend", "rocksdb"), ("state.slots_max", "500")]);
+}
+
+/// Goal: the same of windows on disk, all but a few of which are there alone.
+#[test]
+fn windows_on_disk() {
+    let settings = [("state.backend", "rocksdb"), ("state.slots_max", "64")];
+    survives("windows_on_disk", "q5", &[2, 1, 3], 20, &settings);
+}
+
+/// Goal: the same of a process function with timers.
+#[test]
+fn timers_on_disk() {
+    let settings = [("state.backend", "rocksdb"), ("state.slots_max", "50"), ("sources.nexmark.events_per_ms", "100")];
+    survives("timers_on_disk", "q4", &[2, 3], 20, &settings);
+}
+
 /// Goal: where no input waits for another, all rows are there; some may be there more often.
 #[test]
 fn at_least_once() {

@@ -15,6 +15,7 @@ use super::compile;
 use crate::exit::Failure;
 use crate::out;
 use crate::signals::Signals;
+use crate::state_args::StateArgs;
 
 /// Run a server: coordinator, worker and REST interface in one process
 ///
@@ -38,6 +39,9 @@ pub struct Args {
     /// Where the checkpoints of jobs lie; a folder of DATA-DIR if it is not said. S3 takes its settings from AWS_* variables
     #[arg(long, value_name = "URL", env = "WEIR_CHECKPOINT_STORAGE", hide_env_values = true)]
     checkpoint_storage: Option<String>,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
@@ -47,7 +51,7 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let checkpoint_storage = args.checkpoint_storage.clone();
     let options = Options { data_dir: args.data_dir.clone(), checkpoint_storage, slots: args.slots, ..Options::default() };
     let clock = Clock::system();
-    let (service, handle) = options.build(sandbox, Worker::new(args.slots), clock.clone())?;
+    let (service, handle) = options.build(sandbox, Worker::new(args.slots).with_state(args.state.options()), clock.clone())?;
     let listener = TcpListener::bind(args.bind).await.with_context(|| format!("cannot listen on {}", args.bind))?;
     out::tell(&format!("listening on http://{}", listener.local_addr()?));
 

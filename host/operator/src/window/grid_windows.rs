@@ -389,7 +389,7 @@ impl GridWindows {
         let mut slots = vec![];
         self.table.assign(tallies.len(), keys, parts, &mut slots, &mut self.created)?;
         self.tally_created();
-        self.table.restored(&slots);
+        turn.eviction.note_back(&mut self.table, &slots);
         self.put_back(&slots, tallies);
         let assigned: Vec<_> = slots.iter().map(|&slot| (slot, slot)).collect();
         assign_slots(&assigned, &self.table, turn).await?;
@@ -409,6 +409,7 @@ impl GridWindows {
             return Ok(());
         }
         turn.body.clear_slots(slots).await?;
+        turn.eviction.drop_copies(&self.table, slots)?;
         self.table.remove(slots);
         Ok(())
     }
@@ -434,10 +435,13 @@ impl GridWindows {
         {
             self.parts.pop_first();
             let slots: Vec<Slot> = self.table.slots_of(part).collect();
-            self.free(&slots, turn).await?;
             if self.table.evicted(part) > 0 {
                 turn.eviction.drop_namespace(part)?;
                 self.table.forget_evicted(part);
+                turn.body.clear_slots(&slots).await?;
+                self.table.remove(&slots);
+            } else {
+                self.free(&slots, turn).await?;
             }
         }
         self.evict(turn).await?;
@@ -541,8 +545,10 @@ impl GridWindows {
                 }
                 panes.are_of(window);
             }
-            for &slot in changed.iter().flat_map(|(_, slots)| slots) {
+            let emitted: Vec<Slot> = changed.into_iter().flat_map(|(_, slots)| slots).collect();
+            for slot in emitted {
                 self.tallies[slot as usize].changed = false;
+                self.table.mark_changed(slot);
             }
             return panes;
         }
@@ -586,6 +592,7 @@ impl GridWindows {
             return false;
         }
         if let (false, &[slot]) = (self.shares_cells, pane) {
+            self.table.mark_changed(slot);
             let tally = &mut self.tallies[slot as usize];
             tally.changed = false;
             if purges {
@@ -603,7 +610,7 @@ impl GridWindows {
                 continue;
             }
             for groups in turn.eviction.pieces(self.table.evicted(part), groups) {
-                let (keys, taken) = turn.eviction.take_namespace(part, groups)?;
+                let (keys, taken) = turn.eviction.take_namespace(&mut self.table, part, groups)?;
                 let keys = self.table.decode_keys(keys.iter().map(|k| &k[..]))?;
                 self.bring_in(&keys, Namespaces::Constant(part), &taken.notes, &taken.states, turn).await?;
             }
@@ -640,14 +647,34 @@ impl GridWindows {
     }
 
     /// Writes what is known of all keys.
-    pub async fn snapshot(&self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
-        let slots: Vec<Slot> = self.parts.iter().flat_map(|&part| self.table.slots_of(part)).collect();
+    pub async fn snapshot(&mut self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
+        let slots = match out.takes_changes() {
+            true => self.table.take_changed(),
+            false => self.parts.iter().flat_map(|&part| self.table.slots_of(part)).collect(),
+        };
         let push = |i: usize, state: &[u8]| {
             let (slot, part) = (slots[i], self.table.namespace(slots[i]));
-            out.push_slot(Kind::State, &self.table, slot, part, self.tally(slot), state);
+            out.push_state(&self.table, slot, part, self.tally(slot), state);
         };
         eviction.export_each(body, &slots, push).await?;
-        eviction.scan(&mut |at, value| out.push_key(Kind::State, at.group, at.namespace, at.key, value))
+        if !out.takes_changes() {
+            eviction.scan(&mut |at, value| out.push_key(Kind::State, at.group, at.namespace, at.key, value))?;
+        }
+        Ok(())
+    }
+
+    /// How many entries there are in each part, in slots or in the backend.
+    pub fn counts(&self) -> impl Iterator<Item = (i64, u64)> {
+        self.parts.iter().map(|&part| (part, self.table.count_of(part) as u64 + self.table.evicted(part)))
+    }
+
+    /// Takes in how many entries there are in each part, all of them in the backend.
+    pub fn restore_counts(&mut self, counts: &[(i64, u64)], time: EventTime) -> Result<(), Error> {
+        for &(part, count) in counts {
+            self.reopen(part, time)?;
+            self.table.add_evicted(part, count);
+        }
+        Ok(())
     }
 
     /// Takes in entries of a snapshot; returns whether there are some that have changed since their windows were emitted.

@@ -95,7 +95,8 @@ impl Window {
         if node.stage == Stage::Local {
             parts.slots_max = Some(parts.slots_max.map_or(LOCAL_SLOTS_MAX, |max| max.min(LOCAL_SLOTS_MAX)));
         }
-        let (eviction, body) = Eviction::new(node.index, parts);
+        // What a session is called in the backend, its subtask alone knows.
+        let (eviction, body) = Eviction::new(parts, matches!(windows, Windows::Grid(_)));
         Ok(Self {
             body,
             inputs: node.chain.inputs.iter().cloned().map(Arc::new).collect(),
@@ -279,13 +280,17 @@ impl Window {
     pub async fn snapshot(&mut self, context: &Context) -> Result<Snapshot, Error> {
         assert!(!self.advancing && !self.emitting_early, "a barrier comes between two steps");
         assert!(self.stage != Stage::Local || self.slots() == 0, "accumulators are handed on before a barrier");
-        let mut out = Writer::new(self.eviction.max_parallelism());
+        let mut out = Writer::new(self.eviction.max_parallelism(), self.eviction.begin_checkpoint()?);
         match &mut self.windows {
             Windows::Grid(windows) => windows.snapshot(&mut self.body, &mut self.eviction, &mut out).await?,
             Windows::Sessions(windows) => windows.snapshot(&mut self.body, &mut self.eviction, &mut out).await?,
         }
         let time = self.settled_time(context.now);
-        Ok(out.finish(&self.layout(), Some(time), None))
+        let mut snapshot = out.finish(&self.layout(), Some(time), None);
+        if let (Some(_), Windows::Grid(windows)) = (&snapshot.changes, &self.windows) {
+            snapshot::set_counts(&mut snapshot.scalars, windows.counts());
+        }
+        Ok(snapshot)
     }
 
     /// The progress of the window's clock as far as nothing remains to be done about it. In processing time an operator looks at the clock only when a window is
@@ -318,6 +323,23 @@ impl Window {
     pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
         snapshot::check(scalars, &self.layout())?;
         self.time = snapshot::least_time(scalars)?.unwrap_or(self.time);
+        Ok(())
+    }
+
+    /// Takes in what the backend has, which was opened on a database of a snapshot with these scalars.
+    ///
+    /// # Errors
+    /// If they do not say what is in it, or that is not of these windows.
+    pub fn restore_database(&mut self, scalars: &serde_json::Value, context: &Context) -> Result<(), Error> {
+        let counts = snapshot::counts(scalars)?;
+        match &mut self.windows {
+            Windows::Grid(windows) => windows.restore_counts(&counts, self.time)?,
+            Windows::Sessions(_) => return Err(corrupt("there is a database of sessions")),
+        }
+        // Some of them may have changed since they were emitted.
+        if !counts.is_empty() && self.early.is_none() {
+            self.early = self.policy.next_early(context.now);
+        }
         Ok(())
     }
 

@@ -12,11 +12,12 @@ use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
 use weir_operator::{Body, Context, Error, NativeChain, Progress, Snapshot};
 use weir_plan::job::{ChainNode, Stage};
-use weir_state::{Entries, MemoryBackend};
+use weir_state::{Entries, MemoryBackend, StateBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
 use weir_types::key::{group_of, hash_u64, owner, range_of};
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
+use crate::disk::{Disk, Part};
 use crate::native::{Counts, Rearm};
 
 /// Waits for a future that never waits for anything.
@@ -80,13 +81,17 @@ pub fn chain_of(
     slots_max: Option<usize>,
     bytes_max: Option<u64>,
 ) -> ChainOperator {
-    let parts = Parts {
-        body: Body::native(native),
-        backend: Box::new(MemoryBackend::default()),
-        slots_max,
-        bytes_max,
-        max_parallelism: MAX_PARALLELISM,
-    };
+    chain_on(Box::new(MemoryBackend::default()), node, native, slots_max, bytes_max)
+}
+
+fn chain_on(
+    backend: Box<dyn StateBackend>,
+    node: &ChainNode,
+    native: Box<dyn NativeChain>,
+    slots_max: Option<usize>,
+    bytes_max: Option<u64>,
+) -> ChainOperator {
+    let parts = Parts { body: Body::native(native), backend, slots_max, bytes_max, max_parallelism: MAX_PARALLELISM };
     ChainOperator::new(node, &[], Some(parts)).expect("the key can be one")
 }
 
@@ -122,6 +127,10 @@ pub fn check_snapshot(snapshot: &mut Snapshot) {
 
 impl Operator {
     pub fn new(counts: Counts, slots_max: Option<usize>, bytes_max: Option<u64>) -> Self {
+        Self::on(Box::new(MemoryBackend::default()), counts, slots_max, bytes_max)
+    }
+
+    pub fn on(backend: Box<dyn StateBackend>, counts: Counts, slots_max: Option<usize>, bytes_max: Option<u64>) -> Self {
         let input = |partitioning, key: Vec<usize>| Input { from: vec![], partitioning, key, columns: vec![1, 2], times: false };
         let chain = Chain {
             operators: vec![OperatorInfo { id: "counts".into(), kind: "process".into() }],
@@ -132,7 +141,7 @@ impl Operator {
             parallelism: None,
         };
         let node = ChainNode { component: 0, index: 7, chain, inputs: vec![schema(); 2], stage: Stage::Complete };
-        let chain = chain_of(&node, Box::new(counts), slots_max, bytes_max);
+        let chain = chain_on(backend, &node, Box::new(counts), slots_max, bytes_max);
         Self { chain, context: Context::new("counts".into(), vec![schema(); 2], false), out: vec![] }
     }
 
@@ -203,6 +212,8 @@ impl Operator {
 pub struct Subtasks {
     rearm: Rearm,
     pub all: Vec<Operator>,
+    /// where their state is; none = in memory
+    disk: Option<Disk>,
 }
 
 /// How many subtasks there are, and the slots that each may have.
@@ -211,12 +222,34 @@ pub type Start = (u16, Option<usize>);
 impl Subtasks {
     pub fn new(rearm: Rearm, (parallelism, slots_max): Start) -> Self {
         let new = |_| Operator::new(Counts { rearm, ..Counts::default() }, slots_max, None);
-        Self { rearm, all: (0..parallelism).map(new).collect() }
+        Self { rearm, all: (0..parallelism).map(new).collect(), disk: None }
+    }
+
+    /// Subtasks whose state is on disk.
+    pub fn on_disk(rearm: Rearm, (parallelism, slots_max): Start) -> Self {
+        let disk = Disk::new();
+        let new = |_| Operator::on(disk.open(), Counts { rearm, ..Counts::default() }, slots_max, None);
+        Self { rearm, all: (0..parallelism).map(new).collect(), disk: Some(disk) }
+    }
+
+    pub fn is_on_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Makes checkpoints of what is on disk, and goes on.
+    pub fn checkpoint(&mut self) {
+        let Some(disk) = &self.disk else { return };
+        for operator in &mut self.all {
+            disk.write(operator.snapshot().changes.expect("its state is on disk"));
+        }
     }
 
     /// Replaces all by others, who go on from snapshots.
     pub fn restart(&mut self, start: Start) {
-        let snapshots: Vec<Snapshot> = self.all.iter_mut().map(Operator::snapshot).collect();
+        let mut snapshots: Vec<Snapshot> = self.all.iter_mut().map(Operator::snapshot).collect();
+        if let Some(disk) = self.disk.take() {
+            return self.restart_on(disk, &mut snapshots, start);
+        }
         let old = std::mem::replace(self, Self::new(self.rearm, start));
         for (index, operator) in self.all.iter_mut().enumerate() {
             operator.context.watermark = old.all[0].context.watermark;
@@ -224,6 +257,35 @@ impl Subtasks {
             operator.restore(&snapshots, range_of(index as u16, start.0, MAX_PARALLELISM)).expect("it is a snapshot of counts");
             assert_eq!(operator.chain.slots(), 0, "state waits until it is asked for");
         }
+    }
+
+    fn restart_on(&mut self, disk: Disk, snapshots: &mut [Snapshot], (parallelism, slots_max): Start) {
+        let before = snapshots.len() as u16;
+        let parts: Vec<(Part, serde_json::Value)> = snapshots
+            .iter_mut()
+            .enumerate()
+            .map(|(index, snapshot)| {
+                let dir = disk.write(snapshot.changes.take().expect("its state is on disk"));
+                ((range_of(index as u16, before, MAX_PARALLELISM), dir), snapshot.scalars.clone())
+            })
+            .collect();
+        let (watermark, now) = (self.all[0].context.watermark, self.all[0].context.now);
+        self.all.clear();
+        for index in 0..parallelism {
+            let groups = range_of(index, parallelism, MAX_PARALLELISM);
+            let overlaps = |((of, _), _): &&(Part, _)| of.start < groups.end && groups.start < of.end;
+            let (parts, scalars): (Vec<Part>, Vec<_>) = parts.iter().filter(overlaps).cloned().unzip();
+            let counts = Counts { rearm: self.rearm, ..Counts::default() };
+            let mut operator = Operator::on(disk.open_from(&parts, groups), counts, slots_max, None);
+            operator.context.watermark = watermark;
+            operator.context.now = now;
+            for scalars in &scalars {
+                operator.chain.restore_database(scalars, &operator.context).expect("it is a database of counts");
+            }
+            operator.restore(snapshots, groups).expect("it is a snapshot of counts");
+            self.all.push(operator);
+        }
+        self.disk = Some(disk);
     }
 
     pub fn rows(&mut self, rows: &[Row]) {

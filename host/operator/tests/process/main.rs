@@ -1,5 +1,7 @@
 //! The process operator against a model that is simple enough to be right.
 
+#[path = "../common/disk.rs"]
+mod disk;
 mod harness;
 mod keys;
 mod limits;

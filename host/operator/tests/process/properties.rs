@@ -75,8 +75,14 @@ impl Model {
 /// Runs the steps through an operator and the model. If there are several starts, the operator is as many subtasks as the first one says, and at each barrier
 /// makes room for the next.
 fn check(steps: &[Step], starts: &[Start]) -> std::result::Result<(), TestCaseError> {
-    let rearm = Rearm { multiple_of: 3, by: 4 };
-    let mut operator = Subtasks::new(rearm, starts[0]);
+    check_on(Subtasks::new(REARM, starts[0]), steps, starts)
+}
+
+const REARM: Rearm = Rearm { multiple_of: 3, by: 4 };
+
+fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start]) -> std::result::Result<(), TestCaseError> {
+    let rearm = REARM;
+    let mut barriers = 0;
     let mut next_starts = starts.iter().cycle().skip(1);
     let mut slots_max = starts[0].1;
     let mut model = Model::default();
@@ -103,9 +109,12 @@ fn check(steps: &[Step], starts: &[Start]) -> std::result::Result<(), TestCaseEr
                 model.broadcast += rows as i64;
             }
             Step::Barrier => {
-                if starts.len() > 1
-                    && let Some(&start) = next_starts.next()
-                {
+                barriers += 1;
+                if barriers % 2 == 1 {
+                    operator.checkpoint();
+                }
+                let restarts = if operator.is_on_disk() { barriers % 2 == 0 } else { starts.len() > 1 };
+                if restarts && let Some(&start) = next_starts.next() {
                     operator.restart(start);
                     slots_max = start.1;
                 }
@@ -142,6 +151,19 @@ proptest! {
         starts in prop::collection::vec((1..4u16, prop::option::of(1..12usize)), 2..5),
     ) {
         check(&steps, &starts)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Nor does it matter that state is on disk, where barriers write what has changed: every other one is only that.
+    #[test]
+    fn state_on_disk_changes_nothing(
+        steps in steps(),
+        starts in prop::collection::vec((1..4u16, prop::option::of(1..12usize)), 2..5),
+    ) {
+        check_on(Subtasks::on_disk(REARM, starts[0]), &steps, &starts)?;
     }
 }
 

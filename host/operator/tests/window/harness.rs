@@ -12,11 +12,12 @@ use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
 use weir_operator::{Body, Context, Progress, Snapshot};
 use weir_plan::job::{ChainNode, Stage};
-use weir_state::{Entries, MemoryBackend};
+use weir_state::{Entries, MemoryBackend, StateBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
 use weir_types::key::{group_of, hash_columns, owner, range_of};
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark, graph};
 
+use crate::disk::{Disk, Part};
 use crate::native::RowIds;
 use crate::reference::Pane;
 
@@ -64,6 +65,10 @@ fn batch_of(rows: &[Row]) -> Batch {
 impl Operator {
     /// The operator of `window`; `slots_max` makes it evict.
     pub fn new(window: graph::Window, stage: Stage, slots_max: Option<usize>) -> Self {
+        Self::on(Box::new(MemoryBackend::default()), window, stage, slots_max)
+    }
+
+    pub fn on(backend: Box<dyn StateBackend>, window: graph::Window, stage: Stage, slots_max: Option<usize>) -> Self {
         let computed = Output { name: String::new(), schema: pane_schema(), columns: vec![ColumnOrigin::Computed; 4] };
         let late =
             Output { name: "late".into(), schema: row_schema(), columns: vec![ColumnOrigin::Passed(0), ColumnOrigin::Passed(1)] };
@@ -78,7 +83,7 @@ impl Operator {
         let node = ChainNode { component: 0, index: 0, chain, inputs: vec![row_schema()], stage };
         let parts = Parts {
             body: Body::native(Box::new(RowIds::default())),
-            backend: Box::new(MemoryBackend::default()),
+            backend,
             slots_max,
             bytes_max: None,
             max_parallelism: MAX_PARALLELISM,
@@ -117,8 +122,21 @@ impl Operator {
 
     /// Takes over the keys of these groups from operators with these snapshots, in chunks that come in any order.
     pub fn restore(&mut self, snapshots: &[Snapshot], groups: KeyGroupRange) -> Result<(), weir_operator::Error> {
+        self.restore_with(&[], snapshots, groups)
+    }
+
+    /// As `restore`, where the backend was opened on databases of snapshots with the scalars `databases`.
+    pub fn restore_with(
+        &mut self,
+        databases: &[serde_json::Value],
+        snapshots: &[Snapshot],
+        groups: KeyGroupRange,
+    ) -> Result<(), weir_operator::Error> {
         let scalars: Vec<_> = snapshots.iter().map(|s| s.scalars.clone()).collect();
         self.chain.begin_restore(&scalars, &self.context)?;
+        for scalars in databases {
+            self.chain.restore_database(scalars, &self.context)?;
+        }
         let wanted = |g: u16| groups.start <= g && g < groups.end;
         let entries: Vec<_> = snapshots.iter().flat_map(|s| s.entries.iter()).filter(|e| wanted(e.group.0)).collect();
         for part in entries.chunks(CHUNK).rev() {
@@ -175,6 +193,8 @@ pub struct Subtasks {
     late_before: u64,
     /// what these have emitted
     taken: (Vec<Pane>, Vec<u32>),
+    /// where their state is; none = in memory
+    disk: Option<Disk>,
 }
 
 /// How many subtasks there are, and the slots that each may have.
@@ -183,7 +203,26 @@ pub type Start = (u16, Option<usize>);
 impl Subtasks {
     pub fn new(window: graph::Window, stage: Stage, (parallelism, slots_max): Start) -> Self {
         let all = (0..parallelism).map(|_| Operator::new(window, stage, slots_max)).collect();
-        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]) }
+        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]), disk: None }
+    }
+
+    /// Subtasks whose state is on disk.
+    pub fn on_disk(window: graph::Window, stage: Stage, (parallelism, slots_max): Start) -> Self {
+        let disk = Disk::new();
+        let all = (0..parallelism).map(|_| Operator::on(disk.open(), window, stage, slots_max)).collect();
+        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]), disk: Some(disk) }
+    }
+
+    pub fn is_on_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Makes checkpoints of what is on disk, and goes on.
+    pub fn checkpoint(&mut self) {
+        let Some(disk) = &self.disk else { return };
+        for snapshot in self.all.iter_mut().map(Operator::snapshot) {
+            snapshot.changes.map(|changes| disk.write(changes));
+        }
     }
 
     /// Replaces all by others, who go on from snapshots.
@@ -194,11 +233,28 @@ impl Subtasks {
             let keys: Vec<_> = snapshot.entries.iter().map(|e| (e.group, e.namespace, e.key.to_vec())).collect();
             assert!(keys.is_sorted_by(|a, b| a < b), "an entry comes once");
         }
+        let before = snapshots.len() as u16;
+        let parts: Vec<(Part, serde_json::Value)> = snapshots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, snapshot)| {
+                // Sessions are not in a database.
+                let dir = self.disk.as_ref()?.write(snapshot.changes.take()?);
+                Some(((range_of(index as u16, before, MAX_PARALLELISM), dir), snapshot.scalars.clone()))
+            })
+            .collect();
         let new = (0..parallelism).map(|index| {
-            let mut new = Operator::new(self.window, self.stage, slots_max);
+            let groups = range_of(index, parallelism, MAX_PARALLELISM);
+            let overlaps = |((of, _), _): &&(Part, _)| of.start < groups.end && groups.start < of.end;
+            let (parts, scalars): (Vec<Part>, Vec<_>) = parts.iter().filter(overlaps).cloned().unzip();
+            let mut new = match &self.disk {
+                None => Operator::new(self.window, self.stage, slots_max),
+                Some(disk) if parts.is_empty() => Operator::on(disk.open(), self.window, self.stage, slots_max),
+                Some(disk) => Operator::on(disk.open_from(&parts, groups), self.window, self.stage, slots_max),
+            };
             new.context.watermark = self.all[0].context.watermark;
             new.context.now = self.all[0].context.now;
-            new.restore(&snapshots, range_of(index, parallelism, MAX_PARALLELISM)).expect("it is a snapshot of such windows");
+            new.restore_with(&scalars, &snapshots, groups).expect("it is a snapshot of such windows");
             assert_eq!(new.slots(), 0, "state waits until it is asked for");
             new
         });

@@ -1,5 +1,7 @@
 //! The window operator against a reference that is simple enough to be right.
 
+#[path = "../common/disk.rs"]
+mod disk;
 mod examples;
 mod harness;
 mod native;

@@ -110,7 +110,11 @@ impl Stream {
 /// Runs the steps through an operator and the reference; what they emit must agree up to each watermark and tick. If there are several starts, the operator
 /// is as many subtasks as the first one says, and at each barrier makes room for the next.
 fn check(window: Window, starts: &[Start], steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
-    let mut operator = Subtasks::new(window, Stage::Complete, starts[0]);
+    check_on(Subtasks::new(window, Stage::Complete, starts[0]), window, starts, steps, cuts)
+}
+
+fn check_on(mut operator: Subtasks, window: Window, starts: &[Start], steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
+    let mut barriers = 0;
     let mut next_starts = starts.iter().cycle().skip(1);
     let mut slots_max = starts[0].1;
     let mut reference = Reference::new(window);
@@ -132,9 +136,12 @@ fn check(window: Window, starts: &[Start], steps: &[Step], cuts: bool) -> Result
             Step::Row(..) | Step::Cut => {}
             Step::Barrier => {
                 operator.barrier();
-                if starts.len() > 1
-                    && let Some(&start) = next_starts.next()
-                {
+                barriers += 1;
+                if barriers % 2 == 1 {
+                    operator.checkpoint();
+                }
+                let restarts = if operator.is_on_disk() { barriers % 2 == 0 } else { starts.len() > 1 };
+                if restarts && let Some(&start) = next_starts.next() {
                     operator.restart(start);
                     slots_max = start.1;
                 }
@@ -272,5 +279,15 @@ proptest! {
     #[test]
     fn preaggregation_by_several_changes_nothing(window in plain_window(), steps in steps(1), slots_max in prop::option::of(1..6usize)) {
         check_exchange(window, 3, &[(1, slots_max)], &steps)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Nor does it matter that state is on disk, where barriers write what has changed: every other one is only that.
+    #[test]
+    fn state_on_disk_changes_nothing(window in window(), steps in steps(-20), starts in starts()) {
+        check_on(Subtasks::on_disk(window, Stage::Complete, starts[0]), window, &starts, &steps, true)?;
     }
 }

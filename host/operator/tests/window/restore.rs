@@ -1,6 +1,6 @@
 //! What a snapshot of windows is, and what is no snapshot of them.
 
-use weir_operator::Error;
+use weir_operator::{Error, Snapshot};
 use weir_plan::job::Stage;
 use weir_state::Entries;
 use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
@@ -145,9 +145,9 @@ fn corrupt_entries_are_errors() {
                 let of_lengths =
                     (0..entry.value.len()).map(|end| (entry.namespace, entry.key.to_vec(), entry.value[..end].to_vec()));
                 for (namespace, key, value) in of_namespaces.chain(of_values).chain(of_keys).chain(of_lengths) {
-                    let mut entries = snapshot.clone();
-                    entries.entries = Entries::default();
-                    entries.entries.push(entry.group, namespace, &key, &value);
+                    let mut entries = Entries::default();
+                    entries.push(entry.group, namespace, &key, &value);
+                    let entries = Snapshot { entries, changes: None, operator_state: None, scalars: snapshot.scalars.clone() };
                     let mut new = operator(window(assigner), slots_max);
                     if new.restore(&[entries], ALL).is_err() {
                         refused += 1;

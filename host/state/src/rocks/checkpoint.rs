@@ -1,12 +1,21 @@
 //! Checkpoints of a database: copies that share its files.
+//!
+//! A checkpoint has what was written before it began, and what has changed since in slots and is written for it. That, and flushing the write
+//! buffers, takes as long as it takes: so the database is *lent* to another thread for it. Meanwhile its owner goes on. What it reads is there;
+//! what it writes must not get into the checkpoint, and is held back until the database is returned.
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 
-use super::{RocksBackend, failure, lineage};
-use crate::Error;
+use super::{Database, encoding, failure, lineage, options};
+use crate::{Entries, Error, StateKey};
+
+/// Where changes lie on their way into the database. The library takes no notice of names that it does not know.
+const CHANGES_FILE: &str = "changes";
 
 /// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,27 +29,142 @@ pub struct CheckpointFile {
     pub id: Option<String>,
 }
 
-impl RocksBackend {
-    /// Makes a checkpoint of all that was written, in a directory that is not there yet, and lists its files by name. What is written later does
-    /// not change it.
-    ///
-    /// The files of entries are the database's, by hard links where the directory is on the same file system, so that it costs what it takes to
-    /// write out the write buffers. The others are small copies.
-    ///
-    /// # Errors
-    /// If the directory is there, or the disk fails; what is in the directory then is of no use.
-    pub fn checkpoint(&self, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
+/// Whether a database is lent to a [`Checkpointing`].
+#[derive(Default)]
+pub(super) struct Loan {
+    state: Mutex<LoanState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum LoanState {
+    #[default]
+    None,
+    Lent,
+    /// the changes that were to be written are lost, or some of them: why
+    Lost(String),
+}
+
+impl Database {
+    fn loan(&self) -> std::sync::MutexGuard<'_, LoanState> {
+        self.loan.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a checkpoint is being made of it.
+    pub(super) fn is_lent(&self) -> Result<bool, Error> {
+        match &*self.loan() {
+            LoanState::None => Ok(false),
+            LoanState::Lent => Ok(true),
+            LoanState::Lost(message) => Err(self.damaged(message)),
+        }
+    }
+
+    /// Waits until no checkpoint is being made of it.
+    pub(super) fn wait_for_return(&self) -> Result<(), Error> {
+        let is_lent = |state: &mut LoanState| matches!(state, LoanState::Lent);
+        match &*self.loan.changed.wait_while(self.loan(), is_lent).unwrap_or_else(PoisonError::into_inner) {
+            LoanState::Lost(message) => Err(self.damaged(message)),
+            LoanState::None | LoanState::Lent => Ok(()),
+        }
+    }
+
+    fn give_back(&self, state: LoanState) {
+        *self.loan() = state;
+        self.loan.changed.notify_all();
+    }
+
+    /// Writes changes as a file of their own: in order as they are, that costs much less than to put them into a write buffer.
+    fn write_changes(&self, operator: u32, changes: &mut Entries) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        changes.sort();
+        let path = self.directory.path.join(CHANGES_FILE);
+        let failed = |e| failure::of_db(&path, &e);
+        let options = options::options(&self.memory).map_err(failed)?;
+        let mut writer = SstFileWriter::create(&options);
+        writer.open(&path).map_err(failed)?;
+        let mut name = vec![];
+        for entry in changes.iter() {
+            name.clear();
+            let at = StateKey { group: entry.group, operator, namespace: entry.namespace, key: entry.key };
+            encoding::encode(&at, &mut name);
+            let written = if entry.value.is_empty() { writer.delete(&name) } else { writer.put(&name, entry.value) };
+            written.map_err(failed)?;
+        }
+        writer.finish().map_err(failed)?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        self.db.ingest_external_file_opts(&options, vec![path]).map_err(|e| self.failed(&e))
+    }
+
+    fn copy_to(&self, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).map_err(|e| failure::of_file(parent, &e))?;
         }
-        let db = &self.database.db;
-        Checkpoint::new(db).and_then(|c| c.create_checkpoint(dir)).map_err(|e| failure::of_db(dir, &e))?;
-        self.database.lineage.write(dir)?;
+        Checkpoint::new(&self.db).and_then(|c| c.create_checkpoint(dir)).map_err(|e| failure::of_db(dir, &e))?;
+        self.lineage.write(dir)?;
         let mut files = list(dir)?;
         for file in &mut files {
-            file.id = self.database.lineage.id_of(&file.name);
+            file.id = self.lineage.id_of(&file.name);
         }
         Ok(files)
+    }
+}
+
+/// A checkpoint that is being made. If it is dropped without having been completed, the database has lost changes, and fails from then on.
+pub struct Checkpointing {
+    database: Arc<Database>,
+    is_complete: bool,
+}
+
+impl Checkpointing {
+    /// Lends a database, which must not be lent.
+    pub(super) fn of(database: &Arc<Database>) -> Self {
+        database.give_back(LoanState::Lent);
+        Self { database: Arc::clone(database), is_complete: false }
+    }
+
+    /// Where the database is: what lies beside it is on the same file system.
+    pub fn path(&self) -> &Path {
+        &self.database.directory.path
+    }
+
+    /// Writes an operator's changes, those without a value as deletions, and makes a checkpoint of all that was written, in a directory that is
+    /// not there yet. Lists its files by name. What is written later does not change it. Takes as long as a disk takes to write the changes and the
+    /// write buffers, so it is for a thread that may wait.
+    ///
+    /// The files of entries are the database's, by hard links where the directory is on the same file system. The others are small copies.
+    ///
+    /// # Errors
+    /// If the directory is there, or the disk fails; what is in the directory then is of no use.
+    pub fn complete(mut self, operator: u32, mut changes: Entries, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
+        let written = self.database.write_changes(operator, &mut changes);
+        let result = written.map_err(|error| (LoanState::Lost(error.to_string()), error)).and_then(|()| {
+            // Whatever becomes of the copy: the database has the changes.
+            self.database.copy_to(dir).map_err(|error| (LoanState::None, error))
+        });
+        self.is_complete = true;
+        let (state, result) = match result {
+            Ok(files) => (LoanState::None, Ok(files)),
+            Err((state, error)) => (state, Err(error)),
+        };
+        self.database.give_back(state);
+        result
+    }
+}
+
+impl Drop for Checkpointing {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.database.give_back(LoanState::Lost("a checkpoint was given up before it was made".into()));
+        }
+    }
+}
+
+impl std::fmt::Debug for Checkpointing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpointing").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 

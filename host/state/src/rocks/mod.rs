@@ -1,17 +1,16 @@
 //! State on a local disk, in RocksDB: as much of it as the disk holds, and checkpoints that cost what has changed.
 //!
-//! A subtask has one database for all its operators, whose numbers are part of the entries' names. A [`RocksBackend`] is a handle on it: a clone
-//! for each operator. A worker's databases share one budget of memory, [`RocksMemory`], and the library's threads.
+//! Each operator of a subtask has a database. A worker's databases share one budget of memory, [`RocksMemory`], and the library's threads.
 //!
 //! What is written is not logged: a crash loses the database, and the job goes on from its last checkpoint, which is elsewhere. So the directory is
-//! scratch space: it is removed with the last handle, unless it is to be [kept](RocksBackend::keep).
+//! scratch space: it is removed with the backend, unless it is to be [kept](RocksBackend::keep).
 //!
 //! | file | what it has |
 //! |---|---|
 //! | `encoding` | names of entries as bytes, in their order |
 //! | `memory`, `options` | the shared budget; how databases are set up, and why so |
 //! | `walk` | scans, group by group |
-//! | `checkpoint`, `lineage` | copies that share files; which files are the same |
+//! | `checkpoint`, `lineage` | copies that share files, made beside the task; which files are the same |
 //! | `rescale` | dropping groups, and taking over those of another database |
 //! | `failure` | what errors mean |
 //!
@@ -49,9 +48,10 @@ mod rescale;
 mod tests;
 mod walk;
 
-pub use checkpoint::{CheckpointFile, copy_checkpoint};
+pub use checkpoint::{CheckpointFile, Checkpointing, copy_checkpoint};
 pub use memory::RocksMemory;
 
+use checkpoint::Loan;
 use lineage::Lineage;
 use walk::Walk;
 
@@ -61,13 +61,18 @@ const GET_KEYS_MAX: usize = 1024;
 /// Entries of one group, operator and namespace that are deleted one by one rather than by a range.
 const DELETE_KEYS_MAX: usize = 512;
 
+/// The size of the writes that wait for a checkpoint, bytes; beyond it, whoever writes waits, too.
+const HELD_BYTES_MAX: usize = 32 << 20;
+
 /// The size of a batch of deletions that is written before more are collected, bytes.
 const DELETE_BATCH_BYTES: usize = 1 << 20;
 
-/// A [`StateBackend`] on disk: a handle on the database of a subtask, one for each operator.
-#[derive(Clone)]
+/// A [`StateBackend`] on disk.
 pub struct RocksBackend {
     database: Arc<Database>,
+    /// what was written since a checkpoint began that is still being made
+    held: Vec<WriteBatch>,
+    held_bytes: usize,
 }
 
 /// A database, closed before its directory goes.
@@ -75,6 +80,7 @@ struct Database {
     db: DB,
     lineage: Lineage,
     memory: RocksMemory,
+    loan: Loan,
     directory: Directory,
 }
 
@@ -132,10 +138,15 @@ impl RocksBackend {
         let db = DB::open_cf_descriptors(options, dir, [family]).map_err(|e| failure::of_db(dir, &e))?;
         // From here on the directory is the database's to remove.
         let directory = Directory { path: dir.to_owned(), is_kept: AtomicBool::new(false) };
-        let mut database = Database { db, lineage, memory: memory.clone(), directory };
+        let mut database = Database { db, lineage, memory: memory.clone(), loan: Loan::default(), directory };
         database.lineage.extend(&database.db, last).map_err(|e| failure::of_db(dir, &e))?;
         database.lineage.write(dir)?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), held: vec![], held_bytes: 0 })
+    }
+
+    /// What a file of entries is called among the files of all databases: see [`CheckpointFile::id`].
+    pub fn file_id(&self, name: &str) -> Option<String> {
+        self.database.lineage.id_of(name)
     }
 
     /// The database's directory.
@@ -143,12 +154,13 @@ impl RocksBackend {
         &self.database.directory.path
     }
 
-    /// Has the directory stay when the last handle goes, with all that was written until now, so that [`open_from`](Self::open_from) can open it
+    /// Has the directory stay when the backend goes, with all that was written until now, so that [`open_from`](Self::open_from) can open it
     /// again.
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn keep(&self) -> Result<(), Error> {
+    pub fn keep(&mut self) -> Result<(), Error> {
+        self.settle()?;
         self.database.db.flush().map_err(|e| self.database.failed(&e))?;
         self.database.directory.is_kept.store(true, Ordering::Relaxed);
         Ok(())
@@ -171,9 +183,30 @@ impl RocksBackend {
         })
     }
 
-    /// Writes a batch, and not to a log.
-    fn write(&self, batch: WriteBatch) -> Result<(), Error> {
-        self.database.db.write_without_wal(batch).map_err(|e| self.database.failed(&e))
+    /// Writes a batch, or holds it back while a checkpoint is being made.
+    fn write(&mut self, batch: WriteBatch) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.database.is_lent()? && self.held_bytes < HELD_BYTES_MAX {
+            self.held_bytes += batch.size_in_bytes();
+            self.held.push(batch);
+            return Ok(());
+        }
+        self.settle()?;
+        self.database.write(batch)
+    }
+
+    /// Waits for a checkpoint that is being made, and writes what was held back for it.
+    fn settle(&mut self) -> Result<(), Error> {
+        self.database.wait_for_return()?;
+        self.held_bytes = 0;
+        self.held.drain(..).try_for_each(|batch| self.database.write(batch))
+    }
+
+    /// Makes what was written visible.
+    fn settle_held(&mut self) -> Result<(), Error> {
+        if self.held.is_empty() { Ok(()) } else { self.settle() }
     }
 
     /// [`StateBackend::get`] of keys whose values fit into memory together.
@@ -204,6 +237,11 @@ impl RocksBackend {
 }
 
 impl Database {
+    /// Writes a batch, and not to a log.
+    fn write(&self, batch: WriteBatch) -> Result<(), Error> {
+        self.db.write_without_wal(batch).map_err(|e| self.failed(&e))
+    }
+
     fn failed(&self, error: &rocksdb::Error) -> Error {
         failure::of_db(&self.directory.path, error)
     }
@@ -228,7 +266,6 @@ impl std::fmt::Debug for RocksBackend {
     }
 }
 
-/// Entries of all operators that share the database are counted in [`bytes`](StateBackend::bytes).
 impl StateBackend for RocksBackend {
     fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), Error> {
         let (mut batch, mut name) = (WriteBatch::default(), vec![]);
@@ -240,7 +277,8 @@ impl StateBackend for RocksBackend {
         self.write(batch)
     }
 
-    fn get(&self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+    fn get(&mut self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+        self.settle_held()?;
         for (chunk, keys) in keys.chunks(GET_KEYS_MAX).enumerate() {
             self.get_some(chunk * GET_KEYS_MAX, keys, found)?;
         }
@@ -258,12 +296,13 @@ impl StateBackend for RocksBackend {
     }
 
     fn scan(
-        &self,
+        &mut self,
         groups: KeyGroupRange,
         operator: u32,
         namespace: Option<i64>,
         each: &mut dyn FnMut(StateKey<'_>, &[u8]),
     ) -> Result<(), Error> {
+        self.settle_held()?;
         let mut walk = Walk::new(&self.database.db, groups, operator, namespace);
         while walk.next_group() {
             while let Some((name, value)) = walk.entry() {
@@ -276,7 +315,9 @@ impl StateBackend for RocksBackend {
     }
 
     fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), Error> {
-        let mut walk = Walk::new(&self.database.db, groups, operator, namespace);
+        self.settle_held()?;
+        let database = Arc::clone(&self.database);
+        let mut walk = Walk::new(&database.db, groups, operator, namespace);
         let mut batch = WriteBatch::default();
         while walk.next_group() {
             let mut names = vec![];
@@ -300,5 +341,14 @@ impl StateBackend for RocksBackend {
 
     fn bytes(&self) -> usize {
         self.stats().map_or(0, |stats| usize::try_from(stats.live_bytes + stats.write_buffer_bytes).unwrap_or(usize::MAX))
+    }
+
+    fn keeps_copies(&self) -> bool {
+        true
+    }
+
+    fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {
+        self.settle()?;
+        Ok(Some(Checkpointing::of(&self.database)))
     }
 }

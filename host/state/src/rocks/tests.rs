@@ -44,7 +44,7 @@ fn at<'a>(group: u16, operator: u32, namespace: i64, key: &'a [u8]) -> StateKey<
     StateKey { group: KeyGroup(group), operator, namespace, key }
 }
 
-fn entries(backend: &dyn StateBackend) -> Entries {
+fn entries(backend: &mut dyn StateBackend) -> Entries {
     let mut all = Entries::new();
     for operator in 0..3 {
         let mut each =
@@ -62,6 +62,10 @@ fn put(backend: &mut dyn StateBackend, entries: &Entries) {
 fn some(groups: std::ops::Range<u16>, value: &[u8]) -> Entries {
     let key = |group: u16| (0..20u8).map(move |i| (group, u32::from(i % 3), i64::from(i) - 5, vec![i; usize::from(i % 4)]));
     groups.flat_map(key).map(|key| (key, value.to_vec())).collect()
+}
+
+fn checkpoint(backend: &mut RocksBackend, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
+    backend.begin_checkpoint()?.expect("it keeps copies").complete(0, crate::Entries::default(), dir)
 }
 
 fn ids(files: &[CheckpointFile]) -> BTreeSet<String> {
@@ -92,7 +96,7 @@ impl StateBackend for Flushed {
         self.after(result)
     }
 
-    fn get(&self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
+    fn get(&mut self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         self.0.get(keys, found)
     }
 
@@ -102,7 +106,7 @@ impl StateBackend for Flushed {
     }
 
     fn scan(
-        &self,
+        &mut self,
         groups: KeyGroupRange,
         operator: u32,
         namespace: Option<i64>,
@@ -121,24 +125,72 @@ impl StateBackend for Flushed {
     }
 }
 
-/// Handles of one subtask's operators see each other's database; the directory goes with the last one, unless it is kept.
+/// The directory goes with the backend, unless it is kept.
 #[test]
-fn handles_share_a_directory() {
+fn directory_goes_with_the_backend() {
     let place = Place::new();
-    let mut first = place.open("a");
-    let second = first.clone();
-    put(&mut first, &some(0..2, b"x"));
-    drop(first);
-    assert_eq!(entries(&second), some(0..2, b"x"));
-    drop(second);
+    let mut gone = place.open("a");
+    put(&mut gone, &some(0..2, b"x"));
+    drop(gone);
     assert!(!place.path("a").exists());
 
     let mut kept = place.open("a");
     put(&mut kept, &some(0..2, b"y"));
     kept.keep().unwrap();
     drop(kept);
-    let again = RocksBackend::open_from(&place.path("a"), &place.memory).unwrap();
-    assert_eq!(entries(&again), some(0..2, b"y"));
+    let mut again = RocksBackend::open_from(&place.path("a"), &place.memory).unwrap();
+    assert_eq!(entries(&mut again), some(0..2, b"y"));
+}
+
+/// What is written while a checkpoint is being made is not in it, and nowhere missing: reads wait for it. What has changed in slots is in both.
+#[test]
+fn checkpoints_are_made_beside_their_database() {
+    let place = Place::new();
+    let mut live = place.open("live");
+    put(&mut live, &some(0..4, b"old"));
+    let checkpointing = live.begin_checkpoint().unwrap().unwrap();
+    assert_eq!(entries(&mut live), some(0..4, b"old"), "what nobody writes to is there to read");
+    put(&mut live, &some(1..3, b"later"));
+    live.delete(&[at(3, 0, -5, b"")]).unwrap();
+
+    let mut changes = crate::Entries::default();
+    for ((group, operator, namespace, key), value) in some(0..6, b"changed") {
+        match (operator, group) {
+            (1, 0..2) => changes.push(KeyGroup(group), namespace, &key, &[]),
+            (1, _) => changes.push(KeyGroup(group), namespace, &key, &value),
+            _ => {}
+        }
+    }
+    let dir = place.path("1");
+    let beside = std::thread::spawn(move || checkpointing.complete(1, changes, &dir).unwrap());
+    let mut expected = some(0..4, b"old");
+    expected.retain(|&(group, operator, ..), _| operator != 1 || group > 1);
+    expected.extend(some(2..6, b"changed").into_iter().filter(|((_, operator, ..), _)| *operator == 1));
+    let mut now = expected.clone();
+    now.extend(some(1..3, b"later"));
+    now.remove(&(3, 0, -5, vec![]));
+    assert_eq!(entries(&mut live), now, "a read waits until what was written is there");
+    beside.join().unwrap();
+    assert_eq!(entries(&mut place.open_copy("1", "copy")), expected);
+
+    let files = checkpoint(&mut live, &place.path("2")).unwrap();
+    assert_eq!(entries(&mut place.open_copy("2", "copy-2")), now);
+    assert!(files.iter().filter(|file| file.id.is_some()).count() > 1, "{files:?}");
+}
+
+/// A database whose changes are lost says so to whoever uses it then; one of which a copy failed goes on.
+#[test]
+fn lost_changes_are_told() {
+    let place = Place::new();
+    let mut live = place.open("live");
+    put(&mut live, &some(0..2, b"1"));
+    fs::create_dir(place.path("taken")).unwrap();
+    assert!(checkpoint(&mut live, &place.path("taken")).is_err());
+    assert_eq!(entries(&mut live), some(0..2, b"1"));
+    drop(live.begin_checkpoint().unwrap());
+    let error = live.delete(&[at(0, 0, 0, b"")]).unwrap_err().to_string();
+    assert!(error.contains("given up") && error.contains("restore the job"), "{error}");
+    assert!(live.begin_checkpoint().is_err());
 }
 
 /// A checkpoint has what was written before it and nothing else, wherever it is opened and whatever happens to the database and to copies meanwhile.
@@ -148,24 +200,24 @@ fn checkpoints_stay_as_they_are() {
     let mut live = place.open("live");
     put(&mut live, &some(0..10, b"old"));
     live.delete_all(KeyGroupRange { start: 3, end: 4 }, 1, None).unwrap();
-    let old = entries(&live);
-    live.checkpoint(&place.path("checkpoints/1")).unwrap();
+    let old = entries(&mut live);
+    checkpoint(&mut live, &place.path("checkpoints/1")).unwrap();
 
     put(&mut live, &some(5..15, b"new"));
     live.delete_all(KeyGroupRange { start: 0, end: 5 }, 0, None).unwrap();
     live.database.db.compact_range(None::<&[u8]>, None::<&[u8]>);
-    let new = entries(&live);
+    let new = entries(&mut live);
     assert_ne!(old, new);
 
     let mut copy = place.open_copy("checkpoints/1", "copy");
-    assert_eq!(entries(&copy), old);
+    assert_eq!(entries(&mut copy), old);
     put(&mut copy, &some(0..20, b"copy"));
     copy.database.db.compact_range(None::<&[u8]>, None::<&[u8]>);
     drop(copy);
-    assert_eq!(entries(&place.open_copy("checkpoints/1", "another")), old);
-    assert_eq!(entries(&live), new);
+    assert_eq!(entries(&mut place.open_copy("checkpoints/1", "another")), old);
+    assert_eq!(entries(&mut live), new);
     drop(live);
-    assert_eq!(entries(&place.open_copy("checkpoints/1", "late")), old);
+    assert_eq!(entries(&mut place.open_copy("checkpoints/1", "late")), old);
 }
 
 /// Files that two checkpoints share have one id; files of different databases never do, not even where they have one name and a common ancestor.
@@ -174,9 +226,9 @@ fn files_have_ids() {
     let place = Place::new();
     let mut live = place.open("live");
     put(&mut live, &some(0..3, b"1"));
-    let first = live.checkpoint(&place.path("1")).unwrap();
+    let first = checkpoint(&mut live, &place.path("1")).unwrap();
     put(&mut live, &some(3..6, b"2"));
-    let second = live.checkpoint(&place.path("2")).unwrap();
+    let second = checkpoint(&mut live, &place.path("2")).unwrap();
     assert!(ids(&first).is_subset(&ids(&second)), "{first:?} {second:?}");
     assert_eq!(ids(&second).difference(&ids(&first)).count(), 1, "what has changed is one file more");
     for file in &second {
@@ -190,7 +242,7 @@ fn files_have_ids() {
     for (attempt, value) in attempts.iter_mut().zip([b"a", b"b"]) {
         put(attempt, &some(3..6, value));
     }
-    let files = [0, 1].map(|i| attempts[i].checkpoint(&place.path(&format!("of-{i}"))).unwrap());
+    let files = [0, 1].map(|i| checkpoint(&mut attempts[i], &place.path(&format!("of-{i}"))).unwrap());
     let names =
         files.each_ref().map(|files| files.iter().map(|f| f.name.clone()).filter(|n| n.ends_with(".sst")).collect::<Vec<_>>());
     assert_eq!(names[0], names[1], "their files have the same names");
@@ -202,7 +254,7 @@ fn files_have_ids() {
         }
     }
     // An attempt that goes on from one of theirs knows all ancestors.
-    let next = place.open_copy("of-0", "next").checkpoint(&place.path("3")).unwrap();
+    let next = checkpoint(&mut place.open_copy("of-0", "next"), &place.path("3")).unwrap();
     assert_eq!(ids(&next), of_all[0]);
 }
 
@@ -226,10 +278,10 @@ fn keeps_groups() {
             backend.keep_groups(KeyGroupRange { start, end }).unwrap();
             let mut left = some(0..10, b"1");
             left.retain(|(group, ..), _| (start..end).contains(group));
-            assert_eq!(entries(&backend), left, "{start}..{end} at stage {stage}");
+            assert_eq!(entries(&mut backend), left, "{start}..{end} at stage {stage}");
             assert_eq!(backend.get(&[last[0].0], &mut |_, _| panic!("the last of all is not in the range")).ok(), Some(()));
             put(&mut backend, &some(0..10, b"2"));
-            assert_eq!(entries(&backend), some(0..10, b"2"));
+            assert_eq!(entries(&mut backend), some(0..10, b"2"));
         }
     }
 }
@@ -247,7 +299,7 @@ fn deletes_files_of_other_groups() {
     assert_eq!(backend.stats().unwrap().file_count, 3);
     backend.keep_groups(KeyGroupRange { start: 10, end: 20 }).unwrap();
     assert_eq!(backend.stats().unwrap().file_count, 1);
-    assert_eq!(entries(&backend), some(10..20, b"1"));
+    assert_eq!(entries(&mut backend), some(10..20, b"1"));
 }
 
 /// Groups of several databases come together, over what is there; their databases keep them.
@@ -259,20 +311,20 @@ fn imports() {
     a.delete_all(KeyGroupRange { start: 4, end: 5 }, 2, None).unwrap();
     put(&mut b, &some(10..20, b"b"));
     put(&mut target, &some(2..6, b"old"));
-    let mut expected = entries(&target);
+    let mut expected = entries(&mut target);
 
     target.import(&a, KeyGroupRange { start: 3, end: 10 }).unwrap();
     target.import(&b, KeyGroupRange { start: 10, end: 12 }).unwrap();
     target.import(&b, KeyGroupRange { start: 30, end: 40 }).unwrap();
     target.import(&b, KeyGroupRange { start: 12, end: 10 }).unwrap();
-    expected.extend(entries(&a).into_iter().filter(|((group, ..), _)| *group >= 3));
+    expected.extend(entries(&mut a).into_iter().filter(|((group, ..), _)| *group >= 3));
     expected.extend(some(10..12, b"b"));
-    assert_eq!(entries(&target), expected);
-    assert_eq!(entries(&b), some(10..20, b"b"));
+    assert_eq!(entries(&mut target), expected);
+    assert_eq!(entries(&mut b), some(10..20, b"b"));
     assert!(!target.path().join("import").exists());
 
-    target.checkpoint(&place.path("checkpoint")).unwrap();
-    assert_eq!(entries(&place.open_copy("checkpoint", "copy")), expected);
+    checkpoint(&mut target, &place.path("checkpoint")).unwrap();
+    assert_eq!(entries(&mut place.open_copy("checkpoint", "copy")), expected);
 }
 
 /// However much two databases write and read, they stay within their budget, roughly: by what the cache itself says.
@@ -329,10 +381,10 @@ fn errors_say_what_to_do() {
     check(RocksBackend::open_from(&place.path("live"), &place.memory).unwrap_err(), "live", "in use");
     check(RocksBackend::open_from(&place.path("absent"), &place.memory).unwrap_err(), "absent", "damaged");
     assert!(!place.path("absent").exists());
-    live.checkpoint(&place.path("1")).unwrap();
-    check(live.checkpoint(&place.path("1")).unwrap_err(), "1", "exists");
+    checkpoint(&mut live, &place.path("1")).unwrap();
+    check(checkpoint(&mut live, &place.path("1")).unwrap_err(), "1", "exists");
     check(RocksBackend::open(&place.path("1"), &place.memory).unwrap_err(), "1", "exists");
-    assert_eq!(entries(&place.open_copy("1", "copy")), some(0..3, b"1"));
+    assert_eq!(entries(&mut place.open_copy("1", "copy")), some(0..3, b"1"));
 
     for file in checkpoint::list(&place.path("1")).unwrap() {
         let is_needed = ["CURRENT", "MANIFEST", ".sst"].iter().any(|part| file.name.contains(part));
@@ -343,7 +395,7 @@ fn errors_say_what_to_do() {
             check(RocksBackend::open_from(&place.path(&name), &place.memory).unwrap_err(), &name, "damaged");
         }
     }
-    assert_eq!(entries(&live), some(0..3, b"1"));
+    assert_eq!(entries(&mut live), some(0..3, b"1"));
 }
 
 #[derive(Clone, Debug)]
@@ -428,15 +480,15 @@ proptest! {
                 }),
                 Call::Flush => rocks.database.db.flush().unwrap(),
                 Call::Restart => {
-                    let checkpoint = format!("checkpoint-{number}");
-                    rocks.checkpoint(&place.path(&checkpoint)).unwrap();
-                    rocks = place.open_copy(&checkpoint, &number.to_string());
+                    let name = format!("checkpoint-{number}");
+                    checkpoint(&mut rocks, &place.path(&name)).unwrap();
+                    rocks = place.open_copy(&name, &number.to_string());
                 }
                 Call::Get(_) | Call::Scan(..) => {}
             }
             prop_assert_eq!(answer(&mut rocks, call), answer(&mut memory, call));
         }
-        prop_assert_eq!(&entries(&rocks), &model);
-        prop_assert_eq!(&entries(&memory), &model);
+        prop_assert_eq!(&entries(&mut rocks), &model);
+        prop_assert_eq!(&entries(&mut memory), &model);
     }
 }

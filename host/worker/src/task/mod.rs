@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
 use weir_base::{Clock, sleep_until};
-use weir_checkpoint::SourceSnapshot;
+use weir_checkpoint::{JobStorage, SourceSnapshot};
 use weir_connector::{Source, Split};
 use weir_exchange::{Barrier, Gate, Sender};
 use weir_plan::JobPlan;
@@ -33,6 +33,7 @@ use weir_protocol::checkpoint::CheckpointId;
 use weir_sandbox::{Component, LogSink};
 
 use crate::deploy::NativeChains;
+use crate::disk::StateDisk;
 use crate::error::Failure;
 use crate::job::{Command, Trigger};
 use crate::metrics::{JobMetrics, TaskCounters};
@@ -65,12 +66,14 @@ pub(crate) struct Parts {
     pub triggers: watch::Receiver<Option<Trigger>>,
     /// the last checkpoint that is complete
     pub stored: watch::Receiver<CheckpointId>,
-    /// whether the job has checkpoints
-    pub stores: bool,
     /// where what is captured goes
     pub captures: mpsc::UnboundedSender<Capture>,
     /// what the job starts from
     pub restore: Option<Arc<Restore>>,
+    /// where its checkpoints are stored; none = it has none
+    pub storage: Option<JobStorage>,
+    /// where state is kept on disk
+    pub disk: StateDisk,
 }
 
 /// Where a task's rows come from.
@@ -219,7 +222,8 @@ impl Task {
                     let stored = parts.stored.borrow().0;
                     let captured = Captured { source: root.snapshot(), ..nodes.barrier(barrier, stored).await? };
                     let checkpoint = Some(CheckpointId(barrier.checkpoint));
-                    if let Some(capture) = root.keep(Capture { checkpoint, captured, alignment, copying: since.elapsed() }) {
+                    let capture = Capture { checkpoint, stored, captured, alignment, copying: since.elapsed() };
+                    if let Some(capture) = root.keep(capture) {
                         let _ = parts.captures.send(capture);
                     }
                     pace.worked(nodes.take_waited());
@@ -235,7 +239,7 @@ impl Task {
         nodes.finish().await?;
         let stored = parts.stored.borrow().0;
         let captured = Captured { source: root.snapshot(), ..nodes.last_capture(stored).await? };
-        let capture = Capture { checkpoint: None, captured, alignment: Duration::ZERO, copying: Duration::ZERO };
+        let capture = Capture { checkpoint: None, stored, captured, alignment: Duration::ZERO, copying: Duration::ZERO };
         let _ = parts.captures.send(capture);
         pace.worked(nodes.take_waited());
         Ok(())

@@ -25,10 +25,11 @@ use super::open::open_node;
 use super::routes::Routes;
 use super::splits::{Reach, Splits};
 use super::{Parts, calmly};
+use crate::database::StoredFiles;
 use crate::deploy::connector_failure;
 use crate::error::{Failure, FailureKind};
 use crate::metrics::{JobMetrics, NodeCounters};
-use crate::snapshot::{Captured, CapturedChain, Prepared};
+use crate::snapshot::{Captured, CapturedChain, CapturedState, Prepared};
 
 /// The nodes of a subtask.
 pub(super) struct Nodes {
@@ -88,6 +89,8 @@ pub(super) struct StateName {
     pub id: Arc<str>,
     /// what it is: only an operator of which the same is said can read it
     pub schema: Arc<str>,
+    /// the files of its database that are stored already, in what the job starts from
+    pub stored: Arc<StoredFiles>,
 }
 
 /// A change of a node's time, all of which has not been fired yet.
@@ -130,7 +133,7 @@ impl Nodes {
             first_counter: parts.first_counter,
             subtask: parts.subtask,
             groups: range_of(parts.subtask, vertex.parallelism, parts.plan.spec.max_parallelism),
-            stores: parts.stores,
+            stores: parts.storage.is_some(),
         })
     }
 
@@ -572,7 +575,8 @@ impl Nodes {
                     schema: Arc::clone(&name.schema),
                     watermark: node.context.watermark.0,
                     groups: self.groups,
-                    state,
+                    state: CapturedState::of(state, checkpoint),
+                    stored: Arc::clone(&name.stored),
                 });
             }
             Operator::Sink { name, writer, prepared } => {

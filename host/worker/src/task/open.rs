@@ -6,19 +6,21 @@ use weir_exchange::Outbox;
 use weir_operator::chain::Parts as ChainParts;
 use weir_operator::{Assigner, Body, ChainOperator, Context, Error, GuestStart};
 use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, Stage};
-use weir_plan::spec::ErrorPolicy;
+use weir_plan::spec::{Backend, ErrorPolicy};
 use weir_protocol::watermark::Merge;
-use weir_state::MemoryBackend;
+use weir_state::{MemoryBackend, RocksBackend, StateBackend};
+use weir_types::KeyGroupRange;
 use weir_types::graph::Partitioning;
 use weir_types::key::range_of;
 
 use super::nodes::{Node, Operator, StateName, operator_failure};
 use super::splits::Reach;
 use super::{Parts, calmly};
+use crate::database::StoredFiles;
 use crate::deploy::connector_failure;
-use crate::error::Failure;
+use crate::error::{Failure, FailureKind};
 use crate::limits::limits;
-use crate::restore::{state_id, state_schema};
+use crate::restore::{Owner, state_id, state_schema};
 use crate::snapshot::Prepared;
 
 /// Opens a node, which `reach` reaches.
@@ -26,13 +28,21 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
     let spec = &parts.plan.spec;
     Ok(match &plan.kind {
         NodeKind::Chain(chain) => {
-            let operator = open_chain(parts, chain, &plan.needed).await.map_err(|e| {
-                let mut failure = operator_failure(&e);
-                failure.message = format!("cannot start operator \"{}\": {}", chain.operator_id(), failure.message);
-                failure.operator = Some(chain.operator_id().to_owned());
-                failure.subtask = Some(parts.subtask);
-                Box::new(failure)
-            })?;
+            let located = |what: &str, failure: Failure| {
+                let message = format!("cannot {what} operator \"{}\": {}", chain.operator_id(), failure.message);
+                Box::new(Failure {
+                    message,
+                    operator: Some(chain.operator_id().to_owned()),
+                    subtask: Some(parts.subtask),
+                    ..failure
+                })
+            };
+            let id = state_id(&parts.plan, chain);
+            let groups = range_of(parts.subtask, parts.plan.vertices[parts.vertex].parallelism, spec.max_parallelism);
+            let Kept { backend, stored, in_backend } =
+                open_backend(parts, chain, &id, groups).await.map_err(|failure| located("restore", failure))?;
+            let operator = open_chain(parts, chain, &plan.needed, backend).await;
+            let operator = operator.map_err(|e| located("start", operator_failure(&e)))?;
             let skips = spec.on_error == ErrorPolicy::Skip;
             let makes_rows = ChainOperator::makes_rows(chain.chain.head);
             let splits = if makes_rows { vec![true] } else { reach.to_assigner() };
@@ -47,22 +57,17 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                 makes_rows,
                 reach,
                 // Before an exchange nothing is kept over a barrier, and the state behind it has the same name.
-                state: (chain.stage != Stage::Local)
-                    .then(|| StateName { id: state_id(&parts.plan, chain).into(), schema: state_schema(chain).into() }),
+                state: (chain.stage != Stage::Local).then(|| StateName {
+                    id: id.into(),
+                    schema: state_schema(chain).into(),
+                    stored: stored.into(),
+                }),
                 firing: None,
             };
             if let (Some(restore), Some(name), Operator::Chain(operator)) = (&parts.restore, &node.state, &mut node.operator) {
-                let groups = range_of(parts.subtask, parts.plan.vertices[parts.vertex].parallelism, spec.max_parallelism);
-                let restored = restore.restore(&name.id, parts.subtask, groups, operator, &mut node.context).await;
-                restored.map_err(|failure| {
-                    let message = format!("cannot restore operator \"{}\": {}", chain.operator_id(), failure.message);
-                    Box::new(Failure {
-                        message,
-                        operator: Some(chain.operator_id().to_owned()),
-                        subtask: Some(parts.subtask),
-                        ..failure
-                    })
-                })?;
+                let owner = Owner { operator: &name.id, subtask: parts.subtask, groups };
+                let restored = restore.restore(owner, in_backend, &parts.disk, operator, &mut node.context).await;
+                restored.map_err(|failure| located("restore", failure))?;
             }
             for (feed, _) in node.timeless.iter().enumerate().filter(|(_, timeless)| **timeless) {
                 // It does not hold time back, and the end of time still waits for its end: that is what an idle input does.
@@ -108,7 +113,39 @@ fn timeless_feeds(plan: &NodePlan, chain: &ChainNode) -> Vec<bool> {
     plan.feeds.iter().map(|feed| is_keyed && inputs[feed.port].partitioning == Partitioning::Broadcast).collect()
 }
 
-async fn open_chain(parts: &Parts, node: &ChainNode, needed: &[Vec<bool>]) -> Result<ChainOperator, Error> {
+/// Where an operator's keyed state is kept.
+struct Kept {
+    backend: Box<dyn StateBackend>,
+    /// the files of it that are stored already
+    stored: StoredFiles,
+    /// whether it has the state of the databases that the job starts from
+    in_backend: bool,
+}
+
+async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGroupRange) -> Result<Kept, Failure> {
+    // What is before an exchange is handed on at every barrier.
+    let is_kept = ChainOperator::makes_rows(node.chain.head) && node.stage != Stage::Local;
+    if parts.plan.spec.state.backend == Backend::Memory || !is_kept {
+        return Ok(Kept { backend: Box::new(MemoryBackend::default()), stored: StoredFiles::new(), in_backend: false });
+    }
+    let folder = parts.disk.folder()?;
+    if let Some(restore) = &parts.restore {
+        let owner = Owner { operator: id, subtask: parts.subtask, groups };
+        if let Some(opened) = restore.open_database(owner, &folder, parts.storage.as_ref()).await? {
+            return Ok(Kept { backend: Box::new(opened.backend), stored: opened.stored, in_backend: true });
+        }
+    }
+    let backend = RocksBackend::open(&folder.place(), folder.memory());
+    let backend = backend.map_err(|e| Failure::new(FailureKind::Resources, e.to_string()))?;
+    Ok(Kept { backend: Box::new(backend), stored: StoredFiles::new(), in_backend: false })
+}
+
+async fn open_chain(
+    parts: &Parts,
+    node: &ChainNode,
+    needed: &[Vec<bool>],
+    backend: Box<dyn StateBackend>,
+) -> Result<ChainOperator, Error> {
     if !ChainOperator::needs_guest(node.chain.head) {
         return ChainOperator::new(node, needed, None);
     }
@@ -120,7 +157,7 @@ async fn open_chain(parts: &Parts, node: &ChainNode, needed: &[Vec<bool>]) -> Re
     let spec = &parts.plan.spec;
     let chain_parts = ChainParts {
         body,
-        backend: Box::new(MemoryBackend::default()),
+        backend,
         slots_max: spec.state.slots_max,
         bytes_max: spec.state.memory_limit.map(|limit| limit.0),
         max_parallelism: spec.max_parallelism,

@@ -95,6 +95,7 @@ mod tests {
         recording.message(2, &rows(5));
         recording.keep(Capture {
             checkpoint: None,
+            stored: 0,
             captured: Captured::default(),
             alignment: Duration::ZERO,
             copying: Duration::ZERO,

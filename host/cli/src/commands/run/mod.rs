@@ -21,6 +21,7 @@ use weir_worker::{Command, Deployment, Failure, Outcome, Worker};
 
 use crate::signals::Signals;
 use crate::spec_file::{self, Opened, SpecArgs};
+use crate::state_args::StateArgs;
 use crate::{checkpoints, exit, out};
 use lines::Lines;
 use progress::Progress;
@@ -55,6 +56,9 @@ pub struct Args {
     /// Leave state behind that belongs to operators which the job has not any more
     #[arg(long)]
     allow_non_restored_state: bool,
+
+    #[command(flatten)]
+    state: StateArgs,
 
     /// Tell at the end what the job has done: as JSON in the last line of standard output, or as text on standard error
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -112,7 +116,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         Deployment { plan, components, context, storage: None, restore: None, pending: vec![], log, clock, native: None };
     let mut signals = Signals::listen()?;
     let stops_at_checkpoint = checkpoints.is_some();
-    let mut execution = Execution::start(Worker::new(slots), deployment, checkpoints, start);
+    let mut execution = Execution::start(Worker::new(slots).with_state(args.state.options()), deployment, checkpoints, start);
 
     let mut watch = Watch {
         progress: watched.then(|| Progress::new(&name, &lines)),

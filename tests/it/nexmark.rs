@@ -188,6 +188,8 @@ fn more_keys_than_slots() {
         for parallelism in [1, 2] {
             assert_eq!(evictions(&check_case(&case, parallelism, &[])), 0, "{query}");
             for limit in [("state.slots_max", "20"), ("state.memory_limit", "4KB")] {
+                let on_disk = [limit, ("state.backend", "rocksdb")];
+                assert!(evictions(&check_case(&case, parallelism, &on_disk)) > 100, "{query}, on disk");
                 for settings in [&[limit][..], &[limit, ("preaggregation", "false"), ("batch.rows", "7")]] {
                     let summary = check_case(&case, parallelism, settings);
                     assert!(evictions(&summary) > 100, "{query}, {settings:?}: {summary}");

@@ -279,8 +279,12 @@ impl Local {
 
     /// Runs the job until it has some checkpoints, and ends it there.
     fn interrupted(&self) -> Output {
+        self.interrupted_with(&[])
+    }
+
+    fn interrupted_with(&self, settings: &[(&str, &str)]) -> Output {
         let mut command = self.command(&["run"]);
-        set(&mut command, SLOW);
+        set(&mut command, SLOW.into_iter().chain(settings.iter().copied()));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it can be started");
         let since = Instant::now();
         // Old entries go; the numbers of those that are left tell how many there were. The first is the claim.
@@ -319,6 +323,49 @@ impl Local {
         }
         assert!(found == expected, "{}", difference(&expected, &found));
     }
+}
+
+/// Goal: what one state backend has stored, the other one reads, at another parallelism: a checkpoint, and a savepoint that was moved.
+#[test]
+fn backends_read_each_other() {
+    for (from, to) in [("memory", "rocksdb"), ("rocksdb", "memory"), ("rocksdb", "rocksdb")] {
+        for query in ["q4", "q5", "q11"] {
+            let job = Local::new(query);
+            job.interrupted_with(&[("state.backend", from), ("parallelism", "2")]);
+            let to = format!("state.backend={to}");
+            let more = ["--set", &to, "--parallelism", "3"];
+            if query == "q5" {
+                let moved = job.path("moved").display().to_string();
+                printed(job.command(&["savepoint", "create", "--id", "kept"]));
+                fs::rename(Path::new(&job.storage()).join("savepoints/kept"), &moved).expect("the folder is ours");
+                fs::remove_dir_all(job.storage()).expect("the folder is ours");
+                let told = job.finish(&[&more[..], &["--from-savepoint", &moved]].concat());
+                assert!(!told.contains("error"), "{told}");
+            } else {
+                job.finish(&more);
+            }
+            job.expect_rows(true);
+        }
+    }
+}
+
+/// Goal: a database of which a file is damaged is found to be, and the checkpoint before it taken.
+#[test]
+fn damaged_database() {
+    let job = Local::new("q5");
+    job.interrupted_with(&[("state.backend", "rocksdb")]);
+    let is_table = |path: &PathBuf| path.to_string_lossy().contains("rocksdb-") && path.to_string_lossy().contains(".sst");
+    let mut tables: Vec<_> = files_below(&job.path("checkpoints")).into_iter().filter(is_table).collect();
+    tables.sort_by_key(|path| fs::metadata(path).and_then(|file| file.modified()).expect("it has a time"));
+    let newest = tables.last().expect("there is state on disk");
+    // A link would have the database's own file changed, too: that is gone.
+    let mut bytes = fs::read(newest).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(newest, bytes).expect("the folder is ours");
+    let told = job.finish(&["--set", "state.backend=rocksdb"]);
+    assert!(told.contains("is damaged") && told.contains("going back to the one before"), "{told}");
+    job.expect_rows(false);
 }
 
 /// Goal: a savepoint of a job of `weir run` is made of its newest checkpoint, can be looked at, moved, and started from.

@@ -19,8 +19,11 @@ use crate::chain::Parts;
 /// What a slot is taken to weigh before one was seen, bytes.
 const SLOT_BYTES: u64 = 256;
 
-/// What a slot weighs besides its encoded state: the host's table and the guest's arrays, bytes.
-const SLOT_OVERHEAD_BYTES: u64 = 64;
+/// What a slot weighs in the guest besides its encoded state: its share of arrays, and of allocations; bytes.
+const GUEST_OVERHEAD_BYTES: u64 = 48;
+
+/// What a slot is taken to weigh in the host before its table was looked at, bytes.
+const HOST_BYTES: u64 = 64;
 
 /// About how many bytes of state one call moves, at least and at most: far below what a call may return, since not all slots weigh the same.
 const BYTES_PER_CALL: std::ops::RangeInclusive<usize> = 64 << 10..=8 << 20;
@@ -147,7 +150,7 @@ impl Weight {
     fn note_slots(&mut self, slots: u64, bytes: u64) {
         self.is_known |= slots > 0;
         self.slots += slots;
-        self.bytes += bytes + slots * SLOT_OVERHEAD_BYTES;
+        self.bytes += bytes;
         while self.slots > Self::SLOTS_MAX {
             self.slots /= 2;
             self.bytes /= 2;
@@ -170,6 +173,8 @@ pub(crate) struct Eviction {
     /// bytes that they may weigh
     bytes_max: Option<u64>,
     weight: Weight,
+    /// what a slot weighs besides its encoded state
+    overhead: u64,
     /// of those that may be done with
     spent_weight: Weight,
     bytes_per_call: u64,
@@ -191,6 +196,7 @@ impl Eviction {
             slots_max: parts.slots_max,
             bytes_max: parts.bytes_max,
             weight: Weight::unknown(),
+            overhead: GUEST_OVERHEAD_BYTES + HOST_BYTES,
             spent_weight: Weight::unknown(),
             bytes_per_call,
             batches: 0,
@@ -210,7 +216,8 @@ impl Eviction {
 
     /// How many slots the guest may hold between two batches, as far as is known of their weight; none = as many as its memory holds.
     pub fn slots_max(&self) -> Option<usize> {
-        let by_bytes = self.bytes_max.map(|bytes| usize::try_from(bytes / self.weight.per_slot()).unwrap_or(usize::MAX));
+        let per_slot = self.weight.per_slot() + self.overhead;
+        let by_bytes = self.bytes_max.map(|bytes| usize::try_from(bytes / per_slot).unwrap_or(usize::MAX));
         self.slots_max.into_iter().chain(by_bytes).min().map(|max| max.max(1))
     }
 
@@ -230,13 +237,19 @@ impl Eviction {
         }
     }
 
-    /// Once a batch: weighs some slots, if their weight matters and it is time to.
-    pub async fn sample(&mut self, body: &mut Body, slots: impl Iterator<Item = Slot>) -> Result<(), Error> {
+    /// Once a batch: weighs some slots, if their weight matters and it is time to. `host_bytes` is what the host's tables take for each of them.
+    pub async fn sample(
+        &mut self,
+        body: &mut Body,
+        slots: impl Iterator<Item = Slot>,
+        host_bytes: impl FnOnce(&[Slot]) -> u64,
+    ) -> Result<(), Error> {
         self.batches += 1;
         if self.bytes_max.is_none() || !(self.batches.is_power_of_two() || self.batches.is_multiple_of(BATCHES_PER_SAMPLE)) {
             return Ok(());
         }
         let slots: Vec<Slot> = slots.take(SAMPLE_SLOTS).collect();
+        self.overhead = GUEST_OVERHEAD_BYTES + host_bytes(&slots);
         for slots in slots.chunks(self.slots_per_call()) {
             self.export(body, slots).await?;
         }
@@ -436,7 +449,7 @@ impl Eviction {
             body.import_slots(&slots, &states).await?;
         }
         if body.settle() && self.slots_max().is_some() {
-            let half = live.len() as u64 * self.weight.per_slot() / 2;
+            let half = live.len() as u64 * (self.weight.per_slot() + self.overhead) / 2;
             self.bytes_max = Some(self.bytes_max.map_or(half, |max| max.min(half)));
         }
         Ok(())

@@ -346,7 +346,9 @@ impl Process {
 
     /// Evicts cold slots if there are too many.
     async fn evict(&mut self) -> Result<(), Error> {
-        self.eviction.sample(&mut self.body, self.table.sample(Eviction::SAMPLE_SLOTS)).await?;
+        let table = &self.table;
+        let host_bytes = |slots: &[Slot]| table.bytes_per_slot(slots.iter().copied());
+        self.eviction.sample(&mut self.body, table.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
         let surplus = self.eviction.surplus(self.table.len());
         if surplus == 0 {
             return Ok(());

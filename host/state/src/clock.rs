@@ -19,6 +19,9 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// What a slot takes, bytes.
+    pub const BYTES_PER_SLOT: usize = 1;
+
     /// Takes in a slot, as just accessed.
     pub fn insert(&mut self, slot: Slot) {
         let index = slot as usize;

@@ -650,6 +650,19 @@ impl SlotTable {
         Ok(())
     }
 
+    /// The memory that the table takes for each slot, about, in bytes; told by these slots as far as keys differ in length.
+    pub fn bytes_per_slot(&self, sample: impl Iterator<Item = Slot>) -> u64 {
+        // Vectors and hash tables double when they are full, so that a third of them is empty.
+        let arrays = (size_of::<Entry>() + size_of::<u64>() + NamespaceLists::BYTES_PER_SLOT + Clock::BYTES_PER_SLOT) * 3 / 2;
+        if !matches!(self.codec.shape(), KeyShape::Text | KeyShape::Rows) {
+            return arrays as u64;
+        }
+        let lengths = sample.map(|slot| self.bytes[slot as usize].len()).fold((0, 0), |(sum, count), n| (sum + n, count + 1));
+        let (sum, count): (usize, usize) = lengths;
+        // An allocation of its own costs about a word besides.
+        (arrays + size_of::<Box<[u8]>>() * 3 / 2 + size_of::<usize>() + sum / count.max(1)) as u64
+    }
+
     /// The memory that the table takes, in bytes.
     pub fn bytes(&self) -> usize {
         self.tables.iter().map(|table| size_of_val(table) + table.allocation_size()).sum::<usize>()

@@ -198,7 +198,9 @@ impl GridWindows {
                 }
             }
         }
-        turn.eviction.sample(turn.body, self.table.sample(Eviction::SAMPLE_SLOTS)).await?;
+        let table = &self.table;
+        let host_bytes = |slots: &[Slot]| table.bytes_per_slot(slots.iter().copied());
+        turn.eviction.sample(turn.body, table.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
         self.evict(turn).await
     }
 

@@ -140,7 +140,12 @@ impl Sessions {
         self.finish_round(feed, turn).await?;
         turn.set_aside(feed, &late)?;
         self.forget_keys_without_sessions(late.iter().map(|&row| self.keys[row as usize]).collect());
-        turn.eviction.sample(turn.body, self.slots.clock.sample(Eviction::SAMPLE_SLOTS)).await?;
+        let (table, owners, intervals) = (&self.table, &self.slots.owners, &self.intervals);
+        let host_bytes = |slots: &[Slot]| {
+            let keys = slots.iter().map(|&slot| intervals.get(owners[slot as usize]).key);
+            table.bytes_per_slot(keys) + 2 * size_of::<Session>() as u64
+        };
+        turn.eviction.sample(turn.body, self.slots.clock.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
         self.evict(turn).await
     }
 

@@ -40,6 +40,8 @@ pub(super) struct NamespaceLists {
 }
 
 impl NamespaceLists {
+    pub(super) const BYTES_PER_SLOT: usize = size_of::<Link>();
+
     #[inline]
     pub(super) fn index(&self, namespace: i64) -> Option<u32> {
         self.indexes.get(&namespace).copied()

@@ -34,6 +34,9 @@ use crate::eviction::{Note, OPERATOR};
 /// The version of the format.
 const VERSION: u64 = 1;
 
+/// What a key and a note are taken to need, where room is made for them.
+const KEY_BYTES: usize = 24;
+
 /// Keys whose groups are checked at once.
 const KEYS_PER_CHECK: usize = 4096;
 
@@ -119,6 +122,12 @@ impl Writer {
     pub fn new(max_parallelism: u16, checkpointing: Option<Checkpointing>) -> Self {
         let changes = checkpointing.map(|checkpointing| Changes { entries: Entries::default(), checkpointing });
         Self { entries: Entries::default(), changes, max_parallelism, key: vec![], note: vec![] }
+    }
+
+    /// Makes room for so many states, which weigh about so many bytes each.
+    pub fn reserve(&mut self, count: usize, state_bytes: usize) {
+        let entries = self.changes.as_mut().map_or(&mut self.entries, |changes| &mut changes.entries);
+        entries.reserve(count, state_bytes + KEY_BYTES);
     }
 
     /// Whether only what has changed is wanted.

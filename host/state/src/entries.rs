@@ -38,6 +38,12 @@ pub struct Entry<'a> {
 }
 
 impl Entries {
+    /// Makes room for so many entries more, whose keys and values have about so many bytes each: growing copies everything that is there.
+    pub fn reserve(&mut self, count: usize, bytes_each: usize) {
+        self.index.reserve(count);
+        self.bytes.reserve(count.saturating_mul(bytes_each));
+    }
+
     /// Appends an entry.
     ///
     /// # Panics

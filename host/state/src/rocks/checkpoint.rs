@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{IngestExternalFileOptions, SstFileWriter};
+use rocksdb::{DBCompressionType, IngestExternalFileOptions, SstFileWriter};
 
 use super::{Database, encoding, failure, lineage, options};
 use crate::{Entries, Error, StateKey};
@@ -81,7 +81,9 @@ impl Database {
         changes.sort();
         let path = self.directory.path.join(CHANGES_FILE);
         let failed = |e| failure::of_db(&path, &e);
-        let options = options::options(&self.memory).map_err(failed)?;
+        let mut options = options::options(&self.memory).map_err(failed)?;
+        // It does not get old as it is.
+        options.set_bottommost_compression_type(DBCompressionType::Lz4);
         let mut writer = SstFileWriter::create(&options);
         writer.open(&path).map_err(failed)?;
         let mut name = vec![];

@@ -9,9 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{DBCompressionType, IngestExternalFileOptions, SstFileWriter};
 
-use super::{Database, encoding, failure, lineage, options};
+use super::{Database, encoding, failure, lineage};
 use crate::{Entries, Error, StateKey};
 
 /// Where changes lie on their way into the database. The library takes no notice of names that it does not know.
@@ -79,25 +78,16 @@ impl Database {
             return Ok(());
         }
         changes.sort();
-        let path = self.directory.path.join(CHANGES_FILE);
-        let failed = |e| failure::of_db(&path, &e);
-        let mut options = options::options(&self.memory).map_err(failed)?;
-        // It does not get old as it is.
-        options.set_bottommost_compression_type(DBCompressionType::Lz4);
-        let mut writer = SstFileWriter::create(&options);
-        writer.open(&path).map_err(failed)?;
         let mut name = vec![];
-        for entry in changes.iter() {
-            name.clear();
-            let at = StateKey { group: entry.group, operator, namespace: entry.namespace, key: entry.key };
-            encoding::encode(&at, &mut name);
-            let written = if entry.value.is_empty() { writer.delete(&name) } else { writer.put(&name, entry.value) };
-            written.map_err(failed)?;
-        }
-        writer.finish().map_err(failed)?;
-        let mut options = IngestExternalFileOptions::default();
-        options.set_move_files(true);
-        self.db.ingest_external_file_opts(&options, vec![path]).map_err(|e| self.failed(&e))
+        self.ingest(CHANGES_FILE, |writer| {
+            for entry in changes.iter() {
+                name.clear();
+                let at = StateKey { group: entry.group, operator, namespace: entry.namespace, key: entry.key };
+                encoding::encode(&at, &mut name);
+                if entry.value.is_empty() { writer.delete(&name)? } else { writer.put(&name, entry.value)? }
+            }
+            Ok(())
+        })
     }
 
     fn copy_to(&self, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {

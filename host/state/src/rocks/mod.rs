@@ -11,6 +11,7 @@
 //! | `memory`, `options` | the shared budget; how databases are set up, and why so |
 //! | `walk` | scans, group by group |
 //! | `checkpoint`, `lineage` | copies that share files, made beside the task; which files are the same |
+//! | `ingest` | many entries at once, as a file of their own |
 //! | `rescale` | dropping groups, and taking over those of another database |
 //! | `failure` | what errors mean |
 //!
@@ -40,6 +41,7 @@ use crate::{Error, StateBackend, StateKey};
 mod checkpoint;
 mod encoding;
 mod failure;
+mod ingest;
 mod lineage;
 mod memory;
 mod options;
@@ -52,11 +54,18 @@ pub use checkpoint::{CheckpointFile, Checkpointing, copy_checkpoint};
 pub use memory::RocksMemory;
 
 use checkpoint::Loan;
+use ingest::Unsorted;
 use lineage::Lineage;
 use walk::Walk;
 
 /// Keys that are looked up at once: their values, or rather the blocks with them, stay in memory until all are found.
 const GET_KEYS_MAX: usize = 1024;
+
+/// The least number of entries that are written as a file of their own.
+const INGEST_KEYS_MIN: usize = 4096;
+
+/// What such a file is called at first.
+const PUT_FILE: &str = "put";
 
 /// Entries of one group, operator and namespace that are deleted one by one rather than by a range.
 const DELETE_KEYS_MAX: usize = 512;
@@ -268,12 +277,17 @@ impl std::fmt::Debug for RocksBackend {
 
 impl StateBackend for RocksBackend {
     fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), Error> {
-        let (mut batch, mut name) = (WriteBatch::default(), vec![]);
-        for (at, value) in entries {
-            name.clear();
-            encoding::encode(&at, &mut name);
-            batch.put(&name, value);
+        let mut unsorted = Unsorted::default();
+        entries.for_each(|(at, value)| unsorted.push(|name| encoding::encode(&at, name), value));
+        if unsorted.len() >= INGEST_KEYS_MIN && !self.database.is_lent()? {
+            self.settle()?;
+            unsorted.sort();
+            return self
+                .database
+                .ingest(PUT_FILE, |writer| unsorted.iter().try_for_each(|(name, value)| writer.put(name, value)));
         }
+        let mut batch = WriteBatch::default();
+        unsorted.iter().for_each(|(name, value)| batch.put(name, value));
         self.write(batch)
     }
 

@@ -1,6 +1,6 @@
 //! How the databases are set up.
 
-use rocksdb::{BlockBasedIndexType, BlockBasedOptions, DBCompressionType, LogLevel, Options};
+use rocksdb::{BlockBasedOptions, DBCompressionType, LogLevel, Options};
 
 use super::memory::RocksMemory;
 
@@ -16,6 +16,12 @@ const FILTER_BITS_PER_KEY: f64 = 10.0;
 /// The size of one write buffer of a database, bytes, and the share of the budget that it may be: several have to find room.
 const WRITE_BUFFER_BYTES: std::ops::RangeInclusive<usize> = MIB..=64 * MIB;
 const WRITE_BUFFER_PARTS: usize = 16;
+
+/// The part of a write buffer that its own Bloom filter takes: most gets are of what is not in it, and cost a walk through it without one.
+const BUFFER_FILTER_PART: f64 = 0.05;
+
+/// Young files, which may all have a key, before they are merged with older ones. Evictions and barriers write a file each.
+const YOUNG_FILES: i32 = 8;
 
 /// The least by which a write buffer grows, bytes. By default it would be a megabyte, which many idle databases would take each.
 const ARENA_BYTES: usize = 64 * KIB;
@@ -61,6 +67,8 @@ fn memory_limits(options: &mut Options, memory: &RocksMemory) {
     options.set_write_buffer_manager(&memory.write_buffers);
     options.set_write_buffer_size((memory.bytes() / WRITE_BUFFER_PARTS).clamp(least, most));
     options.set_max_write_buffer_number(3);
+    options.set_memtable_prefix_bloom_ratio(BUFFER_FILTER_PART);
+    options.set_memtable_whole_key_filtering(true);
     options.set_arena_block_size(ARENA_BYTES);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_file_opening_threads(1);
@@ -74,11 +82,13 @@ fn compaction(options: &mut Options) {
     options.set_max_background_jobs(i32::try_from(cores.clamp(2, 64)).unwrap_or(2));
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options.set_level_zero_file_num_compaction_trigger(YOUNG_FILES);
+    options.set_level_zero_slowdown_writes_trigger(3 * YOUNG_FILES);
+    options.set_level_zero_stop_writes_trigger(5 * YOUNG_FILES);
     options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES_MAX, TOMBSTONE_RATIO);
 }
 
-/// Tables whose indexes and filters are in the cache as their data is, in parts: a large file's are large, and one get needs little of them.
+/// Tables whose indexes and filters are in the cache as their data is, and stay there rather than data: a get in vain needs nothing else.
 ///
 /// Filters are for whole keys, as gets want them. There are none for prefixes: scans step from group to group, where a filter for a prefix would
 /// end them.
@@ -88,8 +98,6 @@ fn tables(memory: &RocksMemory) -> BlockBasedOptions {
     tables.set_block_size(BLOCK_BYTES);
     tables.set_bloom_filter(FILTER_BITS_PER_KEY, false);
     tables.set_whole_key_filtering(true);
-    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    tables.set_partition_filters(true);
     tables.set_cache_index_and_filter_blocks(true);
     tables.set_cache_index_and_filter_blocks_with_high_priority(true);
     tables

@@ -1,12 +1,9 @@
 //! Changing which groups a database has.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use rocksdb::{IngestExternalFileOptions, ReadOptions, SstFileWriter, WriteBatch};
+use rocksdb::{ReadOptions, WriteBatch};
 use weir_types::KeyGroupRange;
 
-use super::{RocksBackend, failure, options};
+use super::RocksBackend;
 use crate::Error;
 
 /// The size of a file that is imported, bytes: that of a file that a compaction writes.
@@ -63,44 +60,19 @@ impl RocksBackend {
         let mut entries = other.database.db.raw_iterator_opt(read);
         entries.seek_to_first();
         while entries.valid() {
-            let file = Scratch(self.path().join(IMPORT_FILE));
-            self.write_file(&mut entries, &file.0)?;
-            self.ingest(&file.0)?;
+            self.database.ingest(IMPORT_FILE, |writer| {
+                while let Some((key, value)) = entries.item()
+                    && writer.file_size() < IMPORT_BYTES
+                {
+                    writer.put(key, value)?;
+                    entries.next();
+                }
+                Ok(())
+            })?;
         }
         entries.status().map_err(|e| other.database.failed(&e))
     }
-
-    /// Writes entries to a file until it is large.
-    fn write_file(&self, entries: &mut rocksdb::DBRawIterator<'_>, path: &Path) -> Result<(), Error> {
-        let failed = |e| failure::of_db(path, &e);
-        let options = options::options(&self.database.memory).map_err(failed)?;
-        let mut writer = SstFileWriter::create(&options);
-        writer.open(path).map_err(failed)?;
-        while let Some((key, value)) = entries.item()
-            && writer.file_size() < IMPORT_BYTES
-        {
-            writer.put(key, value).map_err(failed)?;
-            entries.next();
-        }
-        writer.finish().map_err(failed)
-    }
-
-    fn ingest(&self, path: &Path) -> Result<(), Error> {
-        let mut options = IngestExternalFileOptions::default();
-        options.set_move_files(true);
-        self.database.db.ingest_external_file_opts(&options, vec![path]).map_err(|e| self.database.failed(&e))
-    }
 }
 
-/// Where entries lie between two databases. The library takes no notice of names that it does not know.
+/// Where entries lie between two databases.
 const IMPORT_FILE: &str = "import";
-
-/// A file that goes when it was used.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Usually it was moved. If not, it goes with the directory.
-        _ = fs::remove_file(&self.0);
-    }
-}

@@ -43,6 +43,25 @@ struct DueBid {
     due_us: Pass<u64>,
 }
 
+/// What of a bid makes a key.
+#[derive(Clone, Record)]
+struct Moment {
+    price: u64,
+    date_time: EventTime,
+}
+
+/// A row of one of very many keys.
+#[derive(Clone, Record)]
+struct Wide {
+    key: String,
+}
+
+/// A running count of a key's rows.
+#[derive(Clone, Record)]
+struct Seen {
+    rows: u64,
+}
+
 /// A running count of an auction's bids.
 #[derive(Clone, Record)]
 struct Tally {
@@ -86,6 +105,37 @@ fn latency(job: &Job) {
         .sink("out");
 }
 
+/// A count of each of very many keys of 100 bytes. In the first `fill_ms` milliseconds of the input nearly every row has a key of its own, and after
+/// them a key of the first hundredth of that time.
+fn state(job: &Job) -> Result<(), String> {
+    const START: i64 = 1_436_918_400_000;
+    let fill: i64 = job.argument("fill_ms").and_then(|ms| ms.parse().ok()).ok_or("the argument `fill_ms` is a number")?;
+    job.source_stream::<Moment>("nexmark", "bid")
+        .map(move |bid| {
+            let at = bid.date_time.millis() - START;
+            let at = if at < fill { at } else { at % (fill / 100).max(1) };
+            Wide { key: key_of((at as u64) << 20 | bid.price & 0xF_FFFF) }
+        })
+        .key_by(Wide::KEY)
+        .process_with(|rows: &mut u64, _, cx| {
+            *rows += 1;
+            cx.emit(Seen { rows: *rows });
+        })
+        .sink("out");
+    Ok(())
+}
+
+/// A hundred letters that no compression makes short.
+fn key_of(number: u64) -> String {
+    let mut key = String::with_capacity(100);
+    let mut word = number;
+    while key.len() < 100 {
+        word = (word ^ word >> 31).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        key.extend((0..10).map(|i| char::from(b'0' + (word >> (6 * i) & 63) as u8)));
+    }
+    key
+}
+
 /// Picks the job.
 #[weir::job]
 fn bench(job: &Job) -> Result<(), String> {
@@ -94,7 +144,8 @@ fn bench(job: &Job) -> Result<(), String> {
         Some("lines") => lines(job),
         Some("latency") => latency(job),
         Some("boundary") => boundary(job),
-        other => return Err(format!("the argument `job` is bids, lines, latency or boundary, not {other:?}")),
+        Some("state") => state(job)?,
+        other => return Err(format!("the argument `job` is bids, lines, latency, boundary or state, not {other:?}")),
     }
     Ok(())
 }

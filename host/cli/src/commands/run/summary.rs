@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use weir_coordinator::execution::History;
+use weir_coordinator::execution::{CheckpointReport, History};
 use weir_worker::metrics::{JobMetrics, OperatorSnapshot, Snapshot};
 
 use crate::process;
@@ -55,6 +55,9 @@ pub struct Summary {
     /// the longest that a task did nothing but copy its state for one
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_copying_max_ms: Option<u64>,
+    /// the last one that was completed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_checkpoint: Option<CheckpointReport>,
     /// operators in the order of the plan
     pub operators: Vec<OperatorSnapshot>,
 }
@@ -96,6 +99,7 @@ impl Summary {
             failed_checkpoints: history.failed,
             checkpoint_max_ms: history.last.is_some().then_some(history.longest_ms),
             checkpoint_copying_max_ms: history.last.is_some().then_some(history.copying_ms),
+            last_checkpoint: history.last.clone(),
             operators,
         }
     }

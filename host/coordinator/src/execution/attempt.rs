@@ -275,6 +275,7 @@ impl Attempt<'_> {
             copying_ms: longest(|effort| effort.copying),
             bytes_total: flight.manifest.as_ref().map_or(0, |manifest| manifest.bytes_total),
             bytes_new: flight.efforts.iter().map(|effort| effort.bytes).sum(),
+            at_end: flight.manifest.as_ref().is_some_and(|manifest| manifest.kind == StoredKind::Final),
             failure,
         };
         let _ = self.runs.events.send(Event::Checkpoint(report));

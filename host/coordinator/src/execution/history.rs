@@ -13,6 +13,8 @@ pub struct History {
     pub failed: u64,
     /// the last complete one
     pub last: Option<CheckpointReport>,
+    /// the last complete one that was made while the job ran
+    pub last_running: Option<CheckpointReport>,
     /// the longest that one took, ms
     pub longest_ms: u64,
     /// the longest that a task did nothing but copy its state, ms
@@ -29,6 +31,9 @@ impl History {
         self.completed += 1;
         self.longest_ms = self.longest_ms.max(report.duration_ms);
         self.copying_ms = self.copying_ms.max(report.copying_ms);
+        if !report.at_end {
+            self.last_running = Some(report.clone());
+        }
         self.last = Some(report);
     }
 }

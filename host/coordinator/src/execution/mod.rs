@@ -79,6 +79,8 @@ pub struct CheckpointReport {
     pub bytes_total: u64,
     /// the bytes of those that were stored for it
     pub bytes_new: u64,
+    /// whether it was made after the end of all input, when it holds nothing up
+    pub at_end: bool,
     /// why it was given up; none = it is complete
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

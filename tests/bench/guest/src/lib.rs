@@ -92,11 +92,17 @@ fn lines(job: &Job) {
 }
 
 /// Map, filter, map, and a count by key behind an exchange.
+/// With the argument `keys`, that many keys, evenly.
 fn latency(job: &Job) {
+    let keys: Option<u64> = job.argument("keys").and_then(|keys| keys.parse().ok());
+    let key = move |bid: &DueBid| match keys {
+        Some(keys) => (bid.auction.rotate_left(32) ^ bid.price).wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys.max(1),
+        None => bid.auction - 1000,
+    };
     job.source_stream::<DueBid>("nexmark", "bid")
         .map(|bid| DueBid { price: bid.price * 908 / 1000, ..bid })
         .filter(|bid| bid.price > 0)
-        .map(|bid| DueBid { auction: bid.auction - 1000, ..bid })
+        .map(move |bid| DueBid { auction: key(&bid), ..bid })
         .key_by(DueBid::AUCTION)
         .process_with(|bids: &mut u64, bid, cx| {
             *bids += 1;

@@ -55,7 +55,7 @@ pub struct Summary {
     /// the longest that a task did nothing but copy its state for one
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_copying_max_ms: Option<u64>,
-    /// the last one that was completed
+    /// the last one that was completed while the job ran
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointReport>,
     /// operators in the order of the plan
@@ -99,7 +99,7 @@ impl Summary {
             failed_checkpoints: history.failed,
             checkpoint_max_ms: history.last.is_some().then_some(history.longest_ms),
             checkpoint_copying_max_ms: history.last.is_some().then_some(history.copying_ms),
-            last_checkpoint: history.last.clone(),
+            last_checkpoint: history.last_running.clone(),
             operators,
         }
     }

@@ -259,6 +259,15 @@ impl ChainOperator {
         }
     }
 
+    /// The room that the state backend takes, about, in bytes. Not for every batch: it is the disk's library that tells.
+    pub fn backend_bytes(&self) -> u64 {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => 0,
+            Self::Process(process) => process.backend_bytes(),
+            Self::Window(window) => window.backend_bytes(),
+        }
+    }
+
     /// Slots that were moved from the guest to the state backend.
     pub fn evictions(&self) -> u64 {
         match self {

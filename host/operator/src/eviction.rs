@@ -205,6 +205,11 @@ impl Eviction {
         (eviction, parts.body)
     }
 
+    /// The room that the backend takes, about, in bytes.
+    pub fn backend_bytes(&self) -> u64 {
+        self.backend.bytes() as u64
+    }
+
     /// How many slots were moved to the backend.
     pub fn moved(&self) -> u64 {
         self.moved

@@ -44,6 +44,8 @@ pub struct NodeCounters {
     pub slots: AtomicU64,
     /// slots moved from the guest to the state backend
     pub evictions: AtomicU64,
+    /// the room that the state backend takes, bytes; looked at when state is moved there
+    pub backend_bytes: AtomicU64,
     /// the watermark that went out last
     pub watermark: AtomicI64,
 }
@@ -126,6 +128,8 @@ pub struct OperatorSnapshot {
     pub slots: u64,
     /// slots moved from guest memory to the state backend
     pub evictions: u64,
+    /// the room that the state backend takes, bytes
+    pub backend_bytes: u64,
     /// the least watermark of the subtasks, ms; none before the first
     pub watermark: Option<i64>,
 }
@@ -159,6 +163,7 @@ impl NodeCounters {
             skipped_records: AtomicU64::new(0),
             slots: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            backend_bytes: AtomicU64::new(0),
             watermark: AtomicI64::new(i64::MIN),
         }
     }
@@ -215,6 +220,7 @@ impl JobMetrics {
             operator.skipped_records += node.skipped_records.load(Relaxed);
             operator.slots += node.slots.load(Relaxed);
             operator.evictions += node.evictions.load(Relaxed);
+            operator.backend_bytes += node.backend_bytes.load(Relaxed);
         }
         for ((vertex, _), operator) in &mut operators {
             operator.watermark = operator.watermark.filter(|&w| w != i64::MIN);

@@ -369,6 +369,11 @@ impl Window {
         }
     }
 
+    /// The room that the state backend takes, about, in bytes.
+    pub fn backend_bytes(&self) -> u64 {
+        self.eviction.backend_bytes()
+    }
+
     /// Slots that were moved from the guest to the state backend.
     pub fn evictions(&self) -> u64 {
         self.eviction.moved()

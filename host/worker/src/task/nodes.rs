@@ -565,11 +565,13 @@ impl Nodes {
     }
 
     async fn capture(&mut self, index: usize, checkpoint: u64, stored: u64, captured: &mut Captured) -> Result<(), NodeError> {
+        let counters = &self.metrics.nodes[self.first_counter + 1 + index];
         let node = &mut self.nodes[index];
         match &mut node.operator {
             Operator::Chain(chain) => {
                 let Some(name) = node.state.as_ref().filter(|_| self.stores) else { return Ok(()) };
                 let Some(state) = chain.snapshot(&mut node.context).await? else { return Ok(()) };
+                counters.backend_bytes.store(chain.backend_bytes(), Relaxed);
                 captured.chains.push(CapturedChain {
                     operator: Arc::clone(&name.id),
                     schema: Arc::clone(&name.schema),
@@ -678,7 +680,9 @@ fn count_chain(counters: &NodeCounters, chain: &ChainOperator, context: &Context
         counters.renewals.store(body.renewals(), Relaxed);
     }
     counters.slots.store(chain.slots() as u64, Relaxed);
-    counters.evictions.store(chain.evictions(), Relaxed);
+    if counters.evictions.swap(chain.evictions(), Relaxed) != chain.evictions() {
+        counters.backend_bytes.store(chain.backend_bytes(), Relaxed);
+    }
     counters.late_records.store(chain.late_rows(), Relaxed);
     counters.skipped_records.store(context.skipped, Relaxed);
 }

@@ -211,9 +211,12 @@ impl ChainOperator {
     }
 
     /// All entries have come: the chain is ready for rows.
-    pub fn finish_restore(&mut self) {
+    ///
+    /// # Errors
+    /// If the state backend fails.
+    pub fn finish_restore(&mut self) -> Result<(), Error> {
         match self {
-            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => {}
+            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => Ok(()),
             Self::Process(process) => process.finish_restore(),
         }
     }

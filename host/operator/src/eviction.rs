@@ -8,6 +8,8 @@
 //! state then, and a checkpoint costs what has changed. Between barriers its entries of what is in slots are old, and nobody looks at them; when a key or a
 //! window is over, its entry has to go.
 
+use std::ops::Range;
+
 use weir_state::{Checkpointing, NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
 use weir_types::{KeyGroup, KeyGroupRange};
@@ -15,6 +17,7 @@ use weir_types::{KeyGroup, KeyGroupRange};
 use crate::Error;
 use crate::body::Body;
 use crate::chain::Parts;
+use crate::process::far::{self, Far, FarTimer};
 
 /// What a slot is taken to weigh before one was seen, bytes.
 const SLOT_BYTES: u64 = 256;
@@ -36,6 +39,9 @@ const SLOTS_PER_CALL_MAX: u64 = 64 << 10;
 
 /// The operator's number in its backend: it has one of its own, whatever its number in the plan is.
 pub(crate) const OPERATOR: u32 = 0;
+
+/// Under which numbers the backend has the operator's timers that are far off, in event time and in processing time.
+pub(crate) const TIMERS: [u32; 2] = [1, 2];
 
 /// Slots whose weight tells that of all.
 const SAMPLE_SLOTS: usize = 64;
@@ -298,6 +304,11 @@ impl Eviction {
     /// Calls `each` with all that the backend has of the operator.
     pub fn scan(&mut self, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
         Ok(self.backend.scan(self.groups(), OPERATOR, None, each)?)
+    }
+
+    /// Whether entries stay in the backend when they are brought back.
+    pub fn keeps_copies(&self) -> bool {
+        self.keeps_copies
     }
 
     /// At a barrier: begins a checkpoint of the backend, which wants to know what has changed in slots. None if it keeps no copies.
@@ -575,6 +586,43 @@ impl Eviction {
         let mut is_away = slots.iter().map(|&slot| slot == NO_SLOT);
         keys.retain(|_| is_away.next().unwrap_or(false));
         Ok((keys, rest))
+    }
+
+    /// Sets timers in the backend, or deletes them.
+    pub fn write_timers<'a>(
+        &mut self,
+        operator: u32,
+        timers: impl Iterator<Item = &'a FarTimer>,
+        are_set: bool,
+    ) -> Result<(), Error> {
+        let (mut bytes, mut places) = (vec![], vec![]);
+        for timer in timers {
+            let start = bytes.len();
+            far::encode(timer.time, &timer.key, &mut bytes);
+            places.push((timer.group, Far::namespace(timer.time), start..bytes.len(), timer.repeats.to_be_bytes()));
+        }
+        let at = |(group, namespace, range, _): &(KeyGroup, i64, Range<usize>, [u8; 2])| StateKey {
+            group: *group,
+            operator,
+            namespace: *namespace,
+            key: &bytes[range.clone()],
+        };
+        match are_set {
+            true => self.backend.put(&mut places.iter().map(|place| (at(place), &place.3[..])))?,
+            false => self.backend.delete(&places.iter().map(at).collect::<Vec<_>>())?,
+        }
+        Ok(())
+    }
+
+    /// Takes all timers of a namespace out of the backend, each with how often it was repeated.
+    pub fn take_timers(&mut self, operator: u32, namespace: i64, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
+        self.backend.scan(self.groups(), operator, Some(namespace), each)?;
+        Ok(self.backend.delete_all(self.groups(), operator, Some(namespace))?)
+    }
+
+    /// Calls `each` with all timers that the backend has.
+    pub fn scan_timers(&mut self, operator: u32, each: &mut dyn FnMut(StateKey<'_>)) -> Result<(), Error> {
+        Ok(self.backend.scan(self.groups(), operator, None, &mut |at, _| each(at))?)
     }
 
     /// Drops all entries of a namespace.

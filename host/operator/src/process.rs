@@ -1,7 +1,7 @@
 //! A process function: keyed rows in, rows and timers out, state in slots.
 //!
 //! A key has a slot from its first row on. Where the guest may not hold all of them, cold ones are evicted: their state goes to the backend and comes back,
-//! a batch of keys at a time, when a row or a timer needs it. Timers stay here (see `owners`). A key without state and without timers is forgotten:
+//! a batch of keys at a time, when a row or a timer needs it. Timers stay here (see `owners`), unless they are very many (see `far`). A key without state and without timers is forgotten:
 //! when it is evicted, and, where that is what usually happens, once its last timer has fired (see `spent`).
 //!
 //! **Timers** are handed to the guest by time, those of many keys in one call, but never two of one key: a timer may set or delete another one that is due
@@ -9,6 +9,7 @@
 //! fire any more. Both are as in Apache Flink. Other than there, a timer that is set again and again without time getting on is an error, and so is one
 //! that is set again and again at the end of the input: neither would ever end.
 
+pub(crate) mod far;
 mod owners;
 mod spent;
 
@@ -17,7 +18,7 @@ use std::hash::{Hash, Hasher};
 
 use arrow_array::{ArrayRef, UInt32Array};
 use weir_sandbox::{GuestError, GuestErrorKind};
-use weir_state::{Created, Entries, Namespaces, Slot, SlotTable, Timers};
+use weir_state::{Created, Entries, NO_SLOT, Namespaces, Slot, SlotTable, StateKey, Timers};
 use weir_types::call::{DueTimers, Reply, States};
 use weir_types::graph::{self, TimeDomain};
 use weir_types::{Batch, EventTime, KeyGroup};
@@ -26,10 +27,11 @@ use crate::body::Body;
 use crate::chain::Parts;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
-use crate::eviction::{Eviction, OPERATOR_STATE, Place};
+use crate::eviction::{Eviction, OPERATOR_STATE, Place, TIMERS};
 use crate::progress::Progress;
 use crate::snapshot::{self, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
+use far::{Far, FarTimer};
 use owners::{OwnerId, Owners};
 use spent::Spent;
 
@@ -45,6 +47,9 @@ const NAMESPACE: i64 = 0;
 /// What the namespaces of a snapshot's states are.
 const LAYOUT: &str = "keys";
 
+/// Under which names the scalars of a snapshot say which timers are in the backend, in event time and in processing time.
+const FAR_SCALARS: [&str; 2] = ["far_event_timers", "far_processing_timers"];
+
 /// Runs a `process` head.
 pub struct Process {
     body: Body,
@@ -56,12 +61,51 @@ pub struct Process {
     has_operator_state: bool,
     owners: Owners,
     spent: Spent,
-    event_timers: Timers<Entry>,
-    processing_timers: Timers<Entry>,
+    event_timers: DomainTimers,
+    processing_timers: DomainTimers,
     /// timers of a snapshot, before they are set
     restored: Vec<(TimeDomain, EventTime, OwnerId)>,
     slots: Vec<Slot>,
     created: Vec<Created>,
+}
+
+/// The timers of a time domain.
+struct DomainTimers {
+    near: Timers<Entry>,
+    far: Far,
+    /// under which number the backend has those that are far
+    operator: u32,
+    /// what waits to be written there: whether it is set, or deleted
+    writes: Vec<(FarTimer, bool)>,
+}
+
+impl DomainTimers {
+    fn new(operator: u32) -> Self {
+        Self { near: Timers::default(), far: Far::new(), operator, writes: vec![] }
+    }
+
+    /// Sets or deletes a timer in the backend, with the others that are waiting for it.
+    fn write(&mut self, timer: FarTimer, is_set: bool) {
+        if is_set {
+            self.far.note(timer.time);
+        }
+        self.writes.push((timer, is_set));
+    }
+
+    /// Writes what waits.
+    fn flush(&mut self, eviction: &mut Eviction) -> Result<(), Error> {
+        // Of one timer that is set and deleted, what came last holds.
+        for run in self.writes.chunk_by(|a, b| a.1 == b.1) {
+            eviction.write_timers(self.operator, run.iter().map(|(timer, _)| timer), run[0].1)?;
+        }
+        self.writes.clear();
+        Ok(())
+    }
+
+    /// No timer is earlier.
+    fn next(&self) -> Option<EventTime> {
+        [self.near.next(), self.far.next()].into_iter().flatten().min()
+    }
 }
 
 /// A timer's owner, by which it is known; and how many timers have led to it without time getting on.
@@ -138,8 +182,8 @@ impl Process {
             eviction,
             owners: Owners::default(),
             spent: Spent::default(),
-            event_timers: Timers::default(),
-            processing_timers: Timers::default(),
+            event_timers: DomainTimers::new(TIMERS[0]),
+            processing_timers: DomainTimers::new(TIMERS[1]),
             restored: vec![],
             slots: vec![],
             created: vec![],
@@ -234,9 +278,21 @@ impl Process {
                 let message = format!("it set a timer for slot {}, which belongs to no key", timer.slot);
                 return Err(GuestError::new(GuestErrorKind::Contract, message).into());
             }
+            let repeats = match &mut due {
+                Some(due) if !timer.delete => due.repeats(timer.slot, timer.time),
+                _ => 0,
+            };
+            if repeats > REPEATS_MAX {
+                return Err(Error::EndlessTimer { operator: context.operator.clone(), time: timer.time });
+            }
+            if self.timers(timer.domain).far.has(timer.time) {
+                let far = self.far_timer(timer.slot, timer.time, repeats);
+                self.timers(timer.domain).write(far, !timer.delete);
+                continue;
+            }
             let timers = match timer.domain {
-                TimeDomain::Event => &mut self.event_timers,
-                TimeDomain::Processing => &mut self.processing_timers,
+                TimeDomain::Event => &mut self.event_timers.near,
+                TimeDomain::Processing => &mut self.processing_timers.near,
             };
             if timer.delete {
                 if let Some(owner) = self.owners.get(timer.slot)
@@ -246,15 +302,12 @@ impl Process {
                 }
                 continue;
             }
-            let repeats = due.as_mut().map_or(0, |due| due.repeats(timer.slot, timer.time));
-            if repeats > REPEATS_MAX {
-                return Err(Error::EndlessTimer { operator: context.operator.clone(), time: timer.time });
-            }
             let owner = self.owners.get_or_make(timer.slot);
             if timers.set(timer.time, Entry { owner, repeats }) {
                 self.owners.add_timer(owner);
             }
         }
+        self.part_timers()?;
         self.emission.assemble(source, reply.outputs, out)
     }
 
@@ -279,7 +332,93 @@ impl Process {
         self.processing_timers.next()
     }
 
-    fn timers(&mut self, domain: TimeDomain) -> &mut Timers<Entry> {
+    fn far_timer(&self, slot: Slot, time: EventTime, repeats: u16) -> FarTimer {
+        let mut key = vec![];
+        self.table.key_bytes(slot, &mut key);
+        FarTimer { group: self.table.key_group(slot, self.eviction.max_parallelism()), time, key, repeats }
+    }
+
+    /// Writes timers that are far off, and sends the later ones of those that are near after them if there are too many.
+    fn part_timers(&mut self) -> Result<(), Error> {
+        let most = self.eviction.slots_max().filter(|_| self.eviction.keeps_copies()).unwrap_or(usize::MAX);
+        for domain in [TimeDomain::Event, TimeDomain::Processing] {
+            let timers = self.timers(domain);
+            if timers.near.len() > most {
+                let mut leaving = vec![];
+                timers.near.take_latest(timers.near.len() - most / 2, |time, entry| leaving.push((time, entry)));
+                if let Some(horizon) = leaving.iter().map(|(time, _)| *time).min() {
+                    timers.far.begin_at(horizon);
+                }
+                for timer in self.names_of(&leaving)? {
+                    self.timers(domain).write(timer, true);
+                }
+                leaving.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner));
+            }
+            let (timers, eviction) = match domain {
+                TimeDomain::Event => (&mut self.event_timers, &mut self.eviction),
+                TimeDomain::Processing => (&mut self.processing_timers, &mut self.eviction),
+            };
+            timers.flush(eviction)?;
+        }
+        Ok(())
+    }
+
+    /// These timers, as the backend knows them.
+    fn names_of(&self, timers: &[(EventTime, Entry)]) -> Result<Vec<FarTimer>, Error> {
+        let mut named = Vec::with_capacity(timers.len());
+        let mut groups = vec![];
+        for &(time, Entry { owner, repeats }) in timers {
+            named.push(match self.owners.slot(owner) {
+                Some(slot) => self.far_timer(slot, time, repeats),
+                None => {
+                    let key = self.owners.key(owner);
+                    groups.clear();
+                    self.table.key_groups(&[key], self.eviction.max_parallelism(), &mut groups)?;
+                    FarTimer { group: groups[0], time, key: key.to_vec(), repeats }
+                }
+            });
+        }
+        Ok(named)
+    }
+
+    /// Brings the timers of the first span from the backend.
+    fn bring_near(&mut self, domain: TimeDomain) -> Result<(), Error> {
+        let timers = match domain {
+            TimeDomain::Event => &mut self.event_timers,
+            TimeDomain::Processing => &mut self.processing_timers,
+        };
+        let Some(span) = timers.far.pop() else { return Ok(()) };
+        let (mut found, mut intact) = (vec![], true);
+        self.eviction.take_timers(timers.operator, span, &mut |at, repeats| match (far::decode(at.key), repeats.try_into()) {
+            (Some((time, key)), Ok(repeats)) => found.push((time, key.to_vec(), u16::from_be_bytes(repeats))),
+            _ => intact = false,
+        })?;
+        if !intact {
+            return Err(corrupt("a timer is cut short"));
+        }
+        // Those of one time fire in the order of their keys.
+        found.sort_unstable();
+        for part in found.chunks(TIMERS_PER_STEP_MAX) {
+            let keys = self.table.decode_keys(part.iter().map(|(_, key, _)| &key[..]))?;
+            self.table.find(part.len(), &keys, Namespaces::Constant(NAMESPACE), &mut self.slots)?;
+            for ((time, key, repeats), &slot) in part.iter().zip(&self.slots) {
+                let owner = match slot {
+                    NO_SLOT => self.owners.get_or_make_away(key),
+                    slot => self.owners.get_or_make(slot),
+                };
+                let timers = match domain {
+                    TimeDomain::Event => &mut self.event_timers,
+                    TimeDomain::Processing => &mut self.processing_timers,
+                };
+                if timers.near.set(*time, Entry { owner, repeats: *repeats }) {
+                    self.owners.add_timer(owner);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn timers(&mut self, domain: TimeDomain) -> &mut DomainTimers {
         match domain {
             TimeDomain::Event => &mut self.event_timers,
             TimeDomain::Processing => &mut self.processing_timers,
@@ -298,6 +437,10 @@ impl Process {
         while self.timers(domain).next().is_some_and(|time| time <= until) {
             if fired >= TIMERS_PER_STEP_MAX {
                 return Ok(Progress::More);
+            }
+            if self.timers(domain).near.next().is_none_or(|time| time > until) {
+                self.bring_near(domain)?;
+                continue;
             }
             self.renew_if_full().await?;
             let (times, entries) = self.take_due(domain, until);
@@ -323,7 +466,7 @@ impl Process {
     fn take_due(&mut self, domain: TimeDomain, until: EventTime) -> (Vec<EventTime>, Vec<Entry>) {
         let most = self.eviction.slots_max().unwrap_or(usize::MAX).min(TIMERS_PER_STEP_MAX);
         let (mut times, mut entries) = (vec![], vec![]);
-        self.timers(domain).take_due(until, most, |time, entry| {
+        self.timers(domain).near.take_due(until, most, |time, entry| {
             times.push(time);
             entries.push(entry);
         });
@@ -418,6 +561,13 @@ impl Process {
         self.eviction.export_each(&mut self.body, &slots, push).await?;
         if !out.takes_changes() {
             self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
+            for (kind, timers) in [(Kind::EventTimer, &self.event_timers), (Kind::ProcessingTimer, &self.processing_timers)] {
+                let mut each = |at: StateKey<'_>| match far::decode(at.key) {
+                    Some((time, key)) => out.push_key(kind, at.group, time, key, &[]),
+                    None => debug_assert!(false, "the backend has what was put there"),
+                };
+                self.eviction.scan_timers(timers.operator, &mut each)?;
+            }
         }
         self.snapshot_timers(&mut out)?;
         let operator_state = match self.has_operator_state {
@@ -428,6 +578,9 @@ impl Process {
         if snapshot.changes.is_some() {
             let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
             snapshot::set_counts(&mut snapshot.scalars, std::iter::once((NAMESPACE, most)));
+            for (name, timers) in FAR_SCALARS.into_iter().zip([&self.event_timers, &self.processing_timers]) {
+                snapshot.scalars[name] = timers.far.to_scalars();
+            }
         }
         Ok(snapshot)
     }
@@ -444,7 +597,7 @@ impl Process {
             part.iter().zip(&part_groups).for_each(|(&id, &group)| groups[id as usize] = group);
         }
         for (kind, timers) in [(Kind::EventTimer, &self.event_timers), (Kind::ProcessingTimer, &self.processing_timers)] {
-            for (time, Entry { owner, .. }) in timers.iter() {
+            for (time, Entry { owner, .. }) in timers.near.iter() {
                 match self.owners.slot(owner) {
                     Some(slot) => out.push_slot(kind, &self.table, slot, time, (), &[]),
                     None => out.push_key(kind, groups[owner as usize], time, self.owners.key(owner), &[]),
@@ -472,6 +625,10 @@ impl Process {
                 return Err(corrupt("the state of a key is in a window"));
             }
             self.table.add_evicted(namespace, most);
+        }
+        for (name, timers) in FAR_SCALARS.into_iter().zip([&mut self.event_timers, &mut self.processing_timers]) {
+            let known = scalars.get(name).and_then(|scalars| timers.far.add_scalars(scalars));
+            known.ok_or_else(|| corrupt("it does not say which timers its database has"))?;
         }
         Ok(())
     }
@@ -514,16 +671,32 @@ impl Process {
     }
 
     /// Sets the timers of the snapshot. Those of one time fire in the order of their keys, however the entries came.
-    pub fn finish_restore(&mut self) {
+    ///
+    /// # Errors
+    /// If they are many, and the backend fails.
+    pub fn finish_restore(&mut self) -> Result<(), Error> {
         let mut timers = std::mem::take(&mut self.restored);
         timers.sort_unstable_by(|(_, a_time, a), (_, b_time, b)| {
             a_time.cmp(b_time).then_with(|| self.owners.key(*a).cmp(self.owners.key(*b)))
         });
-        for (domain, time, owner) in timers {
-            if self.timers(domain).set(time, Entry { owner, repeats: 0 }) {
+        for &(domain, time, owner) in &timers {
+            // The horizons of several subtasks differ: here the first one holds.
+            if self.timers(domain).near.set(time, Entry { owner, repeats: 0 }) {
                 self.owners.add_timer(owner);
             }
         }
+        for domain in [TimeDomain::Event, TimeDomain::Processing] {
+            let mut far = vec![];
+            let timers = self.timers(domain);
+            while timers.near.latest().is_some_and(|time| timers.far.has(time)) {
+                timers.near.take_last(|time, entry| far.push((time, entry)));
+            }
+            for timer in self.names_of(&far)? {
+                self.timers(domain).write(timer, true);
+            }
+            far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner));
+        }
+        self.part_timers()
     }
 
     /// How many keys have state in the guest.

@@ -19,7 +19,8 @@
 //!
 //! **Where the backend keeps copies**, the state of keys is in its files, and not among the entries: the snapshot has what has changed since the last one
 //! ([`Changes`]), which the backend makes a checkpoint with. Names there are as above, without the byte for the kind. To restore it is to
-//! open the backend on these files; how many entries they have at most in each namespace, the scalars say.
+//! open the backend on these files; how many entries they have at most in each namespace, the scalars say. Timers that are far off are there, too (see
+//! `process::far`).
 
 use std::path::Path;
 
@@ -29,7 +30,8 @@ use weir_state::{Checkpointing, Entries, Slot, SlotTable, StateBackend, StateKey
 use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
 use crate::Error;
-use crate::eviction::{Note, OPERATOR};
+use crate::eviction::{Note, OPERATOR, TIMERS};
+use crate::process::far;
 
 /// The version of the format.
 const VERSION: u64 = 1;
@@ -87,7 +89,19 @@ pub fn read_database(
     let mut each = |at: StateKey<'_>, value: &[u8]| {
         entries.push_parts(at.group, at.namespace, [&[Kind::State as u8], at.key], [value, &[]]);
     };
-    database.scan(groups, OPERATOR, None, &mut each)
+    database.scan(groups, OPERATOR, None, &mut each)?;
+    let mut intact = true;
+    for (operator, kind) in TIMERS.into_iter().zip([Kind::EventTimer, Kind::ProcessingTimer]) {
+        let mut each = |at: StateKey<'_>, _: &[u8]| match far::decode(at.key) {
+            Some((time, key)) => entries.push_parts(at.group, time, [&[kind as u8], key], [&[], &[]]),
+            None => intact = false,
+        };
+        database.scan(groups, operator, None, &mut each)?;
+    }
+    match intact {
+        true => Ok(()),
+        false => Err(weir_state::Error::Corrupt("a timer is cut short".into())),
+    }
 }
 
 /// What an entry is.

@@ -187,6 +187,29 @@ impl<T: Copy + Eq + Hash> Timers<T> {
         self.times.first_key_value().map(|(time, _)| *time)
     }
 
+    /// The time of the last timer.
+    pub fn latest(&self) -> Option<EventTime> {
+        self.times.last_key_value().map(|(time, _)| *time)
+    }
+
+    /// Takes all timers of the last time out.
+    pub fn take_last(&mut self, mut each: impl FnMut(EventTime, T)) {
+        let Some((time, list)) = self.times.pop_last() else { return };
+        while let Some(of) = self.lists[list as usize].pop() {
+            each(time, of);
+            self.len -= 1;
+        }
+        self.give_back(list);
+    }
+
+    /// Takes about so many timers out, the latest ones: all of a time or none, and none of the earliest time.
+    pub fn take_latest(&mut self, count: usize, mut each: impl FnMut(EventTime, T)) {
+        let left = self.len.saturating_sub(count);
+        while self.len > left && self.times.len() > 1 {
+            self.take_last(&mut each);
+        }
+    }
+
     /// Takes the next timer that is due at `up_to`: the earliest one, and of several at one time the one that was set first.
     pub fn pop_due(&mut self, up_to: EventTime) -> Option<(EventTime, T)> {
         let mut due = None;

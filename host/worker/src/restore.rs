@@ -180,8 +180,7 @@ impl Restore {
             let state = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
             chain.restore_operator_state(&state, context).await.map_err(|e| refused(e.to_string()))?;
         }
-        chain.finish_restore();
-        Ok(())
+        chain.finish_restore().map_err(|e| refused(e.to_string()))
     }
 
     /// What was in flight to a subtask, each message with its edge and sender.

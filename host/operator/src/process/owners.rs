@@ -4,8 +4,8 @@
 //! timers of it are set; while the key has a slot, the owner names the slot, and when it is evicted, the owner keeps the key's bytes, by which the
 //! key is brought back once a timer is due.
 //!
-//! Timers and these keys stay in the host's memory, some ten bytes a timer and some fifty a key. In the backend they would
-//! cost a write for every timer that is set and a scan at every watermark; what is large, and what eviction is for, is state.
+//! Timers and these keys are in the host's memory, some ten bytes a timer and some fifty a key. In the backend each timer costs a write: only
+//! those that are far off go there, where there are very many (see `far`), and they have no owner.
 
 use std::hash::BuildHasher;
 
@@ -78,14 +78,23 @@ impl Owners {
         self.owners[id as usize].timers += 1;
     }
 
-    /// A timer of the owner has fired or was deleted; an owner without timers is gone. Its key must have a slot.
+    /// A timer of the owner has fired, was deleted or has gone to the backend; an owner without timers is gone.
     pub fn remove_timer(&mut self, id: OwnerId) {
-        let owner = &mut self.owners[id as usize];
+        let Self { owners, hasher, .. } = self;
+        let owner = &mut owners[id as usize];
         owner.timers -= 1;
-        if owner.timers == 0 {
-            self.of_slots[owner.slot as usize] = NO_OWNER;
-            self.free.push(id);
+        if owner.timers > 0 {
+            return;
         }
+        if owner.slot == NO_SLOT {
+            let key = std::mem::take(&mut owner.key);
+            if let Ok(entry) = self.away.find_entry(hasher.hash_one(&*key), |&other| other == id) {
+                entry.remove();
+            }
+        } else {
+            self.of_slots[owner.slot as usize] = NO_OWNER;
+        }
+        self.free.push(id);
     }
 
     /// The slot of the owner's key, if it has one.
@@ -171,5 +180,10 @@ mod tests {
         owners.remove_timer(id);
         assert_eq!(owners.get(7), None);
         assert_eq!(owners.get_or_make(0), id, "numbers are used again");
+        owners.add_timer(id);
+        owners.leave(0, b"key");
+        owners.remove_timer(id);
+        assert!(!owners.any_away(), "it is gone although its key has no slot");
+        assert_eq!(owners.get_or_make_away(b"key"), id);
     }
 }

@@ -114,8 +114,7 @@ pub fn restore(
     if let Some(state) = snapshots.first().and_then(|s| s.operator_state.as_ref()) {
         run(chain.restore_operator_state(state, context))?;
     }
-    chain.finish_restore();
-    Ok(())
+    chain.finish_restore()
 }
 
 /// Checks that no entry of a snapshot comes twice.

@@ -212,7 +212,7 @@ fn restores(like: &Operator, keys: &[ArrayRef], entry: weir_state::Entry<'_>, ke
         assert!(error.to_string().contains("\"told\""), "{error}");
         return false;
     }
-    new.chain.finish_restore();
+    new.chain.finish_restore().expect("there is room");
     new.rows(keys, 0, 12);
     new.finish();
     true

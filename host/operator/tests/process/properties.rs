@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use weir_types::EventTime;
 
+use crate::disk::Disk;
 use crate::harness::{Op, Operator, Result, Row, Start, Subtasks};
 use crate::native::{Counts, Rearm};
 
@@ -75,13 +76,15 @@ impl Model {
 /// Runs the steps through an operator and the model. If there are several starts, the operator is as many subtasks as the first one says, and at each barrier
 /// makes room for the next.
 fn check(steps: &[Step], starts: &[Start]) -> std::result::Result<(), TestCaseError> {
-    check_on(Subtasks::new(REARM, starts[0]), steps, starts)
+    check_on(Subtasks::new(rearm(1), starts[0]), steps, starts, 1)
 }
 
-const REARM: Rearm = Rearm { multiple_of: 3, by: 4 };
+fn rearm(scale: i64) -> Rearm {
+    Rearm { multiple_of: 3 * scale, by: 4 * scale }
+}
 
-fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start]) -> std::result::Result<(), TestCaseError> {
-    let rearm = REARM;
+fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start], scale: i64) -> std::result::Result<(), TestCaseError> {
+    let rearm = rearm(scale);
     let mut barriers = 0;
     let mut next_starts = starts.iter().cycle().skip(1);
     let mut slots_max = starts[0].1;
@@ -90,17 +93,17 @@ fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start]) -> std::re
     for step in steps.iter().chain(&[Step::Watermark(i64::MAX)]) {
         match step {
             Step::Rows(rows) => {
-                let rows: Vec<Row> = rows.iter().map(|&(key, op, by)| (key, op, watermark + by)).collect();
+                let rows: Vec<Row> = rows.iter().map(|&(key, op, by)| (key, op, watermark + by * scale)).collect();
                 rows.iter().for_each(|&row| model.row(row));
                 operator.rows(&rows);
             }
             &Step::Watermark(by) => {
-                watermark = if by == i64::MAX { by } else { watermark + by };
+                watermark = if by == i64::MAX { by } else { watermark + by * scale };
                 operator.watermark(watermark);
                 model.results.extend(Model::fire(&model.counts, &mut model.timers, rearm, watermark));
             }
             &Step::Clock(by) => {
-                now += by;
+                now += by * scale;
                 operator.clock(now);
                 model.results.extend(Model::fire(&model.counts, &mut model.clock_timers, rearm, now));
             }
@@ -157,13 +160,15 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Nor does it matter that state is on disk, where barriers write what has changed: every other one is only that.
+    /// Nor does it matter that state is on disk, where barriers write what has changed: every other one is only that. Nor that timers are, near together
+    /// or seconds apart.
     #[test]
     fn state_on_disk_changes_nothing(
         steps in steps(),
         starts in prop::collection::vec((1..4u16, prop::option::of(1..12usize)), 2..5),
+        scale in prop_oneof![Just(1), Just(10_000)],
     ) {
-        check_on(Subtasks::on_disk(REARM, starts[0]), &steps, &starts)?;
+        check_on(Subtasks::on_disk(rearm(scale), starts[0]), &steps, &starts, scale)?;
     }
 }
 
@@ -190,4 +195,24 @@ fn many_keys_in_few_slots() {
     operator.watermark(i64::MAX).expect("the timers end");
     model.results.extend(Model::fire(&model.counts, &mut model.timers, Rearm::default(), i64::MAX));
     assert!(operator.take() == model.take(), "at the end");
+}
+
+/// Of many timers a few are near, and the others on disk: a snapshot has those that are near alone beside its database.
+#[test]
+fn many_timers_are_on_disk() {
+    const KEYS: i64 = 5000;
+    let disk = Disk::new();
+    let mut operator = Operator::on(disk.open(), Counts::default(), Some(100), None);
+    let rows: Vec<Row> = (0..KEYS).map(|key| (key, Op::Set, key * 1000)).collect();
+    rows.chunks(50).for_each(|rows| operator.rows(rows));
+    operator.take();
+    let snapshot = operator.snapshot();
+    assert!((1..=100).contains(&snapshot.entries.len()), "{} timers are near", snapshot.entries.len());
+    disk.write(snapshot.changes.expect("state is on disk"));
+    for until in [1_000_000, i64::MAX] {
+        operator.watermark(until).expect("the timers end");
+        let fired: Vec<_> = operator.take().into_iter().map(|(key, _, time)| (key, time)).collect();
+        let due = (0..KEYS).filter(|key| key * 1000 <= until && (key * 1000 > 1_000_000 || until < i64::MAX));
+        assert!(fired == due.map(|key| (key, key * 1000)).collect::<Vec<_>>(), "until {until}");
+    }
 }

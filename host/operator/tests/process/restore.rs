@@ -71,7 +71,7 @@ fn timers_come_by_key() {
             entries.push(entry.group, entry.namespace, entry.key, entry.value);
             new.chain.restore_entries(&entries, &new.context).expect("an entry can come by itself");
         }
-        new.chain.finish_restore();
+        new.chain.finish_restore().expect("there is room");
         new.watermark(9).expect("the timers end");
         let fired: Vec<_> = new.take_in_order().into_iter().map(|(key, _, time)| (time, key)).collect();
         let keys = [1, 2, 3, 4, 6, 9, 15];

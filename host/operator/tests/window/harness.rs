@@ -144,8 +144,7 @@ impl Operator {
             part.iter().for_each(|e| chunk.push(e.group, e.namespace, e.key, e.value));
             self.chain.restore_entries(&chunk, &self.context)?;
         }
-        self.chain.finish_restore();
-        Ok(())
+        self.chain.finish_restore()
     }
 
     pub fn next_clock(&mut self) -> Option<EventTime> {

@@ -8,9 +8,10 @@ use weir_worker::StateOptions;
 /// Of jobs with `state.backend = "rocksdb"`.
 #[derive(clap::Args, Debug)]
 pub struct StateArgs {
-    /// Where jobs with state.backend = "rocksdb" keep state, on a local disk. It is scratch: what lasts is in checkpoints
-    #[arg(long, value_name = "DIR", default_value_os_t = StateOptions::default().directory, env = "WEIR_STATE_DIR", hide_env_values = true)]
-    state_dir: PathBuf,
+    /// Where jobs with state.backend = "rocksdb" keep state, on a local disk: best on that of the checkpoints. It is scratch: what lasts is in
+    /// checkpoints. If it is not said: a server's DATA-DIR/state, or weir-state among the temporary files
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR", hide_env_values = true)]
+    state_dir: Option<PathBuf>,
 
     /// The memory that all state on disk shares for what it reads and writes
     #[arg(long, value_name = "SIZE", default_value = "256MB", env = "WEIR_STATE_MEMORY", hide_env_values = true)]
@@ -18,9 +19,9 @@ pub struct StateArgs {
 }
 
 impl StateArgs {
-    /// What a worker is given.
-    pub fn options(&self) -> StateOptions {
+    /// What a worker is given, which has a directory of its own if the arguments name none.
+    pub fn options(&self, directory: impl FnOnce() -> PathBuf) -> StateOptions {
         let memory_bytes = usize::try_from(self.state_memory.0).unwrap_or(usize::MAX);
-        StateOptions { directory: self.state_dir.clone(), memory_bytes }
+        StateOptions { directory: self.state_dir.clone().unwrap_or_else(directory), memory_bytes }
     }
 }

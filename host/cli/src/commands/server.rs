@@ -51,7 +51,8 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let checkpoint_storage = args.checkpoint_storage.clone();
     let options = Options { data_dir: args.data_dir.clone(), checkpoint_storage, slots: args.slots, ..Options::default() };
     let clock = Clock::system();
-    let (service, handle) = options.build(sandbox, Worker::new(args.slots).with_state(args.state.options()), clock.clone())?;
+    let worker = Worker::new(args.slots).with_state(args.state.options(|| args.data_dir.join("state")));
+    let (service, handle) = options.build(sandbox, worker, clock.clone())?;
     let listener = TcpListener::bind(args.bind).await.with_context(|| format!("cannot listen on {}", args.bind))?;
     out::tell(&format!("listening on http://{}", listener.local_addr()?));
 

@@ -17,7 +17,7 @@ use weir_coordinator::{Execution, Prepared};
 use weir_plan::spec::Binding;
 use weir_protocol::checkpoint::Kind;
 use weir_worker::metrics::JobMetrics;
-use weir_worker::{Command, Deployment, Failure, Outcome, Worker};
+use weir_worker::{Command, Deployment, Failure, Outcome, StateOptions, Worker};
 
 use crate::signals::Signals;
 use crate::spec_file::{self, Opened, SpecArgs};
@@ -116,7 +116,8 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         Deployment { plan, components, context, storage: None, restore: None, pending: vec![], log, clock, native: None };
     let mut signals = Signals::listen()?;
     let stops_at_checkpoint = checkpoints.is_some();
-    let mut execution = Execution::start(Worker::new(slots).with_state(args.state.options()), deployment, checkpoints, start);
+    let worker = Worker::new(slots).with_state(args.state.options(|| StateOptions::default().directory));
+    let mut execution = Execution::start(worker, deployment, checkpoints, start);
 
     let mut watch = Watch {
         progress: watched.then(|| Progress::new(&name, &lines)),

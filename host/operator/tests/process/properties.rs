@@ -158,7 +158,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(12), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Nor does it matter that state is on disk, where barriers write what has changed: every other one is only that. Nor that timers are, near together
     /// or seconds apart.

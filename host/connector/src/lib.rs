@@ -12,6 +12,7 @@
 
 pub mod error;
 pub mod files;
+pub mod json;
 pub mod registry;
 pub mod sink;
 pub mod source;
@@ -34,6 +35,7 @@ pub mod conformance;
 
 pub use error::Error;
 pub use files::Files;
+pub use json::JsonLines;
 pub use registry::{Attempt, Connector, Context, connectors, find};
 pub use sink::{Delivery, Report, Sink, Transaction, Writer};
 pub use source::{Fetch, Fetched, Reader, Source, Split};

@@ -6,6 +6,7 @@
 mod api;
 mod bench;
 mod cli;
+mod errors;
 mod file;
 mod flights;
 mod hostile;

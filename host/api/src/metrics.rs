@@ -31,11 +31,16 @@ const OPERATORS: &[OperatorMetric] = &[
     ("weir_task_records_dropped_total", "counter", "Rows passed over because the guest failed on them.", |o| {
         o.skipped_records as f64
     }),
+    ("weir_task_dead_letters_total", "counter", "Rows that became dead letters because the guest failed on them.", |o| {
+        o.dead_letters as f64
+    }),
     ("weir_task_busy_seconds_total", "counter", "Seconds of work.", |o| o.busy_seconds),
     ("weir_task_busy_ratio", "gauge", "Share of time that the operator's tasks worked.", |o| o.busy_ratio),
     ("weir_task_idle_ratio", "gauge", "Share of time that they had no input.", |o| o.idle_ratio),
     ("weir_task_backpressured_ratio", "gauge", "Share of time that they waited for room.", |o| o.backpressured_ratio),
     ("weir_udf_seconds_total", "counter", "Seconds of guest code.", |o| o.guest_seconds),
+    ("weir_udf_errors_total", "counter", "Batches on which guests failed.", |o| o.errors as f64),
+    ("weir_udf_retries_total", "counter", "Guest calls that were made again after a failure.", |o| o.retries as f64),
     (
         "weir_udf_renewals_total",
         "counter",

@@ -11,7 +11,7 @@ use weir_operator::chain::Parts;
 use weir_operator::emission::Emission;
 use weir_operator::window::Window;
 use weir_operator::{Body, Context, NativeChain, Progress};
-use weir_plan::job::{ChainNode, Stage};
+use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_sandbox::GuestError;
 use weir_state::MemoryBackend;
 use weir_types::call::{Input, Origins, Output, Panes, Reply, Slot, States};
@@ -98,7 +98,15 @@ fn operator(assigner: Assigner, stage: Stage) -> (Window, Context) {
         parallelism: None,
     };
     let emission = Emission::new(&chain, &[]);
-    let node = ChainNode { component: 0, index: 0, chain, inputs: vec![schema("key")], stage };
+    let node = ChainNode {
+        component: 0,
+        index: 0,
+        chain,
+        inputs: vec![schema("key")],
+        stage,
+        on_error: OnError::default(),
+        dead_letters: None,
+    };
     let parts = Parts {
         body: Body::native(Box::new(Counts::default())),
         backend: Box::new(MemoryBackend::default()),
@@ -107,7 +115,7 @@ fn operator(assigner: Assigner, stage: Stage) -> (Window, Context) {
         max_parallelism: 128,
     };
     let window = Window::new(&window, &node, &[DataType::UInt64], emission, parts).expect("the key can be one");
-    (window, Context::new("window".into(), vec![schema("key")], false))
+    (window, Context::new("window".into(), vec![schema("key")], OnError::default()))
 }
 
 fn main() {

@@ -2,6 +2,7 @@
 
 use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
+use weir_plan::job::OnError;
 use weir_sandbox::GuestError;
 use weir_types::call::{Input, Slot};
 use weir_types::graph;
@@ -15,8 +16,8 @@ pub struct Context {
     pub operator: String,
     /// the schema of each input
     pub schemas: Vec<SchemaRef>,
-    /// whether a row on which the guest fails is passed over
-    pub skips: bool,
+    /// what happens where the guest fails
+    pub on_error: OnError,
     /// the node's current watermark
     pub watermark: Watermark,
     /// processing time, ms
@@ -27,14 +28,51 @@ pub struct Context {
     pub batches: u64,
     /// what the chain said of time (see `wit/chains.wit`, `reply.progress`); taken by the task
     pub progress: Option<EventTime>,
-    /// rows passed over because the guest failed on them
+    /// rows that are to become dead letters; taken by the task
+    pub given_up: Vec<GivenUp>,
+    /// what became of failures
+    pub failures: Failures,
+}
+
+/// A row on which the guest has failed for good.
+#[derive(Debug)]
+pub struct GivenUp {
+    /// the input that it came by
+    pub port: usize,
+    /// the row, alone
+    pub row: Batch,
+    /// what happened
+    pub error: GuestError,
+}
+
+/// How often the guest has failed, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// batches on which it failed
+    pub errors: u64,
+    /// calls that were made again
+    pub retries: u64,
+    /// rows that were passed over
     pub skipped: u64,
+    /// rows that became dead letters
+    pub dead_letters: u64,
 }
 
 impl Context {
     /// For a node whose first operator has this id.
-    pub fn new(operator: String, schemas: Vec<SchemaRef>, skips: bool) -> Self {
-        Self { operator, schemas, skips, watermark: Watermark::NONE, now: 0, split: 0, batches: 0, progress: None, skipped: 0 }
+    pub fn new(operator: String, schemas: Vec<SchemaRef>, on_error: OnError) -> Self {
+        Self {
+            operator,
+            schemas,
+            on_error,
+            watermark: Watermark::NONE,
+            now: 0,
+            split: 0,
+            batches: 0,
+            progress: None,
+            given_up: vec![],
+            failures: Failures::default(),
+        }
     }
 
     /// Rows as a guest call takes them.

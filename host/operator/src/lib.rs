@@ -27,7 +27,7 @@ pub mod window;
 pub use assigner::Assigner;
 pub use body::{Body, NativeChain};
 pub use chain::ChainOperator;
-pub use context::Context;
+pub use context::{Context, Failures, GivenUp};
 pub use emission::Emitted;
 pub use error::Error;
 pub use guest::GuestStart;

@@ -1,14 +1,17 @@
 //! A stateless chain: rows in, rows out.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use arrow_array::ArrayRef;
+use weir_base::sleep_until;
+use weir_plan::spec::ErrorPolicy;
 use weir_sandbox::{GuestError, GuestErrorKind};
 use weir_types::Batch;
 use weir_types::graph;
 
 use crate::body::Body;
-use crate::context::Context;
+use crate::context::{Context, GivenUp};
 use crate::emission::{Emission, Emitted, Source};
 use crate::{Error, narrow};
 
@@ -28,7 +31,7 @@ impl Transform {
     /// Passes rows through the chain.
     ///
     /// # Errors
-    /// If the guest fails and the policy is not to skip the row on which it does.
+    /// If the guest fails, also when it is called again, and the policy is to fail then; or if a new instance does not start.
     pub async fn on_batch(
         &mut self,
         port: usize,
@@ -39,10 +42,24 @@ impl Transform {
         if self.body.wants_renewal() {
             self.body.renew().await?;
         }
-        match self.process(port, batch, context, out).await {
-            Err(Error::Guest(error)) if context.skips => self.pass_over(port, batch, context, out, error).await,
-            Err(Error::Guest(error)) => Err(self.blame(port, batch, context, error).await),
-            result => result,
+        let mut error = match self.process(port, batch, context, out).await {
+            Err(Error::Guest(error)) => error,
+            result => return result,
+        };
+        context.failures.errors += 1;
+        for _ in 0..context.on_error.retries {
+            sleep_until(Instant::now() + context.on_error.pause).await;
+            // Whatever state the failed instance is in, it may be the reason.
+            self.body.renew().await?;
+            context.failures.retries += 1;
+            error = match self.process(port, batch, context, out).await {
+                Err(Error::Guest(error)) => error,
+                result => return result,
+            };
+        }
+        match context.on_error.policy {
+            ErrorPolicy::Fail => Err(self.blame(port, batch, context, error).await),
+            ErrorPolicy::Skip | ErrorPolicy::DeadLetter => self.pass_over(port, batch, context, out, error).await,
         }
     }
 
@@ -103,8 +120,13 @@ impl Transform {
                 halve(piece, &mut pieces);
                 continue;
             }
-            context.skipped += 1;
-            tracing::debug!(operator = context.operator, row = piece.start, %error, "skipped a row");
+            tracing::debug!(operator = context.operator, row = piece.start, %error, "gave up a row");
+            if context.on_error.policy == ErrorPolicy::DeadLetter {
+                context.failures.dead_letters += 1;
+                context.given_up.push(GivenUp { port, row: batch.slice(piece.start, 1), error });
+            } else {
+                context.failures.skipped += 1;
+            }
         }
         if ended {
             self.body.renew().await?;

@@ -9,8 +9,8 @@ use std::fmt::{self, Display, Write};
 use arrow_schema::{DataType, Schema};
 use weir_types::graph::{Assigner, ColumnOrigin, Head, OperatorInfo, Partitioning, TimeDomain, Watermarks, Window};
 
-use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex};
-use crate::spec::Binding;
+use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, OnError, Origin, Root, Stage, Vertex};
+use crate::spec::{Binding, ErrorPolicy};
 
 /// The plan as text, which ends with a line feed.
 pub fn explain(plan: &JobPlan) -> String {
@@ -132,7 +132,32 @@ fn chain_node(plan: &JobPlan, vertex: &Vertex, node: &Node, node_chain: &ChainNo
         });
         writeln!(out, "      out{name}: {}", fields.collect::<Vec<_>>().join(", "))?;
     }
-    Ok(())
+    on_error(plan, node_chain, out)
+}
+
+/// What happens where a chain fails, if it does not just fail, or the job's word for that does not hold for it.
+fn on_error(plan: &JobPlan, chain: &ChainNode, out: &mut String) -> fmt::Result {
+    let OnError { policy, retries, pause } = chain.on_error;
+    let job_goes_on = plan.spec.on_error != ErrorPolicy::Fail || plan.spec.retries > 0;
+    if matches!(chain.chain.head, Head::Process | Head::Window(_)) && job_goes_on {
+        return writeln!(out, "      on error: the job fails, since the operator keeps state");
+    }
+    if policy == ErrorPolicy::Fail && retries == 0 {
+        return Ok(());
+    }
+    let retries = match retries {
+        0 => String::new(),
+        retries => {
+            let times = count(usize::from(retries), "retry", "retries");
+            format!("{times} after {} each, then ", duration(pause.as_millis() as i64))
+        }
+    };
+    let last = match policy {
+        ErrorPolicy::Fail => "the job fails",
+        ErrorPolicy::Skip => "rows are skipped",
+        ErrorPolicy::DeadLetter => "rows become dead letters",
+    };
+    writeln!(out, "      on error: {retries}{last}")
 }
 
 /// `filter-1 (filter) → map`: the kind is left out where the id says it.

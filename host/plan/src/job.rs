@@ -3,10 +3,12 @@
 //! A *vertex* is a task, run by `parallelism` subtasks. Inside it, *nodes* pass batches on by calls: they form a directed
 //! acyclic graph whose root is a source or a gate (the channels that come in). Between vertices, *edges* pass batches on through channels.
 
+use std::time::Duration;
+
 use arrow_schema::SchemaRef;
 use weir_types::graph::{Chain, Partitioning};
 
-use crate::spec::JobSpec;
+use crate::spec::{ErrorPolicy, JobSpec};
 
 /// A job, ready to be deployed.
 #[derive(Clone, Debug)]
@@ -133,12 +135,36 @@ pub struct ChainNode {
     pub component: usize,
     /// index into the component's graph
     pub index: u32,
-    /// what the graph says of it
+    /// what the graph says of it; where there are dead letters, with an output for them behind its own
     pub chain: Chain,
     /// the schema of each input
     pub inputs: Vec<SchemaRef>,
     /// which part of a window aggregation it does
     pub stage: Stage,
+    /// what happens where the guest fails
+    pub on_error: OnError,
+    /// where rows go on which it fails; only with [`ErrorPolicy::DeadLetter`]
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// What happens where a chain's guest fails on rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnError {
+    /// what happens with a row on which it fails
+    pub policy: ErrorPolicy,
+    /// how often the call is made again before that
+    pub retries: u16,
+    /// how long before each of these calls
+    pub pause: Duration,
+}
+
+/// The dead letters of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// the chain's output for them
+    pub port: usize,
+    /// the names of the sources that its rows may come from
+    pub sources: Vec<String>,
 }
 
 /// Which part of a window aggregation a node does.

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Everything here is a pure function of its inputs: no files, no clock, no runtime. In reading order: [`spec`] and [`recovery`] (what the user writes),
-//! [`job`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text).
+//! [`job`] and [`dead_letters`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text).
 
+pub mod dead_letters;
 pub mod error;
 pub mod explain;
 pub mod job;

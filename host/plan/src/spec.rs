@@ -64,6 +64,36 @@ pub struct JobSpec {
     /// what happens with a row on which the guest fails
     #[serde(default)]
     pub on_error: ErrorPolicy,
+    /// how often a guest call that fails is made again before that
+    #[serde(default)]
+    pub retries: u16,
+    /// how long before each of these calls
+    #[serde(default = "retry_pause")]
+    pub retry_pause: SpecDuration,
+    /// the sink that takes dead letters
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<String>,
+    /// what holds for single operators, by their ids
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub operators: BTreeMap<String, OperatorSpec>,
+}
+
+/// What holds for one operator instead of what holds for the job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OperatorSpec {
+    /// see [`JobSpec::on_error`]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<ErrorPolicy>,
+    /// see [`JobSpec::retries`]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u16>,
+    /// see [`JobSpec::retry_pause`]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_pause: Option<SpecDuration>,
+    /// see [`JobSpec::dead_letters`]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<String>,
 }
 
 /// One of several components.
@@ -179,16 +209,22 @@ impl Default for LimitsSpec {
     }
 }
 
-/// What happens with a row on which the guest fails.
+/// What happens with a row on which the guest fails. In chains that keep state, the job always fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum ErrorPolicy {
     /// the job fails, and its error names the operator, the batch and the row
     #[default]
     Fail,
-    /// the row is passed over and counted; in stateless chains only
+    /// the row is passed over and counted
     Skip,
+    /// the same, and it is written to a sink with the error
+    DeadLetter,
 }
+
+/// The most retries of a call, and the longest pause before each: while a task pauses, rows and checkpoints wait.
+const RETRIES_MAX: u16 = 100;
+const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 fn one() -> u16 {
     1
@@ -200,6 +236,10 @@ fn max_parallelism() -> u16 {
 
 fn yes() -> bool {
     true
+}
+
+fn retry_pause() -> SpecDuration {
+    SpecDuration(Duration::from_millis(100))
 }
 
 impl JobSpec {
@@ -238,11 +278,25 @@ impl JobSpec {
             return Err(Error::new("state.slots_max must be at least 1"));
         }
         self.checkpoint.check()?;
+        self.check_retries()?;
         if self.component.is_some() != self.components.is_empty() {
             return Err(Error::new("name the job's component with `component = \"…\"`, or several in `[components.NAME]`"));
         }
         if self.component.is_none() && !self.args.is_empty() {
             return Err(Error::new("with `[components.NAME]`, put arguments into `[components.NAME.args]`"));
+        }
+        Ok(())
+    }
+
+    fn check_retries(&self) -> Result<(), Error> {
+        let of_operators = self.operators.iter().map(|(id, o)| (format!("operators.{id}."), o.retries, o.retry_pause));
+        for (place, retries, pause) in of_operators.chain([(String::new(), Some(self.retries), Some(self.retry_pause))]) {
+            if retries.is_some_and(|retries| retries > RETRIES_MAX) {
+                return Err(Error::new(format!("{place}retries must be at most {RETRIES_MAX}")));
+            }
+            if pause.is_some_and(|pause| pause.0 > RETRY_PAUSE_MAX) {
+                return Err(Error::new(format!("{place}retry_pause must be at most \"1m\": checkpoints wait meanwhile")));
+            }
         }
         Ok(())
     }
@@ -312,6 +366,10 @@ mod tests {
             ("limits.call_deadline", "10", "call_deadline"),
             ("batch.rows", "0", "batch.rows"),
             ("batch.linger", "soon", "\"soon\" is no duration"),
+            ("on_error", "ignore", "`fail`, `skip`, `dead-letter`"),
+            ("retries", "101", "retries must be at most 100"),
+            ("operators.map-1.retry_pause", "2m", "operators.map-1.retry_pause must be at most"),
+            ("operators.map-1.on_eror", "skip", "on_eror"),
         ] {
             let error = JobSpec::from_toml(SPEC, &settings(&[(path, value)])).expect_err(path).to_string();
             assert!(error.contains(named) || path == "limits.call_deadline", "{path}: {error}");

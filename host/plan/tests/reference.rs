@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use weir_plan::JobSpec;
 use weir_plan::recovery::{CheckpointMode, CheckpointSpec, RestartSpec, RestartStrategy};
-use weir_plan::spec::{Argument, Backend, BatchSpec, Binding, ComponentSpec, ErrorPolicy, LimitsSpec, StateSpec};
+use weir_plan::spec::{Argument, Backend, BatchSpec, Binding, ComponentSpec, ErrorPolicy, LimitsSpec, OperatorSpec, StateSpec};
 use weir_plan::units::{SpecDuration, SpecSize};
 
 const REFERENCE: &str = include_str!("../../../docs/JOB-SPEC.md");
@@ -81,6 +81,18 @@ fn full_spec() -> JobSpec {
             log_bytes_per_second: SpecSize(1),
         },
         on_error: ErrorPolicy::Fail,
+        retries: 1,
+        retry_pause: SpecDuration(Duration::from_secs(1)),
+        dead_letters: Some(text("SINK")),
+        operators: BTreeMap::from([(
+            text("OPERATOR"),
+            OperatorSpec {
+                on_error: Some(ErrorPolicy::Fail),
+                retries: Some(1),
+                retry_pause: Some(SpecDuration(Duration::from_secs(1))),
+                dead_letters: Some(text("SINK")),
+            },
+        )]),
     }
 }
 

@@ -38,8 +38,14 @@ pub struct NodeCounters {
     pub renewals: AtomicU64,
     /// rows that came too late for their window
     pub late_records: AtomicU64,
+    /// batches on which the guest failed
+    pub errors: AtomicU64,
+    /// guest calls that were made again
+    pub retries: AtomicU64,
     /// rows passed over because the guest failed on them
     pub skipped_records: AtomicU64,
+    /// rows that became dead letters
+    pub dead_letters: AtomicU64,
     /// keys (with windows) that have state in the guest
     pub slots: AtomicU64,
     /// slots moved from the guest to the state backend
@@ -122,8 +128,14 @@ pub struct OperatorSnapshot {
     pub renewals: u64,
     /// rows too late for their window
     pub late_records: u64,
+    /// batches on which the guest failed
+    pub errors: u64,
+    /// guest calls that were made again
+    pub retries: u64,
     /// rows passed over because the guest failed on them
     pub skipped_records: u64,
+    /// rows that became dead letters
+    pub dead_letters: u64,
     /// keys (with windows) in guest memory
     pub slots: u64,
     /// slots moved from guest memory to the state backend
@@ -160,7 +172,10 @@ impl NodeCounters {
             guest_memory_bytes: AtomicU64::new(0),
             renewals: AtomicU64::new(0),
             late_records: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
             skipped_records: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
             slots: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             backend_bytes: AtomicU64::new(0),
@@ -217,7 +232,10 @@ impl JobMetrics {
             operator.guest_memory_bytes += node.guest_memory_bytes.load(Relaxed);
             operator.renewals += node.renewals.load(Relaxed);
             operator.late_records += node.late_records.load(Relaxed);
+            operator.errors += node.errors.load(Relaxed);
+            operator.retries += node.retries.load(Relaxed);
             operator.skipped_records += node.skipped_records.load(Relaxed);
+            operator.dead_letters += node.dead_letters.load(Relaxed);
             operator.slots += node.slots.load(Relaxed);
             operator.evictions += node.evictions.load(Relaxed);
             operator.backend_bytes += node.backend_bytes.load(Relaxed);

@@ -4,8 +4,9 @@
 //! those of a run that nobody disturbed. Moments are drawn at random, or are those that the storage shows from outside: while state is uploaded, right
 //! after a manifest is written, while a commit is under way. A failed test prints its seed; `WEIR_SEED` repeats its draws, as far as a real process can.
 //!
-//! [`files`], [`kafka`] and [`postgres`] do so with what they are named after.
+//! [`files`], [`kafka`] and [`postgres`] do so with what they are named after, [`errors`] with rows on which a guest fails.
 
+mod errors;
 mod files;
 mod kafka;
 mod postgres;

@@ -11,7 +11,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
 use weir_operator::{Body, Context, Error, NativeChain, Progress, Snapshot};
-use weir_plan::job::{ChainNode, Stage};
+use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_state::{Entries, MemoryBackend, StateBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
 use weir_types::key::{group_of, hash_u64, owner, range_of};
@@ -139,9 +139,17 @@ impl Operator {
             event_time: None,
             parallelism: None,
         };
-        let node = ChainNode { component: 0, index: 7, chain, inputs: vec![schema(); 2], stage: Stage::Complete };
+        let node = ChainNode {
+            component: 0,
+            index: 7,
+            chain,
+            inputs: vec![schema(); 2],
+            stage: Stage::Complete,
+            on_error: OnError::default(),
+            dead_letters: None,
+        };
         let chain = chain_on(backend, &node, Box::new(counts), slots_max, bytes_max);
-        Self { chain, context: Context::new("counts".into(), vec![schema(); 2], false), out: vec![] }
+        Self { chain, context: Context::new("counts".into(), vec![schema(); 2], OnError::default()), out: vec![] }
     }
 
     fn batch(&mut self, port: usize, rows: &[Row]) {

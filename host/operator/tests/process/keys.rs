@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema};
 use weir_operator::chain::ChainOperator;
 use weir_operator::emission::Emitted;
 use weir_operator::{Context, NativeChain, Progress};
-use weir_plan::job::{ChainNode, Stage};
+use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_sandbox::GuestError;
 use weir_types::call::{DueTimers, Input, Origins, Output, Reply, Slot, States, Timer};
 use weir_types::graph::{self, Chain, ColumnOrigin, Head, OperatorInfo, Partitioning, TimeDomain};
@@ -117,9 +117,17 @@ impl Operator {
             event_time: None,
             parallelism: None,
         };
-        let node = ChainNode { component: 0, index: 1, chain, inputs: vec![schema.clone()], stage: Stage::Complete };
+        let node = ChainNode {
+            component: 0,
+            index: 1,
+            chain,
+            inputs: vec![schema.clone()],
+            stage: Stage::Complete,
+            on_error: OnError::default(),
+            dead_letters: None,
+        };
         let chain = chain_of(&node, Box::<Told>::default(), slots_max, None);
-        Self { node, chain, context: Context::new("told".into(), vec![schema], false), out: vec![] }
+        Self { node, chain, context: Context::new("told".into(), vec![schema], OnError::default()), out: vec![] }
     }
 
     fn rows(&mut self, keys: &[ArrayRef], from: usize, rows: usize) {

@@ -11,7 +11,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
 use weir_operator::{Body, Context, Progress, Snapshot};
-use weir_plan::job::{ChainNode, Stage};
+use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_state::{Entries, MemoryBackend, StateBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
 use weir_types::key::{group_of, hash_columns, owner, range_of};
@@ -80,7 +80,15 @@ impl Operator {
             event_time: None,
             parallelism: None,
         };
-        let node = ChainNode { component: 0, index: 0, chain, inputs: vec![row_schema()], stage };
+        let node = ChainNode {
+            component: 0,
+            index: 0,
+            chain,
+            inputs: vec![row_schema()],
+            stage,
+            on_error: OnError::default(),
+            dead_letters: None,
+        };
         let parts = Parts {
             body: Body::native(Box::new(RowIds::default())),
             backend,
@@ -89,7 +97,7 @@ impl Operator {
             max_parallelism: MAX_PARALLELISM,
         };
         let chain = ChainOperator::new(&node, &[], Some(parts)).expect("the key can be one");
-        Self { chain, context: Context::new("window".into(), vec![row_schema()], false), out: vec![] }
+        Self { chain, context: Context::new("window".into(), vec![row_schema()], OnError::default()), out: vec![] }
     }
 
     pub fn rows(&mut self, rows: &[Row]) {

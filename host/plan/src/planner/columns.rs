@@ -42,6 +42,8 @@ pub fn needed(logical: &Logical) -> Needed {
         for (port, input) in node.inputs.iter().enumerate() {
             let columns: Vec<usize> = match &node.kind {
                 Kind::Sink(_) => (0..input.schema.fields().len()).collect(),
+                // A dead letter has the whole record.
+                Kind::Chain { dead_letters: Some(_), .. } => (0..input.schema.fields().len()).collect(),
                 Kind::Chain { chain, .. } => read_by(chain, port, &needed.nodes[i]),
             };
             for from in &input.from {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use arrow_schema::SchemaRef;
 use weir_types::graph::{Chain, ColumnOrigin, Endpoint, Graph, Head, Input, OperatorInfo, Output, Partitioning};
 
-use crate::job::{SinkPlan, SourcePlan, StreamPlan};
+use super::errors;
+use crate::job::{DeadLetters, OnError, SinkPlan, SourcePlan, StreamPlan};
 use crate::{Error, JobSpec};
 
 /// The graph of the whole job.
@@ -39,6 +40,10 @@ pub enum Kind {
         index: u32,
         /// what the graph says
         chain: Box<Chain>,
+        /// what happens where the guest fails
+        on_error: OnError,
+        /// where rows go on which it fails
+        dead_letters: Option<DeadLetters>,
     },
     /// index into [`Logical::sinks`]
     Sink(usize),
@@ -152,6 +157,7 @@ impl Builder<'_> {
                 self.chain(component, chain as u32)?;
             }
         }
+        errors::resolve(self.spec, &self.names, &mut self.out)?;
         self.check_bindings()?;
         Ok(self.out)
     }
@@ -252,7 +258,7 @@ impl Builder<'_> {
             parallelism: None,
         };
         self.out.nodes.push(Node {
-            kind: Kind::Chain { component: 0, index: 0, chain: Box::new(chain) },
+            kind: chain_kind(0, 0, chain),
             inputs: vec![NodeInput { from, partitioning: Partitioning::Forward, key: vec![], schema: offered.clone() }],
         });
         Ok(self.out.nodes.len() - 1)
@@ -299,7 +305,7 @@ impl Builder<'_> {
             });
         }
         self.open.pop();
-        self.out.nodes.push(Node { kind: Kind::Chain { component, index, chain: Box::new(chain.clone()) }, inputs });
+        self.out.nodes.push(Node { kind: chain_kind(component, index, chain.clone()), inputs });
         self.chains.insert((component, index), self.out.nodes.len() - 1);
         Ok(self.out.nodes.len() - 1)
     }
@@ -320,6 +326,11 @@ impl Builder<'_> {
         }
         Ok(())
     }
+}
+
+/// A chain, of whose failures nothing has been said yet.
+fn chain_kind(component: usize, index: u32, chain: Chain) -> Kind {
+    Kind::Chain { component, index, chain: Box::new(chain), on_error: OnError::default(), dead_letters: None }
 }
 
 /// `Int64` or `Int64?`.

@@ -346,3 +346,89 @@ fn side_outputs_are_named() {
     assert!(text.contains("out cheap: auction (passed), price (passed), url (passed)"), "{text}");
     assert!(text.contains("sink cheap: file, from 0.cheap"), "{text}");
 }
+
+/// Settings that bind a sink for dead letters, and others.
+fn with_letters<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&[("sinks.letters.connector", "file"), ("dead_letters", "letters")], settings].concat()
+}
+
+/// Dead letters leave by an output of their own for a sink in the same task, and have the whole record. The job's word is not for operators that keep
+/// state, of which there is none here.
+#[test]
+fn dead_letters_flow_to_their_sink() {
+    let mut graph = graph(vec![filter("filter-1", Endpoint::Source(0), &[1], &counted())], CHAIN_0);
+    graph.sources[0].schema = counted();
+    let settings = with_letters(&[("on_error", "dead-letter"), ("retries", "2"), ("operators.filter-1.retry_pause", "2s")]);
+    assert_snapshot!(planned(ONE, &settings, &[graph]), @r"
+    ");
+}
+
+/// Dead letters of several tasks come together in one; operators that keep state can only fail, and the plan says so.
+#[test]
+fn dead_letters_of_several_tasks_meet() {
+    let chains = vec![
+        filter("filter-1", Endpoint::Source(0), &[1], &bid()),
+        window(CHAIN_0, &[0]),
+        filter("filter-2", CHAIN_1, &[1], &counted()),
+    ];
+    let mut graph = graph(chains, Endpoint::Chain { chain: 2, port: 0 });
+    graph.chains[2].inputs[0].partitioning = Partitioning::Rebalance;
+    let settings = with_letters(&[("on_error", "dead-letter"), ("parallelism", "2")]);
+    assert_snapshot!(planned(ONE, &settings, &[graph]), @r"
+    ");
+}
+
+/// An operator's own word goes before the job's, and holds for all that run in the same call.
+#[test]
+fn operators_have_policies_of_their_own() {
+    let mut graph = counts();
+    graph.chains[0].operators = operators(&["filter-1", "map-2"]);
+    let line = |settings: &[(&str, &str)]| {
+        let text = planned(ONE, settings, std::slice::from_ref(&graph));
+        text.lines().filter_map(|line| line.trim().strip_prefix("on error: ").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let stateful = "the job fails, since the operator keeps state";
+    assert_eq!(line(&[("operators.map-2.on_error", "skip")]), ["rows are skipped"]);
+    assert_eq!(line(&[("on_error", "skip")]), ["rows are skipped", stateful]);
+    assert_eq!(line(&[("on_error", "skip"), ("operators.map-2.on_error", "fail")]), [stateful]);
+    assert_eq!(line(&[("operators.filter-1.retries", "1")]), ["1 retry after 100ms each, then the job fails"]);
+    assert_eq!(line(&[("on_error", "skip"), ("operators.window-1.on_error", "fail")]), ["rows are skipped", stateful]);
+}
+
+/// What cannot be, or would be of no use, is refused with what is wrong, where, and what to do.
+#[test]
+fn wrong_error_policies_are_refused() {
+    let refused = |settings: &[(&str, &str)]| refused(ONE, settings, &[counts()]);
+    let letters = ("operators.filter-1.on_error", "dead-letter");
+    assert_snapshot!(refused(&[("operators.filter-2.on_error", "skip")]), @"");
+    assert_snapshot!(refused(&[("operators.window-1.on_error", "skip")]), @"");
+    assert_snapshot!(refused(&[("operators.map-1.retries", "3")]), @"");
+    assert_snapshot!(refused(&[letters]), @"");
+    assert_snapshot!(refused(&[letters, ("dead_letters", "letters")]), @"");
+    assert_snapshot!(refused(&[letters, ("dead_letters", "out")]), @"");
+    assert_snapshot!(refused(&with_letters(&[("on_error", "skip")])), @"");
+    assert_snapshot!(refused(&[("operators.filter-1.dead_letters", "letters")]), @"");
+    assert_snapshot!(refused(&[letters, ("dead_letters", "letters"), ("sinks.leters.connector", "file")]), @"");
+}
+
+/// Operators of one call cannot differ, and a step without code of the guest cannot fail.
+#[test]
+fn policies_are_of_calls() {
+    let mut graph = counts();
+    graph.chains[0].operators = operators(&["filter-1", "map-2"]);
+    let differing = [("operators.filter-1.on_error", "skip"), ("operators.map-2.retries", "1")];
+    assert_snapshot!(refused(ONE, &differing, &[graph.clone()]), @"");
+    graph.chains[0].head = Head::Relay;
+    assert_snapshot!(refused(ONE, &[("operators.map-2.on_error", "skip")], &[graph]), @"");
+}
+
+/// Where several components are, an operator can be named with its component.
+#[test]
+fn operators_of_components() {
+    let count = graph(vec![filter("filter-1", Endpoint::Source(0), &[1], &bid()), window(CHAIN_0, &[0])], CHAIN_1);
+    let graphs = [clean(&bid()), count];
+    let text = |own: &str| format!("{LINKED}\n[operators.{own}]\non_error = \"skip\"");
+    let skipping = |own: &str| planned(&text(own), &[], &graphs).matches("rows are skipped").count();
+    assert_eq!((skipping("filter-1"), skipping("\"count.filter-1\"")), (2, 1));
+    assert_snapshot!(refused(&text("\"clean.window-1\""), &[], &graphs), @"");
+}

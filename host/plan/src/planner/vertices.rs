@@ -5,7 +5,7 @@ use weir_types::graph::{Assigner, Chain, Graph, Head, Partitioning, TimeDomain};
 use super::columns::Needed;
 use super::logical::{From, Kind, Logical, NodeInput};
 use super::splits::kept_together;
-use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex};
+use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, OnError, Origin, Root, Stage, Vertex};
 use crate::spec::JobSpec;
 
 /// Where a logical node has got to.
@@ -95,9 +95,9 @@ impl Builder<'_> {
         }
         let kind = match kind {
             Kind::Sink(sink) => NodeKind::Sink(sink),
-            Kind::Chain { component, index, chain } => {
+            Kind::Chain { component, index, chain, on_error, dead_letters } => {
                 let inputs = inputs.iter().map(|i| i.schema.clone()).collect();
-                NodeKind::Chain(Box::new(ChainNode { component, index, chain: *chain, inputs, stage }))
+                NodeKind::Chain(Box::new(ChainNode { component, index, chain: *chain, inputs, stage, on_error, dead_letters }))
             }
         };
         self.vertices[vertex].nodes.push(Node { kind, feeds, needed });
@@ -151,13 +151,15 @@ impl Builder<'_> {
         let sender = self.vertex_of(from);
         let mut origin = self.origin(from);
         let mut key = input.key.clone();
-        if let (Stage::Merging, Kind::Chain { component, index, chain }) = (stage, kind) {
+        if let (Stage::Merging, Kind::Chain { component, index, chain, .. }) = (stage, kind) {
             let local = ChainNode {
                 component: *component,
                 index: *index,
                 chain: (**chain).clone(),
                 inputs: vec![input.schema.clone()],
                 stage: Stage::Local,
+                on_error: OnError::default(),
+                dead_letters: None,
             };
             let feeds = vec![Feed { from: origin, port: 0 }];
             self.vertices[sender].nodes.push(Node { kind: NodeKind::Chain(Box::new(local)), feeds, needed: vec![] });

@@ -8,6 +8,7 @@
 //! root has nothing to give, it flushes what nodes hold back, and sleeps. So rows wait for nothing but other rows.
 
 mod alignment;
+mod dead_letters;
 mod discovery;
 mod gate;
 mod nodes;

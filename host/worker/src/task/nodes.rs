@@ -21,6 +21,7 @@ use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
+use super::dead_letters::DeadLetters;
 use super::open::open_node;
 use super::routes::Routes;
 use super::splits::{Reach, Splits};
@@ -46,6 +47,8 @@ pub(super) struct Nodes {
     metrics: Arc<JobMetrics>,
     first_counter: usize,
     subtask: u16,
+    /// the ids of the source's splits, by number, as far as they are being read or have been
+    split_ids: Vec<Option<Box<str>>>,
     /// the key groups that the subtask owns
     groups: KeyGroupRange,
     /// whether there are checkpoints for state to go to
@@ -76,6 +79,8 @@ pub(super) struct Node {
     pub assigner: Option<Assigner>,
     /// whether rows that leave were made here, and are of no split
     pub makes_rows: bool,
+    /// what becomes of rows on which the guest fails, if they are not lost
+    pub dead_letters: Option<Box<DeadLetters>>,
     pub reach: Reach,
     /// what its state is called in checkpoints; none = it keeps none
     pub state: Option<StateName>,
@@ -132,6 +137,7 @@ impl Nodes {
             metrics: Arc::clone(&parts.metrics),
             first_counter: parts.first_counter,
             subtask: parts.subtask,
+            split_ids: vec![],
             groups: range_of(parts.subtask, vertex.parallelism, parts.plan.spec.max_parallelism),
             stores: parts.storage.is_some(),
         })
@@ -142,6 +148,14 @@ impl Nodes {
         let root = &self.metrics.nodes[self.first_counter];
         root.records_out.fetch_add(batch.rows() as u64, Relaxed);
         root.bytes_out.fetch_add(batch.bytes() as u64, Relaxed);
+    }
+
+    /// A split of the source is about to be read.
+    pub(super) fn name_split(&mut self, split: usize, id: &str) {
+        if self.split_ids.len() <= split {
+            self.split_ids.resize(split + 1, None);
+        }
+        self.split_ids[split] = Some(id.into());
     }
 
     /// Passes rows of a split on.
@@ -310,8 +324,10 @@ impl Nodes {
         match &mut node.operator {
             Operator::Chain(chain) => {
                 node.context.split = if node.assigner.is_some() { place as u32 } else { 0 };
-                chain.on_batch(port, &batch, &mut node.context, &mut self.emitted).await?;
+                let result = chain.on_batch(port, &batch, &mut node.context, &mut self.emitted).await;
                 count_chain(counters, chain, &node.context);
+                result?;
+                self.take_given_up(index, split);
                 self.pass_on(index, split, place);
                 return Ok(());
             }
@@ -326,6 +342,18 @@ impl Nodes {
         counters.records_out.fetch_add(rows, Relaxed);
         counters.bytes_out.fetch_add(bytes, Relaxed);
         Ok(())
+    }
+
+    /// Puts the rows of `split` on which a node's guest has failed among those that it has made: as dead letters.
+    fn take_given_up(&mut self, index: usize, split: Option<u32>) {
+        let node = &mut self.nodes[index];
+        let Some(letters) = &node.dead_letters else { return };
+        if node.context.given_up.is_empty() {
+            return;
+        }
+        let id = split.and_then(|split| self.split_ids.get(split as usize)?.as_deref());
+        let batches = letters.batches(&std::mem::take(&mut node.context.given_up), self.now, id);
+        self.emitted.extend(batches.into_iter().map(|batch| (letters.port, batch)));
     }
 
     /// What other exchanges hold back for those whom this one has sent to goes along: an operator with several inputs gets rows in about the order in which
@@ -684,5 +712,8 @@ fn count_chain(counters: &NodeCounters, chain: &ChainOperator, context: &Context
         counters.backend_bytes.store(chain.backend_bytes(), Relaxed);
     }
     counters.late_records.store(chain.late_rows(), Relaxed);
-    counters.skipped_records.store(context.skipped, Relaxed);
+    counters.errors.store(context.failures.errors, Relaxed);
+    counters.retries.store(context.failures.retries, Relaxed);
+    counters.skipped_records.store(context.failures.skipped, Relaxed);
+    counters.dead_letters.store(context.failures.dead_letters, Relaxed);
 }

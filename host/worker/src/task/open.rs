@@ -5,14 +5,15 @@ use std::sync::Arc;
 use weir_exchange::Outbox;
 use weir_operator::chain::Parts as ChainParts;
 use weir_operator::{Assigner, Body, ChainOperator, Context, Error, GuestStart};
-use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, Stage};
-use weir_plan::spec::{Backend, ErrorPolicy};
+use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, OnError, Stage};
+use weir_plan::spec::Backend;
 use weir_protocol::watermark::Merge;
 use weir_state::{MemoryBackend, RocksBackend, StateBackend};
 use weir_types::KeyGroupRange;
 use weir_types::graph::Partitioning;
 use weir_types::key::range_of;
 
+use super::dead_letters::DeadLetters;
 use super::nodes::{Node, Operator, StateName, operator_failure};
 use super::splits::Reach;
 use super::{Parts, calmly};
@@ -43,18 +44,20 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                 open_backend(parts, chain, &id, groups).await.map_err(|failure| located("restore", failure))?;
             let operator = open_chain(parts, chain, &plan.needed, backend).await;
             let operator = operator.map_err(|e| located("start", operator_failure(&e)))?;
-            let skips = spec.on_error == ErrorPolicy::Skip;
+            let dead_letters = DeadLetters::of(&parts.plan, chain)
+                .map_err(|e| connector_failure("the dead letters of operator", chain.operator_id(), &e))?;
             let makes_rows = ChainOperator::makes_rows(chain.chain.head);
             let splits = if makes_rows { vec![true] } else { reach.to_assigner() };
             // Partial accumulators have no event times yet.
             let event_time = chain.chain.event_time.filter(|_| chain.stage != Stage::Local);
             let mut node = Node {
                 operator: Operator::Chain(operator),
-                context: Context::new(chain.operator_id().to_owned(), chain.inputs.clone(), skips),
+                context: Context::new(chain.operator_id().to_owned(), chain.inputs.clone(), chain.on_error),
                 time: Merge::new(plan.feeds.len()),
                 timeless: timeless_feeds(plan, chain),
                 assigner: event_time.map(|e| Assigner::new(e.watermarks, &splits)),
                 makes_rows,
+                dead_letters,
                 reach,
                 // Before an exchange nothing is kept over a barrier, and the state behind it has the same name.
                 state: (chain.stage != Stage::Local).then(|| StateName {
@@ -94,11 +97,12 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
 fn plain_node(operator: Operator, name: &str, plan: &NodePlan, reach: Reach) -> Node {
     Node {
         operator,
-        context: Context::new(name.to_owned(), vec![], false),
+        context: Context::new(name.to_owned(), vec![], OnError::default()),
         time: Merge::new(plan.feeds.len()),
         timeless: vec![false; plan.feeds.len()],
         assigner: None,
         makes_rows: false,
+        dead_letters: None,
         reach,
         state: None,
         firing: None,

@@ -111,6 +111,7 @@ impl SourceRoot {
         {
             let reader =
                 calmly(|| self.source.reader(&split, &self.wake)).map_err(|e| connector_failure("source", &self.name, &e))?;
+            nodes.name_split(index, &split.id);
             self.open.push(OpenSplit { index, split, reader, last_rows: Instant::now(), is_idle: false });
         }
         if self.open.is_empty() && self.discovery.is_none() || draining {

@@ -278,9 +278,9 @@ fn tell(job: &str, failure: &Failure) -> exit::Failure {
 fn hint(failure: &Failure) -> Option<&'static str> {
     match failure.kind {
         weir_worker::FailureKind::Guest if failure.backtrace.is_empty() => None,
-        weir_worker::FailureKind::Guest => {
-            Some("`weir build --debug` keeps the guest's line numbers; `on_error = \"skip\"` passes over such rows")
-        }
+        weir_worker::FailureKind::Guest => Some(
+            "`weir build --debug` keeps the guest's line numbers; `on_error` says what else may happen where operators keep no state",
+        ),
         weir_worker::FailureKind::Internal => Some("this is a bug in Weir; please report it with the output of `weir explain`"),
         weir_worker::FailureKind::Connector
         | weir_worker::FailureKind::Resources

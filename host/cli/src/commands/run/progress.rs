@@ -98,12 +98,13 @@ fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
         let name: String = in_line(&operator.name).chars().take(width).collect();
         write!(
             text,
-            "\n  {name:width$}  {:>7} records/s  in {:>7}  out {:>7}  busy {:3.0} %{}",
+            "\n  {name:width$}  {:>7} records/s  in {:>7}  out {:>7}  busy {:3.0} %{}{}",
             number(rate),
             number(operator.records_in as f64),
             number(operator.records_out as f64),
             operator.busy_ratio * 100.0,
             watermark(operator.watermark),
+            failures(operator),
         )
         .expect("writing to a string does not fail");
     }
@@ -124,6 +125,18 @@ fn checkpoints(history: &History, now_ms: i64) -> String {
         number(last.bytes_new as f64),
         number(last.bytes_total as f64),
     )
+}
+
+/// What became of an operator's failures; nothing if it had none.
+fn failures(operator: &OperatorSnapshot) -> String {
+    let counts = [
+        ("errors", operator.errors),
+        ("retries", operator.retries),
+        ("skipped", operator.skipped_records),
+        ("dead letters", operator.dead_letters),
+    ];
+    let shown = counts.iter().filter(|(_, count)| *count > 0);
+    shown.map(|(what, count)| format!("  {} {what}", number(*count as f64))).collect()
 }
 
 /// How far an operator is in event time; nothing if it knows of none.
@@ -147,14 +160,14 @@ mod tests {
         Snapshot { seconds, events_in, bytes_in: 0, malformed: 0, rows_out: 7, operators, sinks: vec![] }
     }
 
-    /// Each operator has a line with its rate since the last one and its watermark; exchanges have none.
+    /// Each operator has a line with its rate since the last one, its watermark and its failures; exchanges have none.
     #[test]
     fn operators_have_lines() {
         let before = snapshot(1.0, 100, vec![operator("source", 0, 100, None)]);
         let now = vec![
             operator("source", 0, 300, None),
             operator("exchange out", 300, 300, Some(0)),
-            operator("count", 150, 7, Some(1_436_918_400_500)),
+            OperatorSnapshot { errors: 2, dead_letters: 3, ..operator("count", 150, 7, Some(1_436_918_400_500)) },
             operator("sink", 7, 7, Some(i64::MAX)),
         ];
         let now = snapshot(3.0, 300, now);
@@ -162,7 +175,7 @@ mod tests {
         let expected = [
             "3.0 s   300 events in   7 rows out   100 events/s",
             "  source      100 records/s  in       0  out     300  busy  50 %",
-            "  count        75 records/s  in     150  out       7  busy  50 %  watermark 2015-07-15T00:00:00.500Z",
+            "  count        75 records/s  in     150  out       7  busy  50 %  watermark 2015-07-15T00:00:00.500Z  2 errors  3 dead letters",
             "  sink          4 records/s  in       7  out       7  busy  50 %  watermark at the end",
         ];
         assert_eq!(shown.lines().collect::<Vec<_>>(), expected);

@@ -41,8 +41,14 @@ pub struct Summary {
     pub malformed: u64,
     /// rows that came too late for their window
     pub late_records: u64,
+    /// batches on which guests failed
+    pub errors: u64,
+    /// guest calls that were made again
+    pub retries: u64,
     /// rows that were passed over because the guest failed on them
     pub skipped_records: u64,
+    /// rows that became dead letters
+    pub dead_letters: u64,
     /// how often the job has started again
     pub restarts: u64,
     /// checkpoints that were completed
@@ -93,7 +99,10 @@ impl Summary {
                 .map(|r| r.latency_us.iter().map(|&(quantile, us)| (quantile_name(quantile), us.into())).collect()),
             malformed,
             late_records: operators.iter().map(|o| o.late_records).sum(),
+            errors: operators.iter().map(|o| o.errors).sum(),
+            retries: operators.iter().map(|o| o.retries).sum(),
             skipped_records: operators.iter().map(|o| o.skipped_records).sum(),
+            dead_letters: operators.iter().map(|o| o.dead_letters).sum(),
             restarts: history.restarts,
             checkpoints: history.completed,
             failed_checkpoints: history.failed,
@@ -121,7 +130,10 @@ impl fmt::Display for Summary {
         for (what, count) in [
             ("malformed", self.malformed),
             ("late", self.late_records),
+            ("errors", self.errors),
+            ("retries", self.retries),
             ("skipped", self.skipped_records),
+            ("dead letters", self.dead_letters),
             ("restarts", self.restarts),
             ("checkpoints", self.checkpoints),
         ] {

@@ -1,0 +1,28 @@
+//! What a dead letter is: a row on which a guest has failed, with the error, as a row for a sink.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// What the output of a chain for its dead letters is called.
+pub const OUTPUT: &str = "dead-letters";
+
+/// The columns of all dead letters, whatever the rows were.
+pub fn schema() -> SchemaRef {
+    let instant = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("job", DataType::Utf8, false),
+        Field::new("operator", DataType::Utf8, false),
+        // When the guest failed, in processing time.
+        Field::new("time", instant(), false),
+        Field::new("source", DataType::Utf8, false),
+        // Known as long as rows are in the task of their source.
+        Field::new("split", DataType::Utf8, true),
+        Field::new("event_time", instant(), true),
+        // A JSON object, as the format of JSON lines has it.
+        Field::new("record", DataType::Utf8, false),
+        Field::new("error", DataType::Utf8, false),
+        Field::new("message", DataType::Utf8, false),
+        Field::new("backtrace", DataType::Utf8, true),
+    ]))
+}

@@ -1,0 +1,245 @@
+//! What becomes of rows on which a guest fails, as the spec says it: from the guest to the sink for dead letters, and to the summary.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::run::{Run, root, weir};
+
+/// Two files of rows for the guest `picky`, `count` in all, of which these have a fault; and where results go.
+struct Job {
+    dir: tempfile::TempDir,
+    count: u64,
+    faults: BTreeMap<u64, &'static str>,
+}
+
+impl Job {
+    fn new(count: u64, faults: &[(u64, &'static str)]) -> Self {
+        let job = Self { dir: tempfile::tempdir().unwrap(), count, faults: faults.iter().copied().collect() };
+        for file in 0..2 {
+            let ids = (0..count).filter(|id| id % 2 == file);
+            let lines: String = ids.map(|id| job.row(id).to_string() + "\n").collect();
+            fs::write(job.path(&format!("rows-{file}.jsonl")), lines).unwrap();
+        }
+        job
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn row(&self, id: u64) -> Value {
+        json!({ "id": id, "fault": self.faults.get(&id).unwrap_or(&"") })
+    }
+
+    /// A run whose dead letters go to a file.
+    fn run(&self) -> Run {
+        Run::new("tests/guests/picky/job.toml")
+            .set("sources.items.path", self.path("rows-*.jsonl").display())
+            .set("sinks.letters.connector", "file")
+            .set("sinks.letters.path", self.path("letters.jsonl").display())
+            .set("dead_letters", "letters")
+            .set("limits.call_deadline", "500ms")
+            .set("batch.rows", 100)
+    }
+
+    /// The ids of the rows without a fault.
+    fn good(&self) -> Vec<u64> {
+        (0..self.count).filter(|id| !self.faults.contains_key(id)).collect()
+    }
+}
+
+/// The ids of rows, in their order.
+fn ids(rows: &[Value]) -> Vec<u64> {
+    let mut ids: Vec<_> = rows.iter().map(|row| row["id"].as_u64().expect("a row has an id")).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in the line: {line}"))).collect()
+}
+
+/// The rows that dead letters hold, by id, each with its letter.
+fn letters(path: &Path) -> BTreeMap<u64, (Value, Value)> {
+    let all = lines(path);
+    let count = all.len();
+    let by_id: BTreeMap<_, _> = all
+        .into_iter()
+        .map(|letter| {
+            let record: Value = serde_json::from_str(letter["record"].as_str().expect("a record is text")).expect("of JSON");
+            (record["id"].as_u64().expect("a record is whole"), (record, letter))
+        })
+        .collect();
+    assert_eq!(by_id.len(), count, "each row has one letter");
+    by_id
+}
+
+const FAULTS: [(u64, &str); 6] = [(0, "error"), (7, "panic"), (8, "panic"), (500, "error"), (501, "loop"), (999, "panic")];
+
+/// Goal: exactly the rows on which the guest fails become dead letters, whole and with all that is known of the failure; the others come out.
+#[test]
+fn failing_rows_become_dead_letters() {
+    let job = Job::new(1000, &FAULTS);
+    for parallelism in [1, 2] {
+        let (rows, summary) = job.run().set("on_error", "dead-letter").parallelism(parallelism).finish();
+        assert_eq!(ids(&rows), job.good());
+        let letters = letters(&job.path("letters.jsonl"));
+        assert_eq!(letters.keys().copied().collect::<Vec<_>>(), job.faults.keys().copied().collect::<Vec<_>>());
+        for (id, (record, letter)) in &letters {
+            assert_eq!(*record, job.row(*id), "the whole record");
+            let (error, message) = match job.faults[id] {
+                "error" => ("returned", "this row is not to my taste"),
+                "panic" => ("trap", "this row is more than I can take"),
+                _ => ("deadline", "`limits.call_deadline`"),
+            };
+            assert_eq!(letter["error"], error, "{letter}");
+            assert!(letter["message"].as_str().unwrap().contains(message), "{letter}");
+            assert_eq!(letter["backtrace"].is_string(), error != "returned", "{letter}");
+            let split = job.path(&format!("rows-{}.jsonl", id % 2));
+            let known = json!({ "job": "picky", "operator": "taste", "source": "items", "split": split });
+            known.as_object().unwrap().iter().for_each(|(column, value)| assert_eq!(letter[column], *value, "{letter}"));
+            assert!(letter["time"].is_string() && letter.get("event_time").is_none(), "{letter}");
+        }
+        let failed_batches = job.faults.keys().map(|id| (id % 2, id / 200)).collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!(summary["errors"], failed_batches);
+        assert_eq!((&summary["dead_letters"], &summary["skipped_records"]), (&json!(6), &json!(0)));
+        assert_eq!(summary["rows_out"], 1000, "dead letters are rows of a sink");
+    }
+}
+
+/// Goal: the record of a dead letter is a row that the job's source can read: once the fault is mended, it can be processed.
+#[test]
+fn dead_letters_can_be_read_again() {
+    let job = Job::new(50, &[(3, "error"), (40, "error")]);
+    job.run().set("on_error", "dead-letter").finish();
+    let mended: String =
+        letters(&job.path("letters.jsonl")).values().map(|(record, _)| record.to_string().replace("error", "") + "\n").collect();
+    fs::write(job.path("mended.jsonl"), mended).unwrap();
+    let again = Run::new("tests/guests/picky/job.toml").set("sources.items.path", job.path("mended.jsonl").display());
+    assert_eq!(ids(&again.finish().0), [3, 40]);
+}
+
+/// Goal: a call that fails is made again as often as the spec says, and then the policy holds; an operator's own word goes before the job's.
+#[test]
+fn failed_calls_are_made_again_first() {
+    let job = Job::new(1000, &[(0, "error"), (7, "panic"), (500, "error")]);
+    for parallelism in [1, 2] {
+        let run = || job.run().set("retry_pause", "1ms").parallelism(parallelism);
+        let (rows, summary) = run().set("on_error", "dead-letter").set("retries", 2).finish();
+        assert_eq!(ids(&rows), job.good());
+        assert_eq!([&summary["errors"], &summary["retries"], &summary["dead_letters"]], [&json!(3), &json!(6), &json!(3)]);
+        let (_, summary) = run().set("on_error", "dead-letter").set("operators.taste.retries", 1).finish();
+        assert_eq!([&summary["errors"], &summary["retries"], &summary["dead_letters"]], [&json!(3), &json!(3), &json!(3)]);
+    }
+    let run = Run::new("tests/guests/picky/job.toml").set("sources.items.path", job.path("rows-1.jsonl").display());
+    let error = run.set("retries", 1).set("retry_pause", "1ms").failure();
+    assert!(error.contains("operator \"taste\" failed on batch 1, record 3 {id: 7, fault: \"panic\"}"), "{error}");
+}
+
+/// Goal: every sort of failure becomes a dead letter of that name, also one that breaks the rules of the boundary.
+#[test]
+fn all_sorts_of_failures_become_dead_letters() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, letters) = (dir.path().join("rows.jsonl"), dir.path().join("letters.jsonl"));
+    let row = |n: u32| json!({ "id": n, "text": format!("text {n}"), "number": n * 10, "at": format!("2015-07-15T00:00:0{n}Z") });
+    fs::write(&rows, (0..8).map(|n| row(n).to_string() + "\n").collect::<String>()).unwrap();
+    for (mode, error) in [
+        ("trap", "trap"),
+        ("loop", "deadline"),
+        ("grow", "memory"),
+        ("utf8", "contract"),
+        ("null", "contract"),
+        ("returned", "returned"),
+    ] {
+        let run = Run::new("tests/it/hostile.toml")
+            .set("sources.in.path", rows.display())
+            .set("args", format!("{{ mode = \"{mode}\", at = \"echo.process\", number = 50 }}"))
+            .set("operators.echo.on_error", "dead-letter")
+            .set("operators.echo.dead_letters", "letters")
+            .set("sinks.letters", format!("{{ connector = \"file\", path = \"{}\" }}", letters.display()));
+        let (_, summary) = run.finish();
+        assert_eq!(summary["dead_letters"], 1, "{mode}");
+        let all = lines(&letters);
+        assert_eq!(all[0]["error"], error, "{mode}: {}", all[0]);
+        let record: Value = serde_json::from_str(all[0]["record"].as_str().unwrap()).unwrap();
+        assert_eq!(record, row(5), "{mode}: columns that the operator does not read are there, too");
+    }
+}
+
+/// A spec of two guests, the second of which reads what the first one lets through, in a folder of a job.
+fn two_guests(job: &Job, first: &str, second: &str) -> PathBuf {
+    let guest = root().join("tests/guests/picky/picky.wasm");
+    let spec = format!(
+        "name = \"two\"\nchaining = false\ndead_letters = \"letters\"\n[components.first]\ncomponent = \"{guest}\"\n[components.second]\ncomponent = \
+         \"{guest}\"\n[links]\n\"first.out\" = \"second.items\"\n[sources.items]\nconnector = \"file\"\npath = \"{rows}\"\n[sinks.out]\nconnector = \
+         \"stdout\"\n[sinks.letters]\nconnector = \"file\"\npath = \"{letters}\"\n[operators.\"first.taste\"]\n{first}\n[operators.\"second.taste\"]\n\
+         {second}\n",
+        guest = guest.display(),
+        rows = job.path("rows-*.jsonl").display(),
+        letters = job.path("letters.jsonl").display(),
+    );
+    fs::write(job.path("two.toml"), spec).unwrap();
+    job.path("two.toml")
+}
+
+/// Goal: operators of several tasks have policies of their own, and their dead letters come together in one sink.
+#[test]
+fn dead_letters_cross_exchanges() {
+    let job = Job::new(1000, &[(0, "error"), (7, "panic"), (500, "error")]);
+    let letter = "on_error = \"dead-letter\"";
+    for parallelism in [1, 2] {
+        let spec = two_guests(&job, letter, letter);
+        let explained = weir().arg("explain").arg(&spec).args(["--set", "parallelism=2"]).output().unwrap();
+        let plan = String::from_utf8(explained.stdout).unwrap();
+        assert!(plan.contains("sink letters: file, from exchange"), "{plan}");
+        // What the first one sends away, the second never sees.
+        let (rows, summary) = Run::new(&spec).parallelism(parallelism).finish();
+        assert_eq!(ids(&rows), job.good());
+        assert_eq!(summary["dead_letters"], 3);
+        let all = letters(&job.path("letters.jsonl"));
+        assert_eq!(all.keys().copied().collect::<Vec<_>>(), [0, 7, 500]);
+        assert!(all.values().all(|(_, letter)| letter["operator"] == "first.taste" && letter["source"] == "items"));
+        let (rows, summary) = Run::new(two_guests(&job, "on_error = \"skip\"", letter)).parallelism(parallelism).finish();
+        assert_eq!((ids(&rows), &summary["skipped_records"], &summary["dead_letters"]), (job.good(), &json!(3), &json!(0)));
+    }
+}
+
+/// Goal: what cannot be done where an operator fails is refused before the job runs, with the key, the reason and the way out.
+#[test]
+fn wrong_policies_are_refused() {
+    let refused = |settings: &[&str]| {
+        let mut command = weir();
+        command.arg("run").arg(root().join("examples/nexmark/q5.toml"));
+        settings.iter().for_each(|setting| drop(command.arg("--set").arg(setting)));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{settings:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (settings, says) in [
+        (
+            &["operators.hotest.on_error=skip"][..],
+            "[operators.hotest]: the job has no operator \"hotest\"; it has: bids-by-auction, ",
+        ),
+        (&["operators.hottest.on_error=skip"], "[operators.hottest]: the operator's guest call works on state"),
+        (&["operators.event-time-1.on_error=skip"], "[operators.event-time-1]: the operator runs no code of a guest"),
+        (&["on_error=ignore"], "unknown variant `ignore`, expected one of `fail`, `skip`, `dead-letter`"),
+        (&["dead_letters=letters"], "dead_letters is \"letters\", but no rows can go there"),
+        (&["retries=1000"], "retries must be at most 100"),
+    ] {
+        let error = refused(settings);
+        assert!(error.contains(says), "{settings:?}: {error}");
+    }
+    let job = Job::new(1, &[]);
+    for (setting, says) in [
+        ("dead_letters=leters", "dead letters go to \"leters\", but the spec has no [sinks.leters]"),
+        ("dead_letters=out", "dead letters go to \"out\", but the job itself writes to it, rows with other columns"),
+    ] {
+        let (path, value) = setting.split_once('=').unwrap();
+        let error = job.run().set("on_error", "dead-letter").set(path, value).failure();
+        assert!(error.contains(says), "{setting}: {error}");
+    }
+}

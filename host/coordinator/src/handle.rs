@@ -141,6 +141,7 @@ impl Handle {
             context,
             storage: None,
             restore: None,
+            barred: vec![],
             pending: vec![],
             log: sink,
             clock,

@@ -82,6 +82,11 @@ impl ChainOperator {
         out: &mut Vec<Emitted>,
     ) -> Result<(), Error> {
         context.batches += 1;
+        let allowed = context.bar(port, batch)?;
+        if allowed.as_ref().is_some_and(Batch::is_empty) {
+            return Ok(());
+        }
+        let batch = allowed.as_ref().unwrap_or(batch);
         let result = match self {
             Self::Relay(emission) => {
                 let (port, batch) = emission.relay(0, batch)?;
@@ -95,7 +100,14 @@ impl ChainOperator {
             Self::Process(process) => process.on_batch(port, batch, context, out).await,
             Self::Window(window) => window.on_batch(port, batch, context, out).await,
         };
-        result.map_err(|error| self.explain(context.locate(error)))
+        result.map_err(|error| {
+            let error = self.explain(context.locate(error));
+            if matches!(self, Self::Process(_) | Self::Window(_)) {
+                context.failures.errors += 1;
+                context.accuse(&error, port, batch);
+            }
+            error
+        })
     }
 
     /// The context's watermark has advanced, or there was more to do of it.

@@ -3,12 +3,14 @@
 use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
 use weir_plan::job::OnError;
+use weir_plan::spec::ErrorPolicy;
 use weir_sandbox::GuestError;
 use weir_types::call::{Input, Slot};
 use weir_types::graph;
 use weir_types::{Batch, EventTime, Watermark};
 
 use crate::Error;
+use crate::barred::{BarredRows, alone};
 
 /// The surroundings of one node of one subtask.
 pub struct Context {
@@ -32,6 +34,10 @@ pub struct Context {
     pub given_up: Vec<GivenUp>,
     /// what became of failures
     pub failures: Failures,
+    /// rows that the operator is not given, where there are some
+    pub barred: Option<Box<BarredRows>>,
+    /// the row on which an operator with state has failed, if it is not to be given to it again
+    pub culprit: Option<GivenUp>,
 }
 
 /// A row on which the guest has failed for good.
@@ -72,6 +78,40 @@ impl Context {
             progress: None,
             given_up: vec![],
             failures: Failures::default(),
+            barred: None,
+            culprit: None,
+        }
+    }
+
+    /// Does what the policy says with a row on which the guest has failed for good.
+    pub fn give_up(&mut self, row: GivenUp) {
+        match self.on_error.policy {
+            ErrorPolicy::Fail | ErrorPolicy::Skip => self.failures.skipped += 1,
+            ErrorPolicy::DeadLetter => {
+                self.failures.dead_letters += 1;
+                self.given_up.push(row);
+            }
+        }
+    }
+
+    /// Gives up those of the rows that are barred. Returns the others, if some are.
+    ///
+    /// # Errors
+    /// If the rows are too large for their layout.
+    pub fn bar(&mut self, port: usize, batch: &Batch) -> Result<Option<Batch>, Error> {
+        let Some(barred) = &mut self.barred else { return Ok(None) };
+        let Some((kept, given_up)) = barred.part(port, batch)? else { return Ok(None) };
+        given_up.into_iter().for_each(|row| self.give_up(row));
+        Ok(Some(kept))
+    }
+
+    /// Notes the row of `batch` that an operator with state has failed on, if it is known and the policy is to go on without it.
+    pub fn accuse(&mut self, error: &Error, port: usize, batch: &Batch) {
+        if let (Error::Rows { row: Some((row, _)), error, .. }, ErrorPolicy::Skip | ErrorPolicy::DeadLetter) =
+            (error, self.on_error.policy)
+        {
+            // A row that cannot even be copied fails the job, as it would without the policy.
+            self.culprit = alone(batch, *row).ok().map(|row| GivenUp { port, row, error: error.clone() });
         }
     }
 

@@ -121,12 +121,7 @@ impl Transform {
                 continue;
             }
             tracing::debug!(operator = context.operator, row = piece.start, %error, "gave up a row");
-            if context.on_error.policy == ErrorPolicy::DeadLetter {
-                context.failures.dead_letters += 1;
-                context.given_up.push(GivenUp { port, row: batch.slice(piece.start, 1), error });
-            } else {
-                context.failures.skipped += 1;
-            }
+            context.give_up(GivenUp { port, row: batch.slice(piece.start, 1), error });
         }
         if ended {
             self.body.renew().await?;

@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Write};
 use arrow_schema::{DataType, Schema};
 use weir_types::graph::{Assigner, ColumnOrigin, Head, OperatorInfo, Partitioning, TimeDomain, Watermarks, Window};
 
-use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, OnError, Origin, Root, Stage, Vertex};
+use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, OnError, Origin, Root, Stage, Vertex, keeps_state};
 use crate::spec::{Binding, ErrorPolicy};
 
 /// The plan as text, which ends with a line feed.
@@ -138,14 +138,18 @@ fn chain_node(plan: &JobPlan, vertex: &Vertex, node: &Node, node_chain: &ChainNo
 /// What happens where a chain fails, if it does not just fail, or the job's word for that does not hold for it.
 fn on_error(plan: &JobPlan, chain: &ChainNode, out: &mut String) -> fmt::Result {
     let OnError { policy, retries, pause } = chain.on_error;
-    let job_goes_on = plan.spec.on_error != ErrorPolicy::Fail || plan.spec.retries > 0;
-    if matches!(chain.chain.head, Head::Process | Head::Window(_)) && job_goes_on {
-        return writeln!(out, "      on error: the job fails, since the operator keeps state");
+    let keeps_state = keeps_state(chain.chain.head);
+    if keeps_state && policy == ErrorPolicy::Fail && plan.spec.on_error != ErrorPolicy::Fail && !plan.spec.has_checkpoints() {
+        return writeln!(
+            out,
+            "      on error: the job fails, since it has no checkpoints for the operator's state to go back to"
+        );
     }
     if policy == ErrorPolicy::Fail && retries == 0 {
         return Ok(());
     }
     let retries = match retries {
+        0 if keeps_state => "the job goes back to a checkpoint, then ".to_owned(),
         0 => String::new(),
         retries => {
             let times = count(usize::from(retries), "retry", "retries");

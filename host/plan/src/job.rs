@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use weir_types::graph::{Chain, Partitioning};
+use weir_types::graph::{Chain, Head, Partitioning};
 
 use crate::spec::{ErrorPolicy, JobSpec};
 
@@ -176,6 +176,11 @@ pub enum Stage {
     Local,
     /// after the exchange: merges partial accumulators
     Merging,
+}
+
+/// Whether a chain with this head keeps state, so that a call that fails may do harm to it.
+pub fn keeps_state(head: Head) -> bool {
+    matches!(head, Head::Process | Head::Window(_))
 }
 
 /// An exchange: all channels between two vertices.

@@ -209,7 +209,7 @@ impl Default for LimitsSpec {
     }
 }
 
-/// What happens with a row on which the guest fails. In chains that keep state, the job always fails.
+/// What happens with a row on which the guest fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorPolicy {
@@ -286,6 +286,11 @@ impl JobSpec {
             return Err(Error::new("with `[components.NAME]`, put arguments into `[components.NAME.args]`"));
         }
         Ok(())
+    }
+
+    /// Whether the job has checkpoints, as far as the spec can tell: on a server, the storage is not in it.
+    pub fn has_checkpoints(&self) -> bool {
+        self.checkpoint.storage.is_some() || self.checkpoint.interval.is_some()
     }
 
     fn check_retries(&self) -> Result<(), Error> {

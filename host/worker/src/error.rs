@@ -1,6 +1,9 @@
 //! Why a job failed.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use weir_operator::Barred;
 
 /// What kind of thing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,11 +40,14 @@ pub struct Failure {
     /// whether another attempt would fail in the same way, because the spec or the state is wrong
     #[serde(skip)]
     pub is_final: bool,
+    /// the row that is to blame, where another attempt can do without it
+    #[serde(skip)]
+    pub barred: Option<Arc<Barred>>,
 }
 
 impl Failure {
     /// A failure of this kind with this message.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), operator: None, subtask: None, backtrace: vec![], is_final: false }
+        Self { kind, message: message.into(), operator: None, subtask: None, backtrace: vec![], is_final: false, barred: None }
     }
 }

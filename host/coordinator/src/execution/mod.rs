@@ -8,6 +8,7 @@
 //!
 //! What is decided, `weir-protocol` decides: [`claim`](weir_protocol::claim) who owns the job and what it starts from,
 //! [`checkpoint`](weir_protocol::checkpoint) when barriers go out and sinks commit, [`restart`](weir_protocol::restart) whether it goes on after a failure.
+//! A failure that is a row's fault, where the spec says to go on without the row, is no failure of the job's: the next attempt is told of the row.
 //! Here it is carried out: [`origin`] reads and claims the log, [`attempt`] drives the tasks.
 
 mod attempt;
@@ -196,6 +197,9 @@ impl Drop for Execution {
     }
 }
 
+/// How many rows an execution remembers that operators are not given.
+const BARRED_MAX: usize = 10_000;
+
 /// All attempts of a job.
 pub(crate) struct Runs {
     worker: Worker,
@@ -237,6 +241,10 @@ impl Runs {
                 End::Fenced => return Outcome::Failed { failure: fenced(&self.deployment.plan.name) },
             };
             origins.failed(&failure, &self.events);
+            if self.bars(&failure) {
+                let _ = self.events.send(Event::Restarts { failure, delay: Duration::ZERO });
+                continue;
+            }
             let now_ms = began.elapsed().as_millis() as u64;
             let Some(delay) = restarts.failed(now_ms).filter(|_| is_transient(&failure)) else {
                 return Outcome::Failed { failure };
@@ -248,6 +256,19 @@ impl Runs {
                 () = tokio::time::sleep(delay) => {}
                 _ = commands.wait_for(|command| *command == Command::Cancel) => return Outcome::Cancelled,
             }
+        }
+    }
+
+    /// Whether the next attempt can do without the row that an operator has failed on, and so starts at once: if the row was not barred before, and there are
+    /// checkpoints, without which all would begin anew.
+    fn bars(&mut self, failure: &Failure) -> bool {
+        let barred = &mut self.deployment.barred;
+        match &failure.barred {
+            Some(row) if self.checkpoints.is_some() && barred.len() < BARRED_MAX && !barred.contains(row) => {
+                barred.push(Arc::clone(row));
+                true
+            }
+            _ => false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What happens where guests fail: what the spec says of each chain, and the sinks for dead letters. A chain whose rows may become dead letters gets an
 //! output for them, from which they flow to their sink as all rows do.
 //!
-//! Only chains without state go on after a failure. A call that fails may have changed a part of what the guest keeps, or have lost all of it with the
-//! instance; what is right then is to go back to a checkpoint.
+//! A chain without state goes on after a failure in a new instance. Where there is state, a call that fails may have changed a part of it, or have taken all of it
+//! along: the job goes back to a checkpoint, and the chain is not given the row again. So that needs checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use weir_types::graph::{Chain, ColumnOrigin, Head, Output, Partitioning};
 
 use super::logical::{From, Kind, Logical, Node, NodeInput};
 use crate::dead_letters::{OUTPUT, schema};
-use crate::job::{DeadLetters, OnError, SinkPlan};
+use crate::job::{DeadLetters, OnError, SinkPlan, keeps_state};
 use crate::spec::{ErrorPolicy, OperatorSpec};
 use crate::{Error, JobSpec};
 
@@ -36,7 +36,8 @@ pub fn resolve(spec: &JobSpec, components: &[String], logical: &mut Logical) -> 
     }
     if let Some(sink) = spec.dead_letters.as_deref().filter(|sink| !letters.contains_key(sink)) {
         return Err(Error::new(format!(
-            "dead_letters is \"{sink}\", but no rows can go there: set on_error = \"dead-letter\", for the job or an operator that keeps no state"
+            "dead_letters is \"{sink}\", but no rows can go there: set on_error = \"dead-letter\", for the job or an operator; \
+             operators that keep state need checkpoints for that"
         )));
     }
     letters.into_iter().try_for_each(|(sink, from)| add_sink(spec, sink, from, logical))
@@ -86,12 +87,19 @@ fn wanted<'a>(spec: &'a JobSpec, component: &str, chain: &Chain) -> Result<(OnEr
         }
     }
     let (name, operator) = own.unwrap_or(("", &NOTHING));
-    if chain.head != Head::Transform {
-        return check_failing(name, operator, chain.head).map(|()| (OnError::default(), None));
+    let keeps_state = keeps_state(chain.head);
+    if chain.head == Head::Relay || keeps_state && !spec.has_checkpoints() {
+        return check_failing(name, operator, keeps_state).map(|()| (OnError::default(), None));
+    }
+    if keeps_state && operator.retries.is_some_and(|retries| retries > 0) {
+        return Err(Error::new(format!(
+            "[operators.{name}]: the operator keeps state, which a call that fails may leave half changed, so there are no retries: the job \
+             starts again from a checkpoint (see [restart]); leave `retries` out"
+        )));
     }
     let on_error = OnError {
         policy: operator.on_error.unwrap_or(spec.on_error),
-        retries: operator.retries.unwrap_or(spec.retries),
+        retries: if keeps_state { 0 } else { operator.retries.unwrap_or(spec.retries) },
         pause: operator.retry_pause.unwrap_or(spec.retry_pause).0,
     };
     match (on_error.policy, operator.dead_letters.as_deref(), spec.dead_letters.as_deref()) {
@@ -109,18 +117,18 @@ fn wanted<'a>(spec: &'a JobSpec, component: &str, chain: &Chain) -> Result<(OnEr
 }
 
 /// Refuses all but failure of an operator that can do nothing else.
-fn check_failing(name: &str, operator: &OperatorSpec, head: Head) -> Result<(), Error> {
+fn check_failing(name: &str, operator: &OperatorSpec, keeps_state: bool) -> Result<(), Error> {
     let fails = operator.on_error.unwrap_or_default() == ErrorPolicy::Fail;
     if fails && operator.retries.unwrap_or_default() == 0 && operator.dead_letters.is_none() {
         return Ok(());
     }
-    Err(Error::new(match head {
-        Head::Relay => format!("[operators.{name}]: the operator runs no code of a guest, so it cannot fail: leave it out"),
-        Head::Transform | Head::Process | Head::Window(_) => format!(
-            "[operators.{name}]: the operator's guest call works on state, of which a failure may leave a part changed or nothing, so the job \
-             can only fail and go back to a checkpoint: leave on_error = \"fail\" without retries, or move what may fail into an operator before \
-             `key_by`"
-        ),
+    Err(Error::new(if keeps_state {
+        format!(
+            "[operators.{name}]: the operator keeps state, which a call that fails may leave half changed, so the job has to go back to a \
+             checkpoint, and has none: set checkpoint.storage and checkpoint.interval, or move what may fail into an operator before `key_by`"
+        )
+    } else {
+        format!("[operators.{name}]: the operator runs no code of a guest, so it cannot fail: leave it out")
     }))
 }
 

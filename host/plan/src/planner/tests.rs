@@ -352,47 +352,116 @@ fn with_letters<'a>(settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> 
     [&[("sinks.letters.connector", "file"), ("dead_letters", "letters")], settings].concat()
 }
 
-/// Dead letters leave by an output of their own for a sink in the same task, and have the whole record. The job's word is not for operators that keep
-/// state, of which there is none here.
+/// Dead letters leave by an output of their own for a sink in the same task, and have the whole record.
 #[test]
 fn dead_letters_flow_to_their_sink() {
     let mut graph = graph(vec![filter("filter-1", Endpoint::Source(0), &[1], &counted())], CHAIN_0);
     graph.sources[0].schema = counted();
     let settings = with_letters(&[("on_error", "dead-letter"), ("retries", "2"), ("operators.filter-1.retry_pause", "2s")]);
     assert_snapshot!(planned(ONE, &settings, &[graph]), @r"
+    job counts: parallelism 1, 128 key groups, 1 vertex, 1 subtask
+
+    vertex 0, 1 subtask: bids → filter-1 → out → letters
+      source bids: nexmark
+          auction  uint64
+          count    uint64
+      0 chain: filter-1, from the source
+          reads count
+          out: auction (passed), count (passed)
+          out dead-letters: job, operator, time, source, split, event_time, record, error, message, backtrace
+          on error: 2 retries after 2s each, then rows become dead letters
+      1 sink out: stdout, from 0
+          auction  uint64
+          count    uint64
+      2 sink letters: file, from 0.dead-letters
+          job         utf8
+          operator    utf8
+          time        event-time
+          source      utf8
+          split       utf8?
+          event_time  event-time?
+          record      utf8
+          error       utf8
+          message     utf8
+          backtrace   utf8?
     ");
 }
 
-/// Dead letters of several tasks come together in one; operators that keep state can only fail, and the plan says so.
+/// Dead letters of several tasks come together in one. A window whose rows may become such sees each of them: it is not aggregated before the exchange, and
+/// all columns are read.
 #[test]
 fn dead_letters_of_several_tasks_meet() {
-    let chains = vec![
-        filter("filter-1", Endpoint::Source(0), &[1], &bid()),
-        window(CHAIN_0, &[0]),
-        filter("filter-2", CHAIN_1, &[1], &counted()),
-    ];
-    let mut graph = graph(chains, Endpoint::Chain { chain: 2, port: 0 });
-    graph.chains[2].inputs[0].partitioning = Partitioning::Rebalance;
-    let settings = with_letters(&[("on_error", "dead-letter"), ("parallelism", "2")]);
-    assert_snapshot!(planned(ONE, &settings, &[graph]), @r"
+    let settings = with_letters(&[("on_error", "dead-letter"), ("parallelism", "2"), ("checkpoint.interval", "1s")]);
+    let text = planned(ONE, &settings, &[counts()]);
+    assert_snapshot!(text, @r"
+    job counts: parallelism 2, 128 key groups, 3 vertices, 6 subtasks
+
+    vertex 0, 2 subtasks: bids → filter-1
+      source bids: nexmark
+          auction  uint64
+          price    uint64
+          url      utf8
+      0 chain: filter-1, from the source
+          reads price
+          out: auction (passed), price (passed), url (passed)
+          out dead-letters: job, operator, time, source, split, event_time, record, error, message, backtrace
+          on error: rows become dead letters
+      1 exchange 0: hash(auction) to vertex 1, from 0
+      2 exchange 1: forward to vertex 2, from 0.dead-letters
+
+    vertex 1, 2 subtasks: window-1 → map-1 → out
+      gate: exchange 0 of vertex 0
+      0 chain: window-1 → map-1, from exchange 0
+          window: tumbling 10s, event time
+          key auction; reads no column
+          out: auction, count
+          out dead-letters: job, operator, time, source, split, event_time, record, error, message, backtrace
+          on error: the job goes back to a checkpoint, then rows become dead letters
+      1 sink out: stdout, from 0
+          auction  uint64
+          count    uint64
+      2 exchange 2: forward to vertex 2, from 0.dead-letters
+
+    vertex 2, 2 subtasks: letters
+      gate: exchange 1 of vertex 0, exchange 2 of vertex 1
+      0 sink letters: file, from exchange 1, exchange 2
+          job         utf8
+          operator    utf8
+          time        event-time
+          source      utf8
+          split       utf8?
+          event_time  event-time?
+          record      utf8
+          error       utf8
+          message     utf8
+          backtrace   utf8?
     ");
 }
 
-/// An operator's own word goes before the job's, and holds for all that run in the same call.
+/// An operator's own word goes before the job's, and holds for all that run in the same call. Operators that keep state need checkpoints to do anything but
+/// fail.
 #[test]
 fn operators_have_policies_of_their_own() {
     let mut graph = counts();
     graph.chains[0].operators = operators(&["filter-1", "map-2"]);
-    let line = |settings: &[(&str, &str)]| {
+    let lines = |settings: &[(&str, &str)]| {
         let text = planned(ONE, settings, std::slice::from_ref(&graph));
         text.lines().filter_map(|line| line.trim().strip_prefix("on error: ").map(str::to_owned)).collect::<Vec<_>>()
     };
-    let stateful = "the job fails, since the operator keeps state";
-    assert_eq!(line(&[("operators.map-2.on_error", "skip")]), ["rows are skipped"]);
-    assert_eq!(line(&[("on_error", "skip")]), ["rows are skipped", stateful]);
-    assert_eq!(line(&[("on_error", "skip"), ("operators.map-2.on_error", "fail")]), [stateful]);
-    assert_eq!(line(&[("operators.filter-1.retries", "1")]), ["1 retry after 100ms each, then the job fails"]);
-    assert_eq!(line(&[("on_error", "skip"), ("operators.window-1.on_error", "fail")]), ["rows are skipped", stateful]);
+    let skips = "rows are skipped";
+    let fails = "the job fails, since it has no checkpoints for the operator's state to go back to";
+    let goes_back = "the job goes back to a checkpoint, then rows are skipped";
+    assert_eq!(lines(&[("operators.map-2.on_error", "skip")]), [skips]);
+    assert_eq!(lines(&[("on_error", "skip")]), [skips, fails]);
+    assert_eq!(lines(&[("on_error", "skip"), ("operators.map-2.on_error", "fail")]), [fails]);
+    assert_eq!(lines(&[("operators.filter-1.retries", "1")]), ["1 retry after 100ms each, then the job fails"]);
+    let has_checkpoints = ("checkpoint.interval", "1s");
+    assert_eq!(
+        lines(&[has_checkpoints, ("on_error", "skip"), ("retries", "1")]),
+        ["1 retry after 100ms each, then rows are skipped", goes_back]
+    );
+    assert_eq!(lines(&[has_checkpoints, ("operators.map-1.on_error", "skip")]), [goes_back]);
+    assert_eq!(lines(&[has_checkpoints, ("on_error", "skip"), ("operators.window-1.on_error", "fail")]), [skips]);
 }
 
 /// What cannot be, or would be of no use, is refused with what is wrong, where, and what to do.
@@ -400,15 +469,33 @@ fn operators_have_policies_of_their_own() {
 fn wrong_error_policies_are_refused() {
     let refused = |settings: &[(&str, &str)]| refused(ONE, settings, &[counts()]);
     let letters = ("operators.filter-1.on_error", "dead-letter");
-    assert_snapshot!(refused(&[("operators.filter-2.on_error", "skip")]), @"");
-    assert_snapshot!(refused(&[("operators.window-1.on_error", "skip")]), @"");
-    assert_snapshot!(refused(&[("operators.map-1.retries", "3")]), @"");
-    assert_snapshot!(refused(&[letters]), @"");
-    assert_snapshot!(refused(&[letters, ("dead_letters", "letters")]), @"");
-    assert_snapshot!(refused(&[letters, ("dead_letters", "out")]), @"");
-    assert_snapshot!(refused(&with_letters(&[("on_error", "skip")])), @"");
-    assert_snapshot!(refused(&[("operators.filter-1.dead_letters", "letters")]), @"");
-    assert_snapshot!(refused(&[letters, ("dead_letters", "letters"), ("sinks.leters.connector", "file")]), @"");
+    let misspelt = [letters, ("dead_letters", "letters"), ("sinks.leters.connector", "file")];
+    for (settings, says) in [
+        (
+            &[("operators.filter-2.on_error", "skip")][..],
+            "[operators.filter-2]: the job has no operator \"filter-2\"; it has: filter-1, map-1, window-1",
+        ),
+        (
+            &[("operators.window-1.on_error", "skip")],
+            "[operators.window-1]: the operator keeps state, which a call that fails may leave half changed",
+        ),
+        (&[("operators.map-1.retries", "3"), ("checkpoint.interval", "1s")], "so there are no retries"),
+        (&[letters], "operator \"filter-1\" makes dead letters of rows, but the spec does not say where they go"),
+        (&[letters, ("dead_letters", "letters")], "dead letters go to \"letters\", but the spec has no [sinks.letters]"),
+        (
+            &[letters, ("dead_letters", "out")],
+            "dead letters go to \"out\", but the job itself writes to it, rows with other columns",
+        ),
+        (&with_letters(&[("on_error", "skip")]), "dead_letters is \"letters\", but no rows can go there"),
+        (
+            &[("operators.filter-1.dead_letters", "letters")],
+            "[operators.filter-1]: dead_letters is \"letters\", but no rows go there",
+        ),
+        (&misspelt, "the spec has no [sinks.letters]"),
+    ] {
+        let error = refused(settings);
+        assert!(error.contains(says), "{settings:?}: {error}");
+    }
 }
 
 /// Operators of one call cannot differ, and a step without code of the guest cannot fail.
@@ -417,18 +504,17 @@ fn policies_are_of_calls() {
     let mut graph = counts();
     graph.chains[0].operators = operators(&["filter-1", "map-2"]);
     let differing = [("operators.filter-1.on_error", "skip"), ("operators.map-2.retries", "1")];
-    assert_snapshot!(refused(ONE, &differing, &[graph.clone()]), @"");
+    assert_snapshot!(refused(ONE, &differing, &[graph.clone()]), @"[operators.filter-1] and [operators.map-2]: both run in the same guest call, which fails as a whole: say the same of both, or leave one out");
     graph.chains[0].head = Head::Relay;
-    assert_snapshot!(refused(ONE, &[("operators.map-2.on_error", "skip")], &[graph]), @"");
+    assert_snapshot!(refused(ONE, &[("operators.map-2.on_error", "skip")], &[graph]), @"[operators.map-2]: the operator runs no code of a guest, so it cannot fail: leave it out");
 }
 
 /// Where several components are, an operator can be named with its component.
 #[test]
 fn operators_of_components() {
-    let count = graph(vec![filter("filter-1", Endpoint::Source(0), &[1], &bid()), window(CHAIN_0, &[0])], CHAIN_1);
-    let graphs = [clean(&bid()), count];
+    let graphs = [clean(&bid()), counts()];
     let text = |own: &str| format!("{LINKED}\n[operators.{own}]\non_error = \"skip\"");
     let skipping = |own: &str| planned(&text(own), &[], &graphs).matches("rows are skipped").count();
     assert_eq!((skipping("filter-1"), skipping("\"count.filter-1\"")), (2, 1));
-    assert_snapshot!(refused(&text("\"clean.window-1\""), &[], &graphs), @"");
+    assert_snapshot!(refused(&text("\"clean.window-1\""), &[], &graphs), @r#"[operators.clean.window-1]: the job has no operator "clean.window-1"; it has: filter-1, map-1, window-1"#);
 }

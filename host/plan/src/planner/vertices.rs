@@ -5,7 +5,7 @@ use weir_types::graph::{Assigner, Chain, Graph, Head, Partitioning, TimeDomain};
 use super::columns::Needed;
 use super::logical::{From, Kind, Logical, NodeInput};
 use super::splits::kept_together;
-use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, OnError, Origin, Root, Stage, Vertex};
+use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex};
 use crate::spec::JobSpec;
 
 /// Where a logical node has got to.
@@ -75,7 +75,12 @@ impl Builder<'_> {
         let parallelism = self.parallelism(&kind, inputs);
         let home = if chains { self.shared_vertex(inputs, parallelism) } else { None };
         let stage = match &kind {
-            Kind::Chain { chain, .. } if home.is_none() && self.spec.preaggregation && can_preaggregate(chain) => Stage::Merging,
+            // Partial accumulators cannot become dead letters.
+            Kind::Chain { chain, dead_letters: None, .. }
+                if home.is_none() && self.spec.preaggregation && can_preaggregate(chain) =>
+            {
+                Stage::Merging
+            }
             _ => Stage::Complete,
         };
         let vertex = home.unwrap_or_else(|| {
@@ -151,14 +156,14 @@ impl Builder<'_> {
         let sender = self.vertex_of(from);
         let mut origin = self.origin(from);
         let mut key = input.key.clone();
-        if let (Stage::Merging, Kind::Chain { component, index, chain, .. }) = (stage, kind) {
+        if let (Stage::Merging, Kind::Chain { component, index, chain, on_error, .. }) = (stage, kind) {
             let local = ChainNode {
                 component: *component,
                 index: *index,
                 chain: (**chain).clone(),
                 inputs: vec![input.schema.clone()],
                 stage: Stage::Local,
-                on_error: OnError::default(),
+                on_error: *on_error,
                 dead_letters: None,
             };
             let feeds = vec![Feed { from: origin, port: 0 }];

@@ -29,6 +29,7 @@ use weir_base::{Clock, sleep_until};
 use weir_checkpoint::{JobStorage, SourceSnapshot};
 use weir_connector::{Source, Split};
 use weir_exchange::{Barrier, Gate, Sender};
+use weir_operator::Barred;
 use weir_plan::JobPlan;
 use weir_protocol::checkpoint::CheckpointId;
 use weir_sandbox::{Component, LogSink};
@@ -75,6 +76,8 @@ pub(crate) struct Parts {
     pub storage: Option<JobStorage>,
     /// where state is kept on disk
     pub disk: StateDisk,
+    /// the rows that operators are not given
+    pub barred: Vec<Arc<Barred>>,
 }
 
 /// Where a task's rows come from.

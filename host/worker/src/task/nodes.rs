@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use weir_checkpoint::SinkSnapshot;
 use weir_connector::Writer;
 use weir_exchange::{Barrier, Message, Outbox};
-use weir_operator::{Assigner, ChainOperator, Context, Emitted, Error, Progress};
+use weir_operator::{Assigner, Barred, ChainOperator, Context, Emitted, Error, Progress};
 use weir_plan::job::{Edge, Node as NodePlan, NodeKind, Origin};
 use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
@@ -69,6 +69,8 @@ enum Signal {
 
 pub(super) struct Node {
     pub operator: Operator,
+    /// what the spec and checkpoints call it
+    pub id: Arc<str>,
     /// its watermark is the node's own time; where there is none because rows get their event times here, that of the output
     pub context: Context,
     /// the node's own time
@@ -649,8 +651,17 @@ impl Nodes {
             (_, NodeError::Exchange(error)) => Failure::new(FailureKind::Internal, error.to_string()),
             (_, NodeError::Operator(error)) => operator_failure(&error),
         };
-        failure.operator.get_or_insert_with(|| self.nodes[node].context.operator.clone());
+        let Node { id, context, .. } = &self.nodes[node];
+        failure.operator.get_or_insert_with(|| context.operator.clone());
         failure.subtask = Some(self.subtask);
+        failure.barred = context.culprit.as_ref().map(|culprit| {
+            Arc::new(Barred {
+                operator: id.to_string(),
+                port: culprit.port,
+                row: culprit.row.clone(),
+                error: culprit.error.clone(),
+            })
+        });
         failure
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_exchange::Outbox;
 use weir_operator::chain::Parts as ChainParts;
-use weir_operator::{Assigner, Body, ChainOperator, Context, Error, GuestStart};
+use weir_operator::{Assigner, BarredRows, Body, ChainOperator, Context, Error, GuestStart};
 use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, OnError, Stage};
 use weir_plan::spec::Backend;
 use weir_protocol::watermark::Merge;
@@ -38,7 +38,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                     ..failure
                 })
             };
-            let id = state_id(&parts.plan, chain);
+            let id: Arc<str> = state_id(&parts.plan, chain).into();
             let groups = range_of(parts.subtask, parts.plan.vertices[parts.vertex].parallelism, spec.max_parallelism);
             let Kept { backend, stored, in_backend } =
                 open_backend(parts, chain, &id, groups).await.map_err(|failure| located("restore", failure))?;
@@ -50,9 +50,15 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
             let splits = if makes_rows { vec![true] } else { reach.to_assigner() };
             // Partial accumulators have no event times yet.
             let event_time = chain.chain.event_time.filter(|_| chain.stage != Stage::Local);
+            let mut context = Context::new(chain.operator_id().to_owned(), chain.inputs.clone(), chain.on_error);
+            // Partial accumulators are no rows.
+            if chain.stage != Stage::Merging {
+                context.barred = BarredRows::new(parts.barred.iter().filter(|barred| *barred.operator == *id).cloned());
+            }
             let mut node = Node {
                 operator: Operator::Chain(operator),
-                context: Context::new(chain.operator_id().to_owned(), chain.inputs.clone(), chain.on_error),
+                id: Arc::clone(&id),
+                context,
                 time: Merge::new(plan.feeds.len()),
                 timeless: timeless_feeds(plan, chain),
                 assigner: event_time.map(|e| Assigner::new(e.watermarks, &splits)),
@@ -61,7 +67,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                 reach,
                 // Before an exchange nothing is kept over a barrier, and the state behind it has the same name.
                 state: (chain.stage != Stage::Local).then(|| StateName {
-                    id: id.into(),
+                    id,
                     schema: state_schema(chain).into(),
                     stored: stored.into(),
                 }),
@@ -97,6 +103,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
 fn plain_node(operator: Operator, name: &str, plan: &NodePlan, reach: Reach) -> Node {
     Node {
         operator,
+        id: name.into(),
         context: Context::new(name.to_owned(), vec![], OnError::default()),
         time: Merge::new(plan.feeds.len()),
         timeless: vec![false; plan.feeds.len()],

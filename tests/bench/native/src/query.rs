@@ -107,6 +107,7 @@ impl Query {
             },
             storage: None,
             restore: None,
+            barred: vec![],
             pending: vec![],
             log: LogSink::none(),
             clock: Clock::system(),

@@ -112,8 +112,18 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
     let clock = Clock::system();
-    let deployment =
-        Deployment { plan, components, context, storage: None, restore: None, pending: vec![], log, clock, native: None };
+    let deployment = Deployment {
+        plan,
+        components,
+        context,
+        storage: None,
+        restore: None,
+        barred: vec![],
+        pending: vec![],
+        log,
+        clock,
+        native: None,
+    };
     let mut signals = Signals::listen()?;
     let stops_at_checkpoint = checkpoints.is_some();
     let worker = Worker::new(slots).with_state(args.state.options(|| StateOptions::default().directory));
@@ -278,9 +288,9 @@ fn tell(job: &str, failure: &Failure) -> exit::Failure {
 fn hint(failure: &Failure) -> Option<&'static str> {
     match failure.kind {
         weir_worker::FailureKind::Guest if failure.backtrace.is_empty() => None,
-        weir_worker::FailureKind::Guest => Some(
-            "`weir build --debug` keeps the guest's line numbers; `on_error` says what else may happen where operators keep no state",
-        ),
+        weir_worker::FailureKind::Guest => {
+            Some("`weir build --debug` keeps the guest's line numbers; `on_error` lets a job go on without such a row")
+        }
         weir_worker::FailureKind::Internal => Some("this is a bug in Weir; please report it with the output of `weir explain`"),
         weir_worker::FailureKind::Connector
         | weir_worker::FailureKind::Resources

@@ -15,7 +15,7 @@ use weir_worker::{Outcome, Worker};
 
 use crate::component::Store;
 use crate::error::{self, Error, ErrorKind};
-use crate::execution::{Checkpoints, Controls, Event as Happened, History, Start};
+use crate::execution::{Checkpoints, Controls, Event as Happened, History, Start, when};
 use crate::handle::Handle;
 use crate::job::{self, Job, JobId, JobSummary, JobView, Metrics, Report};
 use crate::options::Options;
@@ -220,10 +220,10 @@ impl Service {
             Report::Happened(Happened::Checkpoint(report)) => return self.with(id, |job| job.checkpointed(report)),
             Report::Happened(Happened::Running) => Event::Opened,
             Report::Happened(Happened::Restarts { failure, delay }) => {
-                tracing::warn!(job = %id, "job failed, and starts again in {delay:?}: {failure}");
+                tracing::warn!(job = %id, "job failed, and starts again {}: {failure}", when(delay));
                 self.with(id, |job| {
                     job.history.restarts += 1;
-                    job.log.push(Some("warn"), &format!("the job starts again in {delay:?}: {failure}"));
+                    job.log.push(Some("warn"), &format!("the job starts again {}: {failure}", when(delay)));
                 });
                 Event::Failed
             }

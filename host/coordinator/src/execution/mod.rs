@@ -61,6 +61,11 @@ pub enum Event {
     Ended(Outcome),
 }
 
+/// After how long an attempt follows one that has failed, for people: `at once`, `in 100ms`.
+pub fn when(delay: Duration) -> String {
+    if delay.is_zero() { "at once".to_owned() } else { format!("in {delay:?}") }
+}
+
 /// How a checkpoint went.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CheckpointReport {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use weir_base::Clock;
 use weir_connector::{Context, Files};
-use weir_coordinator::execution::{Controls, Event, History, Start};
+use weir_coordinator::execution::{Controls, Event, History, Start, when};
 use weir_coordinator::{Execution, Prepared};
 use weir_plan::spec::Binding;
 use weir_protocol::checkpoint::Kind;
@@ -198,7 +198,7 @@ impl Watch<'_> {
             }
             Event::Restarts { failure, delay } => {
                 self.history.restarts += 1;
-                self.note(&format!("the job failed, and starts again in {delay:?}: {failure}"));
+                self.note(&format!("the job failed, and starts again {}: {failure}", when(delay)));
             }
         }
     }

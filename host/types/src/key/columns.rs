@@ -32,14 +32,12 @@ pub fn hash_columns(rows: usize, columns: &[ArrayRef], hashes: &mut Vec<u64>) {
         hashes.resize(rows, hash_u64(0));
         return;
     };
-    hashes.reserve(rows);
-    for_each_hash(first, |hash| hashes.push(hash));
+    hashes.resize(rows, 0);
+    let mut all = hashes.iter_mut();
+    for_each_hash(first, |hash| _ = all.next().map(|h| *h = hash));
     for column in rest {
-        let mut i = 0;
-        for_each_hash(column, |hash| {
-            hashes[i] = combine(hashes[i], hash);
-            i += 1;
-        });
+        let mut all = hashes.iter_mut();
+        for_each_hash(column, |hash| _ = all.next().map(|h| *h = combine(*h, hash)));
     }
 }
 

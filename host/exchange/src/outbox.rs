@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use arrow_array::UInt32Array;
 use weir_types::graph::Partitioning;
 use weir_types::key::{KeyGroup, group_of, hash_columns, owner};
 use weir_types::{Batch, Watermark};
 
 use crate::Message;
 use crate::channel::{Closed, Sender};
+use crate::held::Held;
 
-/// Rows below which a hash partition is held back to be joined with the next one. A quarter of the usual batch: at small parallelism
-/// nothing is ever held back.
-const HELD_ROWS_MIN: usize = 1024;
+/// Rows below which a hash partition is held back to be joined with the next one: a bit less than the usual batch. What a batch costs a receiver
+/// besides its rows, above all a guest call, is then no more than without an exchange.
+const HELD_ROWS_MIN: usize = 3072;
+
+/// The same where receivers have other inputs, too.
+const HELD_ROWS_BESIDE_OTHERS_MIN: usize = 1024;
 
 /// The sending end of an exchange: the channels of one node of one subtask to all subtasks of the receiving vertex.
 pub struct Outbox {
@@ -20,6 +23,8 @@ pub struct Outbox {
     partitioner: Partitioner,
     /// what each receiver has not been sent yet
     held: Vec<Held>,
+    /// rows that are enough to be sent
+    held_rows_min: usize,
     /// the last watermark; it reaches a receiver after what is held for it
     watermark: Watermark,
     max_parallelism: u16,
@@ -31,19 +36,11 @@ pub struct Outbox {
     waited: Duration,
 }
 
-#[derive(Default)]
-struct Held {
-    batches: Vec<Batch>,
-    rows: usize,
-    /// whether the last watermark is held back, too
-    watermark: bool,
-}
-
 enum Partitioner {
     One(usize),
     Rebalance { next: usize },
     Broadcast,
-    Hash { key: Vec<usize>, owners: Vec<u16>, hashes: Vec<u64>, indices: Vec<Vec<u32>> },
+    Hash { key: Vec<usize>, owners: Vec<u16>, hashes: Vec<u64> },
 }
 
 /// Why rows could not be sent.
@@ -70,7 +67,6 @@ impl Outbox {
                 key: key.to_vec(),
                 owners: (0..max_parallelism).map(|g| owner(KeyGroup(g), receivers, max_parallelism)).collect(),
                 hashes: vec![],
-                indices: vec![vec![]; senders.len()],
             },
         };
         let held = senders.iter().map(|_| Held::default()).collect();
@@ -78,12 +74,19 @@ impl Outbox {
             senders,
             partitioner,
             held,
+            held_rows_min: HELD_ROWS_MIN,
             watermark: Watermark::NONE,
             max_parallelism,
             released: vec![],
             forces: false,
             waited: Duration::ZERO,
         }
+    }
+
+    /// Holds fewer rows back: receivers have other inputs, and would have to keep what comes from those until what is behind has come from here.
+    #[must_use]
+    pub fn beside_others(self) -> Self {
+        Self { held_rows_min: HELD_ROWS_BESIDE_OTHERS_MIN, ..self }
     }
 
     /// Sends rows, or holds a few back until `flush`. [`released`](Self::released) tells whom it has sent to that rows may be held back for.
@@ -103,25 +106,20 @@ impl Outbox {
                     self.waited += send(sender, Message::Batch(batch.clone()), self.forces).await?;
                 }
             }
-            Partitioner::Hash { key, owners, hashes, indices } => {
+            Partitioner::Hash { key, owners, hashes } => {
                 let columns: Vec<_> = key.iter().map(|&c| batch.column(c).clone()).collect();
                 hash_columns(batch.rows(), &columns, hashes);
                 for (row, &hash) in hashes.iter().enumerate() {
                     let to = owners[usize::from(group_of(hash, self.max_parallelism).0)];
-                    indices[usize::from(to)].push(row as u32);
-                }
-                for (to, indices) in indices.iter_mut().enumerate() {
-                    if indices.is_empty() {
-                        continue;
-                    }
-                    let capacity = indices.len();
-                    let rows = UInt32Array::from(std::mem::replace(indices, Vec::with_capacity(capacity)));
-                    self.held[to].rows += rows.len();
-                    self.held[to].batches.push(batch.take(&rows)?);
+                    self.held[usize::from(to)].next.push(row as u32);
                 }
                 self.released.clear();
                 for to in 0..self.held.len() {
-                    if self.held[to].rows >= HELD_ROWS_MIN {
+                    if !self.held[to].fits(&batch) {
+                        self.release(to).await?;
+                    }
+                    self.held[to].add(&batch)?;
+                    if self.held[to].rows() >= self.held_rows_min {
                         self.release(to).await?;
                         self.released.push(to);
                     }
@@ -141,11 +139,8 @@ impl Outbox {
     /// # Errors
     /// As `send`.
     pub async fn release(&mut self, to: usize) -> Result<(), Error> {
-        let held = &mut self.held[to];
-        if held.rows > 0 {
-            let batch = Batch::concat(&held.batches)?;
-            held.batches.clear();
-            held.rows = 0;
+        if self.held[to].rows() > 0 {
+            let batch = self.held[to].take()?;
             self.waited += send(&self.senders[to], Message::Batch(batch), self.forces).await?;
         }
         if std::mem::take(&mut self.held[to].watermark) {
@@ -163,7 +158,7 @@ impl Outbox {
         self.watermark = watermark;
         for to in 0..self.senders.len() {
             self.held[to].watermark = true;
-            if self.held[to].rows == 0 {
+            if self.held[to].rows() == 0 {
                 self.release(to).await?;
             }
         }
@@ -218,7 +213,7 @@ mod tests {
 
     use arrow_array::cast::AsArray;
     use arrow_array::types::UInt64Type;
-    use arrow_array::{ArrayRef, UInt64Array};
+    use arrow_array::{ArrayRef, StringArray, StringViewArray, UInt64Array};
     use proptest::prelude::*;
     use weir_types::key::hash_u64;
 
@@ -268,7 +263,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let rows = (0..1000u64, 1..900usize).prop_map(|(first, rows)| (first..first + rows as u64).collect());
+        let rows = (0..1000u64, 1..3000usize).prop_map(|(first, rows)| (first..first + rows as u64).collect());
         proptest::collection::vec(prop_oneof![rows.prop_map(Step::Send), Just(Step::Watermark), Just(Step::Flush)], 1..20)
     }
 
@@ -329,6 +324,41 @@ mod tests {
                 }
             });
         }
+    }
+
+    /// Where receivers have other inputs, fewer rows are enough to be sent.
+    #[test]
+    fn holds_fewer_rows_beside_others() {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            // For each of two receivers as many as lie between the two limits.
+            let rows = (HELD_ROWS_BESIDE_OTHERS_MIN + HELD_ROWS_MIN) as u64;
+            for is_beside_others in [false, true] {
+                let (mut gate, senders) = gate(2, 1000);
+                let outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
+                let mut outbox = if is_beside_others { outbox.beside_others() } else { outbox };
+                let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..rows));
+                outbox.send(Batch::new(rows as usize, vec![keys], None)).await.expect("open");
+                assert_eq!(gate.try_receive().is_some(), is_beside_others);
+            }
+        });
+    }
+
+    /// Text of one layout is not held back with text of another.
+    #[test]
+    fn layouts_are_kept_apart() {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            let (mut gate, senders) = gate(2, 1000);
+            let mut outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
+            let texts: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+            let (flat, views) = (StringArray::from(texts.clone()), StringViewArray::from_iter_values(&texts));
+            for column in [Arc::new(flat) as ArrayRef, Arc::new(views)] {
+                outbox.send(Batch::new(100, vec![column], None)).await.expect("open");
+            }
+            outbox.flush().await.expect("open");
+            let batches = std::iter::from_fn(|| gate.try_receive());
+            let rows = batches.map(|(_, message)| if let Message::Batch(batch) = message { batch.rows() } else { 0 });
+            assert_eq!(rows.sum::<usize>(), 200);
+        });
     }
 
     /// Rows that leave because there are enough of them take the watermark along that waited behind earlier ones.

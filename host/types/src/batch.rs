@@ -99,24 +99,6 @@ impl Batch {
         })
     }
 
-    /// All rows of `batches`, one after another. There must be at least one batch, and all are of one schema.
-    ///
-    /// # Errors
-    /// If the result is too large for its layout.
-    pub fn concat(batches: &[Self]) -> Result<Self, ArrowError> {
-        if let [only] = batches {
-            return Ok(only.clone());
-        }
-        let first = batches.first().ok_or_else(|| ArrowError::InvalidArgumentError("no batches".into()))?;
-        let columns = (0..first.columns.len())
-            .map(|c| arrow_select::concat::concat(&batches.iter().map(|b| &*b.columns[c]).collect::<Vec<_>>()))
-            .collect::<Result<_, _>>()?;
-        // Rows with event times beside rows without are rows without: an operator that needs them says so.
-        let times: Option<Vec<_>> = batches.iter().map(|b| b.times.as_deref()).collect();
-        let times = times.map(|times| times.concat().into());
-        Ok(Self { rows: batches.iter().map(|b| b.rows).sum(), columns, times })
-    }
-
     /// About how many bytes the rows are, those of a slice without the rest of its buffers. Text in the view layout counts its views: what they point
     /// to is shared.
     pub fn bytes(&self) -> usize {
@@ -170,17 +152,5 @@ mod tests {
         // Ten bytes of text and an offset, a number, an event time; and one offset more.
         assert_eq!(batch.slice(300, 100).bytes(), 100 * (10 + 4 + 8 + 8) + 4);
         assert_eq!(batch.bytes(), 1000 * (10 + 4 + 8 + 8) + 4);
-    }
-
-    /// The event times of several batches are as many as their rows, or none.
-    #[test]
-    fn concat_keeps_times_whole() {
-        let timed = |times: &[EventTime]| Batch::new(times.len(), vec![], Some(times.to_vec().into()));
-        let both = Batch::concat(&[timed(&[1, 2]), timed(&[3])]).expect("no columns");
-        assert_eq!((both.rows(), both.times().map(|t| t.to_vec())), (3, Some(vec![1, 2, 3])));
-        for mixed in [[timed(&[1, 2]), Batch::new(1, vec![], None)], [Batch::new(1, vec![], None), timed(&[1, 2])]] {
-            let both = Batch::concat(&mixed).expect("no columns");
-            assert_eq!((both.rows(), both.times()), (3, None));
-        }
     }
 }

@@ -1,11 +1,13 @@
 //! Opens the nodes of a subtask: starts guests, opens writers, takes channels.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use weir_exchange::Outbox;
 use weir_operator::chain::Parts as ChainParts;
 use weir_operator::{Assigner, BarredRows, Body, ChainOperator, Context, Error, GuestStart};
-use weir_plan::job::{ChainNode, Node as NodePlan, NodeKind, OnError, Stage};
+use weir_plan::JobPlan;
+use weir_plan::job::{ChainNode, Edge, Node as NodePlan, NodeKind, OnError, Origin, Stage};
 use weir_plan::spec::Backend;
 use weir_protocol::watermark::Merge;
 use weir_state::{MemoryBackend, RocksBackend, StateBackend};
@@ -93,8 +95,10 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
         NodeKind::Exchange(edge) => {
             let mut senders = parts.senders.lock();
             let senders = senders.iter_mut().find(|(e, _)| e == edge).map(|(_, s)| std::mem::take(s)).unwrap_or_default();
+            let is_alone = sends_alone(&parts.plan, *edge);
             let edge = &parts.plan.edges[*edge];
             let outbox = Outbox::new(edge.partitioning, &edge.key, parts.subtask, spec.max_parallelism, senders);
+            let outbox = if is_alone { outbox } else { outbox.beside_others() };
             plain_node(Operator::Exchange(outbox), "exchange out", plan, reach)
         }
     })
@@ -114,6 +118,21 @@ fn plain_node(operator: Operator, name: &str, plan: &NodePlan, reach: Reach) -> 
         state: None,
         firing: None,
     }
+}
+
+/// Whether the receivers of an edge get their rows from one node: also where that sends some as they are, and others aggregated.
+fn sends_alone(plan: &JobPlan, edge: usize) -> bool {
+    let receiver = plan.edges[edge].to;
+    let senders = plan.edges.iter().enumerate().filter(|(_, other)| other.to == receiver).map(|(other, Edge { from, .. })| {
+        let node = plan.vertices[*from].nodes.iter().find(|node| matches!(node.kind, NodeKind::Exchange(e) if e == other));
+        let origin = node.and_then(|node| node.feeds.first()).map(|feed| match feed.from {
+            Origin::Node { node, .. } => Origin::Node { node, port: 0 },
+            origin => origin,
+        });
+        (*from, origin)
+    });
+    let senders: HashSet<_> = senders.collect();
+    senders.len() == 1
 }
 
 /// By feed: whether it brings broadcast rows to a keyed operator. Those are facts to look things up in, often without event times: the operator's

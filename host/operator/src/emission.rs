@@ -32,7 +32,15 @@ const TAKEN_BYTES_MAX: u64 = 128 << 20;
 pub struct Emission {
     ports: Vec<Vec<Column>>,
     /// the column of port 0 that becomes the rows' event time
-    time_column: Option<usize>,
+    time: Option<TimeColumn>,
+}
+
+/// The column that event times are taken from.
+#[derive(Clone, Copy, Debug)]
+struct TimeColumn {
+    column: usize,
+    /// whether somebody reads it after that
+    is_needed: bool,
 }
 
 /// Where a column of an output comes from.
@@ -65,22 +73,24 @@ pub enum Source<'a> {
 impl Emission {
     /// For the outputs of `chain`, of which the columns in `needed` (by port) are read.
     pub fn new(chain: &Chain, needed: &[Vec<bool>]) -> Self {
+        let is_needed = |port: usize, column: usize| needed.get(port).is_none_or(|needed| needed[column]);
+        let time = chain.event_time.and_then(|e| e.column);
+        let time = time.map(|column| TimeColumn { column, is_needed: is_needed(0, column) });
         let ports = chain
             .outputs
             .iter()
             .enumerate()
             .map(|(port, output)| {
-                let is_needed = |c: usize| needed.get(port).is_none_or(|n| n[c]);
+                let gives_time = |c: usize| port == 0 && time.is_some_and(|time| time.column == c);
                 let origin = |(c, origin): (usize, &ColumnOrigin)| match *origin {
                     ColumnOrigin::Computed => Column::Computed,
-                    ColumnOrigin::Passed(from) if is_needed(c) => Column::Passed(from),
+                    ColumnOrigin::Passed(from) if is_needed(port, c) || gives_time(c) => Column::Passed(from),
                     ColumnOrigin::Passed(_) => Column::LeftOut,
                 };
                 output.columns.iter().enumerate().map(origin).collect()
             })
             .collect();
-        let time_column = chain.event_time.and_then(|e| e.column);
-        Self { ports, time_column }
+        Self { ports, time }
     }
 
     /// The batches of a reply's outputs.
@@ -131,7 +141,7 @@ impl Emission {
     fn assemble_one(&self, source: &Source<'_>, output: Output) -> Result<Emitted, Error> {
         let port = output.port as usize;
         let mut computed = output.columns.into_iter();
-        let columns = self.ports[port]
+        let mut columns = self.ports[port]
             .iter()
             .map(|column| match (column, source) {
                 (Column::Computed, _) => Ok(computed.next().expect("the sandbox checks the number of columns")),
@@ -139,8 +149,15 @@ impl Emission {
                 (Column::Passed(_), Source::Times(_)) | (Column::LeftOut, _) => Ok(left_out(output.rows)),
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        let times = match (port, self.time_column, output.times) {
-            (0, Some(column), _) => Some(columns[column].as_primitive::<TimestampMillisecondType>().values().clone()),
+        let times = match (port, self.time, output.times) {
+            (0, Some(time), _) => {
+                let column = &mut columns[time.column];
+                let times = column.as_primitive::<TimestampMillisecondType>().values().clone();
+                if !time.is_needed {
+                    *column = left_out(output.rows);
+                }
+                Some(times)
+            }
             (_, _, Some(times)) => Some(times),
             (_, _, None) => origin_times(source, &output.origins),
         };
@@ -155,7 +172,7 @@ impl Emission {
 
     /// Whether event times are taken from a column of the main output.
     pub fn assigns_times(&self) -> bool {
-        self.time_column.is_some()
+        self.time.is_some()
     }
 }
 

@@ -123,7 +123,9 @@ fn chain_node(plan: &JobPlan, vertex: &Vertex, node: &Node, node_chain: &ChainNo
         let name = if output.name.is_empty() { String::new() } else { format!(" {}", output.name) };
         let fields = output.schema.fields().iter().zip(&output.columns).enumerate().map(|(i, (field, origin))| {
             let unread = node.needed.get(port).and_then(|n| n.get(i)) == Some(&false);
+            let gives_time = port == 0 && chain.event_time.and_then(|e| e.column) == Some(i);
             let how = match (unread, origin) {
+                (true, _) if gives_time => " (not read after that)",
                 (true, _) => " (not read)",
                 (false, ColumnOrigin::Passed(_)) => " (passed)",
                 (false, ColumnOrigin::Computed) => "",

@@ -33,12 +33,6 @@ pub fn needed(logical: &Logical) -> Needed {
             .collect(),
     };
     for (i, node) in logical.nodes.iter().enumerate().rev() {
-        if let Kind::Chain { chain, .. } = &node.kind {
-            // The event time is taken from the assembled column.
-            if let Some(column) = chain.event_time.and_then(|e| e.column) {
-                needed.nodes[i][0][column] = true;
-            }
-        }
         for (port, input) in node.inputs.iter().enumerate() {
             let columns: Vec<usize> = match &node.kind {
                 Kind::Sink(_) => (0..input.schema.fields().len()).collect(),
@@ -72,6 +66,12 @@ fn read_by(chain: &Chain, port: usize, outputs: &[Vec<bool>]) -> Vec<usize> {
                     columns.push(*column);
                 }
             }
+        }
+        // Event times are taken from a column of the main output, whether or not somebody reads it after that.
+        if let Some(time) = chain.event_time.and_then(|e| e.column)
+            && let ColumnOrigin::Passed(column) = chain.outputs[0].columns[time]
+        {
+            columns.push(column);
         }
     }
     columns

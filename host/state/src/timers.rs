@@ -210,13 +210,6 @@ impl<T: Copy + Eq + Hash> Timers<T> {
         }
     }
 
-    /// Takes the next timer that is due at `up_to`: the earliest one, and of several at one time the one that was set first.
-    pub fn pop_due(&mut self, up_to: EventTime) -> Option<(EventTime, T)> {
-        let mut due = None;
-        self.take_due(up_to, 1, |time, of| due = Some((time, of)));
-        due
-    }
-
     /// Takes the next timers that are due at `up_to`, so many at most: the earliest ones first, and of several at one time those that were set first.
     pub fn take_due(&mut self, up_to: EventTime, most: usize, mut each: impl FnMut(EventTime, T)) {
         let mut taken = 0;
@@ -263,6 +256,12 @@ mod tests {
 
     use super::*;
 
+    fn pop_due<T: Copy + Eq + Hash>(timers: &mut Timers<T>, up_to: EventTime) -> Option<(EventTime, T)> {
+        let mut due = None;
+        timers.take_due(up_to, 1, |time, of| due = Some((time, of)));
+        due
+    }
+
     /// Timers come by time, then in the order in which they were set; a timer that is set again after it was deleted goes last.
     #[test]
     fn come_in_order() {
@@ -275,7 +274,7 @@ mod tests {
         timers.delete(5, 'b');
         timers.set(5, 'b');
         assert_eq!(timers.next(), Some(-3));
-        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(5)).collect();
+        let due: Vec<_> = std::iter::from_fn(|| pop_due(&mut timers, 5)).collect();
         assert_eq!(due, [(-3, 'z'), (5, 'a'), (5, 'b')]);
         assert!(timers.is_empty() && timers.next().is_none());
     }
@@ -291,7 +290,7 @@ mod tests {
         }
         assert_eq!(timers.len(), MANY as usize);
         assert!((0..MANY).rev().filter(|of| of % 3 > 0).all(|of| timers.delete(7, of)));
-        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(7)).map(|(_, of)| of).collect();
+        let due: Vec<_> = std::iter::from_fn(|| pop_due(&mut timers, 7)).map(|(_, of)| of).collect();
         assert_eq!(due, (0..MANY).step_by(3).collect::<Vec<_>>());
         assert!(timers.is_empty());
     }
@@ -319,7 +318,7 @@ mod tests {
                     _ => {
                         let earliest = model.iter().copied().filter(|t| t.0 <= time).min_by_key(|t| t.0);
                         model.retain(|t| Some(*t) != earliest);
-                        prop_assert_eq!(timers.pop_due(time), earliest);
+                        prop_assert_eq!(pop_due(&mut timers, time), earliest);
                     }
                 }
                 prop_assert_eq!((timers.iter().count(), timers.len()), (model.len(), model.len()));

@@ -20,6 +20,9 @@ use crate::eviction::{Eviction, Note, Place};
 use crate::progress::Progress;
 use crate::snapshot::{self, Kind, Writer, corrupt};
 
+/// Timers that are set well ahead are multiples of it.
+const TIMER_GRID_MS: i64 = 16;
+
 /// The state of all keys' sessions.
 pub(super) struct Sessions {
     gap_ms: i64,
@@ -216,7 +219,8 @@ impl Sessions {
         Ok(session.slot)
     }
 
-    /// Sets the session's timer, unless it goes off in time as it is.
+    /// Sets the session's timer, unless it goes off in time as it is. Where there is time left, it goes off a little before: sessions that are due at about
+    /// the same time then share an entry of the tree of timers, and most will have grown by then in any case.
     #[inline]
     fn arm(&mut self, id: SessionId, turn: &Turn<'_>) {
         let due = self.due(id, &turn.policy);
@@ -225,8 +229,9 @@ impl Sessions {
             if session.timer != EventTime::MAX {
                 self.timers.delete(session.timer, id);
             }
-            session.timer = due;
-            self.timers.set(due, id);
+            let before = due.saturating_sub(due.rem_euclid(TIMER_GRID_MS));
+            session.timer = if before > turn.time { before } else { due };
+            self.timers.set(session.timer, id);
         }
     }
 
@@ -306,9 +311,12 @@ impl Sessions {
         Ok(())
     }
 
-    /// Finds the sessions with something to do. Timers of sessions that have grown since are set anew.
+    /// Finds the sessions with something to do. Timers of the others are set anew: most of them have grown since.
     fn take_due(&mut self, turn: &Turn<'_>) {
-        while let Some((_, id)) = self.timers.pop_due(turn.time) {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        self.timers.take_due(turn.time, usize::MAX, |_, id| found.push(id));
+        for &id in &found {
             self.intervals.get_mut(id).timer = EventTime::MAX;
             if self.due(id, &turn.policy) <= turn.time {
                 self.due.push(id);
@@ -316,6 +324,7 @@ impl Sessions {
                 self.arm(id, turn);
             }
         }
+        self.found = found;
         self.due.sort_unstable_by_key(|&id| std::cmp::Reverse((self.intervals.get(id).span.end, id)));
     }
 

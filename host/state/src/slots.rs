@@ -403,8 +403,10 @@ impl SlotTable {
     }
 
     /// Groups the slots of these namespaces by key: group i is `slots[groups[i]..groups[i + 1]]`, in the order of `namespaces`. Groups come
-    /// in the order in which their keys first appear. Both vectors are cleared first.
+    /// in the order in which their keys first appear. Both vectors are cleared first; that there were so many groups the last time is a guess at how many there
+    /// will be.
     pub fn group_by_key(&self, namespaces: &[i64], groups: &mut Vec<u32>, slots: &mut Vec<Slot>) {
+        let last = groups.len();
         groups.clear();
         slots.clear();
         groups.push(0);
@@ -414,13 +416,14 @@ impl SlotTable {
             return;
         }
         // Which group each slot belongs to, by a table of keys, each with one slot that has it; then a counting sort.
-        let largest = namespaces.iter().map(|&n| self.count_of(n)).max().unwrap_or(0);
-        let mut first_slots: HashTable<Grouped> = HashTable::with_capacity(largest);
-        let mut members: Vec<(Slot, u32)> = Vec::with_capacity(namespaces.iter().map(|&n| self.count_of(n)).sum());
+        let counts = namespaces.iter().map(|&n| self.count_of(n));
+        let (largest, total) = counts.fold((0, 0), |(largest, total), count| (count.max(largest), total + count));
+        let mut first_slots: HashTable<Grouped> = HashTable::with_capacity(last.clamp(largest, total));
+        let mut members: Vec<(Slot, u32)> = Vec::with_capacity(total);
         for slot in namespaces.iter().flat_map(|&n| self.slots_of(n)) {
             let key = self.keys[slot as usize];
             let same = |e: &Grouped| e.key == key && self.agree_beyond_key(e.slot, slot);
-            let entry = first_slots.entry(hash_u64(key), same, |e| hash_u64(e.key));
+            let entry = first_slots.entry(Entry::hash(key), same, |e| Entry::hash(e.key));
             let group = entry.or_insert_with(|| {
                 groups.push(0);
                 Grouped { key, slot, group: groups.len() as u32 - 2 }

@@ -46,8 +46,16 @@ pub(super) struct GridWindows {
     early: VecDeque<Vec<Span>>,
     round: Round,
     placed: Placed,
+    grouped: Grouped,
     slots: Vec<Slot>,
     created: Vec<Created>,
+}
+
+/// The slots of a window's keys, as [`SlotTable::group_by_key`] gives them. Kept from window to window: they have about as many.
+#[derive(Debug, Default)]
+struct Grouped {
+    groups: Vec<u32>,
+    slots: Vec<Slot>,
 }
 
 /// Windows that are being emitted. Between two steps nothing else happens to the operator.
@@ -139,6 +147,7 @@ impl GridWindows {
             early: VecDeque::new(),
             round: Round::default(),
             placed: Placed::default(),
+            grouped: Grouped::default(),
             slots: vec![],
             created: vec![],
         }
@@ -554,9 +563,9 @@ impl GridWindows {
             }
             return panes;
         }
-        let (mut groups, mut slots) = (vec![], vec![]);
+        let Grouped { groups, slots } = &mut self.grouped;
         for &window in &emission.windows {
-            self.table.group_by_key(&emission.parts, &mut groups, &mut slots);
+            table.group_by_key(&emission.parts, groups, slots);
             for range in groups.windows(2) {
                 let pane = &slots[range[0] as usize..range[1] as usize];
                 if is_wanted(pane[0]) {

@@ -232,7 +232,8 @@ impl GridWindows {
         }
         // Around a boundary rows go back and forth between two cells.
         let mut other: Option<Cell> = None;
-        for (row, &time) in feed.times.iter().enumerate() {
+        let mut row = 0;
+        while let Some(&time) = feed.times.get(row) {
             if !cell.span.contains(time) {
                 let next = match other.take() {
                     Some(known) if known.span.contains(time) => known,
@@ -240,14 +241,23 @@ impl GridWindows {
                 };
                 other = Some(std::mem::replace(&mut cell, next));
             }
+            // Elsewhere long runs of rows are in one cell.
+            let run = 1 + feed.times[row + 1..].iter().take_while(|&&time| cell.span.contains(time)).count();
+            let rows = row as u32..(row + run) as u32;
             if cell.late {
-                placed.late.push(row as u32);
+                placed.late.extend(rows.clone());
             }
-            for &part in &cell.parts {
-                placed.rows.push(row as u32);
-                placed.parts.push(part);
+            if let [part] = cell.parts[..] {
+                placed.rows.extend(rows);
+                placed.parts.resize(placed.parts.len() + run, part);
+            } else {
+                placed.complete = false;
+                for row in rows {
+                    placed.rows.extend(cell.parts.iter().map(|_| row));
+                    placed.parts.extend(&cell.parts);
+                }
             }
-            placed.complete &= cell.parts.len() == 1;
+            row += run;
         }
         self.placed = placed;
     }

@@ -219,6 +219,7 @@ fn describe_window(window: &Window) -> String {
 /// Where a node's rows come from.
 fn feeds(plan: &JobPlan, vertex: &Vertex, node: &Node) -> String {
     let several = node.feeds.iter().any(|f| f.port > 0);
+    let is_merging = matches!(&node.kind, NodeKind::Chain(chain) if chain.stage == Stage::Merging);
     let one = |feed: &Feed| {
         let from = match feed.from {
             Origin::Stream(stream) => match vertex.root {
@@ -237,7 +238,11 @@ fn feeds(plan: &JobPlan, vertex: &Vertex, node: &Node) -> String {
                 port => format!("{node}.{}", port_name(vertex, node, port)),
             },
         };
-        if several { format!("{from} (input {})", feed.port) } else { from }
+        match (is_merging, feed.port) {
+            (true, Stage::PARTIALS) => format!("{from} (partials)"),
+            (false, port) if several => format!("{from} (input {port})"),
+            _ => from,
+        }
     };
     node.feeds.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -245,6 +250,7 @@ fn feeds(plan: &JobPlan, vertex: &Vertex, node: &Node) -> String {
 /// The name of a side output, or its number.
 fn port_name(vertex: &Vertex, node: usize, port: usize) -> String {
     match &vertex.nodes[node].kind {
+        NodeKind::Chain(chain) if chain.stage == Stage::Local => "partials".to_owned(),
         NodeKind::Chain(chain) => named(&chain.chain.outputs[port].name, port),
         NodeKind::Sink(_) | NodeKind::Exchange(_) => port.to_string(),
     }
@@ -280,6 +286,7 @@ fn sent_columns(plan: &JobPlan, vertex: &Vertex, origin: Origin) -> Vec<String> 
             sent.and_then(|n| n.feeds.first()).map(|f| sent_columns(plan, sender, f.from)).unwrap_or_default()
         }
         (Origin::Node { node, port }, _) => match &vertex.nodes[node].kind {
+            NodeKind::Chain(chain) if chain.stage == Stage::Local && port == Stage::ROWS => all(&chain.inputs[0]),
             NodeKind::Chain(chain) if chain.stage == Stage::Local => {
                 let key = &chain.chain.inputs[0].key;
                 key.iter().map(|&c| chain.inputs[0].field(c).name().clone()).collect()

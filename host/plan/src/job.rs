@@ -172,15 +172,22 @@ pub struct DeadLetters {
 pub enum Stage {
     /// all of it
     Complete,
-    /// before the exchange: accumulates what it gets, and hands on partial accumulators
+    /// before the exchange: accumulates what it gets and hands on partial accumulators, or passes rows on where that is cheaper
     Local,
-    /// after the exchange: merges partial accumulators
+    /// after the exchange: merges partial accumulators, and accumulates rows
     Merging,
 }
 
 /// Whether a chain with this head keeps state, so that a call that fails may do harm to it.
 pub fn keeps_state(head: Head) -> bool {
     matches!(head, Head::Process | Head::Window(_))
+}
+
+impl Stage {
+    /// The port by which rows leave the local part as they came, and come into the merging part.
+    pub const ROWS: usize = 0;
+    /// The port by which partial accumulators do. They begin with the key columns.
+    pub const PARTIALS: usize = 1;
 }
 
 /// An exchange: all channels between two vertices.

@@ -16,6 +16,7 @@ use super::feed::Feed;
 use super::grid::{Grid, Span};
 use super::partial::PartialList;
 use super::policy::{Policy, Tally};
+use super::reduction::Reduction;
 use super::round::{Round, assign_slots, renew_slots};
 use super::turn::{PANES_PER_CALL_MAX, PaneList, Turn};
 use crate::Error;
@@ -44,6 +45,8 @@ pub(super) struct GridWindows {
     emission: Option<Emission>,
     /// windows that are to be emitted early, all together where they share cells
     early: VecDeque<Vec<Span>>,
+    /// before an exchange: what it brings to aggregate
+    reduction: Reduction,
     round: Round,
     placed: Placed,
     grouped: Grouped,
@@ -145,6 +148,7 @@ impl GridWindows {
             coming: BTreeSet::new(),
             emission: None,
             early: VecDeque::new(),
+            reduction: Reduction::default(),
             round: Round::default(),
             placed: Placed::default(),
             grouped: Grouped::default(),
@@ -172,6 +176,11 @@ impl GridWindows {
         let emission = self.coming.first().map(|(end, _)| end.saturating_sub(1));
         let expiry = self.parts.first().map(|&part| policy.expiry(self.last_end(part)));
         [emission, expiry].into_iter().flatten().min()
+    }
+
+    /// Before an exchange: so many rows have come. Returns whether they pass as they are.
+    pub fn passes(&mut self, rows: usize) -> bool {
+        self.reduction.passes(rows)
     }
 
     /// Takes a batch in.
@@ -742,11 +751,14 @@ impl GridWindows {
                     break;
                 }
                 for slot in self.table.slots_of(part).take(room) {
-                    partials.push(slot, span.start, self.tallies[slot as usize].rows);
+                    let rows = self.tallies[slot as usize].rows;
+                    self.reduction.hand_on(rows);
+                    partials.push(slot, span.start, rows);
                 }
                 if self.table.count_of(part) > room {
                     break;
                 }
+                self.reduction.end_part();
                 self.parts.pop_first();
             }
             if partials.slots.is_empty() {

@@ -7,7 +7,7 @@
 //!
 //! In reading order: `grid` and `intervals` (where rows belong), `policy` (when windows are emitted, and for how long they accept rows),
 //! `feed` and `turn` (what comes in and what is at hand), `round` (the order of guest calls), `grid_windows` and `sessions` (the two kinds
-//! of windows at work), `partial` (accumulators on their way through an exchange).
+//! of windows at work), `partial` and `reduction` (accumulators on their way through an exchange, and whether it pays to send them).
 
 mod feed;
 mod grid;
@@ -15,6 +15,7 @@ mod grid_windows;
 mod intervals;
 mod partial;
 mod policy;
+mod reduction;
 mod round;
 mod sessions;
 mod turn;
@@ -115,7 +116,7 @@ impl Window {
         })
     }
 
-    /// Takes rows in. Emits windows that late rows change, or that have got enough rows.
+    /// Takes rows in. Emits windows that late rows change, or that have got enough rows. Before an exchange, may pass the rows on as they are.
     ///
     /// # Errors
     /// If the rows have no event times where the window needs them, or the guest fails.
@@ -129,21 +130,26 @@ impl Window {
         if batch.is_empty() {
             return Ok(());
         }
+        if let (Stage::Local, Windows::Grid(windows)) = (self.stage, &mut self.windows)
+            && windows.passes(batch.rows())
+        {
+            out.push((Stage::ROWS, batch.clone()));
+            return Ok(());
+        }
         self.renew_if_full().await?;
         if self.early.is_none() {
             self.early = self.policy.next_early(context.now);
         }
-        let input = &self.inputs[port];
-        let feed = match (self.stage, self.domain) {
-            (Stage::Merging, _) => Feed::partials(batch, input.key.len())?,
-            (_, TimeDomain::Event) => {
+        let feed = match (self.stage, port, self.domain) {
+            (Stage::Merging, Stage::PARTIALS, _) => Feed::partials(batch, self.inputs[0].key.len())?,
+            (_, _, TimeDomain::Event) => {
                 let times = batch.times().ok_or_else(|| Error::NoEventTime { operator: context.operator.clone() })?;
-                Feed::rows(port, input, batch, times.clone())
+                Feed::rows(port, &self.inputs[port], batch, times.clone())
             }
-            (_, TimeDomain::Processing) => {
+            (_, _, TimeDomain::Processing) => {
                 // Should the clock go back, rows still belong to a moment that is not over.
                 let now = context.now.max(self.time.saturating_add(1));
-                Feed::rows(port, input, batch, ScalarBuffer::from(vec![now; batch.rows()]))
+                Feed::rows(port, &self.inputs[port], batch, ScalarBuffer::from(vec![now; batch.rows()]))
             }
         };
         let (windows, mut turn) = self.turn(context, out);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, UInt64Array};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
+use weir_plan::job::Stage;
 use weir_state::{Slot, SlotTable};
 use weir_types::{Batch, EventTime};
 
@@ -42,7 +43,7 @@ impl PartialList {
         let rest: [ArrayRef; 3] =
             [Arc::new(Int64Array::from(self.starts)), Arc::new(UInt64Array::from(self.rows)), Arc::new(states)];
         columns.extend(rest);
-        turn.out.push((0, Batch::new(self.slots.len(), columns, None)));
+        turn.out.push((Stage::PARTIALS, Batch::new(self.slots.len(), columns, None)));
         turn.emitted += self.slots.len();
         turn.body.clear_slots(&self.slots).await
     }

@@ -21,6 +21,12 @@ use crate::disk::{Disk, Part};
 use crate::native::RowIds;
 use crate::reference::Pane;
 
+/// For comparisons in which order does not matter.
+pub fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort();
+    items
+}
+
 /// Waits for a future that never waits for anything.
 pub fn run<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut TaskContext::from_waker(Waker::noop())) {
@@ -101,11 +107,11 @@ impl Operator {
     }
 
     pub fn rows(&mut self, rows: &[Row]) {
-        self.batch(&batch_of(rows));
+        self.batch(Stage::ROWS, &batch_of(rows));
     }
 
-    pub fn batch(&mut self, batch: &Batch) {
-        run(self.chain.on_batch(0, batch, &mut self.context, &mut self.out)).expect("native chains do not fail");
+    pub fn batch(&mut self, port: usize, batch: &Batch) {
+        run(self.chain.on_batch(port, batch, &mut self.context, &mut self.out)).expect("native chains do not fail");
     }
 
     pub fn watermark(&mut self, watermark: EventTime) {
@@ -272,11 +278,11 @@ impl Subtasks {
     }
 
     pub fn rows(&mut self, rows: &[Row]) {
-        self.batch(&batch_of(rows));
+        self.batch(Stage::ROWS, &batch_of(rows));
     }
 
     /// Deals rows (or partial accumulators) out by their keys, which are the first column.
-    pub fn batch(&mut self, batch: &Batch) {
+    pub fn batch(&mut self, port: usize, batch: &Batch) {
         let parallelism = self.all.len() as u16;
         let mut hashes = vec![];
         hash_columns(batch.rows(), &batch.columns()[..1], &mut hashes);
@@ -285,7 +291,7 @@ impl Subtasks {
             let rows: UInt32Array =
                 (0..batch.rows() as u32).filter(|&row| is_owned(hashes[row as usize])).collect::<Vec<_>>().into();
             if !rows.is_empty() {
-                operator.batch(&batch.take(&rows).expect("rows can be taken"));
+                operator.batch(port, &batch.take(&rows).expect("rows can be taken"));
             }
         }
     }

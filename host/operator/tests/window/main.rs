@@ -3,6 +3,7 @@
 #[path = "../common/disk.rs"]
 mod disk;
 mod examples;
+mod exchange;
 mod harness;
 mod native;
 mod properties;

@@ -6,7 +6,7 @@ use weir_types::EventTime;
 use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
 use weir_types::key::range_of;
 
-use crate::harness::{MAX_PARALLELISM, Operator, Row, Start, Subtasks};
+use crate::harness::{MAX_PARALLELISM, Operator, Row, Start, Subtasks, sorted};
 use crate::reference::{Pane, Reference};
 
 /// What happens to an operator.
@@ -79,11 +79,6 @@ fn plain_window() -> impl Strategy<Value = Window> {
 /// Subtasks that follow each other.
 fn starts() -> impl Strategy<Value = Vec<Start>> {
     prop::collection::vec((1..4u16, prop::option::of(1..6usize)), 2..5)
-}
-
-fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
-    items.sort();
-    items
 }
 
 /// The state of the stream, as steps change it.
@@ -201,7 +196,7 @@ fn check_exchange(window: Window, locals: usize, starts: &[Start], steps: &[Step
             prop_assert!(before.iter().all(|operator| operator.slots() == 0), "a barrier finds nothing before an exchange");
         }
         for operator in &mut before {
-            operator.out.drain(..).for_each(|(_, batch)| behind.batch(&batch));
+            operator.out.drain(..).for_each(|(port, batch)| behind.batch(port, &batch));
         }
         if matches!(step, Step::Barrier)
             && starts.len() > 1

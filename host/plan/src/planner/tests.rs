@@ -145,11 +145,12 @@ fn windows_are_preaggregated() {
       1 chain: window-1, local part, from 0
           window: tumbling 10s, event time
           key auction; reads no column
-      2 exchange 0: hash(auction) to vertex 1, from 1
+      2 exchange 0: hash(auction) to vertex 1, from 1.partials
+      3 exchange 1: hash(auction) to vertex 1, from 1
 
     vertex 1, 4 subtasks: window-1 → map-1 → out
-      gate: exchange 0 of vertex 0
-      0 chain: window-1 → map-1, merging part, from exchange 0
+      gate: exchange 0 of vertex 0, exchange 1 of vertex 0
+      0 chain: window-1 → map-1, merging part, from exchange 0 (partials), exchange 1
           window: tumbling 10s, event time
           key auction
           out: auction, count
@@ -204,11 +205,11 @@ fn keyless_windows_have_one_subtask() {
       1 chain: window-1, local part, from 0
           window: tumbling 10s, event time
           reads no column
-      2 exchange 0: all rows to vertex 1, from 1
+      2 exchange 0: all rows to vertex 1, from 1.partials
 
     vertex 1, 1 subtask: window-1 → map-1 → out
       gate: exchange 0 of vertex 0
-      0 chain: window-1 → map-1, merging part, from exchange 0
+      0 chain: window-1 → map-1, merging part, from exchange 0 (partials)
           window: tumbling 10s, event time
           out: auction, count
       1 sink out: stdout, from 0

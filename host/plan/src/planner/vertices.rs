@@ -90,12 +90,25 @@ impl Builder<'_> {
         let mut feeds = vec![];
         for (port, input) in inputs.iter().enumerate() {
             for &from in &input.from {
-                let from = if home.is_some() {
-                    self.origin(from)
-                } else {
-                    Origin::Edge(self.exchange(from, vertex, input, &kind, stage))
-                };
-                feeds.push(Feed { from, port });
+                match (home, stage, &kind) {
+                    (Some(_), ..) => feeds.push(Feed { from: self.origin(from), port }),
+                    (None, Stage::Merging, Kind::Chain { component, index, chain, on_error, .. }) => {
+                        let local = ChainNode {
+                            component: *component,
+                            index: *index,
+                            chain: (**chain).clone(),
+                            inputs: vec![input.schema.clone()],
+                            stage: Stage::Local,
+                            on_error: *on_error,
+                            dead_letters: None,
+                        };
+                        feeds.extend(self.preaggregate(from, local, vertex, input));
+                    }
+                    (None, ..) => {
+                        let edge = self.exchange(self.vertex_of(from), self.origin(from), vertex, input, input.key.clone());
+                        feeds.push(Feed { from: Origin::Edge(edge), port });
+                    }
+                }
             }
         }
         let kind = match kind {
@@ -151,27 +164,24 @@ impl Builder<'_> {
         (together && inputs.iter().all(stays)).then_some(first)
     }
 
-    /// Adds an edge to `vertex`, with the sending node (and a local aggregation before it); returns its place in the gate.
-    fn exchange(&mut self, from: From, vertex: usize, input: &NodeInput, kind: &Kind, stage: Stage) -> usize {
+    /// Puts the local part of an aggregation where its rows come from, with edges to `vertex`; returns what these bring there.
+    fn preaggregate(&mut self, from: From, local: ChainNode, vertex: usize, input: &NodeInput) -> Vec<Feed> {
         let sender = self.vertex_of(from);
-        let mut origin = self.origin(from);
-        let mut key = input.key.clone();
-        if let (Stage::Merging, Kind::Chain { component, index, chain, on_error, .. }) = (stage, kind) {
-            let local = ChainNode {
-                component: *component,
-                index: *index,
-                chain: (**chain).clone(),
-                inputs: vec![input.schema.clone()],
-                stage: Stage::Local,
-                on_error: *on_error,
-                dead_letters: None,
-            };
-            let feeds = vec![Feed { from: origin, port: 0 }];
-            self.vertices[sender].nodes.push(Node { kind: NodeKind::Chain(Box::new(local)), feeds, needed: vec![] });
-            origin = Origin::Node { node: self.vertices[sender].nodes.len() - 1, port: 0 };
-            // Partial rows begin with the key columns.
-            key = (0..key.len()).collect();
-        }
+        let feeds = vec![Feed { from: self.origin(from), port: 0 }];
+        self.vertices[sender].nodes.push(Node { kind: NodeKind::Chain(Box::new(local)), feeds, needed: vec![] });
+        let node = self.vertices[sender].nodes.len() - 1;
+        let mut feed = |port, key| {
+            let edge = self.exchange(sender, Origin::Node { node, port }, vertex, input, key);
+            Feed { from: Origin::Edge(edge), port }
+        };
+        let partials = feed(Stage::PARTIALS, (0..input.key.len()).collect());
+        // What has no key is one accumulator, however many rows there are: they never leave as they are.
+        let rows = (!input.key.is_empty()).then(|| feed(Stage::ROWS, input.key.clone()));
+        [partials].into_iter().chain(rows).collect()
+    }
+
+    /// Adds an edge to `vertex`, with the sending node; returns its place in the gate.
+    fn exchange(&mut self, sender: usize, origin: Origin, vertex: usize, input: &NodeInput, key: Vec<usize>) -> usize {
         let same_parallelism = self.vertices[sender].parallelism == self.vertices[vertex].parallelism;
         let partitioning = match input.partitioning {
             Partitioning::Forward if !same_parallelism => Partitioning::Rebalance,

@@ -140,7 +140,9 @@ fn sends_alone(plan: &JobPlan, edge: usize) -> bool {
 fn timeless_feeds(plan: &NodePlan, chain: &ChainNode) -> Vec<bool> {
     let inputs = &chain.chain.inputs;
     let is_keyed = inputs.iter().any(|input| input.partitioning == Partitioning::Hash);
-    plan.feeds.iter().map(|feed| is_keyed && inputs[feed.port].partitioning == Partitioning::Broadcast).collect()
+    // Partial accumulators come by a port that is no input.
+    let is_broadcast = |port: usize| inputs.get(port).is_some_and(|input| input.partitioning == Partitioning::Broadcast);
+    plan.feeds.iter().map(|feed| is_keyed && is_broadcast(feed.port)).collect()
 }
 
 /// Where an operator's keyed state is kept.

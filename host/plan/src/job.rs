@@ -178,16 +178,16 @@ pub enum Stage {
     Merging,
 }
 
-/// Whether a chain with this head keeps state, so that a call that fails may do harm to it.
-pub fn keeps_state(head: Head) -> bool {
-    matches!(head, Head::Process | Head::Window(_))
-}
-
 impl Stage {
     /// The port by which rows leave the local part as they came, and come into the merging part.
     pub const ROWS: usize = 0;
     /// The port by which partial accumulators do. They begin with the key columns.
     pub const PARTIALS: usize = 1;
+}
+
+/// Whether a chain with this head keeps state, so that a call that fails may do harm to it.
+pub fn keeps_state(head: Head) -> bool {
+    matches!(head, Head::Process | Head::Window(_))
 }
 
 /// An exchange: all channels between two vertices.

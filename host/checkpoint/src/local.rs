@@ -3,15 +3,20 @@
 //! What was stored is on the disk when the call returns, file and directory entry both, so that a power failure cannot take back
 //! a checkpoint that was already acted upon. Files that nobody will write again go in and out as hard links instead of copies,
 //! where the file system allows it.
+//!
+//! The directory stays the one that was opened. Where it goes away for a while, because a disk is not mounted or somebody moves it, what is under its path
+//! then is empty: to read it would look like a job that has never run, and what is written there would be gone later. So both fail until it is back.
 
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -28,8 +33,17 @@ pub(crate) struct Local(Arc<Inner>);
 struct Inner {
     files: LocalFileSystem,
     root: PathBuf,
+    /// which directory that was when it was opened
+    identity: Identity,
     /// whether to wait for the disk
     sync: bool,
+}
+
+/// What tells a directory from all others, whatever its path: the numbers of its device and of itself.
+type Identity = (u64, u64);
+
+fn identity(directory: &FilePath) -> io::Result<Identity> {
+    fs::metadata(directory).map(|found| (found.dev(), found.ino()))
 }
 
 impl Local {
@@ -38,11 +52,40 @@ impl Local {
         fs::create_dir_all(root)?;
         let root = fs::canonicalize(root)?;
         let files = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
-        Ok(Self(Arc::new(Inner { files, root, sync })))
+        let identity = identity(&root)?;
+        Ok(Self(Arc::new(Inner { files, root, identity, sync })))
+    }
+
+    /// Makes sure that the directory is still there.
+    async fn check(&self) -> Result<()> {
+        let store = self.clone();
+        blocking(move || {
+            let Inner { root, identity: opened, .. } = &*store.0;
+            match identity(root) {
+                Ok(found) if found == *opened => Ok(()),
+                Ok(_) => Err(io::Error::other(format!("{} is another one than when it was opened", root.display()))),
+                Err(e) => Err(io::Error::new(e.kind(), format!("{} is not there any more: {e}", root.display()))),
+            }
+        })
+        .await
+    }
+
+    /// What was found, or not, in the directory and not in something in its place.
+    async fn checked<T>(&self, found: impl Future<Output = Result<T>>) -> Result<T> {
+        let found = found.await;
+        self.check().await.and(found)
+    }
+
+    /// The same of what is listed.
+    fn checked_list(&self, listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let store = self.clone();
+        let check = futures::stream::once(async move { store.check().await });
+        listed.chain(check.filter_map(async |checked| checked.err().map(Err))).boxed()
     }
 
     /// Stores a file of this machine as a link to it. `false` if the file system cannot do this, or something is there already.
     pub async fn link_in(&self, from: PathBuf, to: &Path) -> Result<bool> {
+        self.check().await?;
         let target = self.0.files.path_to_filesystem(to)?;
         let fresh = self.is_fresh(&target);
         let linked = blocking(move || {
@@ -73,8 +116,9 @@ impl Local {
         self.0.sync && !file.parent().is_some_and(FilePath::is_dir)
     }
 
-    /// Waits until an object is on the disk.
+    /// Waits until an object is on the disk, in the directory.
     async fn settle(&self, location: &Path, fresh: bool) -> Result<()> {
+        self.check().await?;
         if !self.0.sync {
             return Ok(());
         }
@@ -128,6 +172,7 @@ impl std::fmt::Display for Local {
 #[async_trait]
 impl ObjectStore for Local {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.check().await?;
         let fresh = self.is_fresh(&self.0.files.path_to_filesystem(location)?);
         let put = self.0.files.put_opts(location, payload, options).await;
         // Also what is there already must be on the disk before anybody learns of it: it may be ours, from a call whose waiting
@@ -139,17 +184,18 @@ impl ObjectStore for Local {
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.check().await?;
         let fresh = self.is_fresh(&self.0.files.path_to_filesystem(location)?);
         let upload = self.0.files.put_multipart_opts(location, options).await?;
         Ok(Box::new(Upload { upload, store: self.clone(), location: location.clone(), fresh }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.0.files.get_opts(location, options).await
+        self.checked(self.0.files.get_opts(location, options)).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.0.files.get_ranges(location, ranges).await
+        self.checked(self.0.files.get_ranges(location, ranges)).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -157,24 +203,26 @@ impl ObjectStore for Local {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.files.list(prefix)
+        self.checked_list(self.0.files.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.files.list_with_offset(prefix, offset)
+        self.checked_list(self.0.files.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.files.list_with_delimiter(prefix).await
+        self.checked(self.0.files.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.check().await?;
         let fresh = self.is_fresh(&self.0.files.path_to_filesystem(to)?);
         self.0.files.copy_opts(from, to, options).await?;
         self.settle(to, fresh).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.check().await?;
         let fresh = self.is_fresh(&self.0.files.path_to_filesystem(to)?);
         self.0.files.rename_opts(from, to, options).await?;
         self.settle(to, fresh).await
@@ -209,8 +257,7 @@ impl MultipartUpload for Upload {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
+    use futures::TryStreamExt;
     use object_store::ObjectStoreExt;
 
     use super::*;
@@ -248,5 +295,31 @@ mod tests {
         assert_eq!(store.remove_staged(&Path::from("files/2")).await.unwrap(), 0, "no such folder");
         assert!(directory.path().join("files/1/0-0/7-a").exists());
         assert!(!directory.path().join("files/1/1-0").exists());
+    }
+
+    /// While the directory is away, nothing can be written, and nothing is found missing, whether its path is free or taken; then all is as it was.
+    #[tokio::test]
+    async fn a_directory_that_is_away_is_no_empty_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let (root, aside) = (parent.path().join("root"), parent.path().join("aside"));
+        let store = Local::open(&root, true).unwrap();
+        let path = Path::from("log/1");
+        store.put(&path, "entry".into()).await.unwrap();
+        for is_replaced in [false, true] {
+            fs::rename(&root, &aside).unwrap();
+            if is_replaced {
+                fs::create_dir(&root).unwrap();
+            }
+            assert!(store.put(&Path::from("log/2"), "entry".into()).await.is_err());
+            assert!(store.list(None).try_collect::<Vec<_>>().await.is_err());
+            let found = store.get(&path).await;
+            assert!(matches!(found, Err(object_store::Error::Generic { .. })), "{found:?}");
+            if is_replaced {
+                fs::remove_dir(&root).expect("nothing was written there");
+            }
+            fs::rename(&aside, &root).unwrap();
+            let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+            assert_eq!(listed.iter().map(|object| &object.location).collect::<Vec<_>>(), [&path]);
+        }
     }
 }

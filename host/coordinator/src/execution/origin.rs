@@ -52,8 +52,10 @@ impl Origins {
             self.last = Generation((self.last.0 + 1).max(now_ms() as u64));
             return Ok(Origin { generation: self.last, log: None, base: None, restore: self.savepoint() });
         };
+        let has_run = self.first.is_some();
+        let failure = |error: &Error| failure(error, has_run);
         let storage = checkpoints.storage.job(&checkpoints.job).map_err(|e| failure(&e))?;
-        if self.first.is_none() {
+        if !has_run {
             checkpoints.storage.probe().await.map_err(|e| failure(&e))?;
         }
         for _ in 0..CLAIMS_MAX {
@@ -176,9 +178,14 @@ fn manifest_at(log: Log, base: Base) -> Option<Manifest> {
     }
 }
 
-pub(super) fn failure(error: &Error) -> Failure {
+/// The storage has failed. What it refuses a job that has run on it, it may allow again: credentials are renewed.
+fn failure(error: &Error, has_run: bool) -> Failure {
     let mut failure = Failure::new(FailureKind::Checkpoint, error.message.clone());
-    failure.is_final = matches!(error.kind, ErrorKind::Invalid | ErrorKind::Denied | ErrorKind::Unsupported);
+    failure.is_final = match error.kind {
+        ErrorKind::Invalid | ErrorKind::Unsupported => true,
+        ErrorKind::Denied => !has_run,
+        _ => false,
+    };
     failure
 }
 

@@ -27,6 +27,9 @@ pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 /// How many writers try to write one object when a storage is tried out.
 const PROBE_WRITERS: usize = 8;
 
+/// How often a storage is tried out while answers get lost.
+const PROBES_MAX: usize = 5;
+
 /// The stores of `memory://`: as long as the process lives.
 static MEMORY: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
 
@@ -154,14 +157,22 @@ impl Storage {
     /// If one of this fails, or the storage cannot put conditionally.
     pub async fn probe(&self) -> Result<(), Error> {
         let folder = self.folder(&paths::probes());
-        let path = folder.object(&Path::from(Ulid::new().to_string()));
-        let tried = self.try_out(&folder, &path).await;
-        let deleted = self.0.store.delete(&path).await;
-        tried?;
-        deleted.map_err(|e| Error::storage(format!("{}: cannot delete a trial object", self.0.url), e))
+        for _ in 0..PROBES_MAX {
+            let path = folder.object(&Path::from(Ulid::new().to_string()));
+            let tried = self.try_out(&folder, &path).await;
+            let deleted = self.0.store.delete(&path).await;
+            let is_decided = tried?;
+            deleted.map_err(|e| Error::storage(format!("{}: cannot delete a trial object", self.0.url), e))?;
+            if is_decided {
+                return Ok(());
+            }
+        }
+        let message = format!("{}: the storage did not answer while a trial object was written", self.0.url);
+        Err(Error::new(ErrorKind::Unavailable, message))
     }
 
-    async fn try_out(&self, folder: &Folder, path: &Path) -> Result<(), Error> {
+    /// Tries it out with one object. `false` if that shows nothing, since an answer got lost.
+    async fn try_out(&self, folder: &Folder, path: &Path) -> Result<bool, Error> {
         let (url, store) = (&self.0.url, &self.0.store);
         // At the same time, and once more when it is surely there.
         let mut written = futures::future::try_join_all((0..PROBE_WRITERS).map(|n| self.put_trial(path, n))).await?;
@@ -172,17 +183,14 @@ impl Storage {
         let (mut written, listed) =
             (written.into_iter().flatten(), listed.iter().any(|(listed, _)| folder.object(listed) == *path));
         match (written.next(), written.next()) {
-            (Some(n), None) if read == n.to_string() && listed => Ok(()),
+            (Some(n), None) if read == n.to_string() && listed => Ok(true),
             (Some(_), None) => {
                 let message =
                     format!("{url}: the storage does not show at once what was written to it; use AWS S3 or another server");
                 Err(Error::new(ErrorKind::Unsupported, message))
             }
-            // All were told that it is there. So it is, unless answers got lost.
-            (None, _) => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("{url}: the storage did not answer while a trial object was written"),
-            )),
+            // All were told that it is there: who wrote it was told nothing, and asked again.
+            (None, _) => Ok(false),
             (Some(_), Some(_)) => {
                 let message = format!(
                     "{url}: the storage let several writers write one object that must not have been there before (`If-None-Match: *`); on \

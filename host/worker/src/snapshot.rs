@@ -116,7 +116,20 @@ impl Persister {
     /// Persists captures until no more come.
     pub async fn run(mut self, mut captures: mpsc::UnboundedReceiver<Capture>) -> Result<Ending, Box<Failure>> {
         let mut last = CheckpointId(0);
-        while let Some(capture) = captures.recv().await {
+        let mut waiting: Option<Capture> = None;
+        loop {
+            let Some(capture) = (match waiting.take() {
+                Some(capture) => Some(capture),
+                None => captures.recv().await,
+            }) else {
+                return Ok(Ending::Finished);
+            };
+            // One checkpoint is in flight at a time: if the barrier of another one has come meanwhile, this one was given up. To store it all the same
+            // would have the other one wait, until that is given up, too.
+            waiting = captures.try_recv().ok();
+            if waiting.as_ref().is_some_and(|newer| newer.checkpoint.is_some()) {
+                continue;
+            }
             let since = Instant::now();
             let Capture { checkpoint, stored, captured, alignment, copying } = capture;
             self.files = self.files.split_off(&stored);
@@ -140,7 +153,6 @@ impl Persister {
             // The coordinator has gone: so will the job.
             let _ = self.events.send(event);
         }
-        Ok(Ending::Finished)
     }
 
     async fn store(&mut self, checkpoint: CheckpointId, stored: u64, captured: Captured) -> Result<(TaskSnapshot, u64), Error> {
@@ -319,6 +331,29 @@ mod tests {
         assert_eq!(prepared.add(2, vec![json!("b")], 0), [json!("a"), json!("b")], "1 was given up");
         assert_eq!(prepared.add(3, vec![], 2), [] as [serde_json::Value; 0]);
         assert_eq!(prepared.add(4, vec![json!("c")], 2), [json!("c")]);
+    }
+
+    /// Of captures that wait, the newest is persisted, and that of the end of the input: the checkpoints of the others were given up.
+    #[tokio::test]
+    async fn captures_that_wait_are_passed_over() {
+        let (sender, captures) = mpsc::unbounded_channel();
+        for checkpoint in [Some(1), Some(2), Some(3), None] {
+            let checkpoint = checkpoint.map(CheckpointId);
+            let (captured, alignment, copying) = (Captured::default(), Duration::ZERO, Duration::ZERO);
+            assert!(sender.send(Capture { checkpoint, captured, alignment, copying }).is_ok());
+        }
+        drop(sender);
+        let (events, mut told) = mpsc::unbounded_channel();
+        let task = TaskId { vertex: 0, subtask: 0 };
+        Persister { task, parallelism: 1, generation: 1, storage: None, events }.run(captures).await.unwrap();
+        let mut persisted = vec![];
+        while let Ok(event) = told.try_recv() {
+            persisted.push(match event {
+                Event::Acked { checkpoint, .. } => Some(checkpoint.0),
+                _ => None,
+            });
+        }
+        assert_eq!(persisted, [Some(3), None]);
     }
 
     /// Operators have files of different names, also if their ids differ in what names cannot have.

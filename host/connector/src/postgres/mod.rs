@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use serde::Deserialize;
+use weir_plan::units::SpecDuration;
 
 use self::lines::Lines;
 use self::session::Server;
@@ -42,6 +43,8 @@ struct Options {
     /// upsert: the columns that say which row it is
     #[serde(default)]
     key: Vec<String>,
+    /// how long the database may take for one thing
+    timeout: Option<SpecDuration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -72,8 +75,11 @@ impl Connector for Postgres {
         if schema.fields().is_empty() {
             return Err(Error::options(format!("\"{}\" has no columns, and a table's rows have some", context.name)));
         }
+        if options.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            return Err(Error::options("the option timeout must be more than 0"));
+        }
         let lines = Lines::new(schema)?;
-        let server = Arc::new(Server::new(&options.url)?);
+        let server = Arc::new(Server::new(&options.url, options.timeout.map(|timeout| timeout.0))?);
         let table = Name::parse(&options.table)?;
         Ok(match options.mode {
             Mode::Append if !options.key.is_empty() => {

@@ -19,9 +19,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const GREETING: &str =
     "SET synchronous_commit = on; SET lock_timeout = '60s'; SET client_min_messages = warning; SET datestyle = 'ISO'";
 
+/// How long it may take for one thing that is asked of it, if the job does not say. It may have to move all rows of a checkpoint.
+const TIMEOUT: Duration = Duration::from_mins(10);
+
+/// How soon a connection counts as broken that nothing comes back from, not even what machines tell each other.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// A database, and who logs in.
 pub(super) struct Server {
     config: Config,
+    /// how long it may take for one thing
+    timeout: Duration,
     /// what messages call the database: without the user and the password
     shown: String,
     background: Background,
@@ -29,7 +37,7 @@ pub(super) struct Server {
 
 impl Server {
     /// The database of a URL `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
-    pub fn new(url: &str) -> Result<Self, Error> {
+    pub fn new(url: &str, timeout: Option<Duration>) -> Result<Self, Error> {
         // What is wrong with it is not shown: it may be the password.
         let mut config: Config = url.parse().map_err(|_| {
             Error::options("the option url cannot be read; write it like \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\"")
@@ -39,6 +47,9 @@ impl Server {
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE_MAX).keepalives_idle(SILENCE_MAX / 4).keepalives_interval(SILENCE_MAX / 4);
         }
         if config.get_application_name().is_none() {
             config.application_name("weir");
@@ -51,21 +62,35 @@ impl Server {
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
         let shown = format!("the database {database} at {host}:{port}");
-        Ok(Self { config, shown, background: Background::start("weir-postgres")? })
+        Ok(Self { config, timeout: timeout.unwrap_or(TIMEOUT), shown, background: Background::start("weir-postgres")? })
     }
 
     /// Begins a session.
     pub fn connect(self: &Arc<Self>) -> Result<Session, Error> {
         let server = Arc::clone(self);
-        let connected = self.background.run(async move {
+        // A server that hangs takes connections, too, and says nothing.
+        let limit = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let client = self.ask(limit, &format!("{} cannot be reached", self.shown), async move {
             let (client, connection) = server.config.connect(NoTls).await?;
             // It ends with the client. What goes wrong with it, the client tells.
             tokio::spawn(async move { drop(connection.await) });
             client.batch_execute(GREETING).await?;
             Ok(client)
         })?;
-        let client = connected.map_err(|e| failed(&format!("{} cannot be reached", self.shown), &e))?;
         Ok(Session { server: Arc::clone(self), client: Arc::new(client) })
+    }
+
+    /// Does some work, and waits for it, no longer than `limit`. `what` says in messages what did not succeed.
+    fn ask<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        what: &str,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.background.run(async move { tokio::time::timeout(limit, work).await })? {
+            Ok(result) => result.map_err(|e| failed(what, &e)),
+            Err(_) => Err(Error { kind: ErrorKind::Io, message: format!("{what}: no answer within {limit:?}"), source: None }),
+        }
     }
 }
 
@@ -76,14 +101,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Does some work, and waits for it. `what` says in messages what did not succeed.
+    /// Does some work, and waits for it. `what` says in messages what did not succeed. A session in which something took too long is of no use any more: it
+    /// may be in the midst of it still.
     pub fn run<T: Send + 'static, F: Future<Output = Result<T, tokio_postgres::Error>> + Send + 'static>(
         &self,
         what: &str,
         work: impl FnOnce(Arc<Client>) -> F,
     ) -> Result<T, Error> {
-        let result = self.server.background.run(work(Arc::clone(&self.client)))?;
-        result.map_err(|e| failed(&format!("{what} in {}", self.server.shown), &e))
+        self.server.ask(self.server.timeout, &format!("{what} in {}", self.server.shown), work(Arc::clone(&self.client)))
     }
 
     /// Does some work in a transaction: all of it, or nothing.
@@ -149,14 +174,14 @@ mod unit {
     #[test]
     fn secrets_are_not_shown() {
         // Goal: neither an error nor what the database is called has the password or the user.
-        let server = Server::new("postgres://ann:s3cret@127.0.0.1:1/flights").unwrap();
+        let server = Server::new("postgres://ann:s3cret@127.0.0.1:1/flights", None).unwrap();
         assert_eq!(server.shown, "the database flights at 127.0.0.1:1");
         let Err(error) = Arc::new(server).connect() else { panic!("nobody listens") };
         assert!(error.message.starts_with("the database flights at 127.0.0.1:1 cannot be reached"), "{error}");
         for bad in
             ["postgres://ann:s3cret@127.0.0.1:port/x", "s3cret", "postgres://ann:s3cret@h/x?sslmode=require", "user=s3cret"]
         {
-            let Err(error) = Server::new(bad) else { panic!("{bad} is taken") };
+            let Err(error) = Server::new(bad, None) else { panic!("{bad} is taken") };
             assert!(error.message.contains("option url") && !error.message.contains("s3cret"), "{error}");
         }
     }

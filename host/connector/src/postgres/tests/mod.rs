@@ -1,3 +1,5 @@
+// Tests of whole jobs use all of it.
+#[allow(dead_code)]
 mod server;
 
 use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray, UInt64Array};
@@ -167,6 +169,30 @@ fn sinks_outlast_their_sessions() {
 }
 
 #[test]
+fn servers_that_hang_are_given_up() {
+    // Goal: neither a session nor a connection waits without end for a server that takes what it is sent and does not answer; what was not committed is
+    // committed once it does, by another attempt.
+    let server = TestServer::start();
+    server.query("CREATE TABLE counts (carrier text, hour timestamptz, count bigint, note text)");
+    let options = format!("url = \"{}?connect_timeout=1\"\ntable = \"counts\"\ntimeout = \"3s\"", server.url());
+    let sink = bind(&options, &counts(), 1).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&count(&[("AA", 0, 1, None)])).unwrap();
+    let transactions = writer.prepare().unwrap();
+    server.freeze();
+    let error = sink.commit(&transactions).unwrap_err();
+    assert!(error.message.contains("cannot be reached: no answer within 1s"), "{error}");
+    writer.write(&count(&[("BB", 0, 1, None)])).unwrap();
+    let error = writer.prepare().unwrap_err();
+    assert!(error.message.contains("no answer within 3s"), "{error}");
+    server.thaw();
+    let sink = bind(&options, &counts(), 2).unwrap();
+    sink.recover(&transactions).unwrap();
+    sink.commit(&transactions).unwrap();
+    assert_eq!(server.query("SELECT carrier FROM counts"), ["AA"]);
+}
+
+#[test]
 fn wrong_tables_are_refused() {
     // Goal: each error names the table, the column and the types, and what to do; rows that a table does not take are malformed.
     let server = TestServer::start();
@@ -217,6 +243,7 @@ fn wrong_options_are_refused() {
     check(&format!("{url}\ntable = \"a\"\nmode = \"merge\""), "upsert");
     check(&format!("{url}\ntable = \"a\"\nmode = \"upsert\""), "option key");
     check(&format!("{url}\ntable = \"a\"\nkey = [\"carrier\"]"), "mode = \"upsert\"");
+    check(&format!("{url}\ntable = \"a\"\ntimeout = \"0s\""), "more than 0");
     let sink = bind(&format!("{url}\ntable = \"a\""), &counts(), 1).unwrap();
     assert!(sink.writer(0, 1).map(drop).unwrap_err().message.contains("cannot be reached"));
     assert!(sink.commit(&["x".into()]).unwrap_err().message.contains("no transaction of a table"));

@@ -1,10 +1,11 @@
-//! A PostgreSQL server for a test: on a free port of this machine, in a folder that goes with it.
+//! A PostgreSQL server for a test: on a free port of this machine, in a folder that goes with it. It can be frozen, stopped and started again.
 
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::NoTls;
@@ -14,9 +15,19 @@ const NOBODY: u32 = 65534;
 
 /// A server that runs. It stops when it is dropped.
 pub struct TestServer {
-    child: Child,
+    /// none while it is stopped
+    child: Mutex<Option<Child>>,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// it breaks off what its clients are doing, and goes in order
+    Fast,
+    /// it goes at once, with its children: what it had not written out it takes from its log when it starts again
+    Immediate,
 }
 
 /// Where the programs of the newest version are.
@@ -54,23 +65,70 @@ impl TestServer {
             .unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self { child: Mutex::new(None), port, folder };
+        server.start_again();
+        server
+    }
+
+    /// Starts one that was stopped: with what it holds, at the same address. Waits until it answers.
+    pub fn start_again(&self) {
         let child = command("postgres")
             .arg("-D")
-            .arg(&data)
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .arg(self.folder.path().join("data"))
+            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             .args(["-c", "fsync=off", "-c", "shared_buffers=16MB"])
             .current_dir("/")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { child, port, _folder: folder };
+        *self.child.lock().unwrap() = Some(child);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while server.try_query("SELECT 1").is_err() {
+        while self.try_query("SELECT 1").is_err() {
             assert!(Instant::now() < deadline, "the server does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
-        server
+    }
+
+    /// Stops it. What it holds stays in its folder.
+    pub fn stop(&self, how: Stop) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            let signal = match how {
+                Stop::Fast => "-INT",
+                Stop::Immediate => "-QUIT",
+            };
+            drop(Command::new("kill").args([signal, &child.id().to_string()]).status());
+            drop(child.wait());
+        }
+    }
+
+    /// Stops it and its sessions where they are: connections stay, and nobody answers.
+    pub fn freeze(&self) {
+        // The server first, so that it begins no more sessions.
+        self.signal("-STOP", &[self.pid()]);
+        self.signal("-STOP", &self.sessions());
+    }
+
+    /// Lets all of it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT", &self.sessions());
+        self.signal("-CONT", &[self.pid()]);
+    }
+
+    fn pid(&self) -> String {
+        self.child.lock().unwrap().as_ref().expect("the server runs").id().to_string()
+    }
+
+    /// The processes that the server has for its sessions and other work.
+    fn sessions(&self) -> Vec<String> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Some of the processes may have ended.
+    fn signal(&self, signal: &str, pids: &[String]) {
+        drop(Command::new("kill").arg(signal).args(pids).stderr(Stdio::null()).status());
     }
 
     pub fn url(&self) -> String {
@@ -99,8 +157,6 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        // At once, but with its children.
-        drop(Command::new("kill").args(["-QUIT", &self.child.id().to_string()]).status());
-        drop(self.child.wait());
+        self.stop(Stop::Immediate);
     }
 }

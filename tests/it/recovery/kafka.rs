@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::broker::{Broker, Record};
-use super::{Moment, Victim, is_complete, published, shared, undisturbed};
+use super::{Dice, Moment, Victim, is_complete, published, shared, undisturbed};
 use crate::run::{root, weir};
 
 /// The broker of all tests that run now.
@@ -14,6 +14,9 @@ static BROKER: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
 
 /// Partitions of each topic.
 const PARTITIONS: i32 = 4;
+
+/// A setting by which clients look soon whether a broker is back.
+const SOON: &str = "\"reconnect.backoff.max.ms\" = 500";
 
 /// A topic of bids, to be read to its end. What is fetched comes in so small helpings that reading takes its time.
 struct Bids {
@@ -25,7 +28,12 @@ struct Bids {
 impl Bids {
     /// Has the generator fill a topic. The bids of an auction are in one partition.
     fn new(topic: &str, events: u64) -> Self {
-        let bids = Self { broker: shared(&BROKER, || Broker::start("")), topic: topic.to_owned(), events };
+        Self::at(shared(&BROKER, || Broker::start("")), topic, events)
+    }
+
+    /// The same at a broker of one's own.
+    fn at(broker: Arc<Broker>, topic: &str, events: u64) -> Self {
+        let bids = Self { broker, topic: topic.to_owned(), events };
         bids.broker.create_topic(topic, PARTITIONS);
         let sink = format!(
             "sinks.out={{ connector = \"kafka\", brokers = \"{}\", topic = \"{topic}\", key = \"auction\", delivery = \"at-least-once\", \
@@ -59,7 +67,7 @@ impl Bids {
             "sources.nexmark",
             format!(
                 "{{ connector = \"kafka\", brokers = \"{}\", topic = \"{}\", until = \"latest\", properties = {{ \
-                 \"fetch.message.max.bytes\" = 32768, \"queued.min.messages\" = 1, \"fetch.queue.backoff.ms\" = 8 }} }}",
+                 \"fetch.message.max.bytes\" = 32768, \"queued.min.messages\" = 1, \"fetch.queue.backoff.ms\" = 8, {SOON} }} }}",
                 self.broker.address(),
                 self.topic
             ),
@@ -73,7 +81,10 @@ impl Bids {
         let broker = self.broker.address();
         victim.set(
             "sinks.out",
-            format!("{{ connector = \"kafka\", brokers = \"{broker}\", topic = \"{topic}\", key = \"auction\", delivery = \"{delivery}\" }}"),
+            format!(
+                "{{ connector = \"kafka\", brokers = \"{broker}\", topic = \"{topic}\", key = \"auction\", delivery = \"{delivery}\", \
+                 properties = {{ {SOON} }} }}"
+            ),
         );
     }
 
@@ -160,4 +171,48 @@ fn partitions_come_and_are_read() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+/// A job from topic to topic that has to get over what befalls its broker by itself.
+fn outlasts(name: &'static str, events: u64, times: u32, trouble: impl Fn(&Broker, &mut Dice)) {
+    let bids = Bids::at(Arc::new(Broker::start("")), "bids", events);
+    let expected = bids.expected("keyed_count");
+    let mut victim = bids.victim(name, "keyed_count", &[]);
+    bids.write_topic(&mut victim, "counts", "exactly-once");
+    victim.set("checkpoint.interval", "300ms");
+    victim.set("checkpoint.timeout", "2s");
+    victim.endure(2, times, |dice| trouble(&bids.broker, dice));
+    victim.compare(&expected, &bids.committed("counts"));
+}
+
+/// Goal: a broker that answers nobody for a while, for shorter and for longer than a checkpoint may take, costs time and no row.
+#[test]
+fn frozen_broker() {
+    outlasts("frozen_broker", 300_000, 4, |broker, dice| {
+        broker.freeze();
+        std::thread::sleep(Duration::from_millis(500 + dice.below(3500)));
+        broker.thaw();
+    });
+}
+
+/// Goal: a broker that is killed and comes back with what it had costs time and no row, whatever transactions were open or were being committed.
+#[test]
+fn killed_broker() {
+    outlasts("killed_broker", 250_000, 2, |broker, dice| {
+        broker.kill();
+        std::thread::sleep(Duration::from_millis(dice.below(1500)));
+        broker.start_again();
+    });
+}
+
+/// Goal: a job that is started before its broker waits for it.
+#[test]
+fn absent_broker() {
+    let bids = Bids::at(Arc::new(Broker::start("")), "bids", 20_000);
+    let expected = bids.expected("keyed_count");
+    let mut victim = bids.victim("absent_broker", "keyed_count", &[]);
+    bids.write_topic(&mut victim, "counts", "exactly-once");
+    bids.broker.kill();
+    victim.endure(1, 1, |_| bids.broker.start_again());
+    victim.compare(&expected, &bids.committed("counts"));
 }

@@ -1,15 +1,22 @@
-//! Jobs whose process is killed: whatever the moment, each row is seen once, and none is missing.
+//! Jobs whose process is killed, or whose surroundings fail: whatever the moment, each row is seen once, and none is missing.
 //!
 //! A job runs as a process, is killed by SIGKILL again and again, and started anew with the same words, until it has ended. Then the rows of its sink are
 //! those of a run that nobody disturbed. Moments are drawn at random, or are those that the storage shows from outside: while state is uploaded, right
-//! after a manifest is written, while a commit is under way. A failed test prints its seed; `WEIR_SEED` repeats its draws, as far as a real process can.
+//! after a manifest is written, while a commit is under way. Or the process stays, and what it reads from, writes to and keeps its checkpoints in goes away
+//! and comes back: then nobody starts it again, and it has to get over that by itself.
 //!
-//! [`files`], [`kafka`] and [`postgres`] do so with what they are named after, [`errors`] with rows on which a guest fails.
+//! A failed test prints its seed; `WEIR_SEED` repeats its draws, as far as a real process can.
+//!
+//! [`files`], [`kafka`], [`postgres`] and [`s3`] do so with what they are named after, [`storage`] with a folder of checkpoints, [`errors`] with rows on which a guest
+//! fails.
 
+mod bucket;
 mod errors;
 mod files;
 mod kafka;
 mod postgres;
+mod s3;
+mod storage;
 
 // Servers for tests, which the connectors' own tests start, too.
 #[path = "../../../host/connector/src/kafka/broker.rs"]
@@ -22,9 +29,11 @@ mod server;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::run::{root, weir};
 
@@ -101,6 +110,10 @@ struct Victim {
     spec: PathBuf,
     settings: Vec<(String, String)>,
     folder: tempfile::TempDir,
+    /// where its checkpoints appear as files
+    checkpoints: PathBuf,
+    /// where its rows do, if they do
+    out: PathBuf,
     seed: u64,
     moments: Vec<Moment>,
     /// how long a moment is waited for that may never come
@@ -114,11 +127,14 @@ impl Victim {
         let seed = std::env::var("WEIR_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| name.bytes().fold(7, |hash, byte| hash * 31 + u64::from(byte)) % 1_000_000);
         println!("WEIR_SEED={seed}");
+        let folder = tempfile::tempdir().unwrap();
         let mut victim = Self {
             name,
             spec: root().join(spec),
             settings: vec![],
-            folder: tempfile::tempdir().unwrap(),
+            checkpoints: folder.path().join("checkpoints"),
+            out: folder.path().join("out"),
+            folder,
             seed,
             moments: vec![],
             pause_max: PAUSE_MAX,
@@ -135,9 +151,8 @@ impl Victim {
 
     /// Binds the sink to parts in a folder, and returns that.
     fn write_parts(&mut self) -> PathBuf {
-        let out = self.path("out");
-        self.set("sinks.out", format!("{{ connector = \"file\", folder = \"{}\", format = \"jsonl\" }}", out.display()));
-        out
+        self.set("sinks.out", format!("{{ connector = \"file\", folder = \"{}\", format = \"jsonl\" }}", self.out.display()));
+        self.out.clone()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -149,7 +164,7 @@ impl Victim {
         command.arg("run").arg(&self.spec).args(["--summary", "json"]);
         let own = [
             ("parallelism", parallelism.to_string()),
-            ("checkpoint.storage", self.path("checkpoints").display().to_string()),
+            ("checkpoint.storage", self.checkpoints.display().to_string()),
             ("checkpoint.interval", "40ms".to_owned()),
             ("restart.strategy", "none".to_owned()),
         ];
@@ -160,9 +175,14 @@ impl Victim {
         command
     }
 
-    fn start(&self, parallelism: u64) -> Child {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("stderr")).unwrap();
-        self.command(parallelism).stdout(Stdio::null()).stderr(log).spawn().expect("the binary can be started")
+    fn start(&self, parallelism: u64) -> Process {
+        self.start_command(self.command(parallelism))
+    }
+
+    fn start_command(&self, mut command: Command) -> Process {
+        let append = |name| fs::OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap();
+        command.stdout(append("stdout")).stderr(append("stderr"));
+        Process(command.spawn().expect("the binary can be started"))
     }
 
     /// Kills the job so many times, at moments that are drawn, and then lets it end. `parallelisms` take turns.
@@ -185,8 +205,8 @@ impl Victim {
     fn kill_at(&mut self, moment: Moment, parallelism: u64) -> Option<ExitStatus> {
         let watched = match moment {
             Moment::After(_) => None,
-            Moment::Upload | Moment::Manifest(_) => Some(self.path("checkpoints")),
-            Moment::Commit => Some(self.path("out")),
+            Moment::Upload | Moment::Manifest(_) => Some(&self.checkpoints),
+            Moment::Commit => Some(&self.out),
         };
         let wanted = |path: &Path| match moment {
             Moment::After(_) => false,
@@ -195,12 +215,12 @@ impl Victim {
             Moment::Commit => !path.components().any(|part| part.as_os_str() == ".weir"),
         };
         let count = |folder: &Path| files_below(folder).iter().filter(|path| wanted(path)).max().cloned();
-        let before = watched.as_deref().map(count);
+        let before = watched.map(|folder| count(folder));
         let mut child = self.start(parallelism);
         let since = Instant::now();
         // What was there at the start may go (old checkpoints), so that what is looked for is a newer name than all of them.
         loop {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = child.0.try_wait().unwrap() {
                 return Some(status);
             }
             let is_now = match (&watched, moment) {
@@ -212,10 +232,7 @@ impl Victim {
                 if let (true, Moment::Manifest(ms)) = (is_now, moment) {
                     std::thread::sleep(Duration::from_millis(ms));
                 }
-                // To a process that has just ended, this does nothing.
-                child.kill().unwrap();
                 self.kills += 1;
-                child.wait().unwrap();
                 return None;
             }
             std::thread::sleep(Duration::from_micros(300));
@@ -224,17 +241,47 @@ impl Victim {
 
     /// Lets the job run to its end.
     fn finish(&self, parallelism: u64) {
-        let mut child = self.start(parallelism);
+        self.wait(self.start(parallelism));
+    }
+
+    fn wait(&self, mut process: Process) {
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = process.0.try_wait().unwrap() {
                 return self.check(status);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        panic!("the job does not end:\n{}", self.log());
+        panic!("{}, seed {}: the job does not end:\n{}", self.name, self.seed, self.log());
+    }
+
+    /// Starts the job, has something befall its surroundings so many times while it runs, and lets it end. Nobody starts it again: what it does about that, it
+    /// does by itself. Returns its summary.
+    fn endure(&mut self, parallelism: u64, times: u32, trouble: impl FnMut(&mut Dice)) -> Value {
+        self.set("restart.strategy", "exponential");
+        self.set("restart.max_delay", "1s");
+        let process = self.start(parallelism);
+        self.endure_in(process, times, trouble)
+    }
+
+    fn endure_in(&self, mut process: Process, times: u32, mut trouble: impl FnMut(&mut Dice)) -> Value {
+        let mut dice = Dice::new(self.seed);
+        let mut troubles = 0;
+        while troubles < times {
+            std::thread::sleep(Duration::from_millis(300 + dice.below(900)));
+            if process.0.try_wait().unwrap().is_some() {
+                break;
+            }
+            trouble(&mut dice);
+            troubles += 1;
+        }
+        self.wait(process);
+        let summary = fs::read_to_string(self.path("stdout")).unwrap();
+        let summary: Value = serde_json::from_str(summary.lines().last().unwrap()).unwrap();
+        let (restarts, failed) = (&summary["restarts"], &summary["failed_checkpoints"]);
+        println!("{}: {troubles} troubles, {restarts} restarts, {failed} failed checkpoints", self.name);
+        assert!(troubles > 0, "{}: it was over before anything befell it", self.name);
+        summary
     }
 
     fn check(&self, status: ExitStatus) {
@@ -259,6 +306,17 @@ impl Victim {
             self.moments,
             self.log()
         );
+    }
+}
+
+/// A job that runs. It does not outlive its test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // To a process that has ended, this does nothing.
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

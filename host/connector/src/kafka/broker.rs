@@ -1,4 +1,4 @@
-//! A broker of Apache Kafka for tests: a real one, alone, on loopback, gone when it is dropped.
+//! A broker of Apache Kafka for tests: a real one, alone, on loopback, gone when it is dropped. It can be frozen, killed and started again.
 //!
 //! `scripts/setup test` has put its jars into `${WEIR_CACHE:-~/.cache/weir}/kafka`.
 
@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -26,7 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A broker that runs.
 pub struct Broker {
-    process: Child,
+    /// none while it is killed
+    process: Mutex<Option<Child>>,
     folder: PathBuf,
     port: u16,
 }
@@ -85,20 +87,47 @@ num.network.threads=2
             .arg(&configuration)
             .status();
         assert!(formatted.unwrap().success(), "the broker's folder cannot be made: {}", log_of(&folder));
-        let process = java(&folder, "kafka.Kafka").arg(&configuration).spawn().unwrap();
-        let mut broker = Self { process, folder, port };
-        broker.wait();
+        let broker = Self { process: Mutex::new(None), folder, port };
+        broker.start_again();
         broker
     }
 
-    fn wait(&mut self) {
+    /// Starts one that was killed: with what it holds, at the same address. Waits until it answers.
+    pub fn start_again(&self) {
+        let mut process = java(&self.folder, "kafka.Kafka").arg(self.folder.join("server.properties")).spawn().unwrap();
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let is_over = self.process.try_wait().unwrap().is_some() || begin.elapsed() > TIMEOUT;
+            let is_over = process.try_wait().unwrap().is_some() || begin.elapsed() > TIMEOUT;
             assert!(!is_over, "the broker does not start: {}", log_of(&self.folder));
             std::thread::sleep(Duration::from_millis(50));
         }
+        *self.process.lock().unwrap() = Some(process);
         self.client().create::<BaseConsumer>().unwrap().fetch_metadata(None, TIMEOUT).unwrap();
+    }
+
+    /// Kills it. What it holds stays in its folder.
+    pub fn kill(&self) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            // What fails here is gone already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops it where it is: connections stay, and nobody answers.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.lock().unwrap();
+        let pid = process.as_ref().expect("the broker runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Its address.
@@ -189,9 +218,7 @@ num.network.threads=2
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // What fails here is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

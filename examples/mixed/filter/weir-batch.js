@@ -96,7 +96,7 @@ export function component({ name, source, sink, schema, reads, open }) {
       }
       const origins = { tag: "picked", val: bytes(kept.subarray(0, rows)) };
       const output = { port: 0, origins, times: new Uint8Array(), rows: { rows, buffers: [] } };
-      return { outputs: [output], timers: [], progress: undefined };
+      return { outputs: [output], timers: [], progress: undefined, late: 0 };
     },
     assignSlots: stateless,
     accumulate: stateless,

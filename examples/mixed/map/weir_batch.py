@@ -134,7 +134,7 @@ def component(
             except ValueError as error:
                 raise Err(str(error))
             rows = encode(list(computed.values()), input.rows.rows, [columns[i] for i in order])
-            return chains.Reply([chains.Output(0, chains.Origins_Identity(), b"", rows)], [], None)
+            return chains.Reply([chains.Output(0, chains.Origins_Identity(), b"", rows)], [], None, 0)
 
         def stateless(self, *_):
             raise Err("a map has no state")

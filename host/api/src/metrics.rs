@@ -48,7 +48,7 @@ const OPERATORS: &[OperatorMetric] = &[
         |o| o.renewals as f64,
     ),
     ("weir_udf_memory_bytes", "gauge", "Linear memory of guests.", |o| o.guest_memory_bytes as f64),
-    ("weir_window_late_records_total", "counter", "Rows that came too late for their window.", |o| o.late_records as f64),
+    ("weir_window_late_records_total", "counter", "Rows that came too late for their window or join.", |o| o.late_records as f64),
     ("weir_state_slots", "gauge", "Keys (with windows) that have state in guests.", |o| o.slots as f64),
     ("weir_state_evictions_total", "counter", "Slots moved from guests to the state backend.", |o| o.evictions as f64),
     ("weir_state_backend_bytes", "gauge", "Room that the state backend takes, in memory or on disk.", |o| o.backend_bytes as f64),

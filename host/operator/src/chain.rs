@@ -292,11 +292,12 @@ impl ChainOperator {
         }
     }
 
-    /// Rows that came too late for their window.
+    /// Rows that came too late for their window, or for a process function.
     pub fn late_rows(&self) -> u64 {
         match self {
             Self::Window(window) => window.late_rows(),
-            Self::Relay(_) | Self::Transform(_) | Self::Process(_) => 0,
+            Self::Process(process) => process.late_rows(),
+            Self::Relay(_) | Self::Transform(_) => 0,
         }
     }
 }

@@ -40,8 +40,8 @@ const SLOTS_PER_CALL_MAX: u64 = 64 << 10;
 /// The operator's number in its backend: it has one of its own, whatever its number in the plan is.
 pub(crate) const OPERATOR: u32 = 0;
 
-/// Under which numbers the backend has the operator's timers that are far off, in event time and in processing time.
-pub(crate) const TIMERS: [u32; 2] = [1, 2];
+/// Under which numbers the backend has the operator's timers that are far off, by sort, as `snapshot::Kind` numbers them.
+pub(crate) const TIMERS: [u32; 4] = [1, 2, 3, 4];
 
 /// Slots whose weight tells that of all.
 const SAMPLE_SLOTS: usize = 64;

@@ -8,6 +8,9 @@
 //! as well. At the end of the input the watermark passes all times, so that all event-time timers fire, and those that they set; timers in processing time do not
 //! fire any more. Both are as in Apache Flink. Other than there, a timer that is set again and again without time getting on is an error, and so is one
 //! that is set again and again at the end of the input: neither would ever end.
+//!
+//! **Cleanups** are timers by which the guest drops state that has expired. The user's function does not see them: they are kept apart, and handed to the guest
+//! in calls of their own. Whose state is fresh then, is forgotten, so that keys that are never heard of again leave nothing behind, wherever their state is.
 
 pub(crate) mod far;
 mod owners;
@@ -47,8 +50,8 @@ const NAMESPACE: i64 = 0;
 /// What the namespaces of a snapshot's states are.
 const LAYOUT: &str = "keys";
 
-/// Under which names the scalars of a snapshot say which timers are in the backend, in event time and in processing time.
-const FAR_SCALARS: [&str; 2] = ["far_event_timers", "far_processing_timers"];
+/// Under which name the scalars of a snapshot say which timers are in the backend, by sort.
+const FAR_TIMERS: &str = "far_timers";
 
 /// Runs a `process` head.
 pub struct Process {
@@ -61,16 +64,16 @@ pub struct Process {
     has_operator_state: bool,
     owners: Owners,
     spent: Spent,
-    event_timers: DomainTimers,
-    processing_timers: DomainTimers,
+    timers: AllTimers,
     /// timers of a snapshot, before they are set
-    restored: Vec<(TimeDomain, EventTime, OwnerId)>,
+    restored: Vec<(Sort, EventTime, OwnerId)>,
+    late_rows: u64,
     slots: Vec<Slot>,
     created: Vec<Created>,
 }
 
-/// The timers of a time domain.
-struct DomainTimers {
+/// The timers of one sort.
+struct SortTimers {
     near: Timers<Entry>,
     far: Far,
     /// under which number the backend has those that are far
@@ -79,7 +82,7 @@ struct DomainTimers {
     writes: Vec<(FarTimer, bool)>,
 }
 
-impl DomainTimers {
+impl SortTimers {
     fn new(operator: u32) -> Self {
         Self { near: Timers::default(), far: Far::new(), operator, writes: vec![] }
     }
@@ -126,6 +129,37 @@ impl Eq for Entry {}
 impl Hash for Entry {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.owner.hash(state);
+    }
+}
+
+/// What sort of timer: by which clock, and whether for a cleanup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sort {
+    domain: TimeDomain,
+    cleanup: bool,
+}
+
+impl Sort {
+    /// All, with how snapshots name them.
+    const ALL: [(Self, Kind); 4] = [
+        (Self { domain: TimeDomain::Event, cleanup: false }, Kind::EventTimer),
+        (Self { domain: TimeDomain::Processing, cleanup: false }, Kind::ProcessingTimer),
+        (Self { domain: TimeDomain::Event, cleanup: true }, Kind::EventCleanup),
+        (Self { domain: TimeDomain::Processing, cleanup: true }, Kind::ProcessingCleanup),
+    ];
+}
+
+/// The timers of each sort.
+struct AllTimers([SortTimers; Sort::ALL.len()]);
+
+impl AllTimers {
+    fn new() -> Self {
+        Self(TIMERS.map(SortTimers::new))
+    }
+
+    fn of(&mut self, sort: Sort) -> &mut SortTimers {
+        let domain = usize::from(sort.domain == TimeDomain::Processing);
+        &mut self.0[2 * usize::from(sort.cleanup) + domain]
     }
 }
 
@@ -182,9 +216,9 @@ impl Process {
             eviction,
             owners: Owners::default(),
             spent: Spent::default(),
-            event_timers: DomainTimers::new(TIMERS[0]),
-            processing_timers: DomainTimers::new(TIMERS[1]),
+            timers: AllTimers::new(),
             restored: vec![],
+            late_rows: 0,
             slots: vec![],
             created: vec![],
         })
@@ -273,11 +307,13 @@ impl Process {
         out: &mut Vec<Emitted>,
     ) -> Result<(), Error> {
         context.note_progress(reply.progress);
+        self.late_rows += u64::from(reply.late);
         for timer in reply.timers {
             if !self.table.contains(timer.slot) {
                 let message = format!("it set a timer for slot {}, which belongs to no key", timer.slot);
                 return Err(GuestError::new(GuestErrorKind::Contract, message).into());
             }
+            let sort = Sort { domain: timer.domain, cleanup: timer.cleanup };
             let repeats = match &mut due {
                 Some(due) if !timer.delete => due.repeats(timer.slot, timer.time),
                 _ => 0,
@@ -285,15 +321,12 @@ impl Process {
             if repeats > REPEATS_MAX {
                 return Err(Error::EndlessTimer { operator: context.operator.clone(), time: timer.time });
             }
-            if self.timers(timer.domain).far.has(timer.time) {
+            if self.timers.of(sort).far.has(timer.time) {
                 let far = self.far_timer(timer.slot, timer.time, repeats);
-                self.timers(timer.domain).write(far, !timer.delete);
+                self.timers.of(sort).write(far, !timer.delete);
                 continue;
             }
-            let timers = match timer.domain {
-                TimeDomain::Event => &mut self.event_timers.near,
-                TimeDomain::Processing => &mut self.processing_timers.near,
-            };
+            let timers = &mut self.timers.of(sort).near;
             if timer.delete {
                 if let Some(owner) = self.owners.get(timer.slot)
                     && timers.delete(timer.time, Entry { owner, repeats: 0 })
@@ -316,7 +349,7 @@ impl Process {
     /// # Errors
     /// If the guest fails, or its timers would never end.
     pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
-        self.fire(TimeDomain::Event, context.watermark.0, context, out).await
+        self.fire_all(TimeDomain::Event, context.watermark.0, context, out).await
     }
 
     /// Fires processing-time timers that are due.
@@ -324,12 +357,13 @@ impl Process {
     /// # Errors
     /// As `on_watermark`.
     pub async fn on_clock(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
-        self.fire(TimeDomain::Processing, context.now, context, out).await
+        self.fire_all(TimeDomain::Processing, context.now, context, out).await
     }
 
     /// When the next processing-time timer is due.
     pub fn next_clock(&mut self) -> Option<EventTime> {
-        self.processing_timers.next()
+        let of_clock = Sort::ALL.into_iter().filter(|(sort, _)| sort.domain == TimeDomain::Processing);
+        of_clock.filter_map(|(sort, _)| self.timers.of(sort).next()).min()
     }
 
     fn far_timer(&self, slot: Slot, time: EventTime, repeats: u16) -> FarTimer {
@@ -341,8 +375,8 @@ impl Process {
     /// Writes timers that are far off, and sends the later ones of those that are near after them if there are too many.
     fn part_timers(&mut self) -> Result<(), Error> {
         let most = self.eviction.slots_max().filter(|_| self.eviction.keeps_copies()).unwrap_or(usize::MAX);
-        for domain in [TimeDomain::Event, TimeDomain::Processing] {
-            let timers = self.timers(domain);
+        for (sort, _) in Sort::ALL {
+            let timers = self.timers.of(sort);
             if timers.near.len() > most {
                 let mut leaving = vec![];
                 timers.near.take_latest(timers.near.len() - most / 2, |time, entry| leaving.push((time, entry)));
@@ -350,15 +384,11 @@ impl Process {
                     timers.far.begin_at(horizon);
                 }
                 for timer in self.names_of(&leaving)? {
-                    self.timers(domain).write(timer, true);
+                    self.timers.of(sort).write(timer, true);
                 }
                 leaving.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner));
             }
-            let (timers, eviction) = match domain {
-                TimeDomain::Event => (&mut self.event_timers, &mut self.eviction),
-                TimeDomain::Processing => (&mut self.processing_timers, &mut self.eviction),
-            };
-            timers.flush(eviction)?;
+            self.timers.of(sort).flush(&mut self.eviction)?;
         }
         Ok(())
     }
@@ -382,11 +412,8 @@ impl Process {
     }
 
     /// Brings the timers of the first span from the backend.
-    fn bring_near(&mut self, domain: TimeDomain) -> Result<(), Error> {
-        let timers = match domain {
-            TimeDomain::Event => &mut self.event_timers,
-            TimeDomain::Processing => &mut self.processing_timers,
-        };
+    fn bring_near(&mut self, sort: Sort) -> Result<(), Error> {
+        let timers = self.timers.of(sort);
         let Some(span) = timers.far.pop() else { return Ok(()) };
         let (mut found, mut intact) = (vec![], true);
         self.eviction.take_timers(timers.operator, span, &mut |at, repeats| match (far::decode(at.key), repeats.try_into()) {
@@ -406,11 +433,7 @@ impl Process {
                     NO_SLOT => self.owners.get_or_make_away(key),
                     slot => self.owners.get_or_make(slot),
                 };
-                let timers = match domain {
-                    TimeDomain::Event => &mut self.event_timers,
-                    TimeDomain::Processing => &mut self.processing_timers,
-                };
-                if timers.near.set(*time, Entry { owner, repeats: *repeats }) {
+                if self.timers.of(sort).near.set(*time, Entry { owner, repeats: *repeats }) {
                     self.owners.add_timer(owner);
                 }
             }
@@ -418,43 +441,54 @@ impl Process {
         Ok(())
     }
 
-    fn timers(&mut self, domain: TimeDomain) -> &mut DomainTimers {
-        match domain {
-            TimeDomain::Event => &mut self.event_timers,
-            TimeDomain::Processing => &mut self.processing_timers,
-        }
-    }
-
-    /// Fires what is due, until a batch's worth of timers has fired.
-    async fn fire(
+    /// Fires what is due. Cleanups come last: state that a timer of the user's function asks for may have expired between its time and now.
+    async fn fire_all(
         &mut self,
         domain: TimeDomain,
         until: EventTime,
         context: &mut Context,
         out: &mut Vec<Emitted>,
     ) -> Result<Progress, Error> {
+        for cleanup in [false, true] {
+            if self.fire(Sort { domain, cleanup }, until, context, out).await? == Progress::More {
+                return Ok(Progress::More);
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Fires what is due of one sort, until a batch's worth of timers has fired.
+    async fn fire(
+        &mut self,
+        sort: Sort,
+        until: EventTime,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<Progress, Error> {
         let mut fired = 0;
-        while self.timers(domain).next().is_some_and(|time| time <= until) {
+        while self.timers.of(sort).next().is_some_and(|time| time <= until) {
             if fired >= TIMERS_PER_STEP_MAX {
                 return Ok(Progress::More);
             }
-            if self.timers(domain).near.next().is_none_or(|time| time > until) {
-                self.bring_near(domain)?;
+            if self.timers.of(sort).near.next().is_none_or(|time| time > until) {
+                self.bring_near(sort)?;
                 continue;
             }
             self.renew_if_full().await?;
-            let (times, entries) = self.take_due(domain, until);
+            let (times, entries) = self.take_due(sort, until);
             self.recall(&entries).await?;
             let slots: Vec<Slot> = entries.iter().filter_map(|entry| self.owners.slot(entry.owner)).collect();
             entries.iter().for_each(|entry| self.owners.remove_timer(entry.owner));
             slots.iter().for_each(|&slot| self.table.mark_changed(slot));
-            let timers = DueTimers { slots: &slots, times: &times, domain, watermark: context.watermark.0, now: context.now };
+            let Sort { domain, cleanup } = sort;
+            let (watermark, now) = (context.watermark.0, context.now);
+            let timers = DueTimers { slots: &slots, times: &times, domain, cleanup, watermark, now };
             let reply = self.body.timers_fired(timers).await?;
             let due = Due { until, times: &times, slots: &slots, entries: &entries, by_slot: None };
             self.on_reply(reply, &Source::Times(&times), Some(due), context, out)?;
             // Once the input has ended, nothing comes for which there should be room.
             if until < EventTime::MAX {
-                self.forget_spent(slots).await?;
+                self.forget_spent(slots, cleanup).await?;
             }
             self.evict().await?;
             fired += times.len();
@@ -463,10 +497,10 @@ impl Process {
     }
 
     /// Takes the timers of the next call.
-    fn take_due(&mut self, domain: TimeDomain, until: EventTime) -> (Vec<EventTime>, Vec<Entry>) {
+    fn take_due(&mut self, sort: Sort, until: EventTime) -> (Vec<EventTime>, Vec<Entry>) {
         let most = self.eviction.slots_max().unwrap_or(usize::MAX).min(TIMERS_PER_STEP_MAX);
         let (mut times, mut entries) = (vec![], vec![]);
-        self.timers(domain).near.take_due(until, most, |time, entry| {
+        self.timers.of(sort).near.take_due(until, most, |time, entry| {
             times.push(time);
             entries.push(entry);
         });
@@ -516,17 +550,21 @@ impl Process {
         Ok(())
     }
 
-    /// Forgets those of these slots' keys that have neither state nor timers any more.
-    async fn forget_spent(&mut self, mut slots: Vec<Slot>) -> Result<(), Error> {
+    /// Forgets those of these slots' keys that have neither state nor timers any more: as many as it pays to look at, or all that a cleanup has left.
+    async fn forget_spent(&mut self, mut slots: Vec<Slot>, all: bool) -> Result<(), Error> {
         slots.retain(|&slot| self.owners.get(slot).is_none());
-        slots.truncate(self.spent.share(slots.len()));
+        if !all {
+            slots.truncate(self.spent.share(slots.len()));
+        }
         if slots.is_empty() {
             return Ok(());
         }
         slots.sort_unstable();
         slots.dedup();
         let fresh = self.eviction.fresh(&mut self.body, &slots).await?;
-        self.spent.note(slots.len(), fresh.len());
+        if !all {
+            self.spent.note(slots.len(), fresh.len());
+        }
         if !fresh.is_empty() {
             self.body.clear_slots(&fresh).await?;
             self.eviction.drop_copies(&self.table, &fresh)?;
@@ -561,12 +599,12 @@ impl Process {
         self.eviction.export_each(&mut self.body, &slots, push).await?;
         if !out.takes_changes() {
             self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
-            for (kind, timers) in [(Kind::EventTimer, &self.event_timers), (Kind::ProcessingTimer, &self.processing_timers)] {
+            for (sort, kind) in Sort::ALL {
                 let mut each = |at: StateKey<'_>| match far::decode(at.key) {
                     Some((time, key)) => out.push_key(kind, at.group, time, key, &[]),
                     None => debug_assert!(false, "the backend has what was put there"),
                 };
-                self.eviction.scan_timers(timers.operator, &mut each)?;
+                self.eviction.scan_timers(self.timers.of(sort).operator, &mut each)?;
             }
         }
         self.snapshot_timers(&mut out)?;
@@ -578,14 +616,12 @@ impl Process {
         if snapshot.changes.is_some() {
             let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
             snapshot::set_counts(&mut snapshot.scalars, std::iter::once((NAMESPACE, most)));
-            for (name, timers) in FAR_SCALARS.into_iter().zip([&self.event_timers, &self.processing_timers]) {
-                snapshot.scalars[name] = timers.far.to_scalars();
-            }
+            snapshot.scalars[FAR_TIMERS] = self.timers.0.iter().map(|timers| timers.far.to_scalars()).collect();
         }
         Ok(snapshot)
     }
 
-    fn snapshot_timers(&self, out: &mut Writer) -> Result<(), Error> {
+    fn snapshot_timers(&mut self, out: &mut Writer) -> Result<(), Error> {
         // Owners know the groups of their keys only while these have slots.
         let away: Vec<OwnerId> = self.owners.away().collect();
         let mut groups = vec![KeyGroup(0); away.iter().max().map_or(0, |&last| last as usize + 1)];
@@ -596,8 +632,8 @@ impl Process {
             self.table.key_groups(&keys, self.eviction.max_parallelism(), &mut part_groups)?;
             part.iter().zip(&part_groups).for_each(|(&id, &group)| groups[id as usize] = group);
         }
-        for (kind, timers) in [(Kind::EventTimer, &self.event_timers), (Kind::ProcessingTimer, &self.processing_timers)] {
-            for (time, Entry { owner, .. }) in timers.near.iter() {
+        for (sort, kind) in Sort::ALL {
+            for (time, Entry { owner, .. }) in self.timers.of(sort).near.iter() {
                 match self.owners.slot(owner) {
                     Some(slot) => out.push_slot(kind, &self.table, slot, time, (), &[]),
                     None => out.push_key(kind, groups[owner as usize], time, self.owners.key(owner), &[]),
@@ -626,8 +662,8 @@ impl Process {
             }
             self.table.add_evicted(namespace, most);
         }
-        for (name, timers) in FAR_SCALARS.into_iter().zip([&mut self.event_timers, &mut self.processing_timers]) {
-            let known = scalars.get(name).and_then(|scalars| timers.far.add_scalars(scalars));
+        for (i, timers) in self.timers.0.iter_mut().enumerate() {
+            let known = scalars.get(FAR_TIMERS).and_then(|all| timers.far.add_scalars(all.get(i)?));
             known.ok_or_else(|| corrupt("it does not say which timers its database has"))?;
         }
         Ok(())
@@ -641,16 +677,13 @@ impl Process {
         let entries = snapshot::read(entries, &self.table, self.eviction.max_parallelism())?;
         let mut states = 0;
         for entry in &entries {
-            let domain = match entry.kind {
-                Kind::State if entry.namespace == NAMESPACE => {
-                    states += 1;
-                    continue;
+            match Sort::ALL.iter().find(|(_, kind)| *kind == entry.kind) {
+                Some((sort, _)) => {
+                    self.restored.push((*sort, entry.namespace, self.owners.get_or_make_away(entry.key)));
                 }
-                Kind::State => return Err(corrupt("the state of a key is in a window")),
-                Kind::EventTimer => TimeDomain::Event,
-                Kind::ProcessingTimer => TimeDomain::Processing,
-            };
-            self.restored.push((domain, entry.namespace, self.owners.get_or_make_away(entry.key)));
+                None if entry.namespace == NAMESPACE => states += 1,
+                None => return Err(corrupt("the state of a key is in a window")),
+            }
         }
         let states_only = entries.iter().filter(|entry| entry.kind == Kind::State);
         self.eviction.put_restored(states_only.map(|entry| (entry.group, entry.namespace, entry.key, entry.value)))?;
@@ -679,20 +712,20 @@ impl Process {
         timers.sort_unstable_by(|(_, a_time, a), (_, b_time, b)| {
             a_time.cmp(b_time).then_with(|| self.owners.key(*a).cmp(self.owners.key(*b)))
         });
-        for &(domain, time, owner) in &timers {
+        for &(sort, time, owner) in &timers {
             // The horizons of several subtasks differ: here the first one holds.
-            if self.timers(domain).near.set(time, Entry { owner, repeats: 0 }) {
+            if self.timers.of(sort).near.set(time, Entry { owner, repeats: 0 }) {
                 self.owners.add_timer(owner);
             }
         }
-        for domain in [TimeDomain::Event, TimeDomain::Processing] {
+        for (sort, _) in Sort::ALL {
             let mut far = vec![];
-            let timers = self.timers(domain);
+            let timers = self.timers.of(sort);
             while timers.near.latest().is_some_and(|time| timers.far.has(time)) {
                 timers.near.take_last(|time, entry| far.push((time, entry)));
             }
             for timer in self.names_of(&far)? {
-                self.timers(domain).write(timer, true);
+                self.timers.of(sort).write(timer, true);
             }
             far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner));
         }
@@ -712,6 +745,11 @@ impl Process {
     /// Slots that were moved from the guest to the state backend.
     pub fn evictions(&self) -> u64 {
         self.eviction.moved()
+    }
+
+    /// Rows that the function found to be too late.
+    pub fn late_rows(&self) -> u64 {
+        self.late_rows
     }
 
     /// The user's part.

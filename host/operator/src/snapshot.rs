@@ -8,6 +8,7 @@
 //! | state of a window or a cell of the grid | its start | the key | tally, state |
 //! | state of a session | its start | the key | its end, whether it was emitted, tally, state |
 //! | timer in event time, timer in processing time | its time | the key | none |
+//! | cleanup in event time, cleanup in processing time | its time | the key | none |
 //!
 //! *State* is what the guest exports, and the key is as in the state backend (`SlotTable::key_bytes`). Slots, sessions and owners of timers have
 //! numbers that mean something in one subtask alone, so that none of them is in an entry.
@@ -91,7 +92,7 @@ pub fn read_database(
     };
     database.scan(groups, OPERATOR, None, &mut each)?;
     let mut intact = true;
-    for (operator, kind) in TIMERS.into_iter().zip([Kind::EventTimer, Kind::ProcessingTimer]) {
+    for (operator, kind) in TIMERS.into_iter().zip(Kind::TIMERS) {
         let mut each = |at: StateKey<'_>, _: &[u8]| match far::decode(at.key) {
             Some((time, key)) => entries.push_parts(at.group, time, [&[kind as u8], key], [&[], &[]]),
             None => intact = false,
@@ -111,11 +112,17 @@ pub(crate) enum Kind {
     State = 0,
     EventTimer = 1,
     ProcessingTimer = 2,
+    EventCleanup = 3,
+    ProcessingCleanup = 4,
 }
 
 impl Kind {
+    /// The sorts of timers.
+    const TIMERS: [Self; 4] = [Self::EventTimer, Self::ProcessingTimer, Self::EventCleanup, Self::ProcessingCleanup];
+
     fn of(byte: u8) -> Option<Self> {
-        [Self::State, Self::EventTimer, Self::ProcessingTimer].into_iter().find(|&kind| kind as u8 == byte)
+        let all = [Self::State, Self::EventTimer, Self::ProcessingTimer, Self::EventCleanup, Self::ProcessingCleanup];
+        all.into_iter().find(|&kind| kind as u8 == byte)
     }
 }
 

@@ -195,6 +195,7 @@ impl Instance {
                 TimeDomain::Event => wit::TimeDomain::Event,
                 TimeDomain::Processing => wit::TimeDomain::Processing,
             },
+            cleanup: timers.cleanup,
             watermark: timers.watermark,
             now: timers.now,
         };

@@ -52,6 +52,8 @@ pub(crate) enum Sources {
 #[derive(Clone, Copy, PartialEq)]
 enum Times {
     No,
+    /// each output has them always or never
+    Maybe,
     /// the main output must have them, the others may
     Yes,
 }
@@ -68,7 +70,11 @@ impl Layout {
             key: keyed.map_or_else(Vec::new, |port| fields(port, &chain.inputs[port].key)),
             slots: 0,
             outputs: (0..chain.outputs.len()).map(|port| Port::new(chain, port)).collect(),
-            times: if event_time.is_some_and(|e| e.column.is_none()) { Times::Yes } else { Times::No },
+            times: match chain.head {
+                _ if event_time.is_some_and(|e| e.column.is_none()) => Times::Yes,
+                Head::Process => Times::Maybe,
+                Head::Transform | Head::Relay | Head::Window(_) => Times::No,
+            },
             assigns_times: event_time.is_some(),
             has_timers: chain.head == Head::Process,
         }
@@ -78,6 +84,13 @@ impl Layout {
     pub(crate) fn check(&mut self, sources: Sources, reply: wit::Reply) -> Result<Reply, String> {
         if reply.outputs.len() > OUTPUTS_MAX {
             return Err(format!("there are {} outputs; {OUTPUTS_MAX} are allowed", reply.outputs.len()));
+        }
+        let late_max = match sources {
+            Sources::Rows(rows) => rows,
+            Sources::Times(_) => 0,
+        };
+        if reply.late as usize > late_max {
+            return Err(format!("it found {} rows to be late, of {late_max}", reply.late));
         }
         let output = |output: wit::Output| {
             let port = output.port;
@@ -91,7 +104,7 @@ impl Layout {
         if reply.progress.is_some() && !self.assigns_times {
             return Err("it told its progress in event time, but the chain assigns no event times".into());
         }
-        Ok(Reply { outputs, timers, progress: reply.progress })
+        Ok(Reply { outputs, timers, progress: reply.progress, late: reply.late })
     }
 
     fn output(&mut self, sources: Sources, output: wit::Output) -> Result<Output, String> {
@@ -130,8 +143,9 @@ impl Layout {
         match self.times {
             Times::No if times.is_empty() => Ok(None),
             Times::No => Err("it has event times, but the chain does not compute any".into()),
+            Times::Maybe if times.is_empty() => Ok(None),
             Times::Yes if times.is_empty() && (rows > 0 && port > 0) => Ok(None),
-            Times::Yes => numbers("the event times", rows, times).map(Some),
+            Times::Yes | Times::Maybe => numbers("the event times", rows, times).map(Some),
         }
     }
 
@@ -139,7 +153,8 @@ impl Layout {
         if timer.slot >= self.slots {
             return Err(format!("it set a timer for slot {}, but only {} were assigned", timer.slot, self.slots));
         }
-        Ok(Timer { slot: timer.slot, domain: time_domain(timer.domain), time: timer.time, delete: timer.delete })
+        let wit::Timer { slot, time, delete, cleanup, .. } = timer;
+        Ok(Timer { slot, domain: time_domain(timer.domain), time, delete, cleanup })
     }
 }
 
@@ -152,7 +167,7 @@ impl Port {
             computed: computed.into_iter().map(|(f, _)| FieldRef::clone(f)).collect(),
             passed: passed.first().map(|(f, _)| FieldRef::clone(f)),
             timed: None,
-            late: matches!(&chain.head, Head::Window(w) if w.late_port == Some(port)),
+            late: chain.late_input(port).is_some(),
         }
     }
 }
@@ -231,7 +246,7 @@ mod tests {
     }
 
     fn reply(outputs: Vec<wit::Output>) -> wit::Reply {
-        wit::Reply { outputs, timers: vec![], progress: None }
+        wit::Reply { outputs, timers: vec![], progress: None, late: 0 }
     }
 
     /// Timers have no columns that could be passed on; rows have.
@@ -256,6 +271,22 @@ mod tests {
             let error = layout.check(Sources::Rows(2), reply(vec![output(2, 2, !first)])).expect_err("the other way");
             assert!(error.contains("output 2: it has") && error.contains("always or never"), "{error}");
         }
+    }
+
+    /// What a process function computes has event times in each reply or in none, if it assigns none; no more rows are late than came in.
+    #[test]
+    fn results_may_have_times() {
+        for first in [true, false] {
+            let mut layout = Layout { times: Times::Maybe, ..layout() };
+            layout.check(Sources::Rows(2), reply(vec![output(0, 2, first)])).expect("either is fine");
+            let error = layout.check(Sources::Rows(2), reply(vec![output(0, 2, !first)])).expect_err("the other way");
+            assert!(error.contains("output 0: it has") && error.contains("always or never"), "{error}");
+        }
+        let late = |late| wit::Reply { late, ..reply(vec![]) };
+        layout().check(Sources::Rows(2), late(2)).expect("all rows may be late");
+        let error = layout().check(Sources::Rows(2), late(3)).expect_err("there are only two");
+        assert!(error.contains("it found 3 rows to be late, of 2"), "{error}");
+        layout().check(Sources::Times(2), late(1)).expect_err("a timer is never late");
     }
 
     /// The outputs of a reply are counted.

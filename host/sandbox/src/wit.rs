@@ -337,6 +337,7 @@ pub(crate) struct Timer {
     pub domain: TimeDomain,
     pub time: i64,
     pub delete: bool,
+    pub cleanup: bool,
 }
 
 #[derive(ComponentType, Lift)]
@@ -345,6 +346,7 @@ pub(crate) struct Reply {
     pub outputs: Vec<Output>,
     pub timers: Vec<Timer>,
     pub progress: Option<i64>,
+    pub late: u32,
 }
 
 #[derive(ComponentType, Lower, Clone, Copy)]
@@ -364,6 +366,7 @@ pub(crate) struct DueTimers<'a> {
     pub slots: &'a [u8],
     pub times: &'a [u8],
     pub domain: TimeDomain,
+    pub cleanup: bool,
     pub watermark: i64,
     pub now: i64,
 }

@@ -58,6 +58,8 @@ pub struct DueTimers<'a> {
     pub times: &'a [EventTime],
     /// which clock
     pub domain: TimeDomain,
+    /// whether they are for a cleanup instead of the user's function
+    pub cleanup: bool,
     /// the current watermark
     pub watermark: EventTime,
     /// processing time, ms
@@ -99,6 +101,8 @@ pub struct Timer {
     pub time: EventTime,
     /// delete instead of set
     pub delete: bool,
+    /// whether it is for a cleanup instead of the user's function
+    pub cleanup: bool,
 }
 
 /// What a call brought forth.
@@ -110,6 +114,8 @@ pub struct Reply {
     pub timers: Vec<Timer>,
     /// greatest event time, or the new watermark, where the chain assigns event times
     pub progress: Option<EventTime>,
+    /// rows of the input that came too late
+    pub late: u32,
 }
 
 /// Encoded state of slots: slot i's is `bytes[offsets[i]..offsets[i + 1]]`. Checked: offsets start at 0, never go back, and end at

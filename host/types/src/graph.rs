@@ -186,7 +186,7 @@ pub struct Window {
     pub trigger: Trigger,
     /// how long late rows still count
     pub allowed_lateness_ms: i64,
-    /// where later rows go
+    /// where later rows go: the first output port of as many as there are inputs
     pub late_port: Option<usize>,
     /// whether slots can be merged
     pub mergeable: bool,
@@ -220,6 +220,14 @@ pub struct Chain {
     pub event_time: Option<EventTimeAssigner>,
     /// none = the job's
     pub parallelism: Option<u16>,
+}
+
+impl Chain {
+    /// The input whose late rows go to an output port, if any do.
+    pub fn late_input(&self, port: usize) -> Option<usize> {
+        let Head::Window(window) = self.head else { return None };
+        port.checked_sub(window.late_port?).filter(|&input| input < self.inputs.len())
+    }
 }
 
 impl Graph {

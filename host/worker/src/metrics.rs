@@ -36,7 +36,7 @@ pub struct NodeCounters {
     pub guest_memory_bytes: AtomicU64,
     /// how many of the guest's instances were replaced
     pub renewals: AtomicU64,
-    /// rows that came too late for their window
+    /// rows that came too late for their window or join
     pub late_records: AtomicU64,
     /// batches on which the guest failed
     pub errors: AtomicU64,
@@ -126,7 +126,7 @@ pub struct OperatorSnapshot {
     pub guest_memory_bytes: u64,
     /// guest instances that were replaced: their memory had grown, or they had failed
     pub renewals: u64,
-    /// rows too late for their window
+    /// rows too late for their window or join
     pub late_records: u64,
     /// batches on which the guest failed
     pub errors: u64,

@@ -15,19 +15,25 @@ pub struct Context {
     pub(crate) watermark: i64,
     /// processing time
     pub(crate) now: i64,
+    /// whether `time` is one of processing time: that of a timer
+    pub(crate) by_clock: bool,
     /// the split that the rows come from
     pub(crate) split: u32,
     /// how far an event-time assigner has come
     pub(crate) progress: Option<i64>,
+    /// rows that were too late
+    pub(crate) late: u32,
     /// the first thing that went wrong
     pub(crate) fault: Option<String>,
     pub(crate) sides: Vec<Box<dyn SidePort>>,
+    /// the output port of the first of them
+    first_side: u32,
 }
 
 impl Context {
-    /// The context of a chain with these side outputs.
-    pub(crate) fn new(sides: Vec<Box<dyn SidePort>>) -> Self {
-        Self { sides, time: i64::MIN, ..Self::default() }
+    /// The context of a chain with these side outputs, of which the first has this port.
+    pub(crate) fn new(sides: Vec<Box<dyn SidePort>>, first_side: u32) -> Self {
+        Self { sides, first_side, time: i64::MIN, ..Self::default() }
     }
 
     /// Fails the call, unless it has failed already.
@@ -48,7 +54,7 @@ impl Context {
     /// The rows of the side outputs.
     pub(crate) fn finish_sides(&mut self, outputs: &mut Vec<Output>) -> Result<(), String> {
         for (i, port) in self.sides.iter_mut().enumerate() {
-            outputs.extend(port.finish(i as u32 + 1)?);
+            outputs.extend(port.finish(self.first_side + i as u32)?);
         }
         Ok(())
     }

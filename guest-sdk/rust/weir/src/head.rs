@@ -36,6 +36,8 @@ pub struct Description {
     pub(crate) passable: Option<Vec<Column>>,
     /// whether what it pushes has event times
     pub(crate) timed: bool,
+    /// whether these are not those of the rows (panes, timers) that it comes from
+    pub(crate) computes_times: bool,
 }
 
 /// Where the rows of an input come from.
@@ -72,6 +74,8 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
         self.cx.watermark = watermark;
         self.cx.now = now;
         self.cx.progress = None;
+        self.cx.by_clock = false;
+        self.cx.late = 0;
     }
 
     /// Pushes an item of the head through the pipeline.
@@ -88,7 +92,7 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
         self.cx.finish_sides(&mut outputs)?;
         match self.cx.fault.take() {
             Some(fault) => Err(fault),
-            None => Ok(Reply { outputs, timers: vec![], progress: self.cx.progress }),
+            None => Ok(Reply { outputs, timers: vec![], progress: self.cx.progress, late: self.cx.late }),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::marker::PhantomData;
 
 use crate::bindings::exports::weir::dataflow::definition::{ChainInput, Partitioning};
 use crate::head::Upstream;
+use crate::interval_join::IntervalJoin;
 use crate::job::Job;
+use crate::join::Join;
 use crate::key::Key;
 use crate::pipeline::{Pipeline, Start};
 use crate::process::{
@@ -100,6 +102,17 @@ impl<T: Record, K: Key> KeyedStream<T, K> {
         Windowed::new(self, WindowOptions::new(&assigner))
     }
 
+    /// Joins rows of two streams with the same key, and event times that are near each other:
+    /// `.interval_join(other).between(lower, upper).join(|left, right| …)`.
+    pub fn interval_join<R: Record>(self, other: KeyedStream<R, K>) -> IntervalJoin<T, R, K> {
+        IntervalJoin::new(self, other)
+    }
+
+    /// Joins rows of two streams with the same key, whenever they come: `.join(other).inner(|left, right| …)`, or one of the outer joins.
+    pub fn join<R: Record>(self, other: KeyedStream<R, K>) -> Join<T, R, K> {
+        Join::new(self, other)
+    }
+
     /// Brings rows of two streams with the same key together.
     pub fn connect<R: Record>(self, other: KeyedStream<R, K>) -> Connected<T, R, K> {
         Connected { left: self, right: other }
@@ -112,6 +125,19 @@ impl<T: Record, K: Key> KeyedStream<T, K> {
         let upstream = Upstream { partitioning: Partitioning::Broadcast, ..upstream };
         BroadcastConnected { keyed: self, upstream, of: PhantomData }
     }
+}
+
+/// Runs a keyed function on the rows of two keyed streams.
+pub(crate) fn start_pair<L, R, K, F>(left: KeyedStream<L, K>, right: KeyedStream<R, K>, function: F, kind: &str) -> Processed<F>
+where
+    L: Record,
+    R: Record,
+    K: Key,
+    F: KeyedFunction<Left = L, Right = R>,
+{
+    let timed = right.upstream.timed;
+    let second = right.input(own_columns::<R>(), timed);
+    left.start(function, kind, Some((second, timed)))
 }
 
 /// Two keyed streams that meet in a function or in windows.
@@ -129,9 +155,7 @@ impl<L: Record, R: Record, K: Key> Connected<L, R, K> {
 
     /// Runs a function with common state and timers on the rows of both.
     pub fn process<P: CoProcess<L, R, Key = K>>(self, process: P) -> Processed<Pair<P, L, R>> {
-        let timed = self.right.upstream.timed;
-        let second = self.right.input(own_columns::<R>(), timed);
-        self.left.start(Pair(process, PhantomData), "co-process", Some((second, timed)))
+        start_pair(self.left, self.right, Pair(process, PhantomData), "co-process")
     }
 
     /// Runs a closure on the rows of each stream, and the common state of their key.

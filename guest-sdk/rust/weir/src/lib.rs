@@ -44,13 +44,14 @@
 //!
 //! # In reading order
 //! [`Record`] and [`Field`], [`Job`], [`Stream`] (map, filter, flat_map, key_by, union…), [`Watermarks`]; [`KeyedStream`],
-//! [`Process`]; [`Windowed`], [`Trigger`], [`Aggregate`]; [`Tag`] for side outputs; [`TestHarness`].
+//! [`Process`], [`Ttl`], [`Join`], [`IntervalJoin`]; [`Windowed`], [`Trigger`], [`Aggregate`]; [`Tag`] for side outputs; [`TestHarness`].
 
 #[cfg(test)]
 extern crate self as weir;
 
 pub mod bindings;
 mod chain;
+mod cleanup;
 mod context;
 mod head;
 mod job;
@@ -65,6 +66,8 @@ pub mod value;
 mod aggregate;
 mod distinct;
 mod event_time;
+mod interval_join;
+mod join;
 mod key;
 mod keyed;
 mod pipeline;
@@ -75,6 +78,7 @@ mod rows;
 mod side;
 mod state;
 mod stream;
+mod ttl;
 mod window;
 mod windowed;
 
@@ -89,7 +93,9 @@ pub use weir_macros::{Record, job};
 
 pub use aggregate::{Aggregate, Avg, Count, Distinct, First, Last, Max, Min, Number, Select, Sum};
 pub use event_time::{WatermarkGenerator, Watermarks};
+pub use interval_join::{IntervalJoin, Offset};
 pub use job::Job;
+pub use join::{Change, Join};
 pub use key::{Key, KeyPart, KeySelector};
 pub use keyed::{Connected, KeyedStream};
 pub use log::{Level, log};
@@ -104,5 +110,6 @@ pub use stream::Stream;
 pub use testing::TestHarness;
 pub use text::{Bytes, Str};
 pub use time::{EventTime, TimeDomain, Window, days, hours, millis, minutes, secs};
+pub use ttl::{ExpiringList, ExpiringMap, ExpiringValue, Expiry, Ttl};
 pub use window::{Assigner, CountWindow, Global, Session, Sliding, Trigger, Tumbling};
 pub use windowed::{CoWindowed, Windowed};

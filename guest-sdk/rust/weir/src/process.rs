@@ -6,6 +6,7 @@ use crate::bindings::exports::weir::dataflow::chains::{DueTimers, Input, Reply, 
 use crate::bindings::exports::weir::dataflow::definition::{self as wit, ChainInput};
 use crate::bindings::weir::dataflow::types::Batch;
 use crate::chain::{Chain, slots_of, times_of};
+use crate::cleanup::{self, Cleanups, Deadlines, place, round_up};
 use crate::context::Context;
 use crate::head::{Body, Description, Head};
 use crate::key::Key;
@@ -14,7 +15,7 @@ use crate::pipeline::Pipeline;
 use crate::record::{Record, Row};
 use crate::side::Tag;
 use crate::state::{Slots, State, decode, encode};
-use crate::time::{EventTime, TimeDomain};
+use crate::time::{EventTime, TimeDomain, wire_domain};
 use crate::value::{Buffers, Column};
 
 /// A timer that is due.
@@ -91,8 +92,64 @@ pub trait CoProcess<L, R>: 'static {
 
 /// A function over the rows of a key that also sees every row of a broadcast stream.
 ///
-/// What it keeps of the broadcast rows is a state of its own, once in each subtask, that the rows of all keys can look at. What it keeps in `self` instead is
-/// lost whenever the host replaces the instance.
+/// So rows are held against rules, thresholds or models that change while the job runs: a control stream. What it keeps of the broadcast rows is a state of its
+/// own, once in each subtask, that the rows of all keys can look at; it is in checkpoints. What it keeps in `self` instead is lost whenever the host replaces
+/// the instance.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use weir::{BroadcastProcess, Job, KeyedContext, Record, Str, TestHarness};
+///
+/// #[derive(Record)]
+/// struct Reading { sensor: u64, kind: Str, value: f64 }
+///
+/// #[derive(Record)]
+/// struct Limit { kind: Str, most: f64 }
+///
+/// #[derive(Debug, PartialEq, Record)]
+/// struct Alarm { sensor: u64, value: f64, nth: u64 }
+///
+/// /// Holds readings against the newest limit of their kind, and numbers the alarms of each sensor.
+/// struct Watch;
+///
+/// impl BroadcastProcess<Reading, Limit> for Watch {
+///     type Key = u64;
+///     type State = u64;
+///     type Broadcast = BTreeMap<String, f64>;
+///     type Out = Alarm;
+///
+///     fn row(
+///         &mut self,
+///         alarms: &mut u64,
+///         limits: &BTreeMap<String, f64>,
+///         reading: Reading,
+///         cx: &mut KeyedContext<u64, Alarm>,
+///     ) {
+///         if limits.get(&*reading.kind).is_some_and(|most| reading.value > *most) {
+///             *alarms += 1;
+///             cx.emit(Alarm { sensor: reading.sensor, value: reading.value, nth: *alarms });
+///         }
+///     }
+///     fn broadcast(&mut self, limits: &mut BTreeMap<String, f64>, limit: Limit) {
+///         limits.insert(limit.kind.to_string(), limit.most);
+///     }
+/// }
+///
+/// fn alarms(job: &Job) {
+///     let limits = job.source::<Limit>("limits");
+///     job.source::<Reading>("readings").key_by(Reading::SENSOR).connect_broadcast(limits).process(Watch).sink("alarms");
+/// }
+///
+/// let mut harness = TestHarness::new(alarms);
+/// let reading = |value| Reading { sensor: 1, kind: "heat".into(), value };
+/// harness.push("limits", [Limit { kind: "heat".into(), most: 90.0 }]);
+/// harness.push("readings", [reading(80.0), reading(95.0)]);
+/// harness.push("limits", [Limit { kind: "heat".into(), most: 70.0 }]);
+/// harness.push("readings", [reading(80.0)]);
+/// let alarm = |value, nth| Alarm { sensor: 1, value, nth };
+/// assert_eq!(harness.take::<Alarm>("alarms"), [alarm(95.0, 1), alarm(80.0, 2)]);
+/// ```
 pub trait BroadcastProcess<T, B>: 'static {
     /// what the stream is keyed by
     type Key: Key;
@@ -133,6 +190,10 @@ pub struct KeyedContext<'a, K, O> {
     cx: &'a mut Context,
     timers: &'a mut Vec<WireTimer>,
     out: &'a mut Vec<(u32, O)>,
+    /// the event times of `out`, where the function computes them
+    out_times: &'a mut Vec<i64>,
+    /// when something of this key's state expires
+    deadlines: Deadlines,
 }
 
 impl<K, O> KeyedContext<'_, K, O> {
@@ -193,11 +254,54 @@ impl<K, O> KeyedContext<'_, K, O> {
     }
 
     fn timer(&mut self, domain: TimeDomain, time: EventTime, delete: bool) {
-        let domain = match domain {
-            TimeDomain::Event => wit::TimeDomain::Event,
-            TimeDomain::Processing => wit::TimeDomain::Processing,
-        };
-        self.timers.push(WireTimer { slot: self.slot, domain, time: time.millis(), delete });
+        let (slot, domain) = (self.slot, wire_domain(domain));
+        self.timers.push(WireTimer { slot, domain, time: time.millis(), delete, cleanup: false });
+    }
+
+    /// What a clock shows to the state of this key. In event time that is the time of the row or timer: so it does not matter how far the watermark has come
+    /// meanwhile.
+    #[inline]
+    pub(crate) fn clock(&self, domain: TimeDomain) -> i64 {
+        match domain {
+            TimeDomain::Processing => self.cx.now,
+            TimeDomain::Event if self.cx.by_clock || self.cx.time == i64::MIN => self.cx.watermark,
+            TimeDomain::Event => self.cx.time,
+        }
+    }
+
+    /// Something of this key's state expires at `expiry`, and is dropped within the next `step` ms.
+    #[inline]
+    pub(crate) fn expire(&mut self, domain: TimeDomain, expiry: i64, step: i64) {
+        let deadline = &mut self.deadlines[place(domain)];
+        if expiry < *deadline {
+            *deadline = round_up(expiry, step);
+        }
+    }
+
+    /// Emits a row with an event time that the function has computed.
+    #[inline]
+    pub(crate) fn emit_at(&mut self, row: O, time: i64) {
+        self.out_times.push(time);
+        self.emit(row);
+    }
+
+    /// The event time of the row, as a number.
+    #[inline]
+    pub(crate) fn time(&self) -> i64 {
+        self.cx.time
+    }
+
+    /// The row is too late if the watermark has reached its time: then it is counted, and goes to `tag`, if there is one.
+    #[inline]
+    pub(crate) fn is_late<S: Record>(&mut self, row: &S, tag: Option<&Tag<S>>) -> bool {
+        let is_late = self.cx.time <= self.cx.watermark && self.cx.watermark > i64::MIN;
+        if is_late {
+            self.cx.late += 1;
+            if let Some(tag) = tag {
+                self.cx.side(tag, row);
+            }
+        }
+        is_late
     }
 }
 
@@ -213,6 +317,8 @@ pub trait KeyedFunction: 'static {
     type State: State;
     /// what it emits
     type Out: 'static;
+    /// whether it computes the event times of what it emits, instead of leaving them those of the rows and timers that it comes from
+    const COMPUTES_TIMES: bool = false;
 
     /// A row of input 0.
     fn left(&mut self, state: &mut Self::State, row: Self::Left, cx: &mut KeyedContext<'_, Self::Key, Self::Out>);
@@ -222,6 +328,10 @@ pub trait KeyedFunction: 'static {
     fn unkeyed(&mut self, _row: Self::Right) {}
     /// A timer.
     fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+    /// Drops what has expired of a key's state by a clock that shows `time`; returns when the next of it does, rounded up.
+    fn expire(&mut self, state: &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {
+        cleanup::sweep(state, domain, time)
+    }
     /// The encoded state that it has besides that of keys; empty = none.
     fn export(&self) -> Result<Vec<u8>, String> {
         Ok(vec![])
@@ -246,11 +356,20 @@ impl<F: KeyedFunction> Head for ProcessHead<F> {
 
     fn describe(&self) -> Description {
         let passable = (self.inputs.len() == 1).then(|| self.columns.clone());
-        Description { head: wit::Head::Process, inputs: self.inputs.clone(), passable, timed: self.timed }
+        let (inputs, computes_times) = (self.inputs.clone(), F::COMPUTES_TIMES);
+        Description { head: wit::Head::Process, inputs, passable, timed: self.timed, computes_times }
     }
 
     fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
-        Box::new(Running { function: self.function, slots: Slots::new(), timers: vec![], out: vec![], body })
+        Box::new(Running {
+            function: self.function,
+            slots: Slots::new(),
+            cleanups: Cleanups::default(),
+            timers: vec![],
+            out: vec![],
+            out_times: vec![],
+            body,
+        })
     }
 }
 
@@ -258,10 +377,12 @@ impl<F: KeyedFunction> Head for ProcessHead<F> {
 struct Running<F: KeyedFunction, P: Pipeline, W> {
     function: F,
     slots: Slots<F::Key, F::State>,
+    cleanups: Cleanups,
     timers: Vec<WireTimer>,
     /// what the function has emitted, each with the row or timer that it comes from; pushed on together, which keeps both
     /// loops small
     out: Vec<(u32, F::Out)>,
+    out_times: Vec<i64>,
     body: Body<P, W>,
 }
 
@@ -287,7 +408,7 @@ impl Due {
     /// The function has handled `row`, and told of timers from `told` on: those that are still to come in this call are no news to the host.
     fn see_to(&mut self, row: usize, timers: &mut Vec<WireTimer>, told: usize) {
         let last = self.times.last().copied().unwrap_or(i64::MIN);
-        if timers[told..].iter().all(|timer| timer.domain != self.domain || timer.time > last) {
+        if timers[told..].iter().all(|timer| timer.domain != self.domain || timer.time > last || timer.cleanup) {
             return;
         }
         for timer in timers.split_off(told) {
@@ -303,6 +424,9 @@ impl Due {
 
     /// The row after `row` that is this timer.
     fn to_come(&self, row: usize, timer: &WireTimer) -> Option<usize> {
+        if timer.cleanup {
+            return None;
+        }
         let from = row + 1 + self.times[row + 1..].partition_point(|&time| time < timer.time);
         let same_time = self.times[from..].iter().take_while(|&&time| time == timer.time).count();
         let place = self.slots[from..from + same_time].iter().position(|&slot| slot == timer.slot)?;
@@ -317,6 +441,7 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     fn begin(&mut self, rows: usize, watermark: i64, now: i64) {
         self.timers.clear();
         self.out.clear();
+        self.out_times.clear();
         self.body.begin(rows, watermark, now);
     }
 
@@ -337,8 +462,21 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         let (key, state) = self.slots.get(slot)?;
         self.body.cx.origin = origin as u32;
         self.body.cx.time = time;
-        let mut cx = KeyedContext { key, slot, cx: &mut self.body.cx, timers: &mut self.timers, out: &mut self.out };
+        let known = self.cleanups.get(slot);
+        let mut cx = KeyedContext {
+            key,
+            slot,
+            cx: &mut self.body.cx,
+            timers: &mut self.timers,
+            out: &mut self.out,
+            out_times: &mut self.out_times,
+            deadlines: known,
+        };
         call(&mut self.function, state, &mut cx);
+        let deadlines = cx.deadlines;
+        if deadlines != known {
+            self.cleanups.set(slot, deadlines, &mut self.timers);
+        }
         Ok(())
     }
 
@@ -346,11 +484,31 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     #[inline(never)]
     fn push(&mut self, times: &[u8]) {
         let times = times.as_chunks::<8>().0;
+        let mut computed = self.out_times.drain(..);
         for (origin, item) in self.out.drain(..) {
             self.body.cx.origin = origin;
-            self.body.cx.time = times.get(origin as usize).map_or(i64::MIN, |time| i64::from_le_bytes(*time));
+            self.body.cx.time = match F::COMPUTES_TIMES {
+                true => computed.next().unwrap_or(i64::MIN),
+                false => times.get(origin as usize).map_or(i64::MIN, |time| i64::from_le_bytes(*time)),
+            };
             self.body.push(item);
         }
+    }
+
+    /// Drops what has expired of these slots, and sees to it that the rest of them follows.
+    fn clean_up(&mut self, timers: &DueTimers, domain: TimeDomain) -> Result<(), String> {
+        let time = match domain {
+            TimeDomain::Event => timers.watermark,
+            TimeDomain::Processing => timers.now,
+        };
+        for (slot, set_to) in slots_of(&timers.slots).zip(times_of(&timers.times)) {
+            if self.cleanups.fired(slot, domain, set_to) {
+                let mut deadlines = self.cleanups.get(slot);
+                deadlines[place(domain)] = self.function.expire(self.slots.state(slot)?, domain, time)?;
+                self.cleanups.set(slot, deadlines, &mut self.timers);
+            }
+        }
+        Ok(())
     }
 
     /// Calls the function for each row of a keyed input.
@@ -398,6 +556,11 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             wit::TimeDomain::Event => TimeDomain::Event,
             wit::TimeDomain::Processing => TimeDomain::Processing,
         };
+        if timers.cleanup {
+            self.clean_up(timers, domain)?;
+            return self.finish(None);
+        }
+        self.body.cx.by_clock = domain == TimeDomain::Processing;
         let mut due = Due::new(timers);
         for row in 0..due.times.len() {
             let (slot, time) = (due.slots[row], due.times[row]);
@@ -417,14 +580,16 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     }
 
     fn assign_slots(&mut self, slots: &[u8], keys: Batch) -> Result<(), String> {
+        self.cleanups.forget(slots_of(slots));
         self.slots.assign(slots, keys)
     }
     fn clear_slots(&mut self, slots: &[u8]) -> Result<(), String> {
+        self.cleanups.forget(slots_of(slots));
         self.slots.clear(slots)
     }
     fn export_slots(&mut self, slots: &[u8]) -> Result<States, String> {
         if *slots != OPERATOR_STATE {
-            return self.slots.export(slots);
+            return self.slots.export(slots, |slot, bytes| self.cleanups.encode(slot, bytes));
         }
         let bytes = self.function.export()?;
         let end = u32::try_from(bytes.len()).map_err(|_| "the state to export is larger than 4 GiB")?;
@@ -433,7 +598,10 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     fn import_slots(&mut self, slots: &[u8], states: &States) -> Result<(), String> {
         match *slots == OPERATOR_STATE {
             true => self.function.import(&states.bytes),
-            false => self.slots.import(slots, states, |state, stored| *state = stored),
+            false => self.slots.import(slots, states, |slot, state, stored, rest| {
+                *state = stored;
+                self.cleanups.decode(slot, rest)
+            }),
         }
     }
 }
@@ -518,7 +686,7 @@ impl<T: Record, B: Record, F: BroadcastProcess<T, B>> KeyedFunction for WithBroa
         encode(&self.broadcast, vec![])
     }
     fn import(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.broadcast = if bytes.is_empty() { F::Broadcast::default() } else { decode(bytes)? };
+        self.broadcast = if bytes.is_empty() { F::Broadcast::default() } else { decode(bytes)?.0 };
         Ok(())
     }
 }

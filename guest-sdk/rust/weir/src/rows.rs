@@ -45,6 +45,7 @@ impl<T: Record> Head for Rows<T> {
             inputs: vec![self.upstream.input(own_columns::<T>())],
             passable: Some(T::columns()),
             timed: self.upstream.timed,
+            computes_times: false,
         }
     }
 

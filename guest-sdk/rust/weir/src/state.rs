@@ -15,7 +15,9 @@ use crate::value::{Buffers, Value, take_length};
 
 /// State of a key: any type that has a default (the state of a key that was never seen) and that serde can encode.
 ///
-/// What other systems call value, list and map state are plain fields: `Option<T>`, `Vec<T>`, `BTreeMap<K, V>`.
+/// What other systems call value, list and map state are plain fields: `Option<T>`, `Vec<T>`, `BTreeMap<K, V>`; reducing and aggregating state are a value that is
+/// updated. With a time to live, they are [`ExpiringValue`](crate::ExpiringValue), [`ExpiringList`](crate::ExpiringList) and
+/// [`ExpiringMap`](crate::ExpiringMap).
 pub trait State: Default + Serialize + DeserializeOwned + 'static {}
 
 impl<S: Default + Serialize + DeserializeOwned + 'static> State for S {}
@@ -75,8 +77,9 @@ impl<K: Key, S: State> Slots<K, S> {
         Ok(())
     }
 
-    /// The encoded state of slots. Nothing stands for the state of a key that was never seen, so that the host may forget the key.
-    pub fn export(&self, slots: &[u8]) -> Result<States, String> {
+    /// The encoded state of slots, to which `append` adds what else there is of a slot. Nothing stands for the state of a key that was never seen, so that
+    /// the host may forget the key.
+    pub fn export(&self, slots: &[u8], mut append: impl FnMut(u32, &mut Vec<u8>)) -> Result<States, String> {
         let unseen = encode(&S::default(), vec![])?;
         let mut offsets = Vec::with_capacity(slots.len() + 4);
         let mut bytes = vec![];
@@ -85,8 +88,9 @@ impl<K: Key, S: State> Slots<K, S> {
             let (_, state) = self.peek(slot)?;
             let start = bytes.len();
             bytes = encode(state, bytes)?;
-            if bytes[start..] == unseen {
-                bytes.truncate(start);
+            match bytes[start..] == unseen {
+                true => bytes.truncate(start),
+                false => append(slot, &mut bytes),
             }
             let end = u32::try_from(bytes.len()).map_err(|_| "the state to export is larger than 4 GiB")?;
             offsets.extend_from_slice(&end.to_le_bytes());
@@ -94,14 +98,20 @@ impl<K: Key, S: State> Slots<K, S> {
         Ok(States { offsets, bytes })
     }
 
-    /// Decodes states and hands each to `put` with the state that is in its slot.
-    pub fn import(&mut self, slots: &[u8], states: &States, mut put: impl FnMut(&mut S, S)) -> Result<(), String> {
+    /// Decodes states and hands each to `put` with its slot, the state that is there, and what was appended to it.
+    pub fn import(
+        &mut self,
+        slots: &[u8],
+        states: &States,
+        mut put: impl FnMut(u32, &mut S, S, &[u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
         let offsets: Vec<u32> = slots_of(&states.offsets).collect();
         for (slot, bounds) in slots_of(slots).zip(offsets.windows(2)) {
             let bytes = states.bytes.get(bounds[0] as usize..bounds[1] as usize).ok_or("a state lies outside of the bytes")?;
             let state = self.state(slot)?;
             if !bytes.is_empty() {
-                put(state, decode(bytes)?);
+                let (stored, rest) = decode(bytes)?;
+                put(slot, state, stored, rest)?;
             }
         }
         Ok(())
@@ -122,9 +132,9 @@ pub(crate) fn encode<S: State>(state: &S, bytes: Vec<u8>) -> Result<Vec<u8>, Str
     postcard::to_extend(state, bytes).map_err(|e| format!("state cannot be encoded: {e}"))
 }
 
-/// A state from its bytes.
-pub(crate) fn decode<S: State>(bytes: &[u8]) -> Result<S, String> {
-    postcard::from_bytes(bytes).map_err(|e| format!("the stored state is not of the type that the job has now: {e}"))
+/// A state from its bytes, and the bytes behind it.
+pub(crate) fn decode<S: State>(bytes: &[u8]) -> Result<(S, &[u8]), String> {
+    postcard::take_from_bytes(bytes).map_err(|e| format!("the stored state is not of the type that the job has now: {e}"))
 }
 
 fn unassigned(slot: u32) -> String {
@@ -138,6 +148,14 @@ pub struct Stored<T>(Option<T>);
 impl<T> Default for Stored<T> {
     fn default() -> Self {
         Self(None)
+    }
+}
+
+impl<T: Record> From<T> for Stored<T> {
+    fn from(row: T) -> Self {
+        let mut stored = Self::default();
+        stored.set(row);
+        stored
     }
 }
 
@@ -205,16 +223,33 @@ pub(crate) fn check_storable<T: Record>() -> Result<(), String> {
 
 /// Rows are encoded by the code that `#[derive(Record)]` makes, so that they need no serde of their own.
 fn serialize_rows<T: Record, S: Serializer>(rows: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut bytes = vec![];
-    (rows.len() as u32).encode(&mut bytes);
-    rows.iter().for_each(|row| <T as Record>::encode(row, &mut bytes));
-    serializer.serialize_bytes(&bytes)
+    serialize_each(rows, |row, bytes| <T as Record>::encode(row, bytes), serializer)
 }
 
 fn deserialize_rows<'de, T: Record, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    deserialize_each(|bytes| <T as Record>::decode(bytes), deserializer)
+}
+
+/// Encodes items by code of their own.
+pub(crate) fn serialize_each<T, S: Serializer>(
+    items: &[T],
+    mut encode: impl FnMut(&T, &mut Vec<u8>),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut bytes = vec![];
+    (items.len() as u32).encode(&mut bytes);
+    items.iter().for_each(|item| encode(item, &mut bytes));
+    serializer.serialize_bytes(&bytes)
+}
+
+/// Decodes items by code of their own.
+pub(crate) fn deserialize_each<'de, T, D: Deserializer<'de>>(
+    mut decode: impl FnMut(&mut &[u8]) -> Result<T, String>,
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     let mut bytes = <&[u8]>::deserialize(deserializer)?;
-    let rows = take_length(&mut bytes).map_err(D::Error::custom)?;
-    (0..rows).map(|_| <T as Record>::decode(&mut bytes).map_err(D::Error::custom)).collect()
+    let items = take_length(&mut bytes).map_err(D::Error::custom)?;
+    (0..items).map(|_| decode(&mut bytes).map_err(D::Error::custom)).collect()
 }
 
 impl<T: Record> Serialize for Stored<T> {

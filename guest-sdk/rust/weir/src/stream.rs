@@ -44,8 +44,8 @@ pub(crate) struct Draft {
     pub parallelism: Option<u32>,
     /// side outputs that the chain's own code feeds, and whether it does so behind the operator that assigns event times
     pub sides: Vec<(Box<dyn SideOutput>, bool)>,
-    /// the side output of late rows, with the columns of the input
-    pub late: Option<(Box<dyn SideOutput>, Vec<Column>)>,
+    /// the side outputs of late rows, one for each input, with the columns of the input
+    pub late: Vec<(Box<dyn SideOutput>, Vec<Column>)>,
     /// the chain in the graph that the last operator belongs to, if it is not one of these
     pub registered: Option<u32>,
 }
@@ -161,6 +161,12 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
         origins.extend(extra.iter().map(|_| ColumnOrigin::Computed));
         let schema = fields(&[columns, extra].concat());
         let mut outputs = vec![ChainOutput { name: String::new(), schema, columns: origins }];
+        // The host feeds those of late rows.
+        for (side, columns) in &draft.late {
+            let (schema, columns) = (fields(columns), all_passed(columns.len()));
+            outputs.push(ChainOutput { name: side.name().to_owned(), schema, columns });
+        }
+        let first_side = outputs.len() as u32;
         let mut ports = vec![];
         for (side, assigned) in &draft.sides {
             let columns = side.columns();
@@ -169,15 +175,8 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
             outputs.push(ChainOutput { name: side.name().to_owned(), schema: fields(&columns), columns: origins });
             ports.push(side.port(side_sources, *assigned));
         }
-        if let Some((side, columns)) = &draft.late {
-            outputs.push(ChainOutput {
-                name: side.name().to_owned(),
-                schema: fields(columns),
-                columns: all_passed(columns.len()),
-            });
-        }
-        let terminal = RowBuffer::with(main_sources, P::ASSIGNS_TIMES, appended);
-        let running = head.start(Body::new(pipeline, terminal, Context::new(ports)));
+        let terminal = RowBuffer::with(main_sources, P::ASSIGNS_TIMES || description.computes_times, appended);
+        let running = head.start(Body::new(pipeline, terminal, Context::new(ports, first_side)));
         let chain = WireChain {
             operators: draft.operators,
             head: description.head,
@@ -188,8 +187,8 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
         };
         let chain = job.add(chain, Some(running));
         // What goes to a side output before event times are assigned has those that came in, if any.
-        let mut fed: Vec<_> = draft.sides.iter().map(|(side, assigned)| (side, description.timed || *assigned)).collect();
-        fed.extend(draft.late.iter().map(|(side, _)| (side, timed)));
+        let mut fed: Vec<_> = draft.late.iter().map(|(side, _)| (side, timed)).collect();
+        fed.extend(draft.sides.iter().map(|(side, assigned)| (side, description.timed || *assigned)));
         for (i, (side, timed)) in fed.into_iter().enumerate() {
             side.feed(port(chain, i as u32 + 1), timed);
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bindings::exports::weir::dataflow::definition as wit;
+
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -70,6 +72,14 @@ pub enum TimeDomain {
     Event,
     /// the machine's clock
     Processing,
+}
+
+/// A clock, as the boundary names it.
+pub(crate) fn wire_domain(domain: TimeDomain) -> wit::TimeDomain {
+    match domain {
+        TimeDomain::Event => wit::TimeDomain::Event,
+        TimeDomain::Processing => wit::TimeDomain::Processing,
+    }
 }
 
 /// So many milliseconds.

@@ -216,7 +216,8 @@ impl<F: WindowFunction> Head for WindowHead<F> {
     type Item = F::Item;
 
     fn describe(&self) -> Description {
-        Description { head: wit::Head::Window(self.window), inputs: self.inputs.clone(), passable: None, timed: true }
+        let head = wit::Head::Window(self.window);
+        Description { head, inputs: self.inputs.clone(), passable: None, timed: true, computes_times: false }
     }
 
     fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
@@ -292,10 +293,13 @@ impl<F: WindowFunction, P: Pipeline<Head = WindowHead<F>>, W: Terminal<P::Out>> 
         self.slots.clear(slots)
     }
     fn export_slots(&mut self, slots: &[u8]) -> Result<States, String> {
-        self.slots.export(slots)
+        self.slots.export(slots, |_, _| {})
     }
     fn import_slots(&mut self, slots: &[u8], states: &States) -> Result<(), String> {
         let Self { function, slots: own, .. } = self;
-        own.import(slots, states, |accumulator, stored| function.merge(accumulator, &stored))
+        own.import(slots, states, |_, accumulator, stored, _| {
+            function.merge(accumulator, &stored);
+            Ok(())
+        })
     }
 }

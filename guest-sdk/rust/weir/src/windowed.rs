@@ -24,13 +24,14 @@ pub(crate) struct WindowOptions {
     trigger: Trigger,
     domain: wit::TimeDomain,
     allowed_lateness: Duration,
-    late: Option<Box<dyn SideOutput>>,
+    /// where late rows of each input go; all of them or none
+    late: Vec<Box<dyn SideOutput>>,
 }
 
 impl WindowOptions {
     pub fn new(assigner: &impl Assigner) -> Self {
         let (assigner, trigger, domain) = assigner.describe();
-        Self { assigner, trigger, domain, allowed_lateness: Duration::ZERO, late: None }
+        Self { assigner, trigger, domain, allowed_lateness: Duration::ZERO, late: vec![] }
     }
 
     /// What the graph says, over streams that have event times (`timed`) or not, for the function `F`.
@@ -45,7 +46,7 @@ impl WindowOptions {
             domain: self.domain,
             trigger: self.trigger.describe(),
             allowed_lateness_ms: to_millis(self.allowed_lateness).unsigned_abs(),
-            late_port: self.late.is_some().then_some(1),
+            late_port: (!self.late.is_empty()).then_some(1),
             // Rows that are only kept are no fewer after they were aggregated before an exchange; only windows that cannot do without merge them.
             mergeable: !F::KEEPS_ROWS || matches!(self.assigner, wit::Assigner::Sliding(_) | wit::Assigner::Session(_)),
         }
@@ -98,7 +99,7 @@ impl<T: Record, K: Key> Windowed<T, K> {
     /// Sends rows that are too late for their window to a side output, instead of counting and dropping them.
     #[must_use]
     pub fn late_output(mut self, tag: &Tag<T>) -> Self {
-        self.options.late = Some(Box::new(tag.clone()));
+        self.options.late = vec![Box::new(tag.clone())];
         self
     }
 
@@ -111,7 +112,7 @@ impl<T: Record, K: Key> Windowed<T, K> {
         let window = options.describe::<F>(&job, keyed.upstream.timed);
         let head = WindowHead { function, window, inputs, projection };
         let mut stream = Stream::begin(job, head, "window", vec![]);
-        stream.draft.late = options.late.map(|late| (late, keyed.columns));
+        stream.draft.late = options.late.into_iter().map(|late| (late, keyed.columns.clone())).collect();
         stream
     }
 
@@ -144,28 +145,51 @@ pub struct CoWindowed<L, R, K> {
     left: KeyedStream<L, K>,
     right: KeyedStream<R, K>,
     options: WindowOptions,
+    late: (Option<Tag<L>>, Option<Tag<R>>),
 }
 
 impl<L: Record + Clone, R: Record + Clone, K: Key> CoWindowed<L, R, K> {
     pub(crate) fn new(left: KeyedStream<L, K>, right: KeyedStream<R, K>, options: WindowOptions) -> Self {
-        Self { left, right, options }
+        Self { left, right, options, late: (None, None) }
     }
 
     options!();
+
+    /// Sends rows of the left stream that are too late for their window to a side output, instead of counting and dropping them.
+    #[must_use]
+    pub fn late_left(mut self, tag: &Tag<L>) -> Self {
+        self.late.0 = Some(tag.clone());
+        self
+    }
+
+    /// Sends rows of the right stream that are too late for their window to a side output, instead of counting and dropping them.
+    #[must_use]
+    pub fn late_right(mut self, tag: &Tag<R>) -> Self {
+        self.late.1 = Some(tag.clone());
+        self
+    }
 
     /// Runs a closure on the rows of both streams in each window: `.cogroup(|key, window, left, right, out| …)`.
     pub fn cogroup<O: 'static, F>(self, f: F) -> Emitted<CoGrouping<F, L, R, K, O>>
     where
         F: FnMut(&K, Window, &[L], &[R], &mut Vec<O>) + 'static,
     {
-        let Self { left, right, options } = self;
+        let Self { left, right, mut options, late } = self;
+        if let (Some(_), _) | (_, Some(_)) = late {
+            // Each input has a port then, whether or not anybody reads it.
+            let left_tag = late.0.unwrap_or_else(|| Tag::new("late-left"));
+            let right_tag = late.1.unwrap_or_else(|| Tag::new("late-right"));
+            options.late = vec![Box::new(left_tag), Box::new(right_tag)];
+        }
         let inputs = vec![left.input(own_columns::<L>(), false), right.input(own_columns::<R>(), false)];
         let function = CoGrouping { f, out: vec![], of: PhantomData };
         left.job.expect(function.columns().map(drop));
         let timed = left.upstream.timed && right.upstream.timed;
         let window = options.describe::<CoGrouping<F, L, R, K, O>>(&left.job, timed);
         let head = WindowHead { function, window, inputs, projection: Projection::default() };
-        Stream::begin(left.job, head, "co-window", vec![])
+        let mut stream = Stream::begin(left.job, head, "co-window", vec![]);
+        stream.draft.late = options.late.into_iter().zip([left.columns, right.columns]).collect();
+        stream
     }
 
     /// Joins: makes one result of each pair of rows with the same key in the same window.

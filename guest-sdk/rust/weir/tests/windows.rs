@@ -107,6 +107,63 @@ fn lateness() {
     assert_eq!(amounts(("a", 16, 5)), (vec![], vec![sale(("a", 16, 5))]));
 }
 
+/// Late rows of two streams go to a side output each, or to that of one of them alone; other side outputs come beside them.
+#[test]
+fn lateness_of_two() {
+    #[derive(Clone, Debug, PartialEq, Record)]
+    struct Refund {
+        shop: Str,
+        cents: i64,
+        time: EventTime,
+    }
+
+    for (left, right) in [(true, true), (false, true), (true, false)] {
+        let mut harness = TestHarness::new(move |job: &Job| {
+            let (late_sales, late_refunds) = (Tag::<Sale>::new("late sales"), Tag::<Refund>::new("late refunds"));
+            let many = Tag::<Total>::new("many");
+            let refunds = job.source::<Refund>("refunds").event_time(Refund::TIME, Watermarks::bounded(millis(0)));
+            // One key is computed: its column is behind those of the record.
+            let refunds = refunds.key_by(|refund: &Refund| refund.shop.clone());
+            let mut windows = sales(job).key_by(Sale::SHOP).connect(refunds).window(Tumbling::new(millis(10)));
+            if left {
+                windows = windows.late_left(&late_sales);
+            }
+            if right {
+                windows = windows.late_right(&late_refunds);
+            }
+            windows
+                .cogroup(|shop: &Str, window, sales: &[Sale], refunds: &[Refund], out| {
+                    out.push(total((shop.clone(), window, sales.len() as i64 * 10 + refunds.len() as i64)));
+                })
+                .divert(&many, |total| if total.amount > 10 { Err(total) } else { Ok(total) })
+                .sink("out");
+            job.side_output(&many).sink("many");
+            if left {
+                job.side_output(&late_sales).sink("late sales");
+            }
+            if right {
+                job.side_output(&late_refunds).sink("late refunds");
+            }
+        });
+        let refund = |shop: &str, cents, time| Refund { shop: shop.into(), cents, time: EventTime::from_millis(time) };
+        harness.push("in", [sale(("a", 1, 5)), sale(("b", 1, 5)), sale(("a", 1, 30))]);
+        harness.push("refunds", [refund("a", 1, 5), refund("a", 1, 30)]);
+        harness.push("in", [sale(("a", 2, 6)), sale(("a", 3, 35))]);
+        harness.push("refunds", [refund("c", 2, 7)]);
+        let amounts = |totals: Vec<Total>| totals.iter().map(|total| total.amount).collect::<Vec<_>>();
+        assert_eq!((amounts(harness.take("out")), amounts(harness.take("many"))), (vec![10], vec![11]));
+        if left {
+            assert_eq!(harness.take::<Sale>("late sales"), [sale(("a", 2, 6))]);
+        }
+        if right {
+            assert_eq!(harness.take::<Refund>("late refunds"), [refund("c", 2, 7)]);
+        }
+        harness.finish();
+        assert_eq!(amounts(harness.take("many")), [21], "the last window");
+        assert_eq!(amounts(harness.take("out")), []);
+    }
+}
+
 /// Triggers emit early by count and by clock, with what came so far or with what came since.
 #[test]
 fn triggers() {

@@ -45,12 +45,9 @@ impl Turn<'_> {
             return Ok(());
         }
         *self.late_rows += rows.iter().map(|&row| feed.weight(row as usize)).sum::<u64>();
-        // The port has the schema of the first input.
-        if let Some(port) = self.late_port
-            && feed.port == 0
-        {
+        if let Some(first) = self.late_port {
             let late = feed.batch.take(&UInt32Array::from(rows.to_vec()))?;
-            self.out.push(self.emission.relay(port, &late)?);
+            self.out.push(self.emission.relay(first + feed.port, &late)?);
         }
         Ok(())
     }

@@ -41,10 +41,12 @@ pub enum Op {
     Delete,
     /// a timer in processing time is set
     SetClock,
+    /// a cleanup is set: then the count is zero again
+    SetCleanup,
 }
 
 impl Op {
-    pub const ALL: [Self; 5] = [Self::Count, Self::Forget, Self::Set, Self::Delete, Self::SetClock];
+    pub const ALL: [Self; 6] = [Self::Count, Self::Forget, Self::Set, Self::Delete, Self::SetClock, Self::SetCleanup];
 
     pub fn of(number: i64) -> Self {
         Self::ALL[number as usize]

@@ -34,7 +34,7 @@ impl Told {
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values(slots.iter().map(|slot| &self.slots[slot].0)));
         let counts: ArrayRef = Arc::new(UInt64Array::from_iter_values(slots.iter().map(|slot| self.slots[slot].1)));
         let output = Output { port: 0, rows: slots.len(), origins: Origins::Identity, times: None, columns: vec![texts, counts] };
-        Reply { outputs: vec![output], timers, progress: None }
+        Reply { outputs: vec![output], timers, ..Reply::default() }
     }
 }
 
@@ -52,7 +52,7 @@ impl NativeChain for Told {
         for &slot in slots {
             let count = &mut self.slots.get_mut(&slot).expect("slots are assigned").1;
             *count = (*count + 1) % 3;
-            timers.push(Timer { slot, domain: TimeDomain::Event, time: 7, delete: *count == 2 });
+            timers.push(Timer { slot, domain: TimeDomain::Event, time: 7, delete: *count == 2, cleanup: false });
         }
         Ok(self.reply(slots, timers))
     }

@@ -62,6 +62,28 @@ fn keys_that_are_done_with_are_forgotten() {
     assert_eq!(operator.take(), (0..3000).map(|key| (key, if key < 1000 { 3 } else { 1 }, i64::MIN)).collect::<Vec<_>>());
 }
 
+/// Keys that a cleanup leaves without state are forgotten, each of them, though other keys have shown that it does not pay to look: they are neither in the
+/// guest nor in the backend, and so not in a snapshot.
+#[test]
+fn cleanups_leave_nothing_behind() {
+    for slots_max in [None, Some(100)] {
+        let mut operator = Operator::new(Counts::default(), slots_max, None);
+        for time in 1..5 {
+            operator.rows(&rows(0..50, Op::Set, time));
+            operator.watermark(time).expect("the timers end");
+        }
+        for from in (1000..9000).step_by(1000) {
+            operator.rows(&rows(from..from + 1000, Op::SetCleanup, 10));
+        }
+        assert_eq!(operator.snapshot().entries.len(), 50 + 2 * 8000, "states, and a cleanup of each");
+        operator.take();
+        assert!(operator.watermark(10).expect("cleanups end") > 1, "they come in steps");
+        assert_eq!(operator.take(), [], "a cleanup is no timer");
+        assert!(operator.chain.slots() <= 50, "{} keys are left", operator.chain.slots());
+        assert_eq!(operator.snapshot().entries.len(), 50);
+    }
+}
+
 /// An instance whose memory grows with every row is replaced now and then, in pieces; nothing of its keys and of the operator's own state is lost.
 #[test]
 fn renewal_keeps_all_state() {

@@ -58,7 +58,7 @@ impl Counts {
             Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.2))),
         ];
         let origins = Origins::Picked(UInt32Array::from(origins));
-        Reply { outputs: vec![Output { port: 0, rows: rows.len(), origins, times: None, columns }], timers, progress: None }
+        Reply { outputs: vec![Output { port: 0, rows: rows.len(), origins, times: None, columns }], timers, ..Reply::default() }
     }
 }
 
@@ -84,26 +84,32 @@ impl NativeChain for Counts {
             state.1 += 1;
             rows.push((state.0, state.1 + self.broadcast, EventTime::MIN));
             let time = ats.value(row);
-            let timer = |domain, delete| Timer { slot, domain, time, delete };
+            let timer = |domain, delete| Timer { slot, domain, time, delete, cleanup: false };
+            let cleanup = Timer { cleanup: true, ..timer(TimeDomain::Event, false) };
             match Op::of(ops.value(row)) {
                 Op::Count => {}
                 Op::Forget => state.1 = 0,
                 Op::Set => timers.push(timer(TimeDomain::Event, false)),
                 Op::Delete => timers.push(timer(TimeDomain::Event, true)),
                 Op::SetClock => timers.push(timer(TimeDomain::Processing, false)),
+                Op::SetCleanup => timers.push(cleanup),
             }
         }
         Ok(self.reply(rows, (0..input.rows as u32).collect(), timers))
     }
 
     fn timers_fired(&mut self, due: DueTimers<'_>) -> Result<Reply, GuestError> {
+        if due.cleanup {
+            due.slots.iter().for_each(|slot| self.slots.get_mut(slot).expect("slots are assigned").1 = 0);
+            return Ok(Reply::default());
+        }
         let (mut rows, mut timers) = (vec![], vec![]);
         for (&slot, &time) in due.slots.iter().zip(due.times) {
             let (key, count) = self.slots[&slot];
             rows.push((key, count, time));
             let is_to_come = |next| due.slots.iter().zip(due.times).any(|timer| timer == (&slot, &next)) && next > time;
             if let Some(next) = self.rearm.next(time).filter(|&next| !is_to_come(next)) {
-                timers.push(Timer { slot, domain: due.domain, time: next, delete: false });
+                timers.push(Timer { slot, domain: due.domain, time: next, delete: false, cleanup: false });
             }
         }
         let origins = (0..rows.len() as u32).collect();

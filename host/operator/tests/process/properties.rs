@@ -38,6 +38,7 @@ struct Model {
     counts: BTreeMap<i64, i64>,
     timers: BTreeSet<(EventTime, i64)>,
     clock_timers: BTreeSet<(EventTime, i64)>,
+    cleanups: BTreeSet<(EventTime, i64)>,
     broadcast: i64,
     results: Vec<Result>,
 }
@@ -53,6 +54,7 @@ impl Model {
             Op::Set => _ = self.timers.insert((time, key)),
             Op::Delete => _ = self.timers.remove(&(time, key)),
             Op::SetClock => _ = self.clock_timers.insert((time, key)),
+            Op::SetCleanup => _ = self.cleanups.insert((time, key)),
         }
     }
 
@@ -64,6 +66,14 @@ impl Model {
             timers.extend(rearm.next(time).map(|next| (next, key)));
         }
         results
+    }
+
+    /// Cleanups come after all timers, and emit nothing.
+    fn clean_up(&mut self, until: i64) {
+        while let Some(&(_, key)) = self.cleanups.first().filter(|(time, _)| *time <= until) {
+            self.cleanups.pop_first();
+            self.counts.insert(key, 0);
+        }
     }
 
     fn take(&mut self) -> Vec<Result> {
@@ -101,6 +111,7 @@ fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start], scale: i64
                 watermark = if by == i64::MAX { by } else { watermark + by * scale };
                 operator.watermark(watermark);
                 model.results.extend(Model::fire(&model.counts, &mut model.timers, rearm, watermark));
+                model.clean_up(watermark);
             }
             &Step::Clock(by) => {
                 now += by * scale;

@@ -120,7 +120,7 @@ fn others_are_refused() {
         (group, 0, vec![]),
         (group, 0, vec![0]),
         (group, 0, vec![0, 1, 2, 3]),
-        (group, 0, key(3, 7)),
+        (group, 0, key(5, 7)),
         (group, 1, key(0, 7)),
         (KeyGroup((group.0 + 1) % MAX_PARALLELISM), 0, key(0, 7)),
         (KeyGroup(MAX_PARALLELISM), 0, key(0, 7)),

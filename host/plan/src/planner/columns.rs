@@ -59,12 +59,11 @@ fn read_by(chain: &Chain, port: usize, outputs: &[Vec<bool>]) -> Vec<usize> {
     if chain.head != Head::Relay {
         columns.extend(&input.columns);
     }
-    if port == 0 {
-        for (output, needed) in chain.outputs.iter().zip(outputs) {
-            for (origin, &needed) in output.columns.iter().zip(needed) {
-                if let (ColumnOrigin::Passed(column), true) = (origin, needed) {
-                    columns.push(*column);
-                }
+    let passed_from = |output: usize| chain.late_input(output).unwrap_or(0);
+    for (i, needed) in outputs.iter().enumerate().filter(|&(i, _)| passed_from(i) == port) {
+        for (origin, &needed) in chain.outputs[i].columns.iter().zip(needed) {
+            if let (ColumnOrigin::Passed(column), true) = (origin, needed) {
+                columns.push(*column);
             }
         }
         // Event times are taken from a column of the main output, whether or not somebody reads it after that.

@@ -205,9 +205,9 @@ impl ChainCheck<'_> {
         }
         let passes = match &self.chain.head {
             Head::Transform | Head::Relay | Head::Process => self.chain.inputs.len() == 1,
-            Head::Window(window) => window.late_port == Some(port),
+            Head::Window(_) => self.chain.late_input(port).is_some(),
         };
-        let input = self.graph.input_schema(self.index, 0);
+        let input = self.graph.input_schema(self.index, self.chain.late_input(port).unwrap_or(0));
         for (field, origin) in fields.iter().zip(&output.columns) {
             let &ColumnOrigin::Passed(column) = origin else { continue };
             if !passes {
@@ -279,15 +279,20 @@ impl ChainCheck<'_> {
         if !trigger.on_time && trigger.early_every_ms.is_none() && trigger.every_count.is_none() {
             return Err("its trigger never fires".into());
         }
-        let Some(port) = window.late_port else { return Ok(()) };
+        let ports = window.late_port.iter().flat_map(|&first| (first..).take(self.chain.inputs.len()));
+        ports.enumerate().try_for_each(|(input, port)| self.late_output(input, port))
+    }
+
+    /// An output for the late rows of an input.
+    fn late_output(&self, input: usize, port: usize) -> Result<(), String> {
         let Some(late) = self.chain.outputs.get(port) else {
-            return Err(format!("late rows go to output {port}, which does not exist"));
+            return Err(format!("late rows of input {input} go to output {port}, which does not exist"));
         };
-        if let Some(difference) = difference(self.graph.input_schema(self.index, 0), &late.schema) {
-            return Err(format!("late rows of input 0 go to output {port}, whose schema differs: {difference}"));
+        if let Some(difference) = difference(self.graph.input_schema(self.index, input), &late.schema) {
+            return Err(format!("late rows of input {input} go to output {port}, whose schema differs: {difference}"));
         }
         if !late.columns.iter().enumerate().all(|(i, c)| *c == ColumnOrigin::Passed(i)) {
-            return Err(format!("late rows go to output {port}, which must pass all columns on as they are"));
+            return Err(format!("late rows of input {input} go to output {port}, which must pass all columns on as they are"));
         }
         Ok(())
     }

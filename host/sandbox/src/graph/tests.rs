@@ -147,7 +147,7 @@ fn spoilt_graphs() {
         (Box::new(|g| set_window(g, |w| w.mergeable = false)), "need an aggregate that can be merged"),
         (Box::new(|g| set_window(g, |w| w.trigger.on_time = false)), "its trigger never fires"),
         (Box::new(|g| set_window(g, |w| w.trigger.every_count = Some(0))), "its trigger fires every 0"),
-        (Box::new(|g| set_window(g, |w| w.late_port = Some(2))), "late rows go to output 2, which does not exist"),
+        (Box::new(|g| set_window(g, |w| w.late_port = Some(2))), "late rows of input 0 go to output 2, which does not exist"),
         (Box::new(|g| set_window(g, |w| w.late_port = Some(0))), "late rows of input 0 go to output 0, whose schema differs"),
         (Box::new(|g| set_window(g, |w| w.allowed_lateness_ms = u64::MAX)), "more than a thousand years"),
         (

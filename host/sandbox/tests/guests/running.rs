@@ -135,7 +135,7 @@ async fn slots_live() {
     let none = heir.export_slots(1, &[]).await.expect("no states");
     assert_eq!((none.offsets, none.bytes), (States { offsets: vec![0], bytes: vec![] }.offsets, vec![]));
 
-    let fired = DueTimers { slots: &[2, 0], times: &[5, 6], domain: TimeDomain::Event, watermark: 9, now: 0 };
+    let fired = DueTimers { slots: &[2, 0], times: &[5, 6], domain: TimeDomain::Event, cleanup: false, watermark: 9, now: 0 };
     let reply = heir.timers_fired(1, fired).await.expect("timers");
     assert_eq!(reply.outputs[0].columns[0].as_primitive::<Int64Type>().values(), &[5, 6]);
 }

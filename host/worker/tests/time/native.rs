@@ -18,7 +18,7 @@ fn output(columns: Vec<ArrayRef>) -> Output {
 /// A timer for each row, so long after its event time.
 fn timers(input: &Input<'_>, after: i64) -> Vec<Timer> {
     let (slots, times) = (input.slots.expect("keyed rows have slots"), input.times.expect("the input asks for times"));
-    let timer = |(&slot, &time)| Timer { slot, domain: TimeDomain::Event, time: time + after, delete: false };
+    let timer = |(&slot, &time)| Timer { slot, domain: TimeDomain::Event, time: time + after, delete: false, cleanup: false };
     slots.iter().zip(times).map(timer).collect()
 }
 
@@ -37,7 +37,7 @@ impl NativeChain for Echo {
         let ids = input.columns[0].as_primitive::<UInt32Type>().values();
         let what: ArrayRef = Arc::new(Int64Array::from_iter_values(ids.iter().map(|&id| i64::from(id))));
         let watermarks: ArrayRef = Arc::new(Int64Array::from(vec![input.watermark; input.rows]));
-        Ok(Reply { outputs: vec![output(vec![what, watermarks])], timers: timers(&input, 0), progress: None })
+        Ok(Reply { outputs: vec![output(vec![what, watermarks])], timers: timers(&input, 0), ..Reply::default() })
     }
 
     fn timers_fired(&mut self, due: DueTimers<'_>) -> Result<Reply, GuestError> {

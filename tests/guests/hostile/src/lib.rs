@@ -234,7 +234,7 @@ impl Chains for Hostile {
         let rows = input.rows.rows;
         let reply = if chain == 0 {
             let output = Output { port: 0, origins: Origins::Identity, times: vec![], rows: input.rows };
-            Reply { outputs: vec![output], timers: vec![], progress: None }
+            Reply { outputs: vec![output], timers: vec![], progress: None, late: 0 }
         } else {
             count(&input.slots, rows)
         };
@@ -276,7 +276,7 @@ impl Chains for Hostile {
         let panes = groups.len() as u32 - 1;
         let rows = Batch { rows: panes, buffers: vec![vec![], sums] };
         let output = Output { port: 0, origins: Origins::Identity, times: vec![], rows };
-        let reply = Reply { outputs: vec![output], timers: vec![], progress: None };
+        let reply = Reply { outputs: vec![output], timers: vec![], progress: None, late: 0 };
         Ok(distorted(reply, chain, "emit", &[], panes))
     }
 
@@ -321,7 +321,7 @@ impl Chains for Hostile {
         let fired = timers.times.len() as u32 / 8;
         let rows = Batch { rows: fired, buffers: vec![vec![], timers.times] };
         let output = Output { port: 1, origins: Origins::Identity, times: vec![], rows };
-        let reply = Reply { outputs: vec![output], timers: vec![], progress: None };
+        let reply = Reply { outputs: vec![output], timers: vec![], progress: None, late: 0 };
         Ok(distorted(reply, chain, "timers-fired", &[], fired))
     }
 }
@@ -355,7 +355,7 @@ fn distorted(mut reply: Reply, chain: u32, function: &str, numbers: &[u8], rows:
         "picked" => output.origins = picked(&(0..rows).rev().collect::<Vec<_>>()),
         "times" => output.times = packed([1, 2, 3, 4]),
         "progress" => reply.progress = Some(5),
-        "timer" => reply.timers.push(Timer { slot: 1000, domain: TimeDomain::Event, time: 1, delete: false }),
+        "timer" => reply.timers.push(Timer { slot: 1000, domain: TimeDomain::Event, time: 1, delete: false, cleanup: false }),
         "big" => buffers[2] = vec![b'x'; 8 << 20],
         _ => (),
     }
@@ -370,8 +370,9 @@ fn count(slots: &[u8], rows: u32) -> Reply {
             states[slot as usize]
         }))
     });
-    let timers = u32s(slots).zip(0..).map(|(slot, time)| Timer { slot, domain: TimeDomain::Event, time, delete: false });
+    let timers =
+        u32s(slots).zip(0..).map(|(slot, time)| Timer { slot, domain: TimeDomain::Event, time, delete: false, cleanup: false });
     let rows = Batch { rows, buffers: vec![vec![], counts] };
     let output = Output { port: 0, origins: Origins::Identity, times: vec![], rows };
-    Reply { outputs: vec![output], timers: timers.collect(), progress: None }
+    Reply { outputs: vec![output], timers: timers.collect(), progress: None, late: 0 }
 }

@@ -179,6 +179,16 @@ impl TestHarness {
         taken.unwrap_or_else(|error| panic!("sink `{sink}`: {error}"))
     }
 
+    /// How many keys (with windows) the operator `id` has state of, after what has expired was dropped.
+    ///
+    /// # Panics
+    /// If there is no such operator, or its state cannot be encoded.
+    pub fn keys(&mut self, id: &str) -> usize {
+        let chain = self.graph.chains.iter().position(|chain| chain.operators.iter().any(|operator| operator.id == id));
+        let chain = chain.unwrap_or_else(|| panic!("the job has no operator `{id}`"));
+        self.nodes[chain].keys().unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Hands rows to all that read an endpoint.
     fn deliver(&mut self, from: Endpoint, rows: &[Row]) -> Result<(), String> {
         for sink in self.graph.sinks.iter().filter(|s| s.from.contains(&from)) {

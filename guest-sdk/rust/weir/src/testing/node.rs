@@ -48,7 +48,7 @@ pub(super) struct Chained {
 /// What the host keeps for the head of a chain.
 enum State {
     None,
-    Process { slots: Slots, timers: BTreeSet<(i64, u32)>, clock_timers: BTreeSet<(i64, u32)> },
+    Process { slots: Slots, timers: Timers },
     Window(Windows),
 }
 
@@ -64,7 +64,7 @@ impl Node {
         let schemas = description.inputs.iter().map(|i| graph.schema(i.from[0]).to_vec()).collect();
         let state = match description.head {
             Head::Transform | Head::Relay => State::None,
-            Head::Process => State::Process { slots: Slots::default(), timers: BTreeSet::new(), clock_timers: BTreeSet::new() },
+            Head::Process => State::Process { slots: Slots::default(), timers: Timers::default() },
             Head::Window(window) => State::Window(Windows::new(window)),
         };
         Self { chain: Chained { description, schemas, running }, state, assigned: None }
@@ -90,12 +90,12 @@ impl Node {
                 *assigned = reply.progress.max(*assigned);
                 chain.assemble_all(reply.outputs, rows)?
             }
-            State::Process { slots, timers, clock_timers } => {
+            State::Process { slots, timers } => {
                 let keyed = chain.description.inputs[port].partitioning != Partitioning::Broadcast;
                 let slots = if keyed { slots.of_rows(chain, port, rows)? } else { vec![] };
                 let input = chain.input(port, rows, slots, clocks)?;
                 let reply = chain.running()?.process(input)?;
-                set_timers(&reply, timers, clock_timers);
+                timers.take_in(&reply);
                 chain.assemble_all(reply.outputs, rows)?
             }
         };
@@ -125,36 +125,39 @@ impl Node {
         match state {
             State::None => Ok(vec![]),
             State::Window(windows) => windows.advance(chain, clocks),
-            State::Process { timers, clock_timers, .. } => {
+            State::Process { timers, .. } => {
                 let mut emitted = vec![];
                 // A timer may set another one that is due, too.
-                loop {
-                    let due = |timers: &mut BTreeSet<(i64, u32)>, until: i64| {
-                        let due: Vec<_> = timers.iter().copied().take_while(|(time, _)| *time <= until).collect();
-                        due.iter().for_each(|timer| _ = timers.remove(timer));
-                        due
-                    };
-                    let (domain, due) = match due(timers, clocks.watermark) {
-                        due if !due.is_empty() => (TimeDomain::Event, due),
-                        _ => (TimeDomain::Processing, due(clock_timers, clocks.now)),
-                    };
-                    if due.is_empty() {
-                        return Ok(emitted);
-                    }
+                while let Some((domain, cleanup, due)) = timers.take_due(clocks) {
                     let call = DueTimers {
                         slots: due.iter().flat_map(|(_, slot)| slot.to_le_bytes()).collect(),
                         times: due.iter().flat_map(|(time, _)| time.to_le_bytes()).collect(),
                         domain,
+                        cleanup,
                         watermark: clocks.watermark,
                         now: clocks.now,
                     };
                     let reply = chain.running()?.timers_fired(&call)?;
-                    set_timers(&reply, timers, clock_timers);
+                    timers.take_in(&reply);
                     let origins: Vec<_> = due.iter().map(|(time, _)| Row { cells: vec![], time: Some(*time) }).collect();
                     emitted.extend(chain.assemble_all(reply.outputs, &origins)?);
                 }
+                Ok(emitted)
             }
         }
+    }
+
+    /// How many keys (with windows) have state, as the host sees it: those that there are bytes of.
+    pub fn keys(&mut self) -> Result<usize, String> {
+        let slots: Vec<u32> = match &self.state {
+            State::None => return Ok(0),
+            State::Process { slots, .. } => slots.by_key.values().copied().collect(),
+            State::Window(windows) => windows.slots().map(|(_, slot)| slot).collect(),
+        };
+        let packed: Vec<u8> = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
+        let states = self.chain.running()?.export_slots(&packed)?;
+        let ends: Vec<u32> = slots_of(&states.offsets).collect();
+        Ok(ends.windows(2).filter(|bounds| bounds[0] < bounds[1]).count())
     }
 
     /// Moves all state to a new instance of the chain, by way of bytes.
@@ -182,14 +185,38 @@ impl Node {
     }
 }
 
-fn set_timers(reply: &Reply, timers: &mut BTreeSet<(i64, u32)>, clock_timers: &mut BTreeSet<(i64, u32)>) {
-    for timer in &reply.timers {
-        let timers = if timer.domain == TimeDomain::Event { &mut *timers } else { &mut *clock_timers };
-        if timer.delete {
-            timers.remove(&(timer.time, timer.slot));
-        } else {
-            timers.insert((timer.time, timer.slot));
+/// Timers that are set: time and slot of each.
+#[derive(Default)]
+struct Timers {
+    /// by whether they are for a cleanup, then whether they are in processing time
+    sorts: [[BTreeSet<(i64, u32)>; 2]; 2],
+}
+
+impl Timers {
+    fn take_in(&mut self, reply: &Reply) {
+        for timer in &reply.timers {
+            let timers = &mut self.sorts[usize::from(timer.cleanup)][usize::from(timer.domain == TimeDomain::Processing)];
+            if timer.delete {
+                timers.remove(&(timer.time, timer.slot));
+            } else {
+                timers.insert((timer.time, timer.slot));
+            }
         }
+    }
+
+    /// Takes what is due of one sort, if anything is; cleanups come last.
+    fn take_due(&mut self, clocks: Clocks) -> Option<(TimeDomain, bool, Vec<(i64, u32)>)> {
+        for (cleanup, sorts) in [false, true].into_iter().zip(&mut self.sorts) {
+            let clocks = [(TimeDomain::Event, clocks.watermark), (TimeDomain::Processing, clocks.now)];
+            for (timers, (domain, until)) in sorts.iter_mut().zip(clocks) {
+                let due: Vec<_> = timers.iter().copied().take_while(|(time, _)| *time <= until).collect();
+                due.iter().for_each(|timer| _ = timers.remove(timer));
+                if !due.is_empty() {
+                    return Some((domain, cleanup, due));
+                }
+            }
+        }
+        None
     }
 }
 

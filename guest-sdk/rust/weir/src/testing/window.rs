@@ -71,10 +71,10 @@ impl Windows {
         // Rows that came late, but not too late, make their windows be emitted again.
         let due = self.due(clocks);
         emitted.extend(self.emit(chain, due, clocks)?);
-        if let Some(port) = self.head.late_port
+        if let Some(late_port) = self.head.late_port
             && !late.is_empty()
         {
-            emitted.push((port, late));
+            emitted.push((late_port + port as u32, late));
         }
         Ok(emitted)
     }

@@ -39,7 +39,7 @@ pub struct Summary {
     pub latency_us: Option<serde_json::Map<String, serde_json::Value>>,
     /// malformed events that were passed over
     pub malformed: u64,
-    /// rows that came too late for their window
+    /// rows that came too late for their window or join
     pub late_records: u64,
     /// batches on which guests failed
     pub errors: u64,

@@ -1,0 +1,186 @@
+//! Cleanups: how state that has expired goes, though nobody asks for it any more.
+//!
+//! Each key that has something to expire has one timer for each clock, which the user's function does not see. When it fires, what has expired is dropped, and
+//! the timer is set again for what is left. So a key that is written again and again costs a timer once in a lifetime of its state, and one that is never heard of
+//! again is empty in the end, which is when the host forgets it, also if it was evicted. Times are rounded up, so that items which expire one by one are dropped
+//! several at a time.
+
+use std::cell::Cell;
+
+use crate::bindings::exports::weir::dataflow::chains::Timer as WireTimer;
+use crate::state::{State, decode, encode};
+use crate::time::{TimeDomain, wire_domain};
+
+/// By clock (event time, processing time), when something expires first; [`i64::MAX`] = never.
+pub(crate) type Deadlines = [i64; 2];
+
+/// Nothing expires.
+pub(crate) const NEVER: Deadlines = [i64::MAX; 2];
+
+const DOMAINS: [TimeDomain; 2] = [TimeDomain::Event, TimeDomain::Processing];
+
+/// The place of a clock's deadline.
+pub(crate) fn place(domain: TimeDomain) -> usize {
+    match domain {
+        TimeDomain::Event => 0,
+        TimeDomain::Processing => 1,
+    }
+}
+
+/// The first multiple of `step` at or after `time`.
+pub(crate) fn round_up(time: i64, step: i64) -> i64 {
+    let step = step.max(1);
+    (time.saturating_add(step - 1).div_euclid(step) * step).max(time)
+}
+
+/// The timers that are set, by slot.
+#[derive(Default)]
+pub(crate) struct Cleanups {
+    /// as long as it has to be: empty where nothing expires
+    by_slot: Vec<Deadlines>,
+}
+
+impl Cleanups {
+    /// The timers of a slot.
+    #[inline]
+    pub fn get(&self, slot: u32) -> Deadlines {
+        self.by_slot.get(slot as usize).copied().unwrap_or(NEVER)
+    }
+
+    fn put(&mut self, slot: u32, deadlines: Deadlines) {
+        let slot = slot as usize;
+        if slot >= self.by_slot.len() {
+            self.by_slot.resize(slot + 1, NEVER);
+        }
+        self.by_slot[slot] = deadlines;
+    }
+
+    /// Sets the timers of a slot to `deadlines`.
+    #[cold]
+    pub fn set(&mut self, slot: u32, deadlines: Deadlines, timers: &mut Vec<WireTimer>) {
+        let before = self.get(slot);
+        for (domain, (old, new)) in DOMAINS.into_iter().zip(before.into_iter().zip(deadlines)) {
+            let timer = |time, delete| WireTimer { slot, domain: wire_domain(domain), time, delete, cleanup: true };
+            if old == new {
+                continue;
+            }
+            timers.extend((old < i64::MAX).then(|| timer(old, true)));
+            timers.extend((new < i64::MAX).then(|| timer(new, false)));
+        }
+        self.put(slot, deadlines);
+    }
+
+    /// A timer of a slot has fired; false if it is not one that is still wanted. An instance forgets its timers with the state that they are for, and the host does
+    /// not.
+    pub fn fired(&mut self, slot: u32, domain: TimeDomain, time: i64) -> bool {
+        let mut deadlines = self.get(slot);
+        let is_wanted = deadlines[place(domain)] == time;
+        if is_wanted {
+            deadlines[place(domain)] = i64::MAX;
+            self.put(slot, deadlines);
+        }
+        is_wanted
+    }
+
+    /// Slots have got other keys, or none.
+    pub fn forget(&mut self, slots: impl Iterator<Item = u32>) {
+        for slot in slots {
+            if let Some(deadlines) = self.by_slot.get_mut(slot as usize) {
+                *deadlines = NEVER;
+            }
+        }
+    }
+
+    /// Appends the timers of a slot to its encoded state, if there are any.
+    pub fn encode(&self, slot: u32, bytes: &mut Vec<u8>) {
+        let deadlines = self.get(slot);
+        if deadlines != NEVER {
+            deadlines.iter().for_each(|deadline| bytes.extend_from_slice(&deadline.to_le_bytes()));
+        }
+    }
+
+    /// Takes in what [`encode`](Self::encode) has appended.
+    pub fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<(), String> {
+        match bytes.as_chunks::<8>() {
+            ([], []) => Ok(()),
+            (&[event, processing], []) => {
+                self.put(slot, [event, processing].map(i64::from_le_bytes));
+                Ok(())
+            }
+            _ => Err("there are bytes behind the stored state that are no timers of it".into()),
+        }
+    }
+}
+
+/// What is dropped of a state while it is encoded.
+#[derive(Clone, Copy)]
+struct Sweep {
+    domain: TimeDomain,
+    time: i64,
+    /// when the first of what is left expires, rounded up
+    next: i64,
+    dropped: bool,
+}
+
+thread_local! {
+    // Serde hands nothing to those that it encodes, and a component has one thread.
+    static SWEEP: Cell<Option<Sweep>> = const { Cell::new(None) };
+}
+
+/// Drops what has expired of a state by a clock that shows `time`; returns when the next of it does, rounded up. What expires is found by encoding the state, so
+/// that it may be anywhere in types that only serde knows.
+pub(crate) fn sweep<S: State>(state: &mut S, domain: TimeDomain, time: i64) -> Result<i64, String> {
+    SWEEP.set(Some(Sweep { domain, time, next: i64::MAX, dropped: false }));
+    let encoded = encode(state, vec![]);
+    let sweep = SWEEP.take();
+    let (bytes, sweep) = (encoded?, sweep.expect("it was set for this state"));
+    if sweep.dropped {
+        *state = decode(&bytes)?.0;
+    }
+    Ok(sweep.next)
+}
+
+/// Whether what expires at `expiry` is to be encoded: not if it is to be dropped.
+pub(crate) fn is_kept(domain: TimeDomain, expiry: i64, step: i64) -> bool {
+    let Some(mut sweep) = SWEEP.get().filter(|sweep| sweep.domain == domain) else { return true };
+    let is_kept = sweep.time < expiry;
+    match is_kept {
+        true => sweep.next = sweep.next.min(round_up(expiry, step)),
+        false => sweep.dropped = true,
+    }
+    SWEEP.set(Some(sweep));
+    is_kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Timers follow the deadlines of their slot, survive export and import, and only those that are still wanted count.
+    #[test]
+    fn timers_of_a_slot() {
+        let mut cleanups = Cleanups::default();
+        let mut timers = vec![];
+        cleanups.set(2, [30, i64::MAX], &mut timers);
+        cleanups.set(2, [20, 50], &mut timers);
+        let told: Vec<_> = timers.iter().map(|t| (t.slot, t.time, t.delete, t.cleanup)).collect();
+        assert_eq!(told, [(2, 30, false, true), (2, 30, true, true), (2, 20, false, true), (2, 50, false, true)]);
+        let mut bytes = vec![];
+        cleanups.encode(2, &mut bytes);
+        cleanups.encode(1, &mut bytes);
+        cleanups.forget([2].into_iter());
+        assert!(!cleanups.fired(2, TimeDomain::Event, 20), "it belongs to another key");
+        cleanups.decode(7, &bytes).expect("two timers");
+        cleanups.decode(7, &bytes[1..]).expect_err("these are not two times");
+        assert!(!cleanups.fired(7, TimeDomain::Event, 50));
+        assert!(cleanups.fired(7, TimeDomain::Processing, 50) && !cleanups.fired(7, TimeDomain::Processing, 50));
+        assert_eq!(cleanups.get(7), [20, i64::MAX]);
+    }
+
+    #[test]
+    fn times_are_rounded_up() {
+        for (time, step, rounded) in [(0, 10, 0), (1, 10, 10), (-11, 10, -10), (5, 0, 5), (i64::MAX - 1, 7, i64::MAX - 1)] {
+            assert_eq!(round_up(time, step), rounded, "{time} by {step}");
+        }
+    }
+}

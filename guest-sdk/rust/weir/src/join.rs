@@ -1,0 +1,296 @@
+//! Joins: rows of two streams meet if they have the same key, whenever they come.
+
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::cleanup::round_up;
+use crate::key::Key;
+use crate::keyed::{KeyedStream, Processed, start_pair};
+use crate::process::{KeyedContext, KeyedFunction};
+use crate::record::Record;
+use crate::state::{check_storable, deserialize_each, serialize_each};
+use crate::time::TimeDomain;
+use crate::ttl::Ttl;
+use crate::value::Value;
+
+/// A join of two keyed streams without regard to their event times: each row meets all rows of the other stream with its key that are there, and those that are
+/// still to come.
+///
+/// So all rows are kept, for good or for as long as their side's time to live says; rows of keys that are cold may leave memory, as all state. A result has the
+/// event time of the row that came last of the two.
+///
+/// ```
+/// use weir::{Change, Job, Record, TestHarness, Ttl, days};
+///
+/// #[derive(Record)]
+/// struct Person { id: u64, name: String }
+///
+/// #[derive(Record)]
+/// struct Auction { id: u64, seller: u64 }
+///
+/// #[derive(Debug, PartialEq, Record)]
+/// struct Sale { auction: u64, seller: Option<String>, retracted: bool }
+///
+/// fn sales(job: &Job) {
+///     let persons = job.source::<Person>("persons").key_by(Person::ID);
+///     job.source::<Auction>("auctions")
+///         .key_by(Auction::SELLER)
+///         .join(persons)
+///         .left_ttl(Ttl::new(days(1)))
+///         .left_outer(|auction, person| (auction.id, person.map(|person| person.name.clone())))
+///         .map(|change| {
+///             let (retracted, (auction, seller)) = (change.is_retraction(), change.into_row());
+///             Sale { auction, seller, retracted }
+///         })
+///         .sink("sales");
+/// }
+///
+/// let mut harness = TestHarness::new(sales);
+/// harness.push("auctions", [Auction { id: 1, seller: 7 }]);
+/// harness.push("persons", [Person { id: 7, name: "Ada".into() }]);
+/// let sale = |seller: Option<&str>, retracted| Sale { auction: 1, seller: seller.map(Into::into), retracted };
+/// assert_eq!(harness.take::<Sale>("sales"), [sale(None, false), sale(None, true), sale(Some("Ada"), false)]);
+/// ```
+pub struct Join<L, R, K> {
+    left: KeyedStream<L, K>,
+    right: KeyedStream<R, K>,
+    ttls: [Option<Ttl>; 2],
+}
+
+/// What an outer join says: a result is there now, or one that was there is so no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<O> {
+    /// it is there
+    Insert(O),
+    /// it was told before, and is there no more
+    Retract(O),
+}
+
+impl<O> Change<O> {
+    /// Whether it takes a result back.
+    pub fn is_retraction(&self) -> bool {
+        matches!(self, Self::Retract(_))
+    }
+
+    /// The result.
+    pub fn into_row(self) -> O {
+        let (Self::Insert(row) | Self::Retract(row)) = self;
+        row
+    }
+}
+
+impl<L: Record, R: Record, K: Key> Join<L, R, K> {
+    pub(crate) fn new(left: KeyedStream<L, K>, right: KeyedStream<R, K>) -> Self {
+        Self { left, right, ttls: [None; 2] }
+    }
+
+    /// How long rows of the left stream are kept. To be read is to meet a row.
+    #[must_use]
+    pub fn left_ttl(mut self, ttl: Ttl) -> Self {
+        self.ttls[0] = Some(ttl);
+        self
+    }
+
+    /// How long rows of the right stream are kept. To be read is to meet a row.
+    #[must_use]
+    pub fn right_ttl(mut self, ttl: Ttl) -> Self {
+        self.ttls[1] = Some(ttl);
+        self
+    }
+
+    /// Makes one result of each pair of rows.
+    pub fn inner<O: 'static, F>(self, mut f: F) -> Processed<impl KeyedFunction<Out = O>>
+    where
+        F: FnMut(&L, &R) -> O + 'static,
+    {
+        self.start([false, false], move |_, left: Option<&L>, right: Option<&R>| match (left, right) {
+            (Some(left), Some(right)) => f(left, right),
+            _ => unreachable!("an inner join makes results of pairs alone"),
+        })
+    }
+
+    /// Makes one result of each pair of rows, and of each row of the left stream while there is none that it meets.
+    ///
+    /// A row that expires takes nothing back: results stay as they are.
+    pub fn left_outer<O: 'static, F>(self, mut f: F) -> Processed<impl KeyedFunction<Out = Change<O>>>
+    where
+        F: FnMut(&L, Option<&R>) -> O + 'static,
+    {
+        self.outer([true, false], move |left: Option<&L>, right: Option<&R>| match left {
+            Some(left) => f(left, right),
+            None => unreachable!("a left join makes no result of a row of the right stream alone"),
+        })
+    }
+
+    /// Makes one result of each pair of rows, and of each row of the right stream while there is none that it meets; as [`left_outer`](Self::left_outer).
+    pub fn right_outer<O: 'static, F>(self, mut f: F) -> Processed<impl KeyedFunction<Out = Change<O>>>
+    where
+        F: FnMut(Option<&L>, &R) -> O + 'static,
+    {
+        self.outer([false, true], move |left: Option<&L>, right: Option<&R>| match right {
+            Some(right) => f(left, right),
+            None => unreachable!("a right join makes no result of a row of the left stream alone"),
+        })
+    }
+
+    /// Makes one result of each pair of rows, and of each row of either stream while there is none that it meets; as [`left_outer`](Self::left_outer).
+    pub fn full_outer<O: 'static, F>(self, f: F) -> Processed<impl KeyedFunction<Out = Change<O>>>
+    where
+        F: FnMut(Option<&L>, Option<&R>) -> O + 'static,
+    {
+        self.outer([true, true], f)
+    }
+
+    fn outer<O: 'static, F>(self, keeps: [bool; 2], mut f: F) -> Processed<impl KeyedFunction<Out = Change<O>>>
+    where
+        F: FnMut(Option<&L>, Option<&R>) -> O + 'static,
+    {
+        self.start(keeps, move |retracts: bool, left: Option<&L>, right: Option<&R>| match retracts {
+            true => Change::Retract(f(left, right)),
+            false => Change::Insert(f(left, right)),
+        })
+    }
+
+    fn start<O: 'static, F>(self, keeps: [bool; 2], f: F) -> Processed<Joining<F, L, R, K, O>>
+    where
+        F: FnMut(bool, Option<&L>, Option<&R>) -> O + 'static,
+    {
+        let Self { left, right, ttls } = self;
+        left.job.expect(check_storable::<L>());
+        left.job.expect(check_storable::<R>());
+        let [left_side, right_side] = [0, 1].map(|side| Side { ttl: ttls[side], keeps_single: keeps[side] });
+        start_pair(left, right, Joining { f, left: left_side, right: right_side, of: PhantomData }, "join")
+    }
+}
+
+/// How one stream is joined.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    ttl: Option<Ttl>,
+    /// whether its rows make results while there are none that they meet
+    keeps_single: bool,
+}
+
+impl Side {
+    fn is_live<K, O>(self, stamp: i64, cx: &KeyedContext<'_, K, O>) -> bool {
+        self.ttl.is_none_or(|ttl| cx.clock(ttl.domain()) < ttl.expiry(stamp))
+    }
+}
+
+/// A row that waits for others.
+struct Waiting<T> {
+    row: T,
+    /// when it came, or was last read, by the clock of its time to live
+    stamp: i64,
+    /// whether there is a result of it alone
+    is_single: bool,
+}
+
+/// The rows of one stream that wait, in the order in which they came.
+pub struct WaitingRows<T> {
+    rows: Vec<Waiting<T>>,
+}
+
+impl<T> Default for WaitingRows<T> {
+    fn default() -> Self {
+        Self { rows: vec![] }
+    }
+}
+
+impl<T> WaitingRows<T> {
+    /// Drops what has expired by a clock that shows `time`; returns when the next row does, rounded up.
+    fn expire(&mut self, ttl: Option<Ttl>, domain: TimeDomain, time: i64) -> i64 {
+        let Some(ttl) = ttl.filter(|ttl| ttl.domain() == domain) else { return i64::MAX };
+        self.rows.retain(|waiting| time < ttl.expiry(waiting.stamp));
+        if self.rows.len() < self.rows.capacity() / 4 {
+            self.rows.shrink_to_fit();
+        }
+        self.rows.iter().map(|waiting| round_up(ttl.expiry(waiting.stamp), ttl.step())).min().unwrap_or(i64::MAX)
+    }
+}
+
+impl<T: Record> Serialize for WaitingRows<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let encode = |waiting: &Waiting<T>, bytes: &mut Vec<u8>| {
+            Value::encode(&waiting.stamp, bytes);
+            Value::encode(&waiting.is_single, bytes);
+            <T as Record>::encode(&waiting.row, bytes);
+        };
+        serialize_each(&self.rows, encode, serializer)
+    }
+}
+
+impl<'de, T: Record> Deserialize<'de> for WaitingRows<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let decode = |bytes: &mut &[u8]| {
+            let (stamp, is_single) = (<i64 as Value>::decode(bytes)?, <bool as Value>::decode(bytes)?);
+            Ok(Waiting { row: <T as Record>::decode(bytes)?, stamp, is_single })
+        };
+        Ok(Self { rows: deserialize_each(decode, deserializer)? })
+    }
+}
+
+/// A join as a keyed function. Its closure is told whether the result is retracted, and the rows that it is made of.
+pub struct Joining<F, L, R, K, O> {
+    f: F,
+    left: Side,
+    right: Side,
+    of: PhantomData<fn() -> (L, R, K, O)>,
+}
+
+/// A row has come: it meets the rows of the other stream that are there, and waits for others.
+fn arrive<A: Record, B: Record, K, O>(
+    mut row: A,
+    (own_side, own): (Side, &mut WaitingRows<A>),
+    (other_side, other): (Side, &mut WaitingRows<B>),
+    cx: &mut KeyedContext<'_, K, O>,
+    mut result: impl FnMut(bool, Option<&A>, Option<&B>) -> O,
+) {
+    let mut is_single = own_side.keeps_single;
+    for waiting in &mut other.rows {
+        if !other_side.is_live(waiting.stamp, cx) {
+            continue;
+        }
+        if std::mem::take(&mut waiting.is_single) {
+            cx.emit(result(true, None, Some(&waiting.row)));
+        }
+        cx.emit(result(false, Some(&row), Some(&waiting.row)));
+        is_single = false;
+        if let Some(ttl) = other_side.ttl.filter(|ttl| ttl.is_on_read()) {
+            waiting.stamp = waiting.stamp.max(cx.clock(ttl.domain()));
+        }
+    }
+    if is_single {
+        cx.emit(result(false, Some(&row), None));
+    }
+    let stamp = own_side.ttl.map_or(0, |ttl| {
+        let stamp = cx.clock(ttl.domain());
+        cx.expire(ttl.domain(), ttl.expiry(stamp), ttl.step());
+        stamp
+    });
+    <A as Record>::detach(&mut row);
+    own.rows.push(Waiting { row, stamp, is_single });
+}
+
+impl<F, L: Record, R: Record, K: Key, O: 'static> KeyedFunction for Joining<F, L, R, K, O>
+where
+    F: FnMut(bool, Option<&L>, Option<&R>) -> O + 'static,
+{
+    type Key = K;
+    type Left = L;
+    type Right = R;
+    type State = (WaitingRows<L>, WaitingRows<R>);
+    type Out = O;
+
+    fn left(&mut self, (left, right): &mut Self::State, row: L, cx: &mut KeyedContext<'_, K, O>) {
+        arrive(row, (self.left, left), (self.right, right), cx, &mut self.f);
+    }
+    fn right(&mut self, (left, right): &mut Self::State, row: R, cx: &mut KeyedContext<'_, K, O>) {
+        let f = &mut self.f;
+        arrive(row, (self.right, right), (self.left, left), cx, |retracts, right, left| f(retracts, left, right));
+    }
+    fn expire(&mut self, (left, right): &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {
+        Ok(left.expire(self.left.ttl, domain, time).min(right.expire(self.right.ttl, domain, time)))
+    }
+}

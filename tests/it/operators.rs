@@ -1,6 +1,7 @@
 //! Every operator of the SDK, through WebAssembly and the built command, compared with plain loops: at parallelism 1 and 2, with chains as
 //! the planner makes them and each operator by itself.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display, Write as _};
 use std::fs;
@@ -607,6 +608,122 @@ fn joins() {
     windows(&other, 2000, 1000, 0).into_iter().for_each(|(window, rows)| counts.entry(window).or_default().1 = rows.len());
     let counts = counts.iter().map(|((key, start), (left, right))| format!("{key} {start} {left} {right}"));
     Job { other: Some(&other), ..job("cogroup", &rows) }.check(counts);
+}
+
+/// Goal: late rows of a window join go to the side, those of either stream, and all others are joined.
+#[test]
+fn late_rows_of_joins() {
+    let (rows, other) = (untidy_rows(1, 3000), untidy_rows(2, 3000));
+    let settings = [("batch.rows", "1")];
+    let near = |left: &Row, right: &Row| (left.at - right.at).abs() <= 100;
+    let same_window = |left: &Row, right: &Row| window_start(left.at, 1000, 0) == window_start(right.at, 1000, 0);
+    type Meets = fn(&Row, &Row) -> bool;
+    for (name, meets) in [("late-join", same_window as Meets), ("late-interval-join", near)] {
+        let job = Job { files: 1, other: Some(&other), side: true, settings: &settings, ..job(name, &rows) };
+        let (late_left, late_right) = (Cell::new(0), Cell::new(0));
+        job.each(|parallelism, written| {
+            // Which rows are late depends on which stream is ahead, but what is not late is joined.
+            let kept = |rows: &[Row], side: &str| -> Vec<Row> {
+                rows.iter().filter(|row| written.side.binary_search(&format!("{side} {}", row.id)).is_err()).cloned().collect()
+            };
+            let (left, right) = (kept(&rows, "left"), kept(&other, "right"));
+            let late = (rows.len() - left.len(), other.len() - right.len());
+            let all_late = late.0 + late.1;
+            assert_eq!((written.side.len(), &written.summary["late_records"]), (all_late, &all_late.into()), "{name}");
+            late_left.set(late_left.get() + late.0);
+            late_right.set(late_right.get() + late.1);
+            let joined = left.iter().flat_map(|l| {
+                let meets = |r: &&Row| r.key == l.key && meets(l, r);
+                right.iter().filter(meets).map(|r| format!("{} {} {}", l.key, l.id, r.id)).collect::<Vec<_>>()
+            });
+            same(&written.out, &sorted(joined), &(name, parallelism));
+        });
+        assert!(late_left.get() > 10 && late_right.get() > 10, "{name}: {late_left:?} and {late_right:?} rows are late");
+    }
+}
+
+/// State may leave the guest all the time.
+const EVICTING: [(&str, &str); 2] = [("state.slots_max", "1"), ("batch.rows", "16")];
+
+/// Goal: rows of two streams meet if their event times are near each other, and a pair has the later time; also where state is evicted.
+#[test]
+fn interval_join() {
+    let (rows, other) = (rows(1, 300), rows(2, 250));
+    let pairs = rows.iter().flat_map(|left| {
+        let meets = |right: &&Row| left.key == right.key && (-200..100).contains(&(right.at - left.at));
+        let start = |right: &Row| window_start(left.at.max(right.at), 1000, 0);
+        let pair = |right: &Row| format!("{} {} {} {}", left.key, start(right), left.id, right.id);
+        other.iter().filter(meets).map(pair).collect::<Vec<_>>()
+    });
+    let pairs: Vec<_> = pairs.collect();
+    Job { other: Some(&other), ..job("interval-join", &rows) }.check(&pairs);
+    let evicting = Job { other: Some(&other), settings: &EVICTING, ..job("interval-join", &rows) };
+    let expected = sorted(&pairs);
+    evicting.each(|parallelism, written| {
+        same(&written.out, &expected, &parallelism);
+        assert!(operator(written, "near")["evictions"].as_u64() > Some(0), "{}", written.summary);
+    });
+}
+
+/// Goal: rows of two streams meet whenever they come, and an outer join takes back what it said of rows alone; also where state is evicted.
+#[test]
+fn regular_joins() {
+    let (rows, other) = (rows(1, 300), rows(2, 250));
+    let meet = |left: &Row, right: &Row| left.key == right.key && left.number == right.number;
+    let pairs = |text: fn(&Row, &Row) -> String| -> Vec<String> {
+        rows.iter().flat_map(|l| other.iter().filter(|r| meet(l, r)).map(|r| text(l, r)).collect::<Vec<_>>()).collect()
+    };
+    let inner = pairs(|left, right| format!("{} {} {}", left.key, left.id, right.id));
+    let mut full = pairs(|left, right| format!("{} {}", left.id, right.id));
+    full.extend(rows.iter().filter(|l| !other.iter().any(|r| meet(l, r))).map(|l| format!("{} -", l.id)));
+    full.extend(other.iter().filter(|r| !rows.iter().any(|l| meet(l, r))).map(|r| format!("- {}", r.id)));
+    let full = sorted(&full);
+    for settings in [&[][..], &EVICTING] {
+        Job { other: Some(&other), settings, ..job("regular-join", &rows) }.check(&inner);
+        Job { other: Some(&other), settings, ..job("outer-join", &rows) }.each(|parallelism, written| {
+            let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+            for line in &written.out {
+                *counts.entry(&line[1..]).or_default() += if line.starts_with('+') { 1 } else { -1 };
+            }
+            let there =
+                counts.iter().flat_map(|(line, &count)| std::iter::repeat_n(line, count.try_into().expect("not negative")));
+            same(&sorted(there), &full, &parallelism);
+            let evictions = operator(written, "joined")["evictions"].as_u64();
+            assert_eq!(evictions > Some(0), !settings.is_empty(), "{}", written.summary);
+        });
+    }
+}
+
+/// Goal: state with a time to live is seen until it has expired and not after that, also where it is evicted; and keys that are not heard of again are forgotten.
+#[test]
+fn expiring_state() {
+    let rows = rows(1, 400);
+    let mut states: BTreeMap<&str, (i64, u64, BTreeMap<i64, (i64, i64)>)> = BTreeMap::new();
+    let expected: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let (last, count, thirds) = states.entry(row.key).or_insert((i64::MIN, 0, BTreeMap::new()));
+            *count = if row.at < last.saturating_add(300) { *count + 1 } else { 1 };
+            *last = row.at.max(*last);
+            let third = thirds.entry(row.number.rem_euclid(3)).or_insert((row.at, 0));
+            *third = (third.0.max(row.at), row.number);
+            let live: Vec<_> = thirds.iter().filter(|(_, (at, _))| row.at < at + 300).map(|(third, (_, n))| (third, n)).collect();
+            format!("{} {} {count} {live:?}", row.key, row.id)
+        })
+        .collect();
+    assert!(expected.iter().filter(|line| line.contains(" 1 [")).count() > 20, "state expires");
+    for settings in [&[("batch.rows", "1")][..], &[("batch.rows", "16"), ("state.slots_max", "1")]] {
+        Job { files: 1, settings, ..job("expiring", &rows) }.check(&expected);
+    }
+
+    let settings = [("batch.rows", "4")];
+    let ids = sorted(rows.iter().map(|row| row.id));
+    Job { files: 1, settings: &settings, ..job("expiring-ids", &rows) }.each(|parallelism, written| {
+        same(&written.out, &ids, &parallelism);
+        let left = operator(written, "expiring")["slots"].as_u64().expect("a number");
+        // Behind an exchange, the watermark may come at the end alone.
+        assert!(left < 100 || parallelism > 1, "{left} of {} keys are left", rows.len());
+    });
 }
 
 /// Starts a job that reads rows from its standard input until that is closed.

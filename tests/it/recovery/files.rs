@@ -1,6 +1,6 @@
 //! From the generator to parts in a folder.
 
-use super::{Moment, Victim, is_complete, published, undisturbed};
+use super::{Dice, Moment, Victim, is_complete, published, undisturbed};
 
 /// Kills a query of Nexmark so many times, and compares what it has published in the end. `parallelisms` take turns.
 fn survives(name: &'static str, query: &str, parallelisms: &[u64], kills: u32, settings: &[(&str, &str)]) {
@@ -92,6 +92,47 @@ fn windows_on_disk() {
 fn timers_on_disk() {
     let settings = [("state.backend", "rocksdb"), ("state.slots_max", "50"), ("sources.nexmark.events_per_ms", "100")];
     survives("timers_on_disk", "q4", &[2, 3], 20, &settings);
+}
+
+/// Goal: the same of joins, and of state that expires, which is on disk but for a few keys, and moves between parallelisms.
+#[test]
+fn joins() {
+    const ROWS: u64 = 60_000;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, seed: u64| {
+        let mut dice = Dice::new(seed);
+        let row = |id: u64| {
+            // 2015-07-15, a row every other millisecond, not in order.
+            let ms = id * 2 + dice.below(90);
+            let (second, ms) = (ms / 1000, ms % 1000);
+            let at = format!("2015-07-15T00:{:02}:{:02}.{ms:03}Z", second / 60, second % 60);
+            format!("{{\"id\":{id},\"key\":\"k{}\",\"number\":{},\"at\":\"{at}\"}}\n", dice.below(100), dice.below(1000))
+        };
+        let path = folder.path().join(name);
+        std::fs::write(&path, (0..ROWS).map(row).collect::<String>()).unwrap();
+        path.display().to_string()
+    };
+    let (left, right) = (write("left.jsonl", 1), write("right.jsonl", 2));
+    let settings = [
+        ("args.job", "all-kept"),
+        ("sources.in.path", left.as_str()),
+        ("sources.other.connector", "file"),
+        ("sources.other.path", right.as_str()),
+        ("state.slots_max", "150"),
+        ("batch.rows", "64"),
+    ];
+    let spec = "tests/guests/operators/job.toml";
+    let mut calm = Victim::new("joins", spec, &settings);
+    let out = calm.write_parts();
+    calm.finish(1);
+    let expected = published(&out);
+    assert!(expected.len() as u64 > 2 * ROWS, "{} rows", expected.len());
+    let mut victim = Victim::new("joins", spec, &settings);
+    victim.set("state.backend", "rocksdb");
+    let out = victim.write_parts();
+    victim.torment(&[2, 1, 3], 10, Moment::draw);
+    assert!(victim.kills > 3, "{} kills show little", victim.kills);
+    victim.compare(&expected, &published(&out));
 }
 
 /// Goal: where no input waits for another, all rows are there; some may be there more often.

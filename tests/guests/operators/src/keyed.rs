@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weir::{
-    BroadcastProcess, CoProcess, EventTime, Job, KeyedContext, KeyedStream, Process, Str, Tag, TimeDomain, Timer, millis,
+    BroadcastProcess, CoProcess, EventTime, ExpiringMap, ExpiringValue, Expiry, Job, KeyedContext, KeyedStream, Process, Str,
+    Stream, Tag, TimeDomain, Timer, Ttl, millis,
 };
 
 use crate::{Line, Row, line, rows, timed};
@@ -110,6 +111,37 @@ impl Process<Row> for Collect {
 
 pub fn state(job: &Job) {
     timed(job, "in").key_by(Row::KEY).process(Collect).sink("out");
+}
+
+/// For 300 ms of event time.
+pub struct Briefly;
+
+impl Expiry for Briefly {
+    const TTL: Ttl = Ttl::new(millis(300)).event_time();
+}
+
+/// The number of rows of each key since there was none for a while, and the last number of each third.
+pub fn expiring_rows(rows: Stream<Row>) -> Stream<Line> {
+    type Kept = (ExpiringValue<u64, Briefly>, ExpiringMap<i64, i64, Briefly>);
+    let keep = |(count, thirds): &mut Kept, row: Row, cx: &mut KeyedContext<'_, Str, Line>| {
+        let count = *count.reduce(1, |a, b| a + b, cx);
+        thirds.insert(row.number.rem_euclid(3), row.number, cx);
+        cx.emit(line(format!("{} {} {count} {:?}", row.key, row.id, thirds.iter(cx).collect::<Vec<_>>())));
+    };
+    rows.key_by(Row::KEY).process_with(keep).uid("expiring").break_chain()
+}
+
+pub fn expiring(job: &Job) {
+    expiring_rows(timed(job, "in").break_chain()).sink("out");
+}
+
+/// Each row has a key of its own, which is never heard of again.
+pub fn expiring_ids(job: &Job) {
+    let keep = |seen: &mut ExpiringValue<i64, Briefly>, row: Row, cx: &mut KeyedContext<'_, u64, Line>| {
+        seen.set(row.number, cx);
+        cx.emit(line(row.id.to_string()));
+    };
+    timed(job, "in").key_by(Row::ID).process_with(keep).uid("expiring").sink("out");
 }
 
 /// Says what came, a moment after it came.

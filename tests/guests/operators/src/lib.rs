@@ -3,6 +3,7 @@
 //! All read rows of one kind from the source `in` (some also from `other`) and write lines of text to the sink `out` (some also to
 //! `side`), so that a test can compare what comes out with what plain loops give.
 
+mod joins;
 mod keyed;
 mod streams;
 mod windows;
@@ -64,6 +65,13 @@ pub fn operators(job: &Job) -> Result<(), String> {
         "co-process" => keyed::co_process(job),
         "co-process-closures" => keyed::co_process_closures(job),
         "broadcast-process" => keyed::broadcast_process(job),
+        "expiring" => keyed::expiring(job),
+        "expiring-ids" => keyed::expiring_ids(job),
+        "interval-join" => joins::interval_join(job),
+        "late-interval-join" => joins::late_interval_join(job),
+        "regular-join" => joins::regular_join(job),
+        "outer-join" => joins::outer_join(job),
+        "all-kept" => joins::all_kept(job),
         "aggregates" => windows::aggregates(job),
         "own-aggregate" => windows::own_aggregate(job),
         "sliding" => windows::sliding(job),
@@ -80,6 +88,7 @@ pub fn operators(job: &Job) -> Result<(), String> {
         "process-window" => windows::process_window(job),
         "reduce-window" => windows::reduce_window(job),
         "join" => windows::join(job),
+        "late-join" => windows::late_join(job),
         "cogroup" => windows::cogroup(job),
         _ => return Err(format!("there is no job `{name}`")),
     }

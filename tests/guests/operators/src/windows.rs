@@ -147,6 +147,20 @@ pub fn join(job: &Job) {
     windows.join(|left, right| line(format!("{} {} {}", left.key, left.id, right.id))).sink("out");
 }
 
+/// A join whose late rows go to the side, those of either stream.
+pub fn late_join(job: &Job) {
+    let (left, right) = (Tag::<Row>::new("left"), Tag::<Row>::new("right"));
+    let [rows, other] = ["in", "other"].map(|source| rows(job, source).event_time(Row::AT, Watermarks::bounded(millis(0))));
+    let windows = rows.key_by(Row::KEY).connect(other.key_by(Row::KEY)).window(Tumbling::new(secs(1)));
+    windows
+        .late_left(&left)
+        .late_right(&right)
+        .join(|left, right| line(format!("{} {} {}", left.key, left.id, right.id)))
+        .sink("out");
+    job.side_output(&left).map(|row| line(format!("left {}", row.id))).sink("side");
+    job.side_output(&right).map(|row| line(format!("right {}", row.id))).sink("side");
+}
+
 pub fn cogroup(job: &Job) {
     let other = timed(job, "other").key_by(Row::KEY);
     let windows = timed(job, "in").key_by(Row::KEY).connect(other).window(Sliding::new(secs(2), secs(1)));

@@ -340,12 +340,15 @@ mod tests {
         for checkpoint in [Some(1), Some(2), Some(3), None] {
             let checkpoint = checkpoint.map(CheckpointId);
             let (captured, alignment, copying) = (Captured::default(), Duration::ZERO, Duration::ZERO);
-            assert!(sender.send(Capture { checkpoint, captured, alignment, copying }).is_ok());
+            assert!(sender.send(Capture { checkpoint, stored: 0, captured, alignment, copying }).is_ok());
         }
         drop(sender);
         let (events, mut told) = mpsc::unbounded_channel();
         let task = TaskId { vertex: 0, subtask: 0 };
-        Persister { task, parallelism: 1, generation: 1, storage: None, events }.run(captures).await.unwrap();
+        Persister { task, parallelism: 1, generation: 1, storage: None, events, files: BTreeMap::new() }
+            .run(captures)
+            .await
+            .unwrap();
         let mut persisted = vec![];
         while let Ok(event) = told.try_recv() {
             persisted.push(match event {

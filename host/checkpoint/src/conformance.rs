@@ -110,6 +110,7 @@ fn manifest(checkpoint: u64, files: Vec<FileRef>) -> Manifest {
         graph_fingerprint: "9c".into(),
         max_parallelism: 128,
         vertices: vec![],
+        edges: vec![],
         started_ms: 0,
         finished_ms: 0,
         tasks: vec![task],

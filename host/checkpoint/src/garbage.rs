@@ -192,6 +192,7 @@ mod tests {
             graph_fingerprint: String::new(),
             max_parallelism: 1,
             vertices: vec![],
+            edges: vec![],
             started_ms: 0,
             finished_ms: 0,
             tasks: vec![task],

@@ -70,6 +70,9 @@ pub struct Manifest {
     pub max_parallelism: u16,
     /// the vertices, with how many subtasks each ran
     pub vertices: Vec<Vertex>,
+    /// what crosses each edge: rows in flight are of an edge of which the same is said
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edges: Vec<String>,
     /// when its barriers started, in milliseconds since 1970
     pub started_ms: i64,
     /// when its last task was done
@@ -386,6 +389,7 @@ mod tests {
             graph_fingerprint: "9c".into(),
             max_parallelism: 128,
             vertices: vec![Vertex { vertex: 0, parallelism: 2 }],
+            edges: vec![],
             started_ms: 1_760_000_000_000,
             finished_ms: 1_760_000_000_120,
             tasks: vec![task],

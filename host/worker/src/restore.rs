@@ -14,7 +14,7 @@ use weir_exchange::{Message, in_flight};
 use weir_operator::{ChainOperator, Context};
 use weir_plan::JobPlan;
 use weir_plan::explain::window_shape;
-use weir_plan::job::{ChainNode, NodeKind};
+use weir_plan::job::{ChainNode, NodeKind, Origin};
 use weir_state::Entries;
 use weir_types::graph::Head;
 use weir_types::{KeyGroupRange, Watermark};
@@ -251,16 +251,55 @@ pub fn misfit(plan: &JobPlan, manifest: &Manifest) -> Option<String> {
         plan.vertices.get(vertex.vertex as usize).map(|v| v.parallelism) == Some(vertex.parallelism)
     };
     let vertices = &manifest.vertices;
-    if manifest.tasks.iter().any(|task| !task.in_flight.is_empty())
-        && !(vertices.len() == plan.vertices.len() && vertices.iter().all(is_same))
-    {
+    let in_flight = || manifest.tasks.iter().flat_map(|task| &task.in_flight);
+    let fits = vertices.len() == plan.vertices.len() && vertices.iter().all(is_same);
+    if in_flight().next().is_some() && !fits {
         return Some(format!(
             "checkpoint {checkpoint} is unaligned and has rows in flight between its {} vertices, which the job at this parallelism has not; start it as it \
              was, stop it (a checkpoint to stop with is aligned), and change it then",
             vertices.len()
         ));
     }
+    let now = edges(plan);
+    let is_other = |edge: usize| manifest.edges.get(edge) != now.get(edge);
+    if let Some(rows) = in_flight().find(|rows| is_other(rows.edge as usize)) {
+        let was = manifest.edges.get(rows.edge as usize).map_or("of an older version of Weir", String::as_str);
+        let is = now.get(rows.edge as usize).map_or("nothing", String::as_str);
+        return Some(format!(
+            "checkpoint {checkpoint} is unaligned and has rows in flight ({was}), where other ones would come now ({is}); start the job as it was, stop it (a \
+             checkpoint to stop with is aligned), and change it then"
+        ));
+    }
     None
+}
+
+/// What crosses each edge of a plan, in words: where it comes from, how it is dealt out, and which columns are there.
+pub fn edges(plan: &JobPlan) -> Vec<String> {
+    let mut words = vec![String::new(); plan.edges.len()];
+    for vertex in &plan.vertices {
+        for node in &vertex.nodes {
+            let (NodeKind::Exchange(index), Some(feed)) = (&node.kind, node.feeds.first()) else { continue };
+            let (origin, needed) = match feed.from {
+                Origin::Stream(stream) => (format!("stream {stream} of the source"), None),
+                Origin::Edge(edge) => (format!("input {edge}"), None),
+                Origin::Node { node, port } => {
+                    let sender = &vertex.nodes[node];
+                    let name = match &sender.kind {
+                        NodeKind::Chain(chain) => chain.name(),
+                        NodeKind::Sink(_) | NodeKind::Exchange(_) => String::new(),
+                    };
+                    (format!("output {port} of {name}"), sender.needed.get(port))
+                }
+            };
+            let edge = &plan.edges[*index];
+            let left_out: Vec<_> = needed.into_iter().flatten().enumerate().filter(|(_, n)| !**n).map(|(i, _)| i).collect();
+            words[*index] = format!(
+                "{origin} from vertex {} to {}, {:?} by {:?} without {left_out:?}",
+                edge.from, edge.to, edge.partitioning, edge.key
+            );
+        }
+    }
+    words
 }
 
 /// What becomes of an operator's state when a job starts from a checkpoint.

@@ -176,11 +176,11 @@ async fn answer(service: S3Service, request: Request<Incoming>, fault: Option<Fa
         Some(Fault::Denied) => return Ok(refusal(StatusCode::FORBIDDEN, "AccessDenied")),
         Some(Fault::Unheard) => return Err(Gone),
         Some(Fault::Unanswered) => {
-            drop(service.call(request).await);
+            drop(carry_out(service, request).await);
             return Err(Gone);
         }
         Some(Fault::Torn) if request.method() == Method::GET => {
-            let mut response = service.call(request).await.map_err(|_| Gone)?;
+            let mut response = carry_out(service, request).await?;
             let whole = response.body_mut().store_all_limited(usize::MAX).await.map_err(|_| Gone)?;
             let half = whole.slice(..whole.len() / 2);
             // The header has the length of the whole.
@@ -190,7 +190,13 @@ async fn answer(service: S3Service, request: Request<Incoming>, fault: Option<Fa
         Some(Fault::Late(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
         Some(Fault::Torn) | None => {}
     }
-    service.call(request).await.map_err(|_| Gone)
+    carry_out(service, request).await
+}
+
+/// Carries a request out, to its end: a client that goes meanwhile must not leave it half done, as it would a future that is dropped.
+async fn carry_out(service: S3Service, request: Request<Body>) -> Result<HttpResponse, Gone> {
+    let carried_out = tokio::spawn(async move { service.call(request).await });
+    carried_out.await.ok().and_then(Result::ok).ok_or(Gone)
 }
 
 /// What is sent of a body before the connection ends.

@@ -62,6 +62,34 @@ fn impatient() {
     survives("impatient", "keyed_count", &[2], 26, &settings);
 }
 
+/// Goal: rows that a barrier has overtaken are not taken for those that come by the same channels now.
+#[test]
+fn overtaken_rows_keep_to_their_edge() {
+    let settings = [
+        ("sources.nexmark.events", "5000000"),
+        ("sources.nexmark.rate", "60000"),
+        ("checkpoint.mode", "unaligned"),
+        ("batch.channel_capacity", "2"),
+        ("batch.rows", "64"),
+    ];
+    let mut victim = Victim::new("overtaken_rows", "examples/nexmark/q5.toml", &settings);
+    victim.write_parts();
+    let newest = |victim: &Victim| {
+        let mut log = super::files_below(&victim.checkpoints);
+        log.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        std::fs::read_to_string(log.iter().max()?).ok()
+    };
+    while !newest(&victim).is_some_and(|manifest| manifest.contains("in_flight")) {
+        assert!(victim.kills < 30, "no barrier overtakes anything");
+        assert!(victim.kill_at(Moment::After(500), 2).is_none(), "{}", victim.log());
+    }
+    // Then the window is not aggregated before the exchange, which has one edge less.
+    victim.set("preaggregation", "false");
+    let refused = victim.command(2).output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("has rows in flight"), "{told}");
+}
+
 /// Goal: the same where the job comes back with another parallelism each time.
 #[test]
 fn rescaled() {

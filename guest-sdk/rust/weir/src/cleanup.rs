@@ -179,7 +179,9 @@ mod tests {
 
     #[test]
     fn times_are_rounded_up() {
-        for (time, step, rounded) in [(0, 10, 0), (1, 10, 10), (-11, 10, -10), (5, 0, 5), (i64::MAX - 1, 7, i64::MAX - 1)] {
+        for (time, step, rounded) in
+            [(0, 10, 0), (1, 10, 10), (-11, 10, -10), (5, 0, 5), (i64::MAX - 1, 7, i64::MAX), (i64::MAX - 1, 10, i64::MAX - 1)]
+        {
             assert_eq!(round_up(time, step), rounded, "{time} by {step}");
         }
     }

@@ -359,6 +359,7 @@ impl Attempt<'_> {
             graph_fingerprint: weir_worker::restore::fingerprint(&self.plan),
             max_parallelism: self.plan.spec.max_parallelism,
             vertices: vertices.map(|(i, v)| Vertex { vertex: i as u32, parallelism: v.parallelism }).collect(),
+            edges: weir_worker::restore::edges(&self.plan),
             started_ms: flight.map_or(0, |flight| flight.started_ms),
             finished_ms: now_ms(),
             tasks: snapshots.into_values().map(|snapshot| (*snapshot).clone()).collect(),

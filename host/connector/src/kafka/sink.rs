@@ -1,10 +1,10 @@
 //! A topic as a sink.
 //!
 //! Exactly once: what a writer takes between two checkpoints is one transaction. To prepare it, the writer waits until the brokers have all of it, and goes
-//! on in another one, with a producer that was begun meanwhile. To commit it, the coordinator is asked to, by the name of the transaction alone: it does not
+//! on in another one, with a producer that was begun before. To commit it, the coordinator is asked to, by the name of the transaction alone: it does not
 //! matter whether that is done at once, or by a later attempt in another process.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -30,6 +30,8 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same when a job ends and has a transaction open: the broker would abort it by itself, later.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// So many transactions are begun ahead at most, however close checkpoints are.
+const AHEAD_MAX: usize = 16;
 /// What a job's properties may change.
 const DEFAULTS: &[(&str, &str)] = &[
     // So much may be under way in each writer: librdkafka's default would be 1 GiB.
@@ -170,11 +172,7 @@ impl Writer for TopicWriter {
         }
         let producer = match &mut self.output {
             Output::Plain(producer) => &*producer,
-            Output::Transactions(transactions) => {
-                let open = transactions.open()?;
-                open.has_rows = true;
-                &open.producer
-            }
+            Output::Transactions(transactions) => transactions.producer()?,
         };
         let bytes = self.encoding.each(batch, |key, value| producer.send(key, value))?;
         self.totals.add_rows(batch.rows());
@@ -200,10 +198,7 @@ impl Writer for TopicWriter {
     fn finish(&mut self) -> Result<(), Error> {
         match &mut self.output {
             Output::Plain(producer) => producer.flush(),
-            Output::Transactions(transactions) => {
-                transactions.has_finished = true;
-                Ok(())
-            }
+            Output::Transactions(_) => Ok(()),
         }
     }
 }
@@ -215,10 +210,10 @@ struct Transactions {
     cluster: Cluster,
     /// the transaction that takes rows
     open: Option<Open>,
-    /// the one that will
-    next: Option<JoinHandle<Result<Open, Error>>>,
-    /// whether there will be no more rows
-    has_finished: bool,
+    /// those that will, the next one first
+    begun: VecDeque<JoinHandle<Result<Open, Error>>>,
+    /// how many to begin ahead: one more whenever the next one was not ready, since librdkafka takes about a second for each
+    ahead: usize,
 }
 
 /// A transaction that takes rows.
@@ -229,24 +224,29 @@ struct Open {
     has_rows: bool,
 }
 
+/// Does what takes a while in a thread of its own.
+fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Error> {
+    let thread = thread::Builder::new().name("weir-kafka".into()).spawn(work);
+    thread.map_err(|e| Error::io("a thread for the client of Kafka cannot be started", e))
+}
+
 impl Transactions {
     fn new(shared: Arc<Shared>, subtask: u16) -> Result<Self, Error> {
         let cluster = Cluster::new(&shared.brokers, PATIENCE);
-        let mut transactions = Self { shared, subtask, cluster, open: None, next: None, has_finished: false };
+        let begun = VecDeque::new();
+        let mut transactions = Self { shared, subtask, cluster, open: None, begun, ahead: 1 };
         // That the topic can be written is known before the first row comes.
         transactions.open()?;
         Ok(transactions)
     }
 
-    /// Begins a transaction in a thread of its own, which also closes `old`.
-    fn begin(&self, old: Option<Open>) -> Result<JoinHandle<Result<Open, Error>>, Error> {
+    /// Begins a transaction, in a thread of its own.
+    fn begin(&self) -> Result<JoinHandle<Result<Open, Error>>, Error> {
         let (shared, id) = (Arc::clone(&self.shared), self.free_id());
-        let thread = thread::Builder::new().name("weir-kafka".into()).spawn(move || {
+        beside(move || {
             let producer = Producer::open_transactional(&shared.topic, &shared.config, &id)?;
-            drop(old);
             Ok(Open { id, producer, has_rows: false })
-        });
-        thread.map_err(|e| Error::io("a thread that begins transactions cannot be started", e))
+        })
     }
 
     /// The first transactional id of this subtask that holds no transaction.
@@ -267,11 +267,30 @@ impl Transactions {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
-                let begun = self.next.take().map_or_else(|| self.begin(None), Ok)?;
-                begun.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?
+                let next = match self.begun.pop_front() {
+                    Some(next) => {
+                        self.ahead = if next.is_finished() { self.ahead } else { AHEAD_MAX.min(self.ahead + 1) };
+                        next
+                    }
+                    None => self.begin()?,
+                };
+                next.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?
             }
         };
         Ok(self.open.insert(open))
+    }
+
+    /// The producer of that transaction, which gets rows now: the next ones are begun.
+    fn producer(&mut self) -> Result<&Producer, Error> {
+        if !self.open()?.has_rows {
+            while self.begun.len() < self.ahead {
+                let next = self.begin()?;
+                self.begun.push_back(next);
+            }
+        }
+        let open = self.open()?;
+        open.has_rows = true;
+        Ok(&open.producer)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -283,10 +302,9 @@ impl Transactions {
         let Some(open) = self.open.as_ref().filter(|open| open.has_rows) else { return Ok(None) };
         open.producer.flush()?;
         let prepared = transaction::prepared(&mut self.cluster, open.id.clone())?;
-        let old = self.open.take();
-        if !self.has_finished {
-            self.next = Some(self.begin(old)?);
-        }
+        let done = self.open.take();
+        // To close a producer takes a while.
+        beside(move || drop(done))?;
         Ok(Some(prepared))
     }
 }

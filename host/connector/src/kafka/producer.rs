@@ -1,5 +1,6 @@
 //! Sends records: librdkafka's producer, whose threads do the sending.
 
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -81,7 +82,7 @@ impl Producer {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     // It ends: each record that is under way is delivered, or fails by its time-out.
-                    self.inner.poll(PAUSE);
+                    thread::sleep(PAUSE);
                     self.check()?;
                 }
                 Err((e, _)) => return Err(self.failed(e)),
@@ -103,10 +104,10 @@ impl Producer {
         loop {
             match self.inner.flush(Duration::ZERO) {
                 Ok(()) => return self.check(),
-                // What is acknowledged is not reported, so that a flush that waits would not notice. It ends: each record is delivered, or fails by its
-                // time-out.
+                // What is acknowledged is not reported, so that a flush that waits would not notice; and the client's own waiting spins in the last
+                // millisecond. It ends: each record is delivered, or fails by its time-out.
                 Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
-                    self.inner.poll(FLUSH_PAUSE);
+                    thread::sleep(FLUSH_PAUSE);
                     self.check()?;
                 }
                 Err(e) => return Err(self.failed(e)),

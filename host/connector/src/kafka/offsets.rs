@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use weir_types::EventTime;
 
 use super::options::Start;
+use super::source::Consumer;
 use crate::Error;
 
 /// How long the cluster may take to say what there is.
@@ -18,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The partitions of a topic, in order.
-pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, Error> {
+pub(super) fn partitions(consumer: &Consumer, topic: &str) -> Result<Vec<i32>, Error> {
     let failed = |e| Error::io(format!("the topic {topic} cannot be looked up"), e);
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -40,14 +41,14 @@ pub(super) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32
 }
 
 /// The offset of the oldest record of a partition, and the one behind the newest that can be read.
-pub(super) fn bounds(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
+pub(super) fn bounds(consumer: &Consumer, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
     let failed = |e| Error::io(format!("topic {topic}, partition {partition}: where it begins and ends cannot be looked up"), e);
     consumer.fetch_watermarks(topic, partition, TIMEOUT).map_err(failed)
 }
 
 /// Where partitions of a topic start, for all that are told apart by more than their [`bounds`]; the others start at the oldest record.
 pub(super) fn starts(
-    consumer: &BaseConsumer,
+    consumer: &Consumer,
     start: &Start,
     topic: &str,
     partitions: &[i32],
@@ -71,7 +72,7 @@ pub(super) fn starts(
 }
 
 /// What the group has committed. A coordinator that has just come up, or has moved, is asked again.
-fn committed(consumer: &BaseConsumer, topic: &str, partitions: &[i32]) -> KafkaResult<BTreeMap<i32, Offset>> {
+fn committed(consumer: &Consumer, topic: &str, partitions: &[i32]) -> KafkaResult<BTreeMap<i32, Offset>> {
     let begin = Instant::now();
     loop {
         match consumer.committed_offsets(list(topic, partitions), TIMEOUT) {
@@ -90,7 +91,7 @@ fn is_passing(e: &KafkaError) -> bool {
     )
 }
 
-fn at_time(consumer: &BaseConsumer, time: EventTime, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Offset>, Error> {
+fn at_time(consumer: &Consumer, time: EventTime, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Offset>, Error> {
     let failed = |e| Error::io(format!("topic {topic}: the offsets of an instant cannot be looked up"), e);
     let mut times = list(topic, partitions);
     // The interface takes instants where there are offsets otherwise. Those before 1970 are older than any record.

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, DefaultConsumerContext};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use tokio::sync::Notify;
 
 use super::records::Records;
-use super::source::Partition;
+use super::source::{Consumer, Partition, Told};
 use crate::format::malformed::{Place, Policy};
 use crate::{Error, Fetch, Fetched, Reader};
 
@@ -41,14 +41,14 @@ pub(super) struct PartitionReader {
 
 /// The partition among those that the shared consumer fetches, until this is dropped.
 struct Assigned {
-    consumer: Arc<BaseConsumer>,
+    consumer: Arc<Consumer>,
     /// what was fetched of it
-    queue: PartitionQueue<DefaultConsumerContext>,
+    queue: PartitionQueue<Told>,
     partition: TopicPartitionList,
 }
 
 impl Assigned {
-    fn new(consumer: Arc<BaseConsumer>, partition: &Partition, next: i64, wake: &Arc<Notify>) -> Result<Self, Error> {
+    fn new(consumer: Arc<Consumer>, partition: &Partition, next: i64, wake: &Arc<Notify>) -> Result<Self, Error> {
         let Partition { topic, partition, .. } = partition;
         let failed = |e| Error::io(format!("topic {topic}, partition {partition}, offset {next}: cannot be read"), e);
         // The queue comes first: what is fetched before there is one would go to the consumer's own.
@@ -73,7 +73,7 @@ impl Drop for Assigned {
 impl PartitionReader {
     /// Starts to read at an offset.
     pub fn open(
-        consumer: Arc<BaseConsumer>,
+        consumer: Arc<Consumer>,
         partition: Partition,
         next: i64,
         records: Records,
@@ -149,12 +149,8 @@ impl Reader for PartitionReader {
             self.next = offset + 1;
         }
         if is_waiting {
-            // Nothing comes here but troubles of the client as a whole, like brokers that are away: librdkafka goes on trying.
-            while let Some(event) = assigned.consumer.poll(Duration::ZERO) {
-                if let Err(e) = event {
-                    tracing::warn!(topic = self.partition.topic, "kafka: {e}");
-                }
-            }
+            // Nothing comes here but troubles of the client as a whole, like brokers that are away: they are logged, and librdkafka goes on trying.
+            while assigned.consumer.poll(Duration::ZERO).is_some() {}
         }
         if fetch.events > 0 {
             fetch.batches.extend(self.records.take().map(|batch| (0, batch)));

@@ -11,7 +11,9 @@ use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::Offset;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -31,6 +33,23 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("topic.metadata.refresh.interval.ms", "60000"),
 ];
 
+/// librdkafka's client, from which all partitions are read.
+pub(super) type Consumer = BaseConsumer<Told>;
+
+/// Logs what the client has to tell.
+pub(super) struct Told;
+
+impl ClientContext for Told {
+    fn error(&self, e: KafkaError, reason: &str) {
+        // The end of a partition is told in the same way.
+        if e.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!("kafka: {reason}");
+        }
+    }
+}
+
+impl ConsumerContext for Told {}
+
 /// The topics of a source.
 pub(super) struct Topics {
     /// what messages call the source
@@ -45,7 +64,7 @@ pub(super) struct Topics {
     commits: Commits,
     config: ClientConfig,
     /// shared by all readers in this process, made when it is needed
-    consumer: Mutex<Option<Arc<BaseConsumer>>>,
+    consumer: Mutex<Option<Arc<Consumer>>>,
 }
 
 /// A partition, as it was listed.
@@ -109,13 +128,13 @@ impl Topics {
         })
     }
 
-    fn consumer(&self) -> Result<Arc<BaseConsumer>, Error> {
+    fn consumer(&self) -> Result<Arc<Consumer>, Error> {
         let mut consumer = self.consumer.lock();
         if let Some(consumer) = &*consumer {
             return Ok(Arc::clone(consumer));
         }
         let failed = |e| Error::io(format!("\"{}\" cannot make a client of Kafka", self.name), e);
-        Ok(Arc::clone(consumer.insert(Arc::new(self.config.create().map_err(failed)?))))
+        Ok(Arc::clone(consumer.insert(Arc::new(self.config.create_with_context(Told).map_err(failed)?))))
     }
 
     /// The partitions of a topic of which nobody has heard: they are read from their beginning.

@@ -24,6 +24,8 @@ use crate::{Context, Delivery, Error, Report, Sink, Transaction, Writer};
 
 /// How long the broker keeps a transaction open unless the job says: as long as brokers allow, unless they are told otherwise.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long a record in a transaction waits for others to be sent with.
+const TRANSACTION_LINGER_MS: &str = "50";
 /// How long a record may take to be acknowledged, and no longer than the transaction may.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to go on asking for a commit while the cluster is in motion.
@@ -78,6 +80,8 @@ impl Topic {
                     )));
                 }
                 fixed.push(("transaction.timeout.ms", timeout.as_millis().to_string()));
+                // Nobody sees a row before it is committed, so it can wait for others: larger batches cost less.
+                defaults.push(("linger.ms", TRANSACTION_LINGER_MS));
             }
             options::Delivery::AtLeastOnce if options.transaction_timeout.is_some() => {
                 return Err(Error::options(format!(

@@ -30,6 +30,8 @@ const DISCOVER: Duration = Duration::from_secs(60);
 const DEFAULTS: &[(&str, &str)] = &[
     // Of each partition, so much is fetched ahead: librdkafka's default would be 64 MiB.
     ("queued.max.messages.kbytes", "16384"),
+    // That is read in less than the second for which librdkafka would fetch no more then.
+    ("fetch.queue.backoff.ms", "20"),
     ("topic.metadata.refresh.interval.ms", "60000"),
 ];
 

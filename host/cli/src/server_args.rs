@@ -24,9 +24,32 @@ impl ServerArgs {
     }
 }
 
+/// Which server is asked, and how its answer is printed.
+#[derive(clap::Args, Debug)]
+pub struct AskArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t, global = true, value_name = "FORMAT")]
+    output: OutputFormat,
+}
+
+impl AskArgs {
+    /// A client of the server.
+    pub fn client(&self) -> Client {
+        self.server.client()
+    }
+
+    /// Whether a program reads the answer.
+    pub fn json(&self) -> bool {
+        self.output == OutputFormat::Json
+    }
+}
+
 /// How a command prints what it got.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OutputFormat {
+enum OutputFormat {
     /// for people
     #[default]
     Table,

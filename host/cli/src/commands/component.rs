@@ -2,7 +2,7 @@
 
 use crate::exit::Failure;
 use crate::out;
-use crate::server_args::{OutputFormat, ServerArgs};
+use crate::server_args::AskArgs;
 
 /// List and delete the components that were uploaded to a server
 ///
@@ -13,11 +13,7 @@ pub struct Args {
     action: Action,
 
     #[command(flatten)]
-    server: ServerArgs,
-
-    /// How to print it
-    #[arg(long, short, value_enum, default_value_t, global = true, value_name = "FORMAT")]
-    output: OutputFormat,
+    ask: AskArgs,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -36,11 +32,11 @@ enum Action {
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
-    let client = args.server.client();
+    let client = args.ask.client();
     match &args.action {
         Action::List => {
             let components = client.components().await?;
-            if args.output == OutputFormat::Json {
+            if args.ask.json() {
                 return out::print_json(&components);
             }
             let head = ["COMPONENT", "BYTES"].map(str::to_owned).to_vec();

@@ -14,7 +14,7 @@ use weir_sandbox::LogSink;
 
 use crate::args::setting;
 use crate::exit::Failure;
-use crate::server_args::{OutputFormat, ServerArgs};
+use crate::server_args::AskArgs;
 use crate::spec_file::{self, Opened, SpecArgs};
 use crate::{checkpoints, out};
 
@@ -33,11 +33,7 @@ pub struct Args {
     action: Action,
 
     #[command(flatten)]
-    server: ServerArgs,
-
-    /// How to print it
-    #[arg(long, short, value_enum, default_value_t, global = true, value_name = "FORMAT")]
-    output: OutputFormat,
+    ask: AskArgs,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -117,8 +113,8 @@ impl Place {
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
-    let client = args.server.client();
-    let json = args.output == OutputFormat::Json;
+    let client = args.ask.client();
+    let json = args.ask.json();
     match &args.action {
         Action::Create { job, id, stop, drain, settings } => {
             let is_spec = Path::new(job).extension().is_some_and(|extension| extension == "toml") || Path::new(job).exists();

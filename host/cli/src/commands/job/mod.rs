@@ -7,7 +7,7 @@ use weir_client::{Job, JobDetail, SavepointWish};
 use crate::commands::savepoint;
 use crate::exit::Failure;
 use crate::out;
-use crate::server_args::{OutputFormat, ServerArgs};
+use crate::server_args::AskArgs;
 use crate::spec_file::SpecArgs;
 
 /// List, show and end the jobs of a server; compare a job with its checkpoints
@@ -19,11 +19,7 @@ pub struct Args {
     action: Action,
 
     #[command(flatten)]
-    server: ServerArgs,
-
-    /// How to print it
-    #[arg(long, short, value_enum, default_value_t, global = true, value_name = "FORMAT")]
-    output: OutputFormat,
+    ask: AskArgs,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -80,8 +76,8 @@ enum Action {
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
-    let client = args.server.client();
-    let json = args.output == OutputFormat::Json;
+    let client = args.ask.client();
+    let json = args.ask.json();
     match &args.action {
         Action::List => {
             let jobs = client.jobs().await?;

@@ -18,4 +18,5 @@ mod run;
 mod savepoints;
 mod server;
 mod tidy;
+mod upgrades;
 mod wasi;

@@ -68,6 +68,7 @@ export function component({ name, source, sink, schema, reads, open }) {
         outputs: [{ name: "", schema: fields, columns: names.map((_, index) => ({ tag: "passed", val: index })) }],
         eventTime: undefined,
         parallelism: undefined,
+        stateSchema: undefined,
       },
     ],
     sinks: [{ name: sink, from: [{ tag: "chain", val: { chain: 0, port: 0 } }] }],

@@ -115,6 +115,7 @@ def component(
                 outputs=[definition.ChainOutput("", fields(schema | computes), origins)],
                 event_time=None,
                 parallelism=None,
+                state_schema=None,
             )
         ],
         sinks=[definition.Sink(sink, [definition.Endpoint_Chain(definition.ChainPort(0, 0))])],
@@ -125,7 +126,7 @@ def component(
             return graph
 
     class Chains(exports.Chains):
-        def open(self, chain, subtask):
+        def open(self, chain, subtask, schemas):
             pass
 
         def process(self, chain, input):

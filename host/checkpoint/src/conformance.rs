@@ -86,6 +86,7 @@ fn manifest(checkpoint: u64, files: Vec<FileRef>) -> Manifest {
     let chain = ChainSnapshot {
         operator: "count".into(),
         schema: "merging".into(),
+        state_schemas: vec![],
         operator_state: None,
         watermark: 17,
         groups: KeyGroupRange { start: 0, end: 128 },

@@ -168,6 +168,7 @@ mod tests {
         let chain = ChainSnapshot {
             operator: "count".into(),
             schema: "all".into(),
+            state_schemas: vec![],
             operator_state: None,
             watermark: 0,
             groups: KeyGroupRange { start: 0, end: 1 },

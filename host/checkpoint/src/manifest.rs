@@ -165,6 +165,9 @@ pub struct ChainSnapshot {
     pub operator: String,
     /// what its state is: only an operator of the same schema can read it
     pub schema: String,
+    /// the schemas by which its states may have been written, as components say them: each state has in it which one. Newer ones stand behind older ones
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state_schemas: Vec<String>,
     /// the watermark that it has seen
     pub watermark: EventTime,
     /// the key groups that the subtask owned
@@ -352,6 +355,7 @@ mod tests {
         let chain = |operator: &str, state| ChainSnapshot {
             operator: operator.into(),
             schema: "a window of keys u64".into(),
+            state_schemas: vec![],
             watermark: -1,
             groups: KeyGroupRange { start: 0, end: 64 },
             state,

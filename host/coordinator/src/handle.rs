@@ -10,7 +10,7 @@ use weir_connector::{Context, Files};
 use weir_plan::{JobPlan, JobSpec};
 use weir_protocol::checkpoint::{Kind, Refusal};
 use weir_protocol::job::{Event, State};
-use weir_sandbox::{Level, LogSink, Sandbox};
+use weir_sandbox::{Component, Level, LogSink, Sandbox};
 use weir_worker::{Deployment, Restore};
 
 use crate::component::{self, ComponentView, Store};
@@ -134,7 +134,7 @@ impl Handle {
         };
         let clock = self.shared.clock.clone();
         let storage = self.checkpoints(&plan, &summary)?;
-        let start = self.start(tenant, from, &plan).await?;
+        let start = self.start(tenant, from, &plan, &components).await?;
         let deployment = Deployment {
             plan,
             components,
@@ -168,7 +168,7 @@ impl Handle {
     }
 
     /// What a job starts from. What it cannot start from is refused now, before it holds anything.
-    async fn start(&self, tenant: &TenantId, from: StartFrom, plan: &JobPlan) -> Result<Start, Error> {
+    async fn start(&self, tenant: &TenantId, from: StartFrom, plan: &JobPlan, components: &[Component]) -> Result<Start, Error> {
         let Some(id) = &from.savepoint else { return Ok(Start::default()) };
         let savepoint = self.storage(tenant)?.savepoints().open(id).await.map_err(|e| savepoint::refused(&e))?;
         let restore = Restore {
@@ -177,7 +177,7 @@ impl Handle {
             drops_unmatched: from.drops_unmatched,
         };
         let unfit = |failure: weir_worker::Failure| Error::new(ErrorKind::Invalid, error::STATE_UNFIT, failure.message);
-        restore.check(plan).map_err(unfit)?;
+        restore.settle(plan, components).await.map_err(unfit)?;
         Ok(Start { savepoint: Some(Arc::new(savepoint)), fresh: false, drops_unmatched: from.drops_unmatched })
     }
 

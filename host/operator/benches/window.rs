@@ -96,6 +96,7 @@ fn operator(assigner: Assigner, stage: Stage) -> (Window, Context) {
         outputs: vec![output],
         event_time: None,
         parallelism: None,
+        state_schema: None,
     };
     let emission = Emission::new(&chain, &[]);
     let node = ChainNode {

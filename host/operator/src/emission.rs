@@ -220,6 +220,7 @@ mod tests {
             outputs: vec![port],
             event_time: None,
             parallelism: None,
+            state_schema: None,
         };
         Emission::new(&chain, &[])
     }

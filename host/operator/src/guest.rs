@@ -22,6 +22,8 @@ pub struct GuestStart {
     pub subtask: u16,
     /// the number of subtasks
     pub parallelism: u16,
+    /// the schemas of the states that it may have to import
+    pub schemas: Arc<[String]>,
 }
 
 impl GuestStart {
@@ -31,7 +33,7 @@ impl GuestStart {
     /// If the guest does not start.
     pub async fn start(&self) -> Result<Box<Instance>, GuestError> {
         let mut instance = Box::new(self.component.instantiate(&self.args, &self.limits, &self.log).await?);
-        instance.open(self.chain, self.subtask, self.parallelism).await?;
+        instance.open(self.chain, self.subtask, self.parallelism, &self.schemas).await?;
         Ok(instance)
     }
 

@@ -92,6 +92,7 @@ fn pass_by(picky: Picky, count: i64, on_error: OnError) -> Result<Passed, Error>
         outputs: vec![output],
         event_time: None,
         parallelism: None,
+        state_schema: None,
     };
     let node = ChainNode {
         component: 0,

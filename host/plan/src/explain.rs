@@ -96,6 +96,9 @@ fn chain_node(plan: &JobPlan, vertex: &Vertex, node: &Node, node_chain: &ChainNo
     if let Head::Window(window) = &chain.head {
         writeln!(out, "      {}", describe_window(window))?;
     }
+    if let Some(schema) = chain.state_schema.as_ref().filter(|_| node_chain.stage != Stage::Local) {
+        writeln!(out, "      state {schema}")?;
+    }
     for (input, schema) in chain.inputs.iter().zip(&node_chain.inputs) {
         let key = (!input.key.is_empty()).then(|| format!("key {}", names(schema, &input.key)));
         let reads = match (&chain.head, node_chain.stage) {

@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("instantiate and describe: {:.0} µs", started.elapsed().as_secs_f64() * 1e6 / 100.0);
     let mut guest = component.instantiate(&args, &limits, &log).await?;
-    guest.open(0, 0, 1).await?;
+    guest.open(0, 0, 1, &[]).await?;
     for rows in [1, 64, 256, 1024, 4096] {
         let columns = columns(&guest, rows)?;
         let ns = measure(&mut guest, rows, &columns).await?;

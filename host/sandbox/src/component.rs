@@ -129,6 +129,21 @@ impl Component {
         Ok(instance.into_graph())
     }
 
+    /// Asks a chain of it, in an instance of its own, whether it can read states of these schemas. The error says why not.
+    ///
+    /// # Errors
+    /// As [`Self::describe`], and if the chain cannot be opened with them.
+    pub async fn reads(
+        &self,
+        args: &[(String, String)],
+        chain: u32,
+        schemas: &[String],
+        limits: &Limits,
+    ) -> Result<(), GuestError> {
+        let mut instance = self.instantiate(args, limits, &LogSink::none()).await?;
+        instance.open(chain, 0, 1, schemas).await
+    }
+
     /// Starts an instance for one subtask. It has been asked for its graph; its chains are to be opened.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub(crate) type Returned<T> = (Result<T, String>,);
 #[derive(Clone, Copy)]
 pub(crate) struct Exports {
     pub describe: TypedFunc<(&'static [wit::Argument<'static>],), Returned<wit::Graph>>,
-    pub open: TypedFunc<(u32, wit::Subtask), Returned<()>>,
+    pub open: TypedFunc<(u32, wit::Subtask, &'static [String]), Returned<()>>,
     pub process: TypedFunc<(u32, wit::Input<'static>), Returned<wit::Reply>>,
     pub assign_slots: TypedFunc<(u32, &'static [u8], wit::BatchIn<'static>), Returned<()>>,
     pub accumulate: TypedFunc<(u32, wit::Input<'static>), Returned<()>>,

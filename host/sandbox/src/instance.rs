@@ -79,14 +79,15 @@ impl Instance {
         self.graph
     }
 
-    /// Makes a chain ready, for subtask `subtask` of `parallelism`.
+    /// Makes a chain ready, for subtask `subtask` of `parallelism`. `schemas` are those of the states that may be imported: the chain's own among them, if it says
+    /// what that is.
     ///
     /// # Errors
     /// As every call: if the guest fails, is stopped, or says no.
-    pub async fn open(&mut self, chain: u32, subtask: u16, parallelism: u16) -> Result<(), GuestError> {
+    pub async fn open(&mut self, chain: u32, subtask: u16, parallelism: u16, schemas: &[String]) -> Result<(), GuestError> {
         let subtask = wit::Subtask { index: subtask.into(), parallelism: parallelism.into() };
         let Self { guest, graph, exports, .. } = self;
-        guest.call(|| place(graph, chain, "open"), exports.open, (chain, subtask)).await
+        guest.call(|| place(graph, chain, "open"), exports.open, (chain, subtask, schemas)).await
     }
 
     /// Rows for a `transform` or `process` head.

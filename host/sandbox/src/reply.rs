@@ -234,6 +234,7 @@ mod tests {
             ],
             event_time: Some(EventTimeAssigner { column: None, watermarks: Watermarks::Bounded(0) }),
             parallelism: None,
+            state_schema: None,
         };
         let source = Source { name: "in".into(), stream: String::new(), schema: n };
         Layout::new(&Graph { name: "test".into(), sources: vec![source], chains: vec![chain], sinks: vec![] }, 0)

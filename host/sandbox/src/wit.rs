@@ -280,6 +280,8 @@ pub(crate) struct Chain {
     #[component(name = "event-time")]
     pub event_time: Option<EventTimeAssigner>,
     pub parallelism: Option<u32>,
+    #[component(name = "state-schema")]
+    pub state_schema: Option<String>,
 }
 
 #[derive(ComponentType, Lift)]

@@ -220,6 +220,8 @@ pub struct Chain {
     pub event_time: Option<EventTimeAssigner>,
     /// none = the job's
     pub parallelism: Option<u16>,
+    /// what the bytes of its states are, in words that the component understands; none = it does not say
+    pub state_schema: Option<String>,
 }
 
 impl Chain {

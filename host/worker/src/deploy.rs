@@ -41,7 +41,7 @@ pub struct Deployment {
     pub context: Context,
     /// where checkpoints are stored; none = the job has none
     pub storage: Option<JobStorage>,
-    /// what the job starts from; none = from the beginning
+    /// what the job starts from, [settled](Restore::settle); none = from the beginning
     pub restore: Option<Arc<Restore>>,
     /// the rows that operators are not given, since older attempts have failed on them
     pub barred: Vec<Arc<Barred>>,
@@ -247,9 +247,6 @@ impl<'a> Builder<'a> {
         };
         let mut builder =
             Self { deployment, disk, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
-        if let Some(restore) = &deployment.restore {
-            restore.check(plan)?;
-        }
         for sink in &plan.sinks {
             let binding = &plan.spec.sinks[&sink.name];
             let context = builder.context(&sink.name);

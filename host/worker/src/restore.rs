@@ -15,6 +15,7 @@ use weir_operator::{ChainOperator, Context};
 use weir_plan::JobPlan;
 use weir_plan::explain::window_shape;
 use weir_plan::job::{ChainNode, NodeKind, Origin};
+use weir_sandbox::Component;
 use weir_state::Entries;
 use weir_types::graph::Head;
 use weir_types::{KeyGroupRange, Watermark};
@@ -23,6 +24,7 @@ use crate::database;
 use crate::disk::{self, StateDisk};
 use crate::error::{Failure, FailureKind};
 use crate::fnv::fnv;
+use crate::limits::limits;
 
 /// About how many bytes of entries are given to an operator at a time.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -79,35 +81,49 @@ impl Restore {
         is_known.then_some(splits)
     }
 
-    /// Refuses state that no operator of the job can take.
+    /// What the job starts from in fact: without the state that is to be left behind.
     ///
     /// # Errors
-    /// If there is such state, and it is not to be left behind.
-    pub fn check(&self, plan: &JobPlan) -> Result<(), Failure> {
+    /// If there is state that no operator of the job can take, and it is not to be left behind.
+    pub async fn settle(&self, plan: &JobPlan, components: &[Component]) -> Result<Self, Failure> {
         let refuse = |message: String| Err(Failure { is_final: true, ..Failure::new(FailureKind::Checkpoint, message) });
         let checkpoint = self.manifest.checkpoint;
         if let Some(message) = misfit(plan, &self.manifest) {
             return refuse(message);
         }
-        for (operator, fit) in compare(plan, &self.manifest) {
+        let mut left_behind = BTreeSet::new();
+        for (operator, fit) in compare(plan, components, &self.manifest).await {
             match fit {
-                Fit::Kept | Fit::New => {}
-                Fit::Lost if self.drops_unmatched => {}
+                Fit::Kept | Fit::New | Fit::Migrated { .. } => {}
+                Fit::Lost | Fit::Unreadable { .. } if self.drops_unmatched => {
+                    left_behind.insert(operator);
+                }
                 Fit::Lost => {
                     return refuse(format!(
                         "checkpoint {checkpoint} has state of an operator \"{operator}\", which the job has not; give the operator its id back, or leave the \
                          state behind by --allow-non-restored-state"
                     ));
                 }
-                Fit::Unreadable { was, is } => {
+                Fit::Unreadable { was, is, why } => {
                     return refuse(format!(
-                        "the operator \"{operator}\" cannot read its state of checkpoint {checkpoint}: that is of {was}, and now it is {is}; change it back, or \
-                         give it another id and leave its state behind by --allow-non-restored-state"
+                        "the operator \"{operator}\" cannot read its state of checkpoint {checkpoint}: {why}; it was {was}, and is {is} now; {UNREADABLE_ADVICE}"
                     ));
                 }
             }
         }
-        Ok(())
+        let mut settled = self.clone();
+        if !left_behind.is_empty() {
+            let tasks = &mut Arc::make_mut(&mut settled.manifest).tasks;
+            tasks.iter_mut().for_each(|task| task.chains.retain(|chain| !left_behind.contains(&chain.operator)));
+        }
+        Ok(settled)
+    }
+
+    /// The schemas of the states that an operator may come to read.
+    pub(crate) fn state_schemas(restore: Option<&Self>, operator: &str, node: &ChainNode) -> Vec<String> {
+        let chains = restore.into_iter().flat_map(|restore| &restore.manifest.tasks).flat_map(|task| &task.chains);
+        let stored = chains.filter(|chain| chain.operator == operator).map(|chain| &chain.state_schemas[..]).next();
+        state_schemas(node, stored.unwrap_or_default())
     }
 
     /// What subtasks had of an operator, by their numbers; that of subtask `subtask` comes first.
@@ -309,58 +325,132 @@ pub enum Fit {
     Kept,
     /// there is none in the checkpoint: it begins without
     New,
+    /// its type has changed, and the component can read what there is
+    Migrated {
+        /// what the states are
+        was: String,
+        /// what they will be
+        is: String,
+    },
     /// it has changed so that it cannot read it
     Unreadable {
         /// what the state is
         was: String,
         /// what the operator's state would be
         is: String,
+        /// what is in the way
+        why: String,
     },
     /// the job has no such operator
     Lost,
 }
 
-/// What becomes of the state of each operator that has some, or had some in the checkpoint: the job's in their order, then those that are lost.
-pub fn compare(plan: &JobPlan, manifest: &Manifest) -> Vec<(String, Fit)> {
+/// What to do about state that cannot be read.
+pub const UNREADABLE_ADVICE: &str =
+    "change it back, migrate it in the component, or leave its state behind by --allow-non-restored-state";
+
+/// What becomes of the state of each operator that has some, or had some in the checkpoint: the job's in their order, then those that are lost. `components` are
+/// those of the plan; they are asked where types of state have changed.
+pub async fn compare(plan: &JobPlan, components: &[Component], manifest: &Manifest) -> Vec<(String, Fit)> {
+    let mut fits = vec![];
+    for (operator, verdict) in judge(plan, manifest) {
+        let fit = match verdict {
+            Verdict::Is(fit) => fit,
+            Verdict::AskComponent(node, schemas) => {
+                let component = &plan.spec.component_specs()[node.component].1;
+                let args: Vec<_> = component.args.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+                let limits = limits(&plan.spec.limits);
+                let answer = components[node.component].reads(&args, node.index, &schemas, &limits).await;
+                let is = node.chain.state_schema.clone().unwrap_or_default();
+                let was = schemas.into_iter().rfind(|schema| *schema != is).unwrap_or_default();
+                match answer {
+                    Ok(()) => Fit::Migrated { was, is },
+                    Err(error) => Fit::Unreadable { was, is, why: error.message },
+                }
+            }
+        };
+        fits.push((operator, fit));
+    }
+    fits
+}
+
+/// What the plan and the manifest say of an operator's state.
+#[derive(Debug)]
+enum Verdict<'a> {
+    Is(Fit),
+    /// it depends on whether the component can read all of these schemas
+    AskComponent(&'a ChainNode, Vec<String>),
+}
+
+fn judge<'a>(plan: &'a JobPlan, manifest: &'a Manifest) -> Vec<(String, Verdict<'a>)> {
     let chains = || manifest.tasks.iter().flat_map(|task| &task.chains);
     let stored: BTreeMap<&str, &ChainSnapshot> = chains().map(|chain| (chain.operator.as_str(), chain)).collect();
     let with_state: BTreeSet<&str> = chains().filter(|chain| has_state(chain)).map(|chain| chain.operator.as_str()).collect();
     let mut seen = BTreeSet::new();
-    let mut fits = vec![];
-    for (operator, schema) in keepers(plan) {
+    let mut verdicts = vec![];
+    for (operator, node) in keepers(plan) {
         if !seen.insert(operator.clone()) {
             continue;
         }
-        let fit = match stored.get(operator.as_str()) {
-            None => Fit::New,
-            Some(chain) if chain.schema == schema => Fit::Kept,
-            Some(_) if !with_state.contains(operator.as_str()) => Fit::New,
-            Some(chain) => Fit::Unreadable { was: chain.schema.clone(), is: schema },
+        let verdict = match stored.get(operator.as_str()) {
+            None => Verdict::Is(Fit::New),
+            Some(_) if !with_state.contains(operator.as_str()) => Verdict::Is(Fit::New),
+            Some(chain) => judge_state(node, chain),
         };
-        fits.push((operator, fit));
+        verdicts.push((operator, verdict));
     }
     let lost = with_state.into_iter().filter(|operator| !seen.contains(*operator));
-    fits.extend(lost.map(|operator| (operator.to_owned(), Fit::Lost)));
-    fits
+    verdicts.extend(lost.map(|operator| (operator.to_owned(), Verdict::Is(Fit::Lost))));
+    verdicts
+}
+
+/// Whether an operator can read what it had.
+fn judge_state<'a>(node: &'a ChainNode, stored: &ChainSnapshot) -> Verdict<'a> {
+    let (was, is) = (&stored.schema, state_schema(node));
+    if *was != is {
+        let why = "the operator or its key is another one".to_owned();
+        return Verdict::Is(Fit::Unreadable { was: was.clone(), is, why });
+    }
+    const UNSAID: &str = "of a type that its component did not say";
+    let own = &node.chain.state_schema;
+    match (&stored.state_schemas[..], own) {
+        ([], None) => Verdict::Is(Fit::Kept),
+        ([only], Some(own)) if only == own => Verdict::Is(Fit::Kept),
+        ([.., newest], None) => Verdict::Is(Fit::Unreadable {
+            was: newest.clone(),
+            is: UNSAID.to_owned(),
+            why: "its component does not say any more what its states are".into(),
+        }),
+        ([], Some(own)) => Verdict::Is(Fit::Unreadable {
+            was: UNSAID.to_owned(),
+            is: own.clone(),
+            why: "the component that wrote it did not say what its states are".into(),
+        }),
+        (_, Some(_)) => Verdict::AskComponent(node, state_schemas(node, &stored.state_schemas)),
+    }
+}
+
+/// The schemas of the states that an operator may come to read: those that there were before, and its own.
+fn state_schemas(node: &ChainNode, stored: &[String]) -> Vec<String> {
+    let own = node.chain.state_schema.iter().filter(|own| !stored.contains(own));
+    stored.iter().chain(own).cloned().collect()
 }
 
 /// What a job's operators with state, and its sources and sinks, hash to: jobs of one fingerprint can take over from each other.
 pub fn fingerprint(plan: &JobPlan) -> String {
     let sources = plan.sources.iter().map(|source| format!("source {}", source.name));
     let sinks = plan.sinks.iter().map(|sink| format!("sink {}", sink.name));
-    let operators = keepers(plan).map(|(operator, schema)| format!("{operator}: {schema}"));
+    let operators = keepers(plan).map(|(operator, node)| format!("{operator}: {}", state_schema(node)));
     let parts: BTreeSet<String> = sources.chain(sinks).chain(operators).collect();
     let hash = fnv(parts.iter().flat_map(|part| part.bytes().chain([0])));
     format!("{hash:016x}")
 }
 
-/// The operators of a job that keep state, with what it is.
-fn keepers(plan: &JobPlan) -> impl Iterator<Item = (String, String)> {
+/// The operators of a job that keep state.
+fn keepers(plan: &JobPlan) -> impl Iterator<Item = (String, &ChainNode)> {
     let nodes = plan.vertices.iter().flat_map(|vertex| &vertex.nodes);
     nodes.filter_map(|node| match &node.kind {
-        NodeKind::Chain(chain) if ChainOperator::makes_rows(chain.chain.head) => {
-            Some((state_id(plan, chain), state_schema(chain)))
-        }
+        NodeKind::Chain(chain) if ChainOperator::makes_rows(chain.chain.head) => Some((state_id(plan, chain), &**chain)),
         NodeKind::Chain(_) | NodeKind::Sink(_) | NodeKind::Exchange(_) => None,
     })
 }

@@ -51,6 +51,8 @@ pub(crate) struct CapturedChain {
     pub operator: Arc<str>,
     /// what its state is
     pub schema: Arc<str>,
+    /// the schemas by which its states may have been written
+    pub state_schemas: Arc<[String]>,
     pub watermark: EventTime,
     pub groups: KeyGroupRange,
     pub state: CapturedState,
@@ -200,6 +202,7 @@ impl Persister {
             snapshot.chains.push(ChainSnapshot {
                 operator: chain.operator.to_string(),
                 schema: chain.schema.to_string(),
+                state_schemas: chain.state_schemas.to_vec(),
                 watermark: chain.watermark,
                 groups: chain.groups,
                 state,

@@ -122,8 +122,10 @@ bool exports_weir_dataflow_definition_describe(exports_weir_dataflow_definition_
 void look_around(void); // of world.c
 #endif
 
-bool exports_weir_dataflow_chains_open(uint32_t chain, exports_weir_dataflow_chains_subtask_t *subtask, job_string_t *error) {
+bool exports_weir_dataflow_chains_open(uint32_t chain, exports_weir_dataflow_chains_subtask_t *subtask,
+                                       job_list_string_t *schemas, job_string_t *error) {
   (void)chain, (void)subtask, (void)error;
+  job_list_string_free(schemas);
 #ifdef LOOKS_AROUND
   look_around();
 #endif

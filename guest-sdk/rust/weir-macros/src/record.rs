@@ -53,7 +53,8 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
 
         const _: () = {
             use ::std::{string::String, vec::Vec, result::Result};
-            use ::weir::value::{Buffers, Column, NO_ORIGIN, Value, Writer};
+            use ::weir::serde::{Deserialize, Deserializer, Serializer, ser::SerializeStruct};
+            use ::weir::value::{Buffers, Column, InState, NO_ORIGIN, Value, Writer};
 
             #[doc(hidden)]
             pub struct #reader { #( #ident: <#ty as Value>::Reader, )* }
@@ -98,11 +99,18 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
                     #( Writer::finish(&mut writer.#ident, buffers)?; )*
                     Ok(())
                 }
-                fn encode(&self, out: &mut Vec<u8>) {
-                    #( Value::encode(&self.#ident, out); )*
+                fn encode<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    let mut row = serializer.serialize_struct(stringify!(#record), #width)?;
+                    #( row.serialize_field(#name, &InState(&self.#ident))?; )*
+                    row.end()
                 }
-                fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
-                    Ok(Self { #( #ident: <#ty as Value>::decode(bytes)?, )* })
+                fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    #[derive(::weir::serde::Deserialize)]
+                    #[serde(crate = "::weir::serde", bound = "")]
+                    struct Fields { #( #[serde(rename = #name)] #ident: InState<#ty>, )* }
+
+                    let fields = <Fields as Deserialize>::deserialize(deserializer)?;
+                    Ok(Self { #( #ident: fields.#ident.0, )* })
                 }
                 fn detach(&mut self) {
                     #( Value::detach(&mut self.#ident); )*

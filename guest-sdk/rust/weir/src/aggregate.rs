@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::distinct::{Sketch, stable_hash};
+use crate::migration::Migrations;
 use crate::record::{Field, Only, Record, Row};
 use crate::state::{State, Stored, check_storable};
 use crate::value::{Column, Plain, Value};
@@ -62,6 +63,10 @@ pub trait Aggregate<T>: 'static {
     fn merge(&self, accumulator: &mut Self::Accumulator, other: &Self::Accumulator);
     /// The result.
     fn result(&self, accumulator: &Self::Accumulator) -> Self::Out;
+    /// What the accumulator was in earlier versions of the job, and how today's is made of it.
+    fn migrations() -> Migrations<Self::Accumulator> {
+        Migrations::none()
+    }
 }
 
 /// What an aggregate is of: a field (`Bid::PRICE`), or a closure (`|bid: &Bid| bid.price / 100`). With a field, only its

@@ -5,6 +5,10 @@ use crate::bindings::weir::dataflow::types::Batch;
 
 /// A chain of this instance. `wit/chains.wit` says what each call means; a chain refuses those that its head does not have.
 pub trait Chain {
+    /// The schemas of the states that may be imported, the chain's own among them.
+    fn open(&mut self, _schemas: &[String]) -> Result<(), String> {
+        Ok(())
+    }
     /// Rows of a `transform` or `process` head.
     fn process(&mut self, _input: Input) -> Result<Reply, String> {
         Err(misdirected("process"))

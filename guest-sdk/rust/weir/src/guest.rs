@@ -71,11 +71,12 @@ impl<E: Entry> definition::Guest for Component<E> {
 }
 
 impl<E: Entry> chains::Guest for Component<E> {
-    fn open(chain: u32, _subtask: chains::Subtask) -> Result<(), String> {
+    fn open(chain: u32, _subtask: chains::Subtask, schemas: Vec<String>) -> Result<(), String> {
         INSTANCE.with_borrow_mut(|instance| {
             let described = instance.described.get_mut(chain as usize).and_then(Option::take);
-            let running =
+            let mut running =
                 described.ok_or_else(|| format!("chain {chain} cannot be opened: it has no code, or is open already"))?;
+            running.open(&schemas)?;
             instance.open[chain as usize] = Some(running);
             Ok(())
         })

@@ -38,6 +38,8 @@ pub struct Description {
     pub(crate) timed: bool,
     /// whether these are not those of the rows (panes, timers) that it comes from
     pub(crate) computes_times: bool,
+    /// what its states are
+    pub(crate) state_schema: Option<String>,
 }
 
 /// Where the rows of an input come from.

@@ -11,9 +11,9 @@ use crate::keyed::{KeyedStream, Processed, start_pair};
 use crate::process::{KeyedContext, KeyedFunction};
 use crate::record::Record;
 use crate::side::Tag;
-use crate::state::{check_storable, deserialize_each, serialize_each};
+use crate::state::check_storable;
 use crate::time::{TimeDomain, to_millis};
-use crate::value::Value;
+use crate::value::InState;
 
 /// Rows that are over are dropped in steps of at least so many milliseconds.
 const STEP_MIN_MS: i64 = 100;
@@ -208,18 +208,14 @@ impl<T: Record> RowsByTime<T> {
 
 impl<T: Record> Serialize for RowsByTime<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let encode = |(time, row): &(i64, T), bytes: &mut Vec<u8>| {
-            Value::encode(time, bytes);
-            <T as Record>::encode(row, bytes);
-        };
-        serialize_each(&self.rows, encode, serializer)
+        serializer.collect_seq(self.rows.iter().map(|(time, row)| (time, InState(row))))
     }
 }
 
 impl<'de, T: Record> Deserialize<'de> for RowsByTime<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let decode = |bytes: &mut &[u8]| Ok((<i64 as Value>::decode(bytes)?, <T as Record>::decode(bytes)?));
-        Ok(Self { rows: deserialize_each(decode, deserializer)? })
+        let rows = Vec::deserialize(deserializer)?.into_iter();
+        Ok(Self { rows: rows.map(|(time, InState(row))| (time, row)).collect() })
     }
 }
 

@@ -156,6 +156,7 @@ impl Job {
             outputs: vec![ChainOutput { name: String::new(), schema: fields(columns), columns: origins }],
             event_time,
             parallelism: None,
+            state_schema: None,
         };
         let chain = self.add(chain, None);
         (Upstream { from: vec![port(chain, 0)], partitioning: Partitioning::Forward, timed }, chain)

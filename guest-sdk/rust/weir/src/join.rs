@@ -9,10 +9,10 @@ use crate::key::Key;
 use crate::keyed::{KeyedStream, Processed, start_pair};
 use crate::process::{KeyedContext, KeyedFunction};
 use crate::record::Record;
-use crate::state::{check_storable, deserialize_each, serialize_each};
+use crate::state::check_storable;
 use crate::time::TimeDomain;
 use crate::ttl::Ttl;
-use crate::value::Value;
+use crate::value::InState;
 
 /// A join of two keyed streams without regard to their event times: each row meets all rows of the other stream with its key that are there, and those that are
 /// still to come.
@@ -212,22 +212,14 @@ impl<T> WaitingRows<T> {
 
 impl<T: Record> Serialize for WaitingRows<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let encode = |waiting: &Waiting<T>, bytes: &mut Vec<u8>| {
-            Value::encode(&waiting.stamp, bytes);
-            Value::encode(&waiting.is_single, bytes);
-            <T as Record>::encode(&waiting.row, bytes);
-        };
-        serialize_each(&self.rows, encode, serializer)
+        serializer.collect_seq(self.rows.iter().map(|waiting| (waiting.stamp, waiting.is_single, InState(&waiting.row))))
     }
 }
 
 impl<'de, T: Record> Deserialize<'de> for WaitingRows<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let decode = |bytes: &mut &[u8]| {
-            let (stamp, is_single) = (<i64 as Value>::decode(bytes)?, <bool as Value>::decode(bytes)?);
-            Ok(Waiting { row: <T as Record>::decode(bytes)?, stamp, is_single })
-        };
-        Ok(Self { rows: deserialize_each(decode, deserializer)? })
+        let rows = Vec::deserialize(deserializer)?.into_iter();
+        Ok(Self { rows: rows.map(|(stamp, is_single, InState(row))| Waiting { row, stamp, is_single }).collect() })
     }
 }
 

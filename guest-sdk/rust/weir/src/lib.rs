@@ -44,7 +44,7 @@
 //!
 //! # In reading order
 //! [`Record`] and [`Field`], [`Job`], [`Stream`] (map, filter, flat_map, key_by, union…), [`Watermarks`]; [`KeyedStream`],
-//! [`Process`], [`Ttl`], [`Join`], [`IntervalJoin`]; [`Windowed`], [`Trigger`], [`Aggregate`]; [`Tag`] for side outputs; [`TestHarness`].
+//! [`Process`], [`Migrations`], [`Ttl`], [`Join`], [`IntervalJoin`]; [`Windowed`], [`Trigger`], [`Aggregate`]; [`Tag`] for side outputs; [`TestHarness`].
 
 #[cfg(test)]
 extern crate self as weir;
@@ -70,11 +70,13 @@ mod interval_join;
 mod join;
 mod key;
 mod keyed;
+mod migration;
 mod pipeline;
 mod process;
 mod projection;
 mod record;
 mod rows;
+mod schema;
 mod side;
 mod state;
 mod stream;
@@ -89,6 +91,8 @@ pub mod guest;
 #[cfg(not(target_arch = "wasm32"))]
 mod testing;
 
+#[doc(hidden)]
+pub use serde;
 pub use weir_macros::{Record, job};
 
 pub use aggregate::{Aggregate, Avg, Count, Distinct, First, Last, Max, Min, Number, Select, Sum};
@@ -99,6 +103,7 @@ pub use join::{Change, Join};
 pub use key::{Key, KeyPart, KeySelector};
 pub use keyed::{Connected, KeyedStream};
 pub use log::{Level, log};
+pub use migration::Migrations;
 pub use pass::Pass;
 pub use pipeline::Pipeline;
 pub use process::{BroadcastProcess, CoProcess, KeyedContext, Process, Timer};

@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use serde::{Deserializer, Serializer};
+
 use crate::value::{Buffers, Column, Value, Writer};
 
 /// A field of type `T` that stays with the host: the job moves it on, but does not see it.
@@ -30,6 +32,9 @@ pub struct Pass<T> {
     token: Token,
     of: PhantomData<fn() -> T>,
 }
+
+/// Operators that keep rows look out for such fields before.
+const NOT_KEPT: &str = "a `Pass` field cannot be kept in state";
 
 /// An input column and a row of it, in one word, so that it moves as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +107,10 @@ impl<T: Value> Value for Pass<T> {
         }
     }
     fn write_missing(_writer: &mut PassWriter) {}
-    fn encode(&self, _out: &mut Vec<u8>) {}
-    fn decode(_bytes: &mut &[u8]) -> Result<Self, String> {
-        Err("a `Pass` field cannot be kept in state".into())
+    fn encode<S: Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(NOT_KEPT))
+    }
+    fn decode<'de, D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(NOT_KEPT))
     }
 }

@@ -10,11 +10,12 @@ use crate::cleanup::{self, Cleanups, Deadlines, place, round_up};
 use crate::context::Context;
 use crate::head::{Body, Description, Head};
 use crate::key::Key;
+use crate::migration::{Codec, Migrations, NOT_NAMED};
 use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::record::{Record, Row};
 use crate::side::Tag;
-use crate::state::{Slots, State, decode, encode};
+use crate::state::{Slots, State};
 use crate::time::{EventTime, TimeDomain, wire_domain};
 use crate::value::{Buffers, Column};
 
@@ -69,6 +70,11 @@ pub trait Process<T>: 'static {
 
     /// A timer of a key is due.
     fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+
+    /// What the state of a key was in earlier versions of the job, and how today's is made of it.
+    fn migrations() -> Migrations<Self::State> {
+        Migrations::none()
+    }
 }
 
 /// A function over the rows of a key in two streams, with common state and timers.
@@ -88,6 +94,11 @@ pub trait CoProcess<L, R>: 'static {
 
     /// A timer of a key is due.
     fn timer(&mut self, _state: &mut Self::State, _timer: Timer, _cx: &mut KeyedContext<'_, Self::Key, Self::Out>) {}
+
+    /// What the state of a key was in earlier versions of the job, and how today's is made of it.
+    fn migrations() -> Migrations<Self::State> {
+        Migrations::none()
+    }
 }
 
 /// A function over the rows of a key that also sees every row of a broadcast stream.
@@ -180,6 +191,16 @@ pub trait BroadcastProcess<T, B>: 'static {
         _timer: Timer,
         _cx: &mut KeyedContext<'_, Self::Key, Self::Out>,
     ) {
+    }
+
+    /// What the state of a key was in earlier versions of the job, and how today's is made of it.
+    fn migrations() -> Migrations<Self::State> {
+        Migrations::none()
+    }
+
+    /// The same of what is kept of the broadcast rows.
+    fn broadcast_migrations() -> Migrations<Self::Broadcast> {
+        Migrations::none()
     }
 }
 
@@ -332,6 +353,18 @@ pub trait KeyedFunction: 'static {
     fn expire(&mut self, state: &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {
         cleanup::sweep(state, domain, time)
     }
+    /// What the state of a key was before.
+    fn migrations() -> Migrations<Self::State> {
+        Migrations::none()
+    }
+    /// The schema of the state that it has besides that of keys, if it has any.
+    fn broadcast_schema() -> Option<String> {
+        None
+    }
+    /// Gets ready for such state of these schemas, of which number `own` is its own.
+    fn open(&mut self, _own: usize, _schemas: &[Option<&str>]) -> Result<(), String> {
+        Ok(())
+    }
     /// The encoded state that it has besides that of keys; empty = none.
     fn export(&self) -> Result<Vec<u8>, String> {
         Ok(vec![])
@@ -357,7 +390,8 @@ impl<F: KeyedFunction> Head for ProcessHead<F> {
     fn describe(&self) -> Description {
         let passable = (self.inputs.len() == 1).then(|| self.columns.clone());
         let (inputs, computes_times) = (self.inputs.clone(), F::COMPUTES_TIMES);
-        Description { head: wit::Head::Process, inputs, passable, timed: self.timed, computes_times }
+        let state_schema = Some(schema::<F>());
+        Description { head: wit::Head::Process, inputs, passable, timed: self.timed, computes_times, state_schema }
     }
 
     fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
@@ -370,6 +404,18 @@ impl<F: KeyedFunction> Head for ProcessHead<F> {
             out_times: vec![],
             body,
         })
+    }
+}
+
+/// What stands between the schema of a key's state and that of broadcast state; in neither of them there is a semicolon.
+const BROADCAST: &str = "; broadcast ";
+
+/// The schema of a function's states.
+fn schema<F: KeyedFunction>() -> String {
+    let keyed = Codec::<F::State>::schema();
+    match F::broadcast_schema() {
+        None => keyed,
+        Some(broadcast) => keyed + BROADCAST + &broadcast,
     }
 }
 
@@ -536,6 +582,21 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
 }
 
 impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> Chain for Running<F, P, W> {
+    fn open(&mut self, schemas: &[String]) -> Result<(), String> {
+        let own = schema::<F>();
+        let own = schemas.iter().position(|schema| *schema == own).ok_or(NOT_NAMED)?;
+        let parts = schemas.iter().map(|schema| match schema.split_once(BROADCAST) {
+            None => (Some(schema.as_str()), None),
+            Some((keyed, broadcast)) => (Some(keyed), Some(broadcast)),
+        });
+        let (keyed, broadcast): (Vec<_>, Vec<_>) = parts.unzip();
+        if F::broadcast_schema().is_none() && broadcast.iter().any(Option::is_some) {
+            return Err("it had a broadcast input with state of its own, and has none any more".into());
+        }
+        self.slots.codec.open(own, &keyed, F::migrations())?;
+        self.function.open(own, &broadcast)
+    }
+
     fn process(&mut self, input: Input) -> Result<Reply, String> {
         let rows = input.rows.rows as usize;
         self.begin(rows, input.watermark, input.now);
@@ -625,6 +686,9 @@ macro_rules! adapters {
             fn timer(&mut self, state: &mut F::State, timer: Timer, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
                 self.0.timer(state, timer, cx);
             }
+            fn migrations() -> Migrations<F::State> {
+                F::migrations()
+            }
             $($function)*
         }
     )*};
@@ -656,12 +720,13 @@ adapters! {
 pub struct WithBroadcast<F: BroadcastProcess<T, B>, T, B> {
     function: F,
     broadcast: F::Broadcast,
+    codec: Codec<F::Broadcast>,
     of: PhantomData<fn(T, B)>,
 }
 
 impl<F: BroadcastProcess<T, B>, T, B> WithBroadcast<F, T, B> {
     pub(crate) fn new(function: F) -> Self {
-        Self { function, broadcast: F::Broadcast::default(), of: PhantomData }
+        Self { function, broadcast: F::Broadcast::default(), codec: Codec::new(), of: PhantomData }
     }
 }
 
@@ -682,11 +747,20 @@ impl<T: Record, B: Record, F: BroadcastProcess<T, B>> KeyedFunction for WithBroa
     fn timer(&mut self, state: &mut F::State, timer: Timer, cx: &mut KeyedContext<'_, F::Key, F::Out>) {
         self.function.timer(state, &self.broadcast, timer, cx);
     }
+    fn migrations() -> Migrations<F::State> {
+        F::migrations()
+    }
+    fn broadcast_schema() -> Option<String> {
+        Some(Codec::<F::Broadcast>::schema())
+    }
+    fn open(&mut self, own: usize, schemas: &[Option<&str>]) -> Result<(), String> {
+        self.codec.open(own, schemas, F::broadcast_migrations()).map_err(|e| format!("broadcast state: {e}"))
+    }
     fn export(&self) -> Result<Vec<u8>, String> {
-        encode(&self.broadcast, vec![])
+        self.codec.encode(&self.broadcast, vec![])
     }
     fn import(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.broadcast = if bytes.is_empty() { F::Broadcast::default() } else { decode(bytes)?.0 };
+        self.broadcast = if bytes.is_empty() { F::Broadcast::default() } else { self.codec.decode(bytes)?.0 };
         Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use serde::{Deserializer, Serializer};
+
 use crate::bindings::weir::dataflow::types::DataType;
 use crate::value::{Buffers, Column, NO_ORIGIN, Plain, Value, Writer};
 
@@ -53,10 +55,10 @@ pub trait Record: Row {
     fn write_empty(writer: &mut Self::Writer);
     /// Moves the columns' buffers out.
     fn finish(writer: &mut Self::Writer, buffers: &mut Vec<Vec<u8>>) -> Result<(), String>;
-    /// Appends the row to encoded state.
-    fn encode(&self, out: &mut Vec<u8>);
-    /// Takes the row off encoded state.
-    fn decode(bytes: &mut &[u8]) -> Result<Self, String>;
+    /// Encodes the row as a part of state.
+    fn encode<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+    /// Decodes it.
+    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
     /// Copies what the row shares with its batch.
     fn detach(&mut self);
 }
@@ -133,11 +135,11 @@ impl<R: Record> Plain for R {
     fn write_empty(writer: &mut Self::Writer) {
         <R as Record>::write_empty(&mut writer.0);
     }
-    fn encode_plain(&self, out: &mut Vec<u8>) {
-        <R as Record>::encode(self, out);
+    fn encode_plain<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        <R as Record>::encode(self, serializer)
     }
-    fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
-        <R as Record>::decode(bytes)
+    fn decode_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <R as Record>::decode(deserializer)
     }
     fn detach_plain(&mut self) {
         <R as Record>::detach(self);

@@ -46,6 +46,7 @@ impl<T: Record> Head for Rows<T> {
             passable: Some(T::columns()),
             timed: self.upstream.timed,
             computes_times: false,
+            state_schema: None,
         }
     }
 

@@ -3,21 +3,24 @@
 //! The host maps keys (and windows) to slots and asks for the bytes of slots at checkpoints; in between, state is updated in
 //! place.
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bindings::exports::weir::dataflow::chains::States;
 use crate::bindings::weir::dataflow::types::Batch;
 use crate::chain::slots_of;
 use crate::key::Key;
+use crate::migration::Codec;
 use crate::record::Record;
-use crate::value::{Buffers, Value, take_length};
+use crate::value::{Buffers, InState};
 
 /// State of a key: any type that has a default (the state of a key that was never seen) and that serde can encode.
 ///
 /// What other systems call value, list and map state are plain fields: `Option<T>`, `Vec<T>`, `BTreeMap<K, V>`; reducing and aggregating state are a value that is
 /// updated. With a time to live, they are [`ExpiringValue`](crate::ExpiringValue), [`ExpiringList`](crate::ExpiringList) and
 /// [`ExpiringMap`](crate::ExpiringMap).
+///
+/// A later version of the job may have another type: what is read as it is, and what takes a word, is told at [`Migrations`](crate::Migrations).
 pub trait State: Default + Serialize + DeserializeOwned + 'static {}
 
 impl<S: Default + Serialize + DeserializeOwned + 'static> State for S {}
@@ -26,11 +29,12 @@ impl<S: Default + Serialize + DeserializeOwned + 'static> State for S {}
 pub(crate) struct Slots<K, S> {
     keys: Vec<K>,
     states: Vec<S>,
+    pub codec: Codec<S>,
 }
 
 impl<K: Key, S: State> Slots<K, S> {
     pub fn new() -> Self {
-        Self { keys: vec![], states: vec![] }
+        Self { keys: vec![], states: vec![], codec: Codec::new() }
     }
 
     /// The key and the state of a slot.
@@ -80,14 +84,14 @@ impl<K: Key, S: State> Slots<K, S> {
     /// The encoded state of slots, to which `append` adds what else there is of a slot. Nothing stands for the state of a key that was never seen, so that
     /// the host may forget the key.
     pub fn export(&self, slots: &[u8], mut append: impl FnMut(u32, &mut Vec<u8>)) -> Result<States, String> {
-        let unseen = encode(&S::default(), vec![])?;
+        let unseen = self.codec.encode(&S::default(), vec![])?;
         let mut offsets = Vec::with_capacity(slots.len() + 4);
         let mut bytes = vec![];
         offsets.extend_from_slice(&0u32.to_le_bytes());
         for slot in slots_of(slots) {
             let (_, state) = self.peek(slot)?;
             let start = bytes.len();
-            bytes = encode(state, bytes)?;
+            bytes = self.codec.encode(state, bytes)?;
             match bytes[start..] == unseen {
                 true => bytes.truncate(start),
                 false => append(slot, &mut bytes),
@@ -108,10 +112,9 @@ impl<K: Key, S: State> Slots<K, S> {
         let offsets: Vec<u32> = slots_of(&states.offsets).collect();
         for (slot, bounds) in slots_of(slots).zip(offsets.windows(2)) {
             let bytes = states.bytes.get(bounds[0] as usize..bounds[1] as usize).ok_or("a state lies outside of the bytes")?;
-            let state = self.state(slot)?;
             if !bytes.is_empty() {
-                let (stored, rest) = decode(bytes)?;
-                put(slot, state, stored, rest)?;
+                let (stored, rest) = self.codec.decode(bytes)?;
+                put(slot, self.state(slot)?, stored, rest)?;
             }
         }
         Ok(())
@@ -127,13 +130,13 @@ impl<K: Key, S: State> Slots<K, S> {
     }
 }
 
-/// Appends the bytes of a state.
-pub(crate) fn encode<S: State>(state: &S, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+/// Appends the bytes of a value.
+pub(crate) fn encode<S: Serialize>(state: &S, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     postcard::to_extend(state, bytes).map_err(|e| format!("state cannot be encoded: {e}"))
 }
 
-/// A state from its bytes, and the bytes behind it.
-pub(crate) fn decode<S: State>(bytes: &[u8]) -> Result<(S, &[u8]), String> {
+/// A value from its bytes, and the bytes behind it.
+pub(crate) fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(S, &'a [u8]), String> {
     postcard::take_from_bytes(bytes).map_err(|e| format!("the stored state is not of the type that the job has now: {e}"))
 }
 
@@ -221,57 +224,26 @@ pub(crate) fn check_storable<T: Record>() -> Result<(), String> {
     }
 }
 
-/// Rows are encoded by the code that `#[derive(Record)]` makes, so that they need no serde of their own.
-fn serialize_rows<T: Record, S: Serializer>(rows: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    serialize_each(rows, |row, bytes| <T as Record>::encode(row, bytes), serializer)
-}
-
-fn deserialize_rows<'de, T: Record, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    deserialize_each(|bytes| <T as Record>::decode(bytes), deserializer)
-}
-
-/// Encodes items by code of their own.
-pub(crate) fn serialize_each<T, S: Serializer>(
-    items: &[T],
-    mut encode: impl FnMut(&T, &mut Vec<u8>),
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut bytes = vec![];
-    (items.len() as u32).encode(&mut bytes);
-    items.iter().for_each(|item| encode(item, &mut bytes));
-    serializer.serialize_bytes(&bytes)
-}
-
-/// Decodes items by code of their own.
-pub(crate) fn deserialize_each<'de, T, D: Deserializer<'de>>(
-    mut decode: impl FnMut(&mut &[u8]) -> Result<T, String>,
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    let mut bytes = <&[u8]>::deserialize(deserializer)?;
-    let items = take_length(&mut bytes).map_err(D::Error::custom)?;
-    (0..items).map(|_| decode(&mut bytes).map_err(D::Error::custom)).collect()
-}
-
 impl<T: Record> Serialize for Stored<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serialize_rows(self.0.as_slice(), serializer)
+        self.0.as_ref().map(InState).serialize(serializer)
     }
 }
 
 impl<'de, T: Record> Deserialize<'de> for Stored<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserialize_rows(deserializer).map(|mut rows| Self(rows.pop()))
+        Ok(Self(Option::deserialize(deserializer)?.map(|InState(row)| row)))
     }
 }
 
 impl<T: Record> Serialize for StoredRows<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serialize_rows(&self.0, serializer)
+        serializer.collect_seq(self.0.iter().map(InState))
     }
 }
 
 impl<'de, T: Record> Deserialize<'de> for StoredRows<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserialize_rows(deserializer).map(Self)
+        Ok(Self(Vec::deserialize(deserializer)?.into_iter().map(|InState(row)| row).collect()))
     }
 }

@@ -184,6 +184,7 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
             outputs,
             event_time: draft.event_time,
             parallelism: draft.parallelism,
+            state_schema: description.state_schema,
         };
         let chain = job.add(chain, Some(running));
         // What goes to a side output before event times are assigned has those that came in, if any.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bindings::weir::dataflow::types::DataType;
-use crate::value::{Buffers, OffsetWriter, Offsets, Plain, Value, Writer, take, take_length};
+use crate::value::{Buffers, OffsetWriter, Offsets, Plain, Writer};
 
 /// Bytes that share the buffer of their batch: reading or cloning them allocates nothing.
 ///
@@ -334,7 +334,7 @@ fn append(bytes: &mut Vec<u8>, row: &[u8]) {
 }
 
 macro_rules! shared {
-    ($($type:ty, $data_type:ident, $reader:ident, $row:ident => $read:expr, $value:ident => $bytes:expr, $owned:ident => $decode:expr, $detach:expr;)*) => {$(
+    ($($type:ty, $data_type:ident, $reader:ident, $row:ident => $read:expr, $value:ident => $bytes:expr, $encode:ident, $stored:ty, $detach:expr;)*) => {$(
         impl Plain for $type {
             type Reader = SharedColumn;
             type Writer = BytesWriter;
@@ -359,15 +359,11 @@ macro_rules! shared {
             fn write_empty(writer: &mut BytesWriter) {
                 writer.push(&[]);
             }
-            fn encode_plain(&self, out: &mut Vec<u8>) {
-                let $value = self;
-                (($bytes).len() as u32).encode(out);
-                out.extend_from_slice($bytes);
+            fn encode_plain<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.$encode(self)
             }
-            fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
-                let length = take_length(bytes)?;
-                let $owned = take(bytes, length)?.to_vec();
-                $decode
+            fn decode_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <$stored>::deserialize(deserializer).map(Self::from)
             }
             fn detach_plain(&mut self) {
                 let detach: fn(&mut Self) = $detach;
@@ -377,13 +373,8 @@ macro_rules! shared {
     )*};
 }
 
-/// Text out of encoded state.
-fn text(bytes: Vec<u8>) -> Result<String, String> {
-    String::from_utf8(bytes).map_err(|_| "encoded state has text that is not UTF-8".into())
-}
-
 shared! {
-    Str, Utf8, reader, row => Str(reader.get(row)), v => v.as_bytes(), owned => text(owned).map(Str::from), |v| *v = v.detached();
-    Bytes, Binary, reader, row => reader.get(row), v => v, owned => Ok(Bytes::from(owned)), |v| *v = v.detached();
-    String, Utf8, reader, row => Str(reader.get(row)).as_str().to_owned(), v => v.as_bytes(), owned => text(owned), |_| {};
+    Str, Utf8, reader, row => Str(reader.get(row)), v => v.as_bytes(), serialize_str, String, |v| *v = v.detached();
+    Bytes, Binary, reader, row => reader.get(row), v => v, serialize_bytes, &[u8], |v| *v = v.detached();
+    String, Utf8, reader, row => Str(reader.get(row)).as_str().to_owned(), v => v.as_bytes(), serialize_str, String, |_| {};
 }

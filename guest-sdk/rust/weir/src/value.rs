@@ -4,6 +4,8 @@
 //! the type's own buffers; [`Value`] adds the validity in front, which is empty for a plain type and a bit a row for `Option`.
 //! Everything is resolved at compile time, so that reading a row is a handful of loads.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::bindings::weir::dataflow::types::{DataType, Field};
 use crate::time::EventTime;
 
@@ -119,10 +121,10 @@ pub trait Value: Sized + 'static {
     fn write(&self, writer: &mut Self::Writer, origin: u32);
     /// Adds a row without a value to a column (of a nested record that is not there itself).
     fn write_missing(writer: &mut Self::Writer);
-    /// Appends the value to encoded state.
-    fn encode(&self, out: &mut Vec<u8>);
-    /// Takes the value off encoded state.
-    fn decode(bytes: &mut &[u8]) -> Result<Self, String>;
+    /// Encodes the value as a part of state.
+    fn encode<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+    /// Decodes it.
+    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
     /// Copies what the value shares with the batch that it came in, so that keeping it does not keep the batch.
     fn detach(&mut self) {}
 }
@@ -152,24 +154,28 @@ pub trait Plain: Sized + 'static {
     fn write_plain(&self, writer: &mut Self::Writer);
     /// Adds a row without a value.
     fn write_empty(writer: &mut Self::Writer);
-    /// Appends the value to encoded state.
-    fn encode_plain(&self, out: &mut Vec<u8>);
-    /// Takes the value off encoded state.
-    fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String>;
+    /// Encodes the value as a part of state.
+    fn encode_plain<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+    /// Decodes it.
+    fn decode_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
     /// Copies what the value shares with its batch.
     fn detach_plain(&mut self) {}
 }
 
-/// Takes `count` bytes off encoded state.
-pub(crate) fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], String> {
-    let (head, tail) = bytes.split_at_checked(count).ok_or("encoded state ends too early")?;
-    *bytes = tail;
-    Ok(head)
+/// A value (or a reference to one) as serde sees it in state: rows need no serde of their own.
+#[derive(Debug)]
+pub struct InState<V>(pub V);
+
+impl<V: Value> Serialize for InState<&V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.encode(serializer)
+    }
 }
 
-/// Takes a length off encoded state.
-pub(crate) fn take_length(bytes: &mut &[u8]) -> Result<usize, String> {
-    u32::decode(bytes).map(|n| n as usize)
+impl<'de, V: Value> Deserialize<'de> for InState<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        V::decode(deserializer).map(Self)
+    }
 }
 
 /// One bit a row.
@@ -231,11 +237,11 @@ impl Plain for bool {
     fn write_empty(writer: &mut BitWriter) {
         writer.push(false);
     }
-    fn encode_plain(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(*self));
+    fn encode_plain<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(*self)
     }
-    fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
-        Ok(take(bytes, 1)?[0] != 0)
+    fn decode_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer)
     }
 }
 
@@ -353,13 +359,12 @@ macro_rules! fixed {
             fn write_empty(writer: &mut Self::Writer) {
                 writer.push([0; _]);
             }
-            fn encode_plain(&self, out: &mut Vec<u8>) {
+            fn encode_plain<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let $value = *self;
-                out.extend_from_slice(&$to.to_le_bytes());
+                Serialize::serialize(&$to, serializer)
             }
-            fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
-                let raw = take(bytes, size_of::<$raw>())?.try_into().expect("as many bytes were taken");
-                Ok($from(<$raw>::from_le_bytes(raw)))
+            fn decode_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <$raw>::deserialize(deserializer).map($from)
             }
         }
     )*};
@@ -422,11 +427,11 @@ impl<T: Plain> Value for T {
     fn write_missing(writer: &mut Self::Writer) {
         T::write_empty(&mut writer.0);
     }
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.encode_plain(out);
+    fn encode<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.encode_plain(serializer)
     }
-    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
-        T::decode_plain(bytes)
+    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::decode_plain(deserializer)
     }
     fn detach(&mut self) {
         self.detach_plain();
@@ -485,17 +490,11 @@ impl<T: Plain> Value for Option<T> {
     fn write_missing(writer: &mut Self::Writer) {
         Self::write(&None, writer, NO_ORIGIN);
     }
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.is_some()));
-        if let Some(value) = self {
-            value.encode_plain(out);
-        }
+    fn encode<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_ref().map(InState).serialize(serializer)
     }
-    fn decode(bytes: &mut &[u8]) -> Result<Self, String> {
-        match take(bytes, 1)? {
-            [0] => Ok(None),
-            _ => T::decode_plain(bytes).map(Some),
-        }
+    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map(|InState(value)| value))
     }
     fn detach(&mut self) {
         if let Some(value) = self {
@@ -590,12 +589,11 @@ impl<T: Value> Plain for Vec<T> {
     fn write_empty(writer: &mut Self::Writer) {
         writer.offsets.push(writer.count);
     }
-    fn encode_plain(&self, out: &mut Vec<u8>) {
-        (self.len() as u32).encode(out);
-        self.iter().for_each(|item| item.encode(out));
+    fn encode_plain<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(InState))
     }
-    fn decode_plain(bytes: &mut &[u8]) -> Result<Self, String> {
-        (0..take_length(bytes)?).map(|_| T::decode(bytes)).collect()
+    fn decode_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().map(|InState(item)| item).collect())
     }
     fn detach_plain(&mut self) {
         self.iter_mut().for_each(T::detach);

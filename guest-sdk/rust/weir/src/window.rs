@@ -8,6 +8,7 @@ use crate::bindings::weir::dataflow::types::Batch;
 use crate::chain::{Chain, slots_of, times_of};
 use crate::head::{Body, Description, Head};
 use crate::key::Key;
+use crate::migration::{Codec, Migrations, NOT_NAMED};
 use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::projection::Projection;
@@ -199,6 +200,10 @@ pub trait WindowFunction: 'static {
     fn right(&mut self, _accumulator: &mut Self::Accumulator, _row: Self::Right) {}
     /// Adds what is in `other`.
     fn merge(&mut self, accumulator: &mut Self::Accumulator, other: &Self::Accumulator);
+    /// What the accumulator was in earlier versions of the job.
+    fn migrations() -> Migrations<Self::Accumulator> {
+        Migrations::none()
+    }
     /// The results of a window.
     fn emit(&mut self, key: &Self::Key, window: Window, accumulator: &Self::Accumulator, out: &mut impl FnMut(Self::Item));
 }
@@ -217,7 +222,14 @@ impl<F: WindowFunction> Head for WindowHead<F> {
 
     fn describe(&self) -> Description {
         let head = wit::Head::Window(self.window);
-        Description { head, inputs: self.inputs.clone(), passable: None, timed: true, computes_times: false }
+        Description {
+            head,
+            inputs: self.inputs.clone(),
+            passable: None,
+            timed: true,
+            computes_times: false,
+            state_schema: Some(Codec::<F::Accumulator>::schema()),
+        }
     }
 
     fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
@@ -249,6 +261,13 @@ impl<F: WindowFunction, P: Pipeline<Head = WindowHead<F>>, W: Terminal<P::Out>> 
 }
 
 impl<F: WindowFunction, P: Pipeline<Head = WindowHead<F>>, W: Terminal<P::Out>> Chain for Running<F, P, W> {
+    fn open(&mut self, schemas: &[String]) -> Result<(), String> {
+        let own = Codec::<F::Accumulator>::schema();
+        let schemas: Vec<_> = schemas.iter().map(|schema| Some(schema.as_str())).collect();
+        let number = schemas.iter().position(|schema| *schema == Some(&own)).ok_or(NOT_NAMED)?;
+        self.slots.codec.open(number, &schemas, F::migrations())
+    }
+
     fn accumulate(&mut self, input: Input) -> Result<(), String> {
         match input.port {
             0 => self.add::<F::Left>(input, F::left),

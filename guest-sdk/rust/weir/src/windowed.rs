@@ -8,6 +8,7 @@ use crate::bindings::exports::weir::dataflow::definition as wit;
 use crate::job::Job;
 use crate::key::Key;
 use crate::keyed::KeyedStream;
+use crate::migration::Migrations;
 use crate::pipeline::Start;
 use crate::projection::{Projection, own_columns};
 use crate::record::Record;
@@ -224,6 +225,9 @@ impl<T: Record, K: Key, A: Aggregate<T>> WindowFunction for Aggregating<A, T, K>
     }
     fn merge(&mut self, accumulator: &mut A::Accumulator, other: &A::Accumulator) {
         self.0.merge(accumulator, other);
+    }
+    fn migrations() -> Migrations<A::Accumulator> {
+        A::migrations()
     }
     #[inline]
     fn emit(&mut self, key: &K, window: Window, accumulator: &A::Accumulator, out: &mut impl FnMut(Self::Item)) {

@@ -27,13 +27,18 @@ const CHECKPOINTS_PER_SWEEP: u64 = 64;
 pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
     let mut deployment = Deployment {
         storage: origin.log.as_ref().map(|(storage, _)| storage.clone()),
-        restore: origin.restore.clone(),
         pending: origin.base.as_ref().map_or_else(Vec::new, |(_, manifest)| transactions(manifest.tasks.iter())),
         ..runs.deployment.clone()
     };
     deployment.context.attempt.generation = origin.generation.0;
     deployment.context.attempt.continues = origin.restore.is_some();
     let (plan, pending) = (deployment.plan.clone(), deployment.pending.clone());
+    if let Some(restore) = &origin.restore {
+        match restore.settle(&plan, &deployment.components).await {
+            Ok(settled) => deployment.restore = Some(Arc::new(settled)),
+            Err(failure) => return End::Job(Outcome::Failed { failure }),
+        }
+    }
     let worker = runs.worker.clone();
     // Connectors look at the outside, and may take their time.
     let runtime = tokio::runtime::Handle::current();

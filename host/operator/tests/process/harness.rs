@@ -140,6 +140,7 @@ impl Operator {
             outputs: vec![Output { name: String::new(), schema: schema(), columns: vec![ColumnOrigin::Computed; 3] }],
             event_time: None,
             parallelism: None,
+            state_schema: None,
         };
         let node = ChainNode {
             component: 0,

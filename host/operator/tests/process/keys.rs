@@ -116,6 +116,7 @@ impl Operator {
             outputs: vec![graph::Output { name: String::new(), schema: Arc::new(out), columns: vec![ColumnOrigin::Computed; 2] }],
             event_time: None,
             parallelism: None,
+            state_schema: None,
         };
         let node = ChainNode {
             component: 0,

@@ -85,6 +85,7 @@ impl Operator {
             outputs: vec![computed, late],
             event_time: None,
             parallelism: None,
+            state_schema: None,
         };
         let node = ChainNode {
             component: 0,

@@ -256,6 +256,7 @@ impl Builder<'_> {
             outputs: vec![Output { name: String::new(), schema: wanted.clone(), columns }],
             event_time: None,
             parallelism: None,
+            state_schema: None,
         };
         self.out.nodes.push(Node {
             kind: chain_kind(0, 0, chain),

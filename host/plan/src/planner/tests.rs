@@ -43,6 +43,7 @@ fn filter(id: &str, from: Endpoint, reads: &[usize], schema: &SchemaRef) -> Chai
         outputs: vec![Output { name: String::new(), schema: schema.clone(), columns: passed }],
         event_time: None,
         parallelism: None,
+        state_schema: None,
     }
 }
 
@@ -63,6 +64,7 @@ fn window(from: Endpoint, key: &[usize]) -> Chain {
         outputs: vec![Output { name: String::new(), schema: counted(), columns: vec![ColumnOrigin::Computed; 2] }],
         event_time: None,
         parallelism: None,
+        state_schema: None,
     }
 }
 

@@ -132,6 +132,9 @@ fn difference(a: &SchemaRef, b: &SchemaRef) -> Option<String> {
     ))
 }
 
+/// The most bytes of a schema of states: as `wit/definition.wit` says.
+const STATE_SCHEMA_BYTES_MAX: usize = 1 << 16;
+
 struct ChainCheck<'a> {
     graph: &'a Graph,
     chain: &'a Chain,
@@ -147,6 +150,7 @@ impl ChainCheck<'_> {
             self.input(port).map_err(|e| format!("input {port}: {e}"))?;
         }
         self.keys()?;
+        self.state_schema()?;
         match &self.chain.head {
             Head::Transform | Head::Process => (),
             Head::Relay => self.relay()?,
@@ -180,6 +184,21 @@ impl ChainCheck<'_> {
             Partitioning::Hash | Partitioning::Forward => Ok(()),
             Partitioning::Rebalance | Partitioning::Broadcast if input.key.is_empty() => Ok(()),
             _ => Err("it has a key, but its rows are not dealt out by key; use `hash`".into()),
+        }
+    }
+
+    /// People are shown it.
+    fn state_schema(&self) -> Result<(), String> {
+        let Some(schema) = &self.chain.state_schema else { return Ok(()) };
+        if matches!(self.chain.head, Head::Transform | Head::Relay) {
+            return Err("it has a schema of states, and its head keeps none".into());
+        }
+        if schema.len() > STATE_SCHEMA_BYTES_MAX {
+            return Err(format!("the schema of its states has {} bytes; {STATE_SCHEMA_BYTES_MAX} are allowed", schema.len()));
+        }
+        match schema.chars().find(|c| c.is_control()) {
+            Some(control) => Err(format!("there is a control character in the schema of its states: {control:?}")),
+            None => Ok(()),
         }
     }
 

@@ -73,6 +73,7 @@ fn chain(index: usize, chain: wit::Chain) -> Result<Chain, String> {
             outputs: chain.outputs.into_iter().map(output).collect::<Result<_, _>>()?,
             event_time: chain.event_time.map(event_time),
             parallelism: chain.parallelism.map(parallelism).transpose()?,
+            state_schema: chain.state_schema,
         })
     };
     convert().map_err(|e: String| format!("{}: {e}", chain_name(index, &operators)))

@@ -9,7 +9,7 @@ use crate::support::{input, instance, rows};
 #[tokio::test]
 async fn rows_go_through() {
     let mut guest = instance("none").await.expect("it starts");
-    guest.open(0, 0, 1).await.expect("it opens");
+    guest.open(0, 0, 1, &[]).await.expect("it opens");
     let columns = rows();
     let reply = guest.process(0, input(4, &columns, None)).await.expect("good rows");
     let [output] = reply.outputs.as_slice() else { panic!("one output") };

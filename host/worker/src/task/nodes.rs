@@ -96,6 +96,8 @@ pub(super) struct StateName {
     pub id: Arc<str>,
     /// what it is: only an operator of which the same is said can read it
     pub schema: Arc<str>,
+    /// the schemas by which its states may have been written
+    pub state_schemas: Arc<[String]>,
     /// the files of its database that are stored already, in what the job starts from
     pub stored: Arc<StoredFiles>,
 }
@@ -605,6 +607,7 @@ impl Nodes {
                 captured.chains.push(CapturedChain {
                     operator: Arc::clone(&name.id),
                     schema: Arc::clone(&name.schema),
+                    state_schemas: Arc::clone(&name.state_schemas),
                     watermark: node.context.watermark.0,
                     groups: self.groups,
                     state: CapturedState::of(state, checkpoint),

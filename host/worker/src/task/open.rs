@@ -23,7 +23,7 @@ use crate::database::StoredFiles;
 use crate::deploy::connector_failure;
 use crate::error::{Failure, FailureKind};
 use crate::limits::limits;
-use crate::restore::{Owner, state_id, state_schema};
+use crate::restore::{Owner, Restore, state_id, state_schema};
 use crate::snapshot::Prepared;
 
 /// Opens a node, which `reach` reaches.
@@ -44,7 +44,8 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
             let groups = range_of(parts.subtask, parts.plan.vertices[parts.vertex].parallelism, spec.max_parallelism);
             let Kept { backend, stored, in_backend } =
                 open_backend(parts, chain, &id, groups).await.map_err(|failure| located("restore", failure))?;
-            let operator = open_chain(parts, chain, &plan.needed, backend).await;
+            let schemas: Arc<[String]> = Restore::state_schemas(parts.restore.as_deref(), &id, chain).into();
+            let operator = open_chain(parts, chain, Arc::clone(&schemas), &plan.needed, backend).await;
             let operator = operator.map_err(|e| located("start", operator_failure(&e)))?;
             let dead_letters = DeadLetters::of(&parts.plan, chain)
                 .map_err(|e| connector_failure("the dead letters of operator", chain.operator_id(), &e))?;
@@ -71,6 +72,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                 state: (chain.stage != Stage::Local).then(|| StateName {
                     id,
                     schema: state_schema(chain).into(),
+                    state_schemas: schemas,
                     stored: stored.into(),
                 }),
                 firing: None,
@@ -175,6 +177,7 @@ async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGrou
 async fn open_chain(
     parts: &Parts,
     node: &ChainNode,
+    schemas: Arc<[String]>,
     needed: &[Vec<bool>],
     backend: Box<dyn StateBackend>,
 ) -> Result<ChainOperator, Error> {
@@ -184,7 +187,7 @@ async fn open_chain(
     let native = parts.native.as_ref().and_then(|native| native(node.component, node.index, parts.subtask));
     let body = match native {
         Some(native) => Body::native(native),
-        None => Body::start(guest_start(parts, node)).await?,
+        None => Body::start(guest_start(parts, node, schemas)).await?,
     };
     let spec = &parts.plan.spec;
     let chain_parts = ChainParts {
@@ -197,7 +200,7 @@ async fn open_chain(
     ChainOperator::new(node, needed, Some(chain_parts))
 }
 
-fn guest_start(parts: &Parts, node: &ChainNode) -> GuestStart {
+fn guest_start(parts: &Parts, node: &ChainNode, schemas: Arc<[String]>) -> GuestStart {
     let spec = &parts.plan.spec;
     let args = spec.component_specs()[node.component].1.args.iter().map(|(k, v)| (k.clone(), v.to_string())).collect();
     GuestStart {
@@ -208,5 +211,6 @@ fn guest_start(parts: &Parts, node: &ChainNode) -> GuestStart {
         chain: node.index,
         subtask: parts.subtask,
         parallelism: parts.plan.vertices[parts.vertex].parallelism,
+        schemas,
     }
 }

@@ -41,6 +41,7 @@ fn chain(id: &str, head: Head, inputs: Vec<Input>, outputs: SchemaRef) -> Chain 
         outputs: vec![Output { name: String::new(), schema: outputs, columns }],
         event_time: None,
         parallelism: None,
+        state_schema: None,
     }
 }
 

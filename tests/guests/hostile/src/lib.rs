@@ -110,6 +110,7 @@ impl Definition for Hostile {
             outputs,
             event_time: None,
             parallelism: None,
+            state_schema: None,
         };
         let text = (field("text", DataType::Utf8, true), ColumnOrigin::Computed);
         let window = Head::Window(WindowHead {
@@ -224,7 +225,7 @@ fn packed(numbers: impl IntoIterator<Item = i64>) -> Vec<u8> {
 }
 
 impl Chains for Hostile {
-    fn open(chain: u32, _: Subtask) -> Result<(), String> {
+    fn open(chain: u32, _: Subtask, _: Vec<String>) -> Result<(), String> {
         misbehave(chain, "open", &[])
     }
 

@@ -6,6 +6,7 @@
 mod joins;
 mod keyed;
 mod streams;
+mod versions;
 mod windows;
 
 use weir::{EventTime, Job, Record, Str, Stream, Watermarks, millis};
@@ -72,6 +73,9 @@ pub fn operators(job: &Job) -> Result<(), String> {
         "regular-join" => joins::regular_join(job),
         "outer-join" => joins::outer_join(job),
         "all-kept" => joins::all_kept(job),
+        "version-1" => versions::version_1(job),
+        "version-2" => versions::version_2(job),
+        "version-3" => versions::version_3(job),
         "aggregates" => windows::aggregates(job),
         "own-aggregate" => windows::own_aggregate(job),
         "sliding" => windows::sliding(job),

@@ -161,6 +161,27 @@ impl TestHarness {
         restarted.unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Goes on with the state of this job in another version of it, whose functions and types of state may be others.
+    ///
+    /// # Errors
+    /// If an operator cannot read its state. Then there is nothing more to be done with this harness.
+    ///
+    /// # Panics
+    /// If the versions differ in more than that: in their operators, streams or columns.
+    pub fn upgrade<O: Outcome>(&mut self, job: impl Fn(&Job) -> O + 'static) -> Result<(), String> {
+        let upgraded = Self::try_new(job, &[])?;
+        let mut graph = upgraded.graph.clone();
+        let schemas = self.graph.chains.iter().map(|chain| chain.state_schema.clone());
+        graph.chains.iter_mut().zip(schemas).for_each(|(chain, schema)| chain.state_schema = schema);
+        assert_eq!(graph, self.graph, "the versions differ in more than their states");
+        for ((node, new), chain) in self.nodes.iter_mut().zip(upgraded.nodes).zip(&upgraded.graph.chains) {
+            node.upgrade(new).map_err(|e| format!("operator `{}`: {e}", chain.operators[0].id))?;
+        }
+        self.graph = upgraded.graph;
+        self.build = upgraded.build;
+        Ok(())
+    }
+
     /// Takes the rows that have come to a sink since the last time.
     ///
     /// # Panics

@@ -41,6 +41,8 @@ pub(super) struct Node {
 pub(super) struct Chained {
     pub description: Description,
     pub schemas: Vec<Vec<Field>>,
+    /// the schemas of states that there may be
+    state_schemas: Vec<String>,
     /// none for a relay
     pub running: Option<Box<dyn Chain>>,
 }
@@ -67,7 +69,8 @@ impl Node {
             Head::Process => State::Process { slots: Slots::default(), timers: Timers::default() },
             Head::Window(window) => State::Window(Windows::new(window)),
         };
-        Self { chain: Chained { description, schemas, running }, state, assigned: None }
+        let state_schemas = description.state_schema.iter().cloned().collect();
+        Self { chain: Chained { description, schemas, state_schemas, running }, state, assigned: None }
     }
 
     /// Rows for an input.
@@ -160,8 +163,19 @@ impl Node {
         Ok(ends.windows(2).filter(|bounds| bounds[0] < bounds[1]).count())
     }
 
+    /// Moves all state to another version of the chain.
+    pub fn upgrade(&mut self, new: Self) -> Result<(), String> {
+        let schemas = &mut self.chain.state_schemas;
+        schemas.extend(new.chain.description.state_schema.clone().filter(|schema| !schemas.contains(schema)));
+        self.chain.description = new.chain.description;
+        self.restart(new.chain.running)
+    }
+
     /// Moves all state to a new instance of the chain, by way of bytes.
-    pub fn restart(&mut self, running: Option<Box<dyn Chain>>) -> Result<(), String> {
+    pub fn restart(&mut self, mut running: Option<Box<dyn Chain>>) -> Result<(), String> {
+        if let Some(running) = &mut running {
+            running.open(&self.chain.state_schemas)?;
+        }
         let keys: Vec<(Vec<Cell>, u32)> = match &self.state {
             State::None => vec![],
             State::Process { slots, .. } => slots.by_key.iter().map(|(key, slot)| (key.clone(), *slot)).collect(),

@@ -4,9 +4,9 @@ use anyhow::Context;
 use serde::Serialize;
 use weir_checkpoint::Manifest;
 use weir_coordinator::execution::newest;
-use weir_plan::JobPlan;
+use weir_coordinator::prepare::Prepared;
 use weir_sandbox::LogSink;
-use weir_worker::restore::{Fit, compare, misfit};
+use weir_worker::restore::{Fit, UNREADABLE_ADVICE, compare, misfit};
 
 use crate::exit::Failure;
 use crate::spec_file::{self, Opened, SpecArgs};
@@ -31,7 +31,7 @@ struct Diff {
 #[derive(Debug, Serialize)]
 struct Operator {
     operator: String,
-    /// `kept`, `new`, `lost` or `unreadable`
+    /// `kept`, `new`, `migrated`, `lost` or `unreadable`
     state: &'static str,
     /// what the state is in the checkpoint, where that matters
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,9 @@ struct Operator {
     /// what it would be in the job
     #[serde(skip_serializing_if = "Option::is_none")]
     is: Option<String>,
+    /// why it cannot be read
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
     /// what to do
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<&'static str>,
@@ -46,33 +49,37 @@ struct Operator {
 
 impl Operator {
     fn new(operator: String, fit: Fit) -> Self {
-        let line = |state, advice| Self { operator: operator.clone(), state, was: None, is: None, advice };
+        let line = |state, advice| Self { operator: operator.clone(), state, was: None, is: None, why: None, advice };
         match fit {
             Fit::Kept => line("kept", None),
             Fit::New => line("new", None),
             Fit::Lost => {
                 line("lost", Some("give an operator this id back, or leave the state behind by --allow-non-restored-state"))
             }
-            Fit::Unreadable { was, is } => {
-                let advice = "change it back, or give it another id and leave its state behind by --allow-non-restored-state";
-                Self { was: Some(was), is: Some(is), ..line("unreadable", Some(advice)) }
+            Fit::Migrated { was, is } => Self { was: Some(was), is: Some(is), ..line("migrated", None) },
+            Fit::Unreadable { was, is, why } => {
+                Self { was: Some(was), is: Some(is), why: Some(why), ..line("unreadable", Some(UNREADABLE_ADVICE)) }
             }
         }
     }
 
     fn row(&self) -> Vec<String> {
         let state = if self.state == "unreadable" { "cannot read" } else { self.state };
-        let change = match (&self.was, &self.is) {
-            (Some(was), Some(is)) => format!("it was {was}, and is {is} now: "),
-            _ => String::new(),
-        };
-        vec![self.operator.clone(), state.to_owned(), change + self.advice.unwrap_or_default()]
+        let mut parts = vec![];
+        parts.extend(self.why.clone());
+        if let (Some(was), Some(is)) = (&self.was, &self.is) {
+            parts.push(format!("it was {was}, and is {is} now"));
+        }
+        parts.extend(self.advice.map(str::to_owned));
+        vec![self.operator.clone(), state.to_owned(), parts.join("; ")]
     }
 }
 
 impl Diff {
-    fn new(with: String, plan: &JobPlan, manifest: &Manifest) -> Self {
-        let operators: Vec<_> = compare(plan, manifest).into_iter().map(|(id, fit)| Operator::new(id, fit)).collect();
+    async fn new(with: String, prepared: &Prepared, manifest: &Manifest) -> Self {
+        let Prepared { plan, components } = prepared;
+        let fits = compare(plan, components, manifest).await;
+        let operators: Vec<_> = fits.into_iter().map(|(id, fit)| Operator::new(id, fit)).collect();
         let refusal = misfit(plan, manifest);
         let starts = refusal.is_none() && operators.iter().all(|operator| operator.advice.is_none());
         Self { with, checkpoint: manifest.checkpoint, starts, refusal, operators }
@@ -90,7 +97,7 @@ pub async fn run(spec: &SpecArgs, savepoint: Option<&str>, json: bool) -> Result
     let Opened { prepared, base } = spec_file::open(spec, &LogSink::none()).await?;
     let plan = &prepared.plan;
     let diff = match checkpoints::savepoint(savepoint, plan, &base).await? {
-        Some(savepoint) => Diff::new(savepoint.folder().url(), plan, savepoint.manifest()),
+        Some(savepoint) => Diff::new(savepoint.folder().url(), &prepared, savepoint.manifest()).await,
         None => {
             let checkpoints = checkpoints::open(plan, &base)?.context(
                 "there is nothing to compare the job with: set checkpoint.storage to where its checkpoints are, or name a savepoint by --from-savepoint",
@@ -98,7 +105,7 @@ pub async fn run(spec: &SpecArgs, savepoint: Option<&str>, json: bool) -> Result
             let job = checkpoints.storage.job(&checkpoints.job)?;
             let url = job.folder().url();
             let manifest = newest(&job).await?.with_context(|| format!("there is no complete checkpoint in {url}"))?;
-            Diff::new(url, plan, &manifest)
+            Diff::new(url, &prepared, &manifest).await
         }
     };
     if json {

@@ -283,13 +283,18 @@ impl Local {
     }
 
     fn interrupted_with(&self, settings: &[(&str, &str)]) -> Output {
+        // Old entries go; the numbers of those that are left tell how many there were. The first is the claim.
+        let is_there = |name: &str| self.entries().last().is_some_and(|last| last.file_name() >= Some(OsStr::new(name)));
+        self.interrupted_when(settings, || is_there("00000000000000000003.json"))
+    }
+
+    /// Runs the job until something has happened, and ends it there.
+    fn interrupted_when(&self, settings: &[(&str, &str)], has_happened: impl Fn() -> bool) -> Output {
         let mut command = self.command(&["run"]);
         set(&mut command, SLOW.into_iter().chain(settings.iter().copied()));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it can be started");
         let since = Instant::now();
-        // Old entries go; the numbers of those that are left tell how many there were. The first is the claim.
-        let is_there = |name: &str| self.entries().last().is_some_and(|last| last.file_name() >= Some(OsStr::new(name)));
-        while !is_there("00000000000000000003.json") {
+        while !has_happened() {
             assert!(since.elapsed() < PATIENCE && child.try_wait().expect("a child").is_none(), "no checkpoints");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -347,6 +352,33 @@ fn backends_read_each_other() {
             job.expect_rows(true);
         }
     }
+}
+
+/// Goal: a savepoint that was moved is all that a job needs to go on: what the job published before, under other checkpoints, stays there.
+#[test]
+fn goes_on_where_its_checkpoints_are_not() {
+    let job = Local::new("q1");
+    job.interrupted_when(&[], || !published(&job.path("out")).is_empty());
+    let moved = job.path("moved").display().to_string();
+    printed(job.command(&["savepoint", "create", "--id", "kept"]));
+    fs::rename(Path::new(&job.storage()).join("savepoints/kept"), &moved).expect("the folder is ours");
+    fs::remove_dir_all(job.storage()).expect("the folder is ours");
+    job.finish(&["--from-savepoint", &moved]);
+    job.expect_rows(true);
+}
+
+/// Goal: a job whose checkpoints are gone does not write over what it has published.
+#[test]
+fn published_rows_are_not_replaced() {
+    let job = Local::new("q1");
+    job.finish(&[]);
+    let before = published(&job.path("out"));
+    fs::remove_dir_all(job.storage()).expect("the folder is ours");
+    let mut again = job.command(&["run"]);
+    set(&mut again, FAST);
+    let told = refusal(again);
+    assert!(told.contains("is there already, of a job of the same name whose checkpoints are gone"), "{told}");
+    assert_eq!(published(&job.path("out")), before);
 }
 
 /// Goal: a database of which a file is damaged is found to be, and the checkpoint before it taken.

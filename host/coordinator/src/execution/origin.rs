@@ -60,7 +60,10 @@ impl Origins {
         }
         for _ in 0..CLAIMS_MAX {
             let log = storage.read_log().await.map_err(|e| failure(&e))?;
-            let decision = resolve(&log, &self.damaged);
+            let mut decision = resolve(&log, &self.damaged);
+            // What sinks have written since goes by generations, and the savepoint may be of a job whose log is not here.
+            let savepoint = self.start.savepoint.as_ref().map_or(0, |savepoint| savepoint.manifest().generation);
+            decision.generation = decision.generation.max(Generation(savepoint + 1));
             let entry =
                 weir_checkpoint::Entry::Claim(weir_checkpoint::Claim { generation: decision.generation.0, at_ms: now_ms() });
             match storage.append(decision.number, &entry).await.map_err(|e| failure(&e))? {

@@ -39,6 +39,13 @@ impl Folder {
     fn publish_one(&self, part: &str) -> Result<(), Error> {
         let (hidden, path) = (self.hidden(part), self.path.join(part));
         let failed = |e| Error::io(format!("the part {} cannot be committed", self.shown(part)), e);
+        // A job whose checkpoints were removed begins to count its parts anew.
+        if self.files.is_file(&path).map_err(failed)? && self.files.is_file(&hidden).map_err(failed)? {
+            let shown = self.shown(part);
+            return Err(Error::options(format!(
+                "the part {shown} is there already, of a job of the same name whose checkpoints are gone: choose another folder, or move it away"
+            )));
+        }
         match self.files.rename(&hidden, &path) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => match self.files.is_file(&path).map_err(failed)? {

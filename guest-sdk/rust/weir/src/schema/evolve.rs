@@ -224,7 +224,7 @@ mod tests {
             mode: Mode,
         }
         #[derive(Debug, Serialize, Deserialize)]
-        enum Busy {
+        enum Worded {
             Idle,
             Busy(String),
             Moved { to: String },
@@ -240,7 +240,7 @@ mod tests {
         );
         assert_eq!(refusal::<First, Fewer>(), "the field `name` is gone, and it was not optional");
         assert_eq!(refusal::<Vec<First>, Vec<Other>>(), "`name`: string cannot be read as u64");
-        assert_eq!(refusal::<Option<Mode>, Option<Busy>>(), "`Busy`: u32 cannot be read as string");
+        assert_eq!(refusal::<Option<Mode>, Option<Worded>>(), "`Busy`: u32 cannot be read as string");
         assert_eq!(refusal::<Mode, Quiet>(), "the variant `Busy` is gone");
         assert_eq!(refusal::<(u8, u64), (u8, u32)>(), "u64 cannot be read as u32");
         assert_eq!(refusal::<(u8, u8), (u8, u8, u8)>(), "tuple<u8 * 2> cannot be read as tuple<u8 * 3>");

@@ -36,6 +36,8 @@ help: ## what there is
 demo: setup-demo examples/flights/flights.wasm ## one streaming job, from a CSV file to a table on the terminal
 	$(WEIR) run examples/flights/job.toml
 
+# Together with the tests, `weir` has the features that it has beside them, and its crates are compiled once.
+test: WEIR_TARGETS := --bin weir --test it
 test: setup-test guests ## all tests
 	cargo test --release --doc -p weir
 	cargo test --release $(EXAMPLES)
@@ -66,8 +68,9 @@ setup-test:
 	@scripts/setup test
 
 # Of the whole workspace, not `-p weir-cli`: so dependencies have the same features as in the tests, and are compiled once.
+WEIR_TARGETS := --bin weir
 weir:
-	cargo build --release --workspace --bin weir
+	cargo build --release --workspace $(WEIR_TARGETS)
 
 # What the benchmark runs besides `weir`; with all features, as there.
 bench-tools: weir

@@ -91,10 +91,13 @@ impl Restore {
         if let Some(message) = misfit(plan, &self.manifest) {
             return refuse(message);
         }
-        let mut left_behind = BTreeSet::new();
+        let (mut left_behind, mut stateless) = (BTreeSet::new(), BTreeSet::new());
         for (operator, fit) in compare(plan, components, &self.manifest).await {
             match fit {
-                Fit::Kept | Fit::New | Fit::Migrated { .. } => {}
+                Fit::Kept | Fit::Migrated { .. } => {}
+                Fit::New => {
+                    stateless.insert(operator);
+                }
                 Fit::Lost | Fit::Unreadable { .. } if self.drops_unmatched => {
                     left_behind.insert(operator);
                 }
@@ -112,9 +115,14 @@ impl Restore {
             }
         }
         let mut settled = self.clone();
-        if !left_behind.is_empty() {
-            let tasks = &mut Arc::make_mut(&mut settled.manifest).tasks;
-            tasks.iter_mut().for_each(|task| task.chains.retain(|chain| !left_behind.contains(&chain.operator)));
+        let tasks = &mut Arc::make_mut(&mut settled.manifest).tasks;
+        // Rows in flight may be partial states, too.
+        let in_flight = tasks.iter().any(|task| !task.in_flight.is_empty());
+        for task in tasks {
+            task.chains.retain(|chain| !left_behind.contains(&chain.operator));
+            // What there is no state of, nobody has to be able to read.
+            let stateless = task.chains.iter_mut().filter(|chain| !in_flight && stateless.contains(&chain.operator));
+            stateless.for_each(|chain| chain.state_schemas.clear());
         }
         Ok(settled)
     }

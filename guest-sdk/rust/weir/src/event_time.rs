@@ -162,6 +162,7 @@ where
     type Out = P::Out;
     const UNTOUCHED: bool = P::UNTOUCHED;
     const ONE_TO_ONE: bool = P::ONE_TO_ONE;
+    const AT_MOST_ONE: bool = P::AT_MOST_ONE;
     const ASSIGNS_TIMES: bool = true;
 
     #[inline]

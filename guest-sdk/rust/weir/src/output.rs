@@ -7,7 +7,10 @@ use crate::key::{Appended, Nothing};
 use crate::origins::OriginList;
 use crate::pipeline::Shape;
 use crate::record::Record;
-use crate::value::{Column, NO_ORIGIN};
+use crate::value::{Column, FixedWriter, NO_ORIGIN, Writer as _};
+
+/// The least room that is made where it is not known how many rows will come.
+const ROOM_MIN: usize = 16;
 
 /// Collects the rows of one output port of a chain.
 pub(crate) struct RowBuffer<T: Record, A = Nothing> {
@@ -15,8 +18,10 @@ pub(crate) struct RowBuffer<T: Record, A = Nothing> {
     writer: T::Writer,
     appended: A,
     /// i64 a row, where the chain assigns event times
-    times: Vec<u8>,
+    times: FixedWriter<8>,
     timed: bool,
+    /// for how many more rows there is room
+    room: usize,
     /// the input columns of the passed columns
     sources: Vec<u32>,
 }
@@ -31,29 +36,46 @@ impl<T: Record> RowBuffer<T> {
 impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
     /// The same, with columns that are appended to those of `T`.
     pub(crate) fn with(sources: Vec<u32>, timed: bool, appended: A) -> Self {
-        Self { origins: OriginList::default(), writer: <T as Record>::writer(&sources), appended, times: vec![], timed, sources }
+        let writer = <T as Record>::writer(&sources);
+        Self { origins: OriginList::default(), writer, appended, times: FixedWriter::default(), timed, room: 0, sources }
     }
 
-    /// Makes room for `rows` rows.
+    /// Makes room for `rows` more rows.
     pub(crate) fn reserve(&mut self, rows: usize, shape: Shape) {
         if !shape.untouched {
             <T as Record>::reserve(&mut self.writer, rows);
         }
         self.appended.reserve(rows);
-        self.origins.expect(rows);
-        if self.timed {
-            self.times.reserve(rows * 8);
+        if !shape.one_to_one {
+            self.origins.reserve(rows);
         }
+        if self.timed {
+            self.times.reserve(rows);
+        }
+        self.room = rows;
+    }
+
+    /// Makes room for as many rows again, where more come than were expected.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, shape: Shape) {
+        self.reserve(self.origins.rows().max(ROOM_MIN), shape);
     }
 
     /// Adds a row. Of an untouched one all columns are passed, so that nothing has to be written.
     #[inline(always)]
     pub(crate) fn write(&mut self, row: &T, origin: u32, time: i64, shape: Shape) {
+        if !shape.at_most_one {
+            if self.room == 0 {
+                self.make_room(shape);
+            }
+            self.room -= 1;
+        }
         if !shape.one_to_one {
             self.origins.push(origin);
         }
-        if self.timed {
-            self.times.extend_from_slice(&time.to_le_bytes());
+        if !shape.timeless && self.timed {
+            self.times.push(time.to_le_bytes());
         }
         if !shape.untouched {
             <T as Record>::write(row, &mut self.writer, origin);
@@ -67,7 +89,8 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
             Some(rows) if shape.one_to_one => (rows as u32, Origins::Identity),
             _ => self.origins.finish(input),
         };
-        let times = std::mem::take(&mut self.times);
+        let times = self.times.take();
+        self.room = 0;
         if rows == 0 {
             return Ok(None);
         }
@@ -97,6 +120,7 @@ pub trait Terminal<T>: 'static {
 }
 
 impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
+
     fn reserve(&mut self, rows: usize, shape: Shape) {
         Self::reserve(self, rows, shape);
     }

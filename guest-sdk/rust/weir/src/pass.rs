@@ -62,15 +62,6 @@ pub struct PassWriter {
     misplaced: bool,
 }
 
-impl PassWriter {
-    /// A token has come to a wrong place. A call, so that the usual row only compares, and writes nothing.
-    #[cold]
-    #[inline(never)]
-    fn misplace(&mut self) {
-        self.misplaced = true;
-    }
-}
-
 impl Writer for PassWriter {
     fn reserve(&mut self, _rows: usize) {}
 
@@ -102,8 +93,9 @@ impl<T: Value> Value for Pass<T> {
     }
     #[inline(always)]
     fn write(&self, writer: &mut PassWriter, origin: u32) {
+        // The usual row only compares, and writes nothing.
         if self.token != Token::new(writer.source, origin) {
-            writer.misplace();
+            writer.misplaced = true;
         }
     }
     fn write_missing(_writer: &mut PassWriter) {}

@@ -20,10 +20,17 @@ pub trait Pipeline: Sized + 'static {
     const UNTOUCHED: bool;
     /// whether each row that goes in comes out as one row: then nobody has to note where the rows that come out are from
     const ONE_TO_ONE: bool;
+    /// whether no row that goes in comes out as several: then it is known beforehand how many there can be
+    const AT_MOST_ONE: bool;
     /// whether it assigns event times
     const ASSIGNS_TIMES: bool;
     /// what is known about its rows
-    const SHAPE: Shape = Shape { untouched: Self::UNTOUCHED, one_to_one: Self::ONE_TO_ONE };
+    const SHAPE: Shape = Shape {
+        untouched: Self::UNTOUCHED,
+        one_to_one: Self::ONE_TO_ONE,
+        at_most_one: Self::AT_MOST_ONE,
+        timeless: <Self::Head as Head>::ROWS && !Self::ASSIGNS_TIMES,
+    };
 
     /// Pushes an item through; `next` gets what comes out.
     fn push(&mut self, item: <Self::Head as Head>::Item, cx: &mut Context, next: &mut impl FnMut(Self::Out, &mut Context));
@@ -32,11 +39,14 @@ pub trait Pipeline: Sized + 'static {
     fn finish(&mut self, cx: &mut Context);
 }
 
-/// What is known at compile time about the rows that come out of a pipeline: [`Pipeline::UNTOUCHED`] and [`Pipeline::ONE_TO_ONE`].
+/// What is known at compile time about the rows that come out of a pipeline: [`Pipeline::UNTOUCHED`], [`Pipeline::ONE_TO_ONE`],
+/// [`Pipeline::AT_MOST_ONE`], and whether nobody computes their event times.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shape {
     pub(crate) untouched: bool,
     pub(crate) one_to_one: bool,
+    pub(crate) at_most_one: bool,
+    pub(crate) timeless: bool,
 }
 
 /// The empty pipeline.
@@ -60,6 +70,7 @@ impl<H: Head> Pipeline for Start<H> {
     type Out = H::Item;
     const UNTOUCHED: bool = H::ROWS;
     const ONE_TO_ONE: bool = H::ROWS;
+    const AT_MOST_ONE: bool = H::ROWS;
     const ASSIGNS_TIMES: bool = false;
 
     #[inline(always)]
@@ -71,11 +82,11 @@ impl<H: Head> Pipeline for Start<H> {
 }
 
 /// Stages: each is the pipeline before it and what is done to the rows that come out of that one. After the type that comes out: whether rows stay
-/// untouched, and whether each becomes exactly one.
+/// untouched, whether each becomes exactly one, and whether none becomes several.
 macro_rules! stages {
     ($(
         $(#[$doc:meta])*
-        $stage:ident<$before:ident, $($param:ident),*> where ($($bounds:tt)*) => $out:ty, $untouched:expr, $one_to_one:expr;
+        $stage:ident<$before:ident, $($param:ident),*> where ($($bounds:tt)*) => $out:ty, $untouched:expr, $one_to_one:expr, $at_most_one:expr;
         |$state:ident, $row:ident, $cx:ident, $next:ident| $body:expr
     )*) => {$(
         $(#[$doc])*
@@ -90,6 +101,7 @@ macro_rules! stages {
             type Out = $out;
             const UNTOUCHED: bool = $untouched && $before::UNTOUCHED;
             const ONE_TO_ONE: bool = $one_to_one && $before::ONE_TO_ONE;
+            const AT_MOST_ONE: bool = $at_most_one && $before::AT_MOST_ONE;
             const ASSIGNS_TIMES: bool = $before::ASSIGNS_TIMES;
 
             #[inline(always)]
@@ -107,35 +119,35 @@ macro_rules! stages {
 
 stages! {
     /// See [`Stream::map`](crate::Stream::map).
-    Map<P, F> where (U: 'static, F: FnMut(P::Out) -> U + 'static) => U, false, true;
+    Map<P, F> where (U: 'static, F: FnMut(P::Out) -> U + 'static) => U, false, true, true;
     |state, row, cx, next| next((state.0)(row), cx)
 
     /// See [`Stream::try_map`](crate::Stream::try_map).
-    TryMap<P, F> where (U: 'static, E: std::fmt::Display, F: FnMut(P::Out) -> Result<U, E> + 'static) => U, false, false;
+    TryMap<P, F> where (U: 'static, E: std::fmt::Display, F: FnMut(P::Out) -> Result<U, E> + 'static) => U, false, false, true;
     |state, row, cx, next| match (state.0)(row) {
         Ok(row) => next(row, cx),
         Err(error) => cx.fail(error.to_string()),
     }
 
     /// See [`Stream::filter`](crate::Stream::filter).
-    Filter<P, F> where (F: FnMut(&P::Out) -> bool + 'static) => P::Out, true, false;
+    Filter<P, F> where (F: FnMut(&P::Out) -> bool + 'static) => P::Out, true, false, true;
     |state, row, cx, next| if (state.0)(&row) { next(row, cx) }
 
     /// See [`Stream::inspect`](crate::Stream::inspect).
-    Inspect<P, F> where (F: FnMut(&P::Out) + 'static) => P::Out, true, true;
+    Inspect<P, F> where (F: FnMut(&P::Out) + 'static) => P::Out, true, true, true;
     |state, row, cx, next| {
         (state.0)(&row);
         next(row, cx)
     }
 
     /// See [`Stream::flat_map`](crate::Stream::flat_map).
-    FlatMap<P, F> where (I: IntoIterator<Item: 'static>, F: FnMut(P::Out) -> I + 'static) => I::Item, false, false;
+    FlatMap<P, F> where (I: IntoIterator<Item: 'static>, F: FnMut(P::Out) -> I + 'static) => I::Item, false, false, false;
     |state, row, cx, next| for row in (state.0)(row) {
         next(row, cx);
     }
 
     /// See [`Stream::divert`](crate::Stream::divert).
-    Divert<P, F, S> where (U: 'static, S: SideOf, F: FnMut(P::Out) -> Result<U, S::Row> + 'static) => U, false, false;
+    Divert<P, F, S> where (U: 'static, S: SideOf, F: FnMut(P::Out) -> Result<U, S::Row> + 'static) => U, false, false, true;
     |state, row, cx, next| match (state.0)(row) {
         Ok(row) => next(row, cx),
         Err(row) => cx.side(state.1.tag(), &row),

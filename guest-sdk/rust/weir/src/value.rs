@@ -87,6 +87,9 @@ impl Buffers {
 }
 
 /// Collects a column.
+///
+/// Room for the rows is made beforehand, for many at once, and a row for which there is none is a panic: so the loop that writes rows only compares
+/// two numbers for each value, and does not have to be ready to move the column elsewhere.
 pub trait Writer: 'static {
     /// Makes room for `rows` more rows.
     fn reserve(&mut self, rows: usize);
@@ -108,7 +111,6 @@ pub trait Value: Sized + 'static {
     type Logical;
     /// whether a list of it is `binary`
     const BYTE: bool = false;
-
     /// The column that a field of this name and type is.
     fn column(name: &str) -> Column;
     /// Opens the next column of a batch, the record's field number `index`.
@@ -139,7 +141,6 @@ pub trait Plain: Sized + 'static {
     const TYPE: DataType;
     /// whether a list of it is `binary`
     const BYTE: bool = false;
-
     /// The columns nested in it.
     fn nested() -> Vec<Column> {
         vec![]
@@ -181,7 +182,7 @@ impl<'de, V: Value> Deserialize<'de> for InState<V> {
 /// One bit a row.
 #[derive(Debug, Default)]
 pub struct BitWriter {
-    bytes: Vec<u8>,
+    bytes: FixedWriter<1>,
     rows: usize,
 }
 
@@ -190,10 +191,10 @@ impl BitWriter {
     #[inline(always)]
     pub fn push(&mut self, bit: bool) {
         if self.rows.is_multiple_of(8) {
-            self.bytes.push(0);
+            self.bytes.push([0]);
         }
         let last = self.rows / 8;
-        self.bytes[last] |= u8::from(bit) << (self.rows % 8);
+        self.bytes.0[last][0] |= u8::from(bit) << (self.rows % 8);
         self.rows += 1;
     }
 }
@@ -205,8 +206,7 @@ impl Writer for BitWriter {
 
     fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
         self.rows = 0;
-        buffers.push(std::mem::take(&mut self.bytes));
-        Ok(())
+        self.bytes.finish(buffers)
     }
 }
 
@@ -316,7 +316,25 @@ impl<const WIDTH: usize> FixedWriter<WIDTH> {
     /// Adds a row.
     #[inline(always)]
     pub fn push(&mut self, bytes: [u8; WIDTH]) {
+        // After this, `push` has nothing to do but to store: a call that may come back, even one that never happens, would have the loop keep what it
+        // works with in memory instead of registers.
+        assert!(self.0.len() < self.0.capacity(), "a row was written that no room was made for");
         self.0.push(bytes);
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[[u8; WIDTH]] {
+        &self.0
+    }
+
+    /// Moves the rows out.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0).into_flattened()
+    }
+
+    /// Drops the rows, but keeps their room.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -326,7 +344,7 @@ impl<const WIDTH: usize> Writer for FixedWriter<WIDTH> {
     }
 
     fn finish(&mut self, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
-        buffers.push(std::mem::take(&mut self.0).into_flattened());
+        buffers.push(self.take());
         Ok(())
     }
 }
@@ -514,13 +532,14 @@ impl OffsetWriter {
         self.0.push((start as u32).to_le_bytes());
     }
 
-    /// Makes room for `rows` more rows.
+    /// Makes room for `rows` more rows, and for the end of the last.
     pub fn reserve(&mut self, rows: usize) {
         self.0.reserve(rows + 1);
     }
 
     /// Moves the buffer out; `end` is where the last row ends.
     pub fn finish(&mut self, end: usize, buffers: &mut Vec<Vec<u8>>) -> Result<(), String> {
+        self.0.reserve(1);
         self.push(end);
         self.0.finish(buffers)?;
         if end > i32::MAX as usize { Err("a column of an output has more than 2 GiB".into()) } else { Ok(()) }
@@ -584,6 +603,7 @@ impl<T: Value> Plain for Vec<T> {
     fn write_plain(&self, writer: &mut Self::Writer) {
         writer.offsets.push(writer.count);
         writer.count += self.len();
+        writer.items.reserve(self.len());
         self.iter().for_each(|item| item.write(&mut writer.items, NO_ORIGIN));
     }
     fn write_empty(writer: &mut Self::Writer) {

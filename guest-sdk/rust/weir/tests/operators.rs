@@ -40,6 +40,50 @@ fn closures() {
     check(move |j| source(j).filter(|n| n.value > 8).broadcast().map(|n| n).break_chain().sink("out"), &[9]);
 }
 
+/// However many rows come of those that came in, there is room for all of them, in each kind of column, in the main output and beside it; and rows come in
+/// any number.
+#[test]
+fn more_rows_than_came_in() {
+    #[derive(Clone, Debug, PartialEq, Record)]
+    struct Mixed {
+        value: i64,
+        odd: bool,
+        half: Option<i64>,
+        word: Str,
+        digits: Vec<u8>,
+        words: Vec<Option<String>>,
+    }
+
+    fn mixed(value: i64) -> Mixed {
+        let text = value.to_string();
+        let half = (value % 2 == 0).then_some(value / 2);
+        Mixed {
+            value,
+            odd: value % 2 == 1,
+            half,
+            word: (&*text).into(),
+            digits: text.clone().into_bytes(),
+            words: vec![None, Some(text)],
+        }
+    }
+
+    for rows in 0..10 {
+        let mut harness = TestHarness::new(move |job: &Job| {
+            let small = Tag::<Mixed>::new("small");
+            let part = |n: Number| if n.value % 1000 < 300 { Err(mixed(n.value)) } else { Ok(n) };
+            let many = |n: Number| numbers(n.value * 1000..n.value * 1000 + 700);
+            job.source::<Number>("in").flat_map(many).divert(&small, part).map(|n| mixed(n.value)).sink("large");
+            job.side_output(&small).sink("small");
+        });
+        harness.push("in", numbers(0..rows));
+        let expected = |part: std::ops::Range<i64>| -> Vec<_> {
+            (0..rows).flat_map(|n| part.clone().map(move |i| mixed(n * 1000 + i))).collect()
+        };
+        assert_eq!(harness.take::<Mixed>("small"), expected(0..300));
+        assert_eq!(harness.take::<Mixed>("large"), expected(300..700));
+    }
+}
+
 /// A stream is used twice, and two streams are mixed.
 #[test]
 fn tee_and_union() {

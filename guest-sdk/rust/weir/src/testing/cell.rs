@@ -132,14 +132,16 @@ fn encode_column(fields: &[Field], cells: &[&Cell], buffers: &mut Vec<Vec<u8>>) 
     }
 }
 
-fn bits(values: impl Iterator<Item = bool>) -> Vec<u8> {
+fn bits(values: impl ExactSizeIterator<Item = bool>) -> Vec<u8> {
     let mut writer = BitWriter::default();
+    writer.reserve(values.len());
     values.for_each(|value| writer.push(value));
     written(|buffers| writer.finish(buffers))
 }
 
-fn offsets(lengths: impl Iterator<Item = usize>) -> Vec<u8> {
+fn offsets(lengths: impl ExactSizeIterator<Item = usize>) -> Vec<u8> {
     let mut writer = OffsetWriter::default();
+    writer.reserve(lengths.len());
     let end = lengths.fold(0, |start, length| {
         writer.push(start);
         start + length

@@ -81,6 +81,7 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
             impl ::weir::Record for #record {
                 type Writer = #writer;
                 const WIDTH: usize = #width;
+                const NARROW: bool = true #( && <#ty as Value>::NARROW )*;
 
                 fn writer(sources: &[u32]) -> #writer {
                     #writer { #( #ident: <#ty as Value>::writer(sources.get(#place).copied().unwrap_or(NO_ORIGIN)), )* }

@@ -111,6 +111,9 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
 
 /// What becomes of the rows that reach the end of a pipeline.
 pub trait Terminal<T>: 'static {
+    /// whether a row is written by a few instructions
+    const NARROW: bool;
+
     /// Makes room for `rows` rows.
     fn reserve(&mut self, rows: usize, shape: Shape);
     /// Takes a row.
@@ -120,6 +123,7 @@ pub trait Terminal<T>: 'static {
 }
 
 impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
+    const NARROW: bool = <T as Record>::NARROW;
 
     fn reserve(&mut self, rows: usize, shape: Shape) {
         Self::reserve(self, rows, shape);

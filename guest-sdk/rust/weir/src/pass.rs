@@ -77,6 +77,7 @@ impl<T: Value> Value for Pass<T> {
     type Reader = u32;
     type Writer = PassWriter;
     type Logical = T;
+    const NARROW: bool = true;
 
     fn column(name: &str) -> Column {
         Column { passed: true, ..T::column(name) }

@@ -44,6 +44,9 @@ pub trait Record: Row {
     type Writer: 'static;
     /// the number of fields
     const WIDTH: usize;
+    /// whether all of them are read and written by a few instructions
+    const NARROW: bool;
+
     /// Makes a writer; `sources` are the input columns that the passed fields come from, one for each field.
     fn writer(sources: &[u32]) -> Self::Writer;
     /// Makes room for `rows` more rows.

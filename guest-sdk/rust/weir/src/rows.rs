@@ -4,12 +4,13 @@ use std::marker::PhantomData;
 
 use crate::bindings::exports::weir::dataflow::chains::{Input, Reply};
 use crate::bindings::exports::weir::dataflow::definition as wit;
+use crate::bindings::weir::dataflow::types::Batch;
 use crate::chain::Chain;
 use crate::head::{Body, Description, Head, Upstream};
 use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::projection::own_columns;
-use crate::record::Record;
+use crate::record::{Record, Row};
 use crate::value::Buffers;
 
 /// The rows of a stream, read as `T`.
@@ -55,21 +56,46 @@ impl<T: Record> Head for Rows<T> {
     }
 }
 
+/// So many rows of narrow columns are pushed in one go: the compiler unrolls what is little code, and what each turn of a loop in WebAssembly costs (it
+/// looks whether its time is up) is paid once for all of them.
+const STRIDE: usize = 4;
+
 /// A running chain without state.
 struct Transform<P: Pipeline, W> {
     body: Body<P, W>,
 }
 
+impl<T: Record, P: Pipeline<Head = Rows<T>>, W: Terminal<P::Out>> Transform<P, W> {
+    /// Pushes the rows of a batch through the pipeline.
+    ///
+    /// A function of its own: Weir's compiler keeps values that are needed behind a call in memory, also in a loop before it, and what follows the loop
+    /// consists of calls.
+    #[inline(never)]
+    fn push(&mut self, batch: Batch) -> Result<(), String> {
+        let rows = batch.rows as usize;
+        let reader = <T as Row>::open(&mut Buffers::new(rows, batch.buffers))?;
+        let mut push = |row: usize| {
+            self.body.cx.origin = row as u32;
+            self.body.push(<T as Row>::read(&reader, row));
+        };
+        let mut start = 0usize;
+        if <T as Record>::NARROW && W::NARROW {
+            while let Some(end) = start.checked_add(STRIDE).filter(|end| *end <= rows) {
+                (start..end).for_each(&mut push);
+                start = end;
+            }
+        }
+        (start..rows).for_each(push);
+        Ok(())
+    }
+}
+
 impl<T: Record, P: Pipeline<Head = Rows<T>>, W: Terminal<P::Out>> Chain for Transform<P, W> {
     fn process(&mut self, input: Input) -> Result<Reply, String> {
         let rows = input.rows.rows as usize;
-        let reader = <T as crate::Row>::open(&mut Buffers::new(rows, input.rows.buffers))?;
         self.body.begin(rows, input.watermark, input.now);
         self.body.cx.split = input.split;
-        for row in 0..rows {
-            self.body.cx.origin = row as u32;
-            self.body.push(<T as crate::Row>::read(&reader, row));
-        }
+        self.push(input.rows)?;
         self.body.finish(Some(rows))
     }
 }

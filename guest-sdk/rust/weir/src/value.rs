@@ -111,6 +111,9 @@ pub trait Value: Sized + 'static {
     type Logical;
     /// whether a list of it is `binary`
     const BYTE: bool = false;
+    /// whether it is read and written by a few instructions
+    const NARROW: bool = false;
+
     /// The column that a field of this name and type is.
     fn column(name: &str) -> Column;
     /// Opens the next column of a batch, the record's field number `index`.
@@ -141,6 +144,9 @@ pub trait Plain: Sized + 'static {
     const TYPE: DataType;
     /// whether a list of it is `binary`
     const BYTE: bool = false;
+    /// whether it is read and written by a few instructions
+    const NARROW: bool = false;
+
     /// The columns nested in it.
     fn nested() -> Vec<Column> {
         vec![]
@@ -356,6 +362,7 @@ macro_rules! fixed {
             type Reader = FixedColumn<{ size_of::<$raw>() }>;
             type Writer = FixedWriter<{ size_of::<$raw>() }>;
             const TYPE: DataType = DataType::$data_type;
+            const NARROW: bool = true;
             $(const BYTE: bool = $byte;)?
 
             #[inline(always)]
@@ -422,6 +429,7 @@ impl<T: Plain> Value for T {
     type Writer = Required<T::Writer>;
     type Logical = T;
     const BYTE: bool = T::BYTE;
+    const NARROW: bool = T::NARROW;
 
     fn column(name: &str) -> Column {
         Column::of(name, T::TYPE, false, T::nested())

@@ -27,7 +27,7 @@ impl Euros {
 impl NativeChain for Euros {
     fn process(&mut self, input: Input<'_>) -> Result<Reply, GuestError> {
         let prices = input.columns[self.price].as_primitive::<UInt64Type>().values();
-        let euros: Vec<f64> = prices.iter().map(|&price| price as f64 * 0.908).collect();
+        let euros: Vec<f64> = prices.iter().map(|&price| price as i64 as f64 * 0.908).collect();
         Ok(rows(input.rows, Origins::Identity, vec![Arc::new(Float64Array::from(euros))]))
     }
 }

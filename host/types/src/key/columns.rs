@@ -33,44 +33,54 @@ pub fn hash_columns(rows: usize, columns: &[ArrayRef], hashes: &mut Vec<u64>) {
         return;
     };
     hashes.resize(rows, 0);
-    let mut all = hashes.iter_mut();
-    for_each_hash(first, |hash| _ = all.next().map(|h| *h = hash));
+    for_each_hash(first, hashes, |hash, of_value| *hash = of_value);
     for column in rest {
-        let mut all = hashes.iter_mut();
-        for_each_hash(column, |hash| _ = all.next().map(|h| *h = combine(*h, hash)));
+        for_each_hash(column, hashes, |hash, of_value| *hash = combine(*hash, of_value));
     }
 }
 
-/// Calls `each` with the hash of every value of `column`, in order.
-fn for_each_hash(column: &ArrayRef, mut each: impl FnMut(u64)) {
-    fn primitive<T: ArrowPrimitiveType>(column: &ArrayRef, bits: impl Fn(T::Native) -> u64, mut each: impl FnMut(u64)) {
+/// Calls `each` with the hash of every row and that of its value of `column`.
+fn for_each_hash(column: &ArrayRef, hashes: &mut [u64], each: impl Fn(&mut u64, u64)) {
+    fn primitive<T: ArrowPrimitiveType>(
+        column: &ArrayRef,
+        bits: impl Fn(T::Native) -> u64,
+        hashes: &mut [u64],
+        each: impl Fn(&mut u64, u64),
+    ) {
         let array = column.as_primitive::<T>();
         if array.null_count() == 0 {
-            array.values().iter().for_each(|&v| each(hash_u64(bits(v))));
+            hashes.iter_mut().zip(array.values()).for_each(|(hash, &v)| each(hash, hash_u64(bits(v))));
         } else {
-            array.iter().for_each(|v| each(v.map_or(NULL, |v| hash_u64(bits(v)))));
+            hashes.iter_mut().zip(array).for_each(|(hash, v)| each(hash, v.map_or(NULL, |v| hash_u64(bits(v)))));
         }
     }
-    fn bytes<'a, B: AsRef<[u8]> + ?Sized + 'a>(values: impl Iterator<Item = Option<&'a B>>, mut each: impl FnMut(u64)) {
-        values.for_each(|v| each(v.map_or(NULL, |v| hash_bytes(v.as_ref()))));
+    fn bytes<'a, B: AsRef<[u8]> + ?Sized + 'a>(
+        values: impl Iterator<Item = Option<&'a B>>,
+        hashes: &mut [u64],
+        each: impl Fn(&mut u64, u64),
+    ) {
+        hashes.iter_mut().zip(values).for_each(|(hash, v)| each(hash, v.map_or(NULL, |v| hash_bytes(v.as_ref()))));
     }
     match column.data_type() {
-        DataType::Int8 => primitive::<Int8Type>(column, |v| v as u64, each),
-        DataType::Int16 => primitive::<Int16Type>(column, |v| v as u64, each),
-        DataType::Int32 => primitive::<Int32Type>(column, |v| v as u64, each),
-        DataType::Int64 => primitive::<Int64Type>(column, |v| v as u64, each),
-        DataType::UInt8 => primitive::<UInt8Type>(column, u64::from, each),
-        DataType::UInt16 => primitive::<UInt16Type>(column, u64::from, each),
-        DataType::UInt32 => primitive::<UInt32Type>(column, u64::from, each),
-        DataType::UInt64 => primitive::<UInt64Type>(column, |v| v, each),
-        DataType::Float32 => primitive::<Float32Type>(column, |v| u64::from(v.to_bits()), each),
-        DataType::Float64 => primitive::<Float64Type>(column, f64::to_bits, each),
-        DataType::Timestamp(_, _) => primitive::<TimestampMillisecondType>(column, |v| v as u64, each),
-        DataType::Boolean => column.as_boolean().iter().for_each(|v| each(v.map_or(NULL, |v| hash_u64(u64::from(v))))),
-        DataType::Utf8 => bytes(column.as_string::<i32>().iter(), each),
-        DataType::Utf8View => bytes(column.as_string_view().iter(), each),
-        DataType::Binary => bytes(column.as_binary::<i32>().iter(), each),
-        DataType::BinaryView => bytes(column.as_binary_view().iter(), each),
+        DataType::Int8 => primitive::<Int8Type>(column, |v| v as u64, hashes, each),
+        DataType::Int16 => primitive::<Int16Type>(column, |v| v as u64, hashes, each),
+        DataType::Int32 => primitive::<Int32Type>(column, |v| v as u64, hashes, each),
+        DataType::Int64 => primitive::<Int64Type>(column, |v| v as u64, hashes, each),
+        DataType::UInt8 => primitive::<UInt8Type>(column, u64::from, hashes, each),
+        DataType::UInt16 => primitive::<UInt16Type>(column, u64::from, hashes, each),
+        DataType::UInt32 => primitive::<UInt32Type>(column, u64::from, hashes, each),
+        DataType::UInt64 => primitive::<UInt64Type>(column, |v| v, hashes, each),
+        DataType::Float32 => primitive::<Float32Type>(column, |v| u64::from(v.to_bits()), hashes, each),
+        DataType::Float64 => primitive::<Float64Type>(column, f64::to_bits, hashes, each),
+        DataType::Timestamp(_, _) => primitive::<TimestampMillisecondType>(column, |v| v as u64, hashes, each),
+        DataType::Boolean => {
+            let values = column.as_boolean().iter();
+            hashes.iter_mut().zip(values).for_each(|(hash, v)| each(hash, v.map_or(NULL, |v| hash_u64(u64::from(v)))));
+        }
+        DataType::Utf8 => bytes(column.as_string::<i32>().iter(), hashes, each),
+        DataType::Utf8View => bytes(column.as_string_view().iter(), hashes, each),
+        DataType::Binary => bytes(column.as_binary::<i32>().iter(), hashes, each),
+        DataType::BinaryView => bytes(column.as_binary_view().iter(), hashes, each),
         other => panic!("a column of type {other} cannot be a key"),
     }
 }

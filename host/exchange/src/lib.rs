@@ -9,6 +9,7 @@
 //! that meets a full one waits, and that is all there is to back-pressure.
 
 pub mod channel;
+mod dealer;
 mod held;
 pub mod in_flight;
 pub mod message;

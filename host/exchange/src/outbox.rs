@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use weir_types::graph::Partitioning;
-use weir_types::key::{KeyGroup, group_of, hash_columns, owner};
 use weir_types::{Batch, Watermark};
 
 use crate::Message;
 use crate::channel::{Closed, Sender};
+use crate::dealer::Dealer;
 use crate::held::Held;
 
 /// Rows below which a hash partition is held back to be joined with the next one: a bit less than the usual batch. What a batch costs a receiver
@@ -27,7 +27,6 @@ pub struct Outbox {
     held_rows_min: usize,
     /// the last watermark; it reaches a receiver after what is held for it
     watermark: Watermark,
-    max_parallelism: u16,
     /// whom the last batch made enough for
     released: Vec<usize>,
     /// whether rows are sent at once, also beyond what channels hold
@@ -40,7 +39,7 @@ enum Partitioner {
     One(usize),
     Rebalance { next: usize },
     Broadcast,
-    Hash { key: Vec<usize>, owners: Vec<u16>, hashes: Vec<u64> },
+    Hash(Dealer),
 }
 
 /// Why rows could not be sent.
@@ -63,11 +62,7 @@ impl Outbox {
             Partitioning::Forward => Partitioner::One(usize::from(subtask)),
             Partitioning::Rebalance => Partitioner::Rebalance { next: usize::from(subtask) },
             Partitioning::Broadcast => Partitioner::Broadcast,
-            Partitioning::Hash => Partitioner::Hash {
-                key: key.to_vec(),
-                owners: (0..max_parallelism).map(|g| owner(KeyGroup(g), receivers, max_parallelism)).collect(),
-                hashes: vec![],
-            },
+            Partitioning::Hash => Partitioner::Hash(Dealer::new(key, receivers, max_parallelism)),
         };
         let held = senders.iter().map(|_| Held::default()).collect();
         Self {
@@ -76,7 +71,6 @@ impl Outbox {
             held,
             held_rows_min: HELD_ROWS_MIN,
             watermark: Watermark::NONE,
-            max_parallelism,
             released: vec![],
             forces: false,
             waited: Duration::ZERO,
@@ -106,13 +100,9 @@ impl Outbox {
                     self.waited += send(sender, Message::Batch(batch.clone()), self.forces).await?;
                 }
             }
-            Partitioner::Hash { key, owners, hashes } => {
-                let columns: Vec<_> = key.iter().map(|&c| batch.column(c).clone()).collect();
-                hash_columns(batch.rows(), &columns, hashes);
-                for (row, &hash) in hashes.iter().enumerate() {
-                    let to = owners[usize::from(group_of(hash, self.max_parallelism).0)];
-                    self.held[usize::from(to)].next.push(row as u32);
-                }
+            Partitioner::Hash(dealer) => {
+                let mut lists: Vec<_> = self.held.iter_mut().map(|held| &mut held.next).collect();
+                dealer.deal(&batch, &mut lists);
                 self.released.clear();
                 for to in 0..self.held.len() {
                     if !self.held[to].fits(&batch) {
@@ -215,7 +205,7 @@ mod tests {
     use arrow_array::types::UInt64Type;
     use arrow_array::{ArrayRef, StringArray, StringViewArray, UInt64Array};
     use proptest::prelude::*;
-    use weir_types::key::hash_u64;
+    use weir_types::key::{group_of, hash_u64, owner};
 
     use super::*;
     use crate::gate;

@@ -27,8 +27,8 @@ pub struct Outbox {
     held_rows_min: usize,
     /// the last watermark; it reaches a receiver after what is held for it
     watermark: Watermark,
-    /// whom the last batch made enough for
-    released: Vec<usize>,
+    /// whom the last batch brought enough for
+    full: Vec<usize>,
     /// whether rows are sent at once, also beyond what channels hold
     forces: bool,
     /// time spent waiting for room, since it was last taken
@@ -71,7 +71,7 @@ impl Outbox {
             held,
             held_rows_min: HELD_ROWS_MIN,
             watermark: Watermark::NONE,
-            released: vec![],
+            full: vec![],
             forces: false,
             waited: Duration::ZERO,
         }
@@ -83,7 +83,8 @@ impl Outbox {
         Self { held_rows_min: HELD_ROWS_BESIDE_OTHERS_MIN, ..self }
     }
 
-    /// Sends rows, or holds a few back until `flush`. [`released`](Self::released) tells whom it has sent to that rows may be held back for.
+    /// Sends rows. Those that go to several receivers by their key are held back: [`full`](Self::full) tells for whom there are enough to be
+    /// [released](Self::release).
     ///
     /// # Errors
     /// If a receiver is gone, or rows cannot be put together.
@@ -103,15 +104,14 @@ impl Outbox {
             Partitioner::Hash(dealer) => {
                 let mut lists: Vec<_> = self.held.iter_mut().map(|held| &mut held.next).collect();
                 dealer.deal(&batch, &mut lists);
-                self.released.clear();
+                self.full.clear();
                 for to in 0..self.held.len() {
                     if !self.held[to].fits(&batch) {
                         self.release(to).await?;
                     }
                     self.held[to].add(&batch)?;
                     if self.held[to].rows() >= self.held_rows_min {
-                        self.release(to).await?;
-                        self.released.push(to);
+                        self.full.push(to);
                     }
                 }
             }
@@ -119,9 +119,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// The receivers for which the last batch brought enough to be sent.
-    pub fn released(&self) -> &[usize] {
-        &self.released
+    /// The receivers for which there are enough rows to be sent, since the last batch.
+    pub fn full(&self) -> &[usize] {
+        &self.full
     }
 
     /// Sends what is held for a receiver.
@@ -282,6 +282,9 @@ mod tests {
                             let rows = keys.len();
                             let columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(keys))];
                             outbox.send(Batch::new(rows, columns, Some(vec![time; rows].into()))).await.expect("open");
+                            for to in outbox.full().to_vec() {
+                                outbox.release(to).await.expect("open");
+                            }
                         }
                         Step::Watermark => {
                             told = Watermark(told.0.max(0) + 1);
@@ -328,7 +331,8 @@ mod tests {
                 let mut outbox = if is_beside_others { outbox.beside_others() } else { outbox };
                 let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..rows));
                 outbox.send(Batch::new(rows as usize, vec![keys], None)).await.expect("open");
-                assert_eq!(gate.try_receive().is_some(), is_beside_others);
+                assert!(gate.try_receive().is_none(), "nothing goes by itself");
+                assert_eq!(outbox.full(), if is_beside_others { &[0, 1][..] } else { &[] });
             }
         });
     }
@@ -351,7 +355,7 @@ mod tests {
         });
     }
 
-    /// Rows that leave because there are enough of them take the watermark along that waited behind earlier ones.
+    /// Rows that are released because there are enough of them take the watermark along that waited behind earlier ones.
     #[test]
     fn a_watermark_follows_what_it_waited_for() {
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
@@ -362,9 +366,12 @@ mod tests {
             outbox.send(batch(100)).await.expect("open");
             outbox.watermark(Watermark(7)).await.expect("open");
             assert!(gate.try_receive().is_none(), "few rows wait, and the watermark behind them");
-            assert!(outbox.released().is_empty());
+            assert!(outbox.full().is_empty());
             outbox.send(batch(4 * HELD_ROWS_MIN as u64)).await.expect("open");
-            assert_eq!(outbox.released(), [0, 1]);
+            assert_eq!(outbox.full(), [0, 1]);
+            for to in [0, 1] {
+                outbox.release(to).await.expect("open");
+            }
             let mut last = [None, None];
             while let Some((channel, message)) = gate.try_receive() {
                 last[channel] = Some(message);

@@ -339,7 +339,7 @@ impl Nodes {
             Operator::Exchange(outbox) => {
                 outbox.send(batch).await?;
                 self.waited += outbox.take_waited();
-                self.send_along(index).await?;
+                self.send_full(index).await?;
             }
         }
         let counters = &self.metrics.nodes[self.first_counter + 1 + index];
@@ -360,17 +360,21 @@ impl Nodes {
         self.emitted.extend(batches.into_iter().map(|batch| (letters.port, batch)));
     }
 
-    /// What other exchanges hold back for those whom this one has sent to goes along: an operator with several inputs gets rows in about the order in which
-    /// they came. A sparse stream would otherwise stay far behind a dense one, and the operator would have to keep what it has no match for yet.
-    async fn send_along(&mut self, index: usize) -> Result<(), NodeError> {
-        for place in 0..self.companions[index].len() {
-            let [node, companion] = self.nodes.get_disjoint_mut([index, self.companions[index][place]]).expect("two nodes");
-            if let (Operator::Exchange(outbox), Operator::Exchange(companion)) = (&node.operator, &mut companion.operator) {
-                for &to in outbox.released() {
-                    companion.release(to).await?;
+    /// Sends what an exchange holds back for those who have enough of it. What other exchanges hold back for them goes first: an operator with several inputs
+    /// gets rows in about the order in which they came. A sparse stream would otherwise stay behind a dense one, and the operator would have to keep what
+    /// it has no match for yet.
+    async fn send_full(&mut self, index: usize) -> Result<(), NodeError> {
+        let mut place = 0;
+        while let Operator::Exchange(outbox) = &self.nodes[index].operator
+            && let Some(&to) = outbox.full().get(place)
+        {
+            for &sender in self.companions[index].iter().chain([&index]) {
+                if let Operator::Exchange(outbox) = &mut self.nodes[sender].operator {
+                    outbox.release(to).await?;
+                    self.waited += outbox.take_waited();
                 }
-                self.waited += companion.take_waited();
             }
+            place += 1;
         }
         Ok(())
     }

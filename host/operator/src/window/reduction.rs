@@ -4,7 +4,8 @@
 //! fewer, rows had better go as they are. But a key with a large part of all rows would then keep the others waiting for the one subtask that has it; so
 //! where there is such a key, they are aggregated in any case.
 //!
-//! What was handed on tells how many rows an accumulator stood for. Rows that pass tell nothing, so that some are aggregated again now and then.
+//! What was handed on tells how many rows an accumulator stood for. Rows that pass tell nothing, so that some are aggregated again now and then: the less
+//! often, the more often it was for nothing.
 
 /// So many rows an accumulator has to stand for.
 const ROWS_PER_PARTIAL_MIN: u64 = 32;
@@ -15,8 +16,9 @@ const ROWS_PER_ROW_OF_A_KEY_MIN: u64 = 16;
 /// After so many rows it is decided what happens to those that follow.
 const PROBED_ROWS_MIN: u64 = 1 << 16;
 
-/// So many rows pass before some are aggregated again.
-const PASSED_ROWS: u64 = 32 * PROBED_ROWS_MIN;
+/// So many rows pass before some are aggregated again, and each time that it was for nothing twice as many as the last time, up to a limit.
+const PASSED_ROWS_MIN: u64 = 32 * PROBED_ROWS_MIN;
+const PASSED_ROWS_MAX: u64 = 16 * PASSED_ROWS_MIN;
 
 /// What is known of accumulators that were handed on, and what follows from it.
 #[derive(Debug, Default)]
@@ -28,8 +30,10 @@ pub(super) struct Reduction {
     greatest: u64,
     /// the rows in the greatest one of the current part
     greatest_of_part: u64,
-    /// how many rows are to pass
+    /// how many rows are still to pass
     passing: u64,
+    /// how many were to pass the last time; 0 = none
+    passed: u64,
 }
 
 impl Reduction {
@@ -55,7 +59,8 @@ impl Reduction {
         }
         let are_small = self.rows < self.partials * ROWS_PER_PARTIAL_MIN;
         let are_even = self.rows > self.greatest * ROWS_PER_ROW_OF_A_KEY_MIN;
-        *self = Self { passing: if are_small && are_even { PASSED_ROWS } else { 0 }, ..Self::default() };
+        let passed = if are_small && are_even { (2 * self.passed).clamp(PASSED_ROWS_MIN, PASSED_ROWS_MAX) } else { 0 };
+        *self = Self { passing: passed, passed, ..Self::default() };
     }
 }
 
@@ -63,11 +68,11 @@ impl Reduction {
 mod tests {
     use super::*;
 
-    /// How many of ten million rows pass, which come in batches of a thousand, if each part has accumulators of so many rows.
-    fn passed(part: &[u64]) -> u64 {
+    /// How many of so many million rows pass, which come in batches of a thousand, if each part has accumulators of so many rows.
+    fn passed(millions: u64, part: &[u64]) -> u64 {
         let mut reduction = Reduction::default();
         let (mut passed, mut waiting) = (0, 0);
-        for _ in 0..10_000 {
+        for _ in 0..1000 * millions {
             if reduction.passes(1000) {
                 passed += 1000;
                 continue;
@@ -82,21 +87,23 @@ mod tests {
         passed
     }
 
-    /// Rows of many keys pass, but for the few by which it is known that they are of many.
+    /// Rows of many keys pass, but for the few by which it is known that they are of many: ever fewer, and never none.
     #[test]
     fn rows_of_many_keys_pass() {
-        let passed = passed(&[8; 1000]);
-        assert!(passed > 9_500_000, "{passed} of ten million");
-        assert!(passed < 10_000_000 - 4 * PROBED_ROWS_MIN, "{passed} of ten million: now and then some are aggregated");
+        let kept = |millions| 1_000_000 * millions - passed(millions, &[8; 1000]);
+        let (few, many, more) = (kept(10), kept(200), kept(400));
+        assert!(few > 2 * PROBED_ROWS_MIN && few < 500_000, "{few} of ten million");
+        assert!(many < 4 * few, "{many} of 200 million, {few} of ten million");
+        assert!(more > many + 4 * PROBED_ROWS_MIN, "{more} of 400 million, {many} of 200 million");
     }
 
     /// Rows of few keys are aggregated, and so are those of many keys if one has a good part of them.
     #[test]
     fn rows_of_few_keys_are_aggregated() {
-        assert_eq!(passed(&[100; 1000]), 0);
-        assert_eq!(passed(&[1000]), 0);
+        assert_eq!(passed(10, &[100; 1000]), 0);
+        assert_eq!(passed(10, &[1000]), 0);
         let mut part = vec![8; 1000];
         part[500] = 1000;
-        assert_eq!(passed(&part), 0);
+        assert_eq!(passed(10, &part), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! A process function: keyed rows in, rows and timers out, state in slots.
 //!
 //! A key has a slot from its first row on. Where the guest may not hold all of them, cold ones are evicted: their state goes to the backend and comes back,
-//! a batch of keys at a time, when a row or a timer needs it. Timers stay here (see `owners`), unless they are very many (see `far`). A key without state and without timers is forgotten:
+//! a batch of keys at a time, when a row or a timer needs it. Timers stay here (see `timers` and `owners`), unless they are very many (see `far`). A key without state and without timers is forgotten:
 //! when it is evicted, and, where that is what usually happens, once its last timer has fired (see `spent`).
 //!
 //! **Timers** are handed to the guest by time, those of many keys in one call, but never two of one key: a timer may set or delete another one that is due
@@ -15,13 +15,11 @@
 pub(crate) mod far;
 mod owners;
 mod spent;
-
-use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+mod timers;
 
 use arrow_array::{ArrayRef, UInt32Array};
 use weir_sandbox::{GuestError, GuestErrorKind};
-use weir_state::{Created, Entries, NO_SLOT, Namespaces, Slot, SlotTable, StateKey, Timers};
+use weir_state::{Created, Entries, NO_SLOT, Namespaces, Slot, SlotTable, StateKey};
 use weir_types::call::{DueTimers, Reply, States};
 use weir_types::graph::{self, TimeDomain};
 use weir_types::{Batch, EventTime, KeyGroup};
@@ -30,13 +28,14 @@ use crate::body::Body;
 use crate::chain::Parts;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
-use crate::eviction::{Eviction, OPERATOR_STATE, Place, TIMERS};
+use crate::eviction::{Eviction, OPERATOR_STATE, Place};
 use crate::progress::Progress;
 use crate::snapshot::{self, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
-use far::{Far, FarTimer};
+use far::FarTimer;
 use owners::{OwnerId, Owners};
 use spent::Spent;
+use timers::{AllTimers, Due, Entry, Sort};
 
 /// Timers that are handed to the guest before what comes of them has to go on.
 const TIMERS_PER_STEP_MAX: usize = 4096;
@@ -70,129 +69,6 @@ pub struct Process {
     late_rows: u64,
     slots: Vec<Slot>,
     created: Vec<Created>,
-}
-
-/// The timers of one sort.
-struct SortTimers {
-    near: Timers<Entry>,
-    far: Far,
-    /// under which number the backend has those that are far
-    operator: u32,
-    /// what waits to be written there: whether it is set, or deleted
-    writes: Vec<(FarTimer, bool)>,
-}
-
-impl SortTimers {
-    fn new(operator: u32) -> Self {
-        Self { near: Timers::default(), far: Far::new(), operator, writes: vec![] }
-    }
-
-    /// Sets or deletes a timer in the backend, with the others that are waiting for it.
-    fn write(&mut self, timer: FarTimer, is_set: bool) {
-        if is_set {
-            self.far.note(timer.time);
-        }
-        self.writes.push((timer, is_set));
-    }
-
-    /// Writes what waits.
-    fn flush(&mut self, eviction: &mut Eviction) -> Result<(), Error> {
-        // Of one timer that is set and deleted, what came last holds.
-        for run in self.writes.chunk_by(|a, b| a.1 == b.1) {
-            eviction.write_timers(self.operator, run.iter().map(|(timer, _)| timer), run[0].1)?;
-        }
-        self.writes.clear();
-        Ok(())
-    }
-
-    /// No timer is earlier.
-    fn next(&self) -> Option<EventTime> {
-        [self.near.next(), self.far.next()].into_iter().flatten().min()
-    }
-}
-
-/// A timer's owner, by which it is known; and how many timers have led to it without time getting on.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    owner: OwnerId,
-    repeats: u16,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.owner == other.owner
-    }
-}
-
-impl Eq for Entry {}
-
-impl Hash for Entry {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.owner.hash(state);
-    }
-}
-
-/// What sort of timer: by which clock, and whether for a cleanup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sort {
-    domain: TimeDomain,
-    cleanup: bool,
-}
-
-impl Sort {
-    /// All, with how snapshots name them.
-    const ALL: [(Self, Kind); 4] = [
-        (Self { domain: TimeDomain::Event, cleanup: false }, Kind::EventTimer),
-        (Self { domain: TimeDomain::Processing, cleanup: false }, Kind::ProcessingTimer),
-        (Self { domain: TimeDomain::Event, cleanup: true }, Kind::EventCleanup),
-        (Self { domain: TimeDomain::Processing, cleanup: true }, Kind::ProcessingCleanup),
-    ];
-}
-
-/// The timers of each sort.
-struct AllTimers([SortTimers; Sort::ALL.len()]);
-
-impl AllTimers {
-    fn new() -> Self {
-        Self(TIMERS.map(SortTimers::new))
-    }
-
-    fn of(&mut self, sort: Sort) -> &mut SortTimers {
-        let domain = usize::from(sort.domain == TimeDomain::Processing);
-        &mut self.0[2 * usize::from(sort.cleanup) + domain]
-    }
-}
-
-/// Timers that are being fired.
-struct Due<'a> {
-    until: EventTime,
-    times: &'a [EventTime],
-    slots: &'a [Slot],
-    entries: &'a [Entry],
-    /// of each slot its latest timer and its most repeats; made when it is needed
-    by_slot: Option<HashMap<Slot, (EventTime, u16)>>,
-}
-
-impl Due<'_> {
-    /// How many timers have led, without time getting on, to a timer that a slot sets now.
-    fn repeats(&mut self, slot: Slot, time: EventTime) -> u16 {
-        let at_end = self.until == EventTime::MAX;
-        if time > self.until || !at_end && self.times.last().is_some_and(|&latest| time > latest) {
-            return 0;
-        }
-        let by_slot = self.by_slot.get_or_insert_with(|| {
-            let mut by_slot = HashMap::new();
-            for ((&slot, &time), entry) in self.slots.iter().zip(self.times).zip(self.entries) {
-                let timer: &mut (EventTime, u16) = by_slot.entry(slot).or_insert((time, entry.repeats));
-                *timer = (timer.0.max(time), timer.1.max(entry.repeats));
-            }
-            by_slot
-        });
-        match by_slot.get(&slot) {
-            Some(&(fired, repeats)) if at_end || time <= fired => repeats + 1,
-            _ => 0,
-        }
-    }
 }
 
 impl Process {
@@ -484,7 +360,7 @@ impl Process {
             let (watermark, now) = (context.watermark.0, context.now);
             let timers = DueTimers { slots: &slots, times: &times, domain, cleanup, watermark, now };
             let reply = self.body.timers_fired(timers).await?;
-            let due = Due { until, times: &times, slots: &slots, entries: &entries, by_slot: None };
+            let due = Due::new(until, &times, &slots, &entries);
             self.on_reply(reply, &Source::Times(&times), Some(due), context, out)?;
             // Once the input has ended, nothing comes for which there should be room.
             if until < EventTime::MAX {
@@ -616,7 +492,7 @@ impl Process {
         if snapshot.changes.is_some() {
             let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
             snapshot::set_counts(&mut snapshot.scalars, std::iter::once((NAMESPACE, most)));
-            snapshot.scalars[FAR_TIMERS] = self.timers.0.iter().map(|timers| timers.far.to_scalars()).collect();
+            snapshot.scalars[FAR_TIMERS] = self.timers.iter_mut().map(|timers| timers.far.to_scalars()).collect();
         }
         Ok(snapshot)
     }
@@ -662,7 +538,7 @@ impl Process {
             }
             self.table.add_evicted(namespace, most);
         }
-        for (i, timers) in self.timers.0.iter_mut().enumerate() {
+        for (i, timers) in self.timers.iter_mut().enumerate() {
             let known = scalars.get(FAR_TIMERS).and_then(|all| timers.far.add_scalars(all.get(i)?));
             known.ok_or_else(|| corrupt("it does not say which timers its database has"))?;
         }

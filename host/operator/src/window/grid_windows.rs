@@ -111,12 +111,12 @@ impl Panes {
 /// Where the rows of a batch belong. Kept from batch to batch for its memory only.
 #[derive(Debug, Default)]
 struct Placed {
-    /// rows of the batch, once for each part that they belong to
+    /// rows of the batch, once for each part that they belong to; none if `complete`
     rows: Vec<u32>,
-    /// the start of the part of each of `rows`
+    /// the start of the part of each row
     parts: Vec<EventTime>,
     late: Vec<u32>,
-    /// whether `rows` is simply all rows of the batch
+    /// whether they are simply all rows of the batch
     complete: bool,
     /// the part of all rows, if there is only one
     only: Option<EventTime>,
@@ -130,6 +130,17 @@ struct Cell {
     span: Span,
     parts: Vec<EventTime>,
     late: bool,
+}
+
+/// Rows that are looked at together, without a branch for each of them.
+const ROWS_AT_ONCE: usize = 16;
+
+/// How many of the first rows are in a cell, which the very first one is: also at the end of time, where no span says so.
+fn run_in(cell: Span, times: &[EventTime]) -> usize {
+    let mut chunks = times.chunks_exact(ROWS_AT_ONCE);
+    let whole = chunks.by_ref().take_while(|chunk| chunk.iter().fold(true, |all, &time| all & cell.contains(time))).count();
+    let run = whole * ROWS_AT_ONCE;
+    (run + times[run..].iter().take_while(|&&time| cell.contains(time)).count()).max(1)
 }
 
 impl GridWindows {
@@ -231,10 +242,12 @@ impl GridWindows {
         placed.complete = true;
         placed.only = None;
         placed.passed = false;
-        let (first, last) = feed.times.iter().fold((EventTime::MAX, EventTime::MIN), |(lo, hi), &t| (lo.min(t), hi.max(t)));
+        let times = &feed.times[..];
+        let Some(&first) = times.first() else { return self.placed = placed };
         let mut cell = self.cell(first, turn, &mut placed);
-        if cell.span.contains(last) && cell.parts.len() == 1 {
-            // Most batches: all rows belong to one part.
+        let mut run = run_in(cell.span, times);
+        if run == times.len() && cell.parts.len() == 1 {
+            // Many batches: all rows belong to one part.
             placed.only = Some(cell.parts[0]);
             self.placed = placed;
             return;
@@ -242,31 +255,34 @@ impl GridWindows {
         // Around a boundary rows go back and forth between two cells.
         let mut other: Option<Cell> = None;
         let mut row = 0;
-        while let Some(&time) = feed.times.get(row) {
-            if !cell.span.contains(time) {
-                let next = match other.take() {
-                    Some(known) if known.span.contains(time) => known,
-                    _ => self.cell(time, turn, &mut placed),
-                };
-                other = Some(std::mem::replace(&mut cell, next));
-            }
+        loop {
             // Elsewhere long runs of rows are in one cell.
-            let run = 1 + feed.times[row + 1..].iter().take_while(|&&time| cell.span.contains(time)).count();
             let rows = row as u32..(row + run) as u32;
             if cell.late {
                 placed.late.extend(rows.clone());
             }
+            if cell.parts.len() != 1 && std::mem::take(&mut placed.complete) {
+                placed.rows.extend(0..rows.start);
+            }
             if let [part] = cell.parts[..] {
-                placed.rows.extend(rows);
+                if !placed.complete {
+                    placed.rows.extend(rows);
+                }
                 placed.parts.resize(placed.parts.len() + run, part);
             } else {
-                placed.complete = false;
                 for row in rows {
                     placed.rows.extend(cell.parts.iter().map(|_| row));
                     placed.parts.extend(&cell.parts);
                 }
             }
             row += run;
+            let Some(&time) = times.get(row) else { break };
+            let next = match other.take() {
+                Some(known) if known.span.contains(time) => known,
+                _ => self.cell(time, turn, &mut placed),
+            };
+            other = Some(std::mem::replace(&mut cell, next));
+            run = run_in(cell.span, &times[row..]);
         }
         self.placed = placed;
     }

@@ -50,6 +50,8 @@ pub(super) struct GridWindows {
     round: Round,
     placed: Placed,
     grouped: Grouped,
+    /// empty between two calls, kept for its memory only
+    list: PaneList,
     slots: Vec<Slot>,
     created: Vec<Created>,
 }
@@ -163,6 +165,7 @@ impl GridWindows {
             round: Round::default(),
             placed: Placed::default(),
             grouped: Grouped::default(),
+            list: PaneList::default(),
             slots: vec![],
             created: vec![],
         }
@@ -601,6 +604,8 @@ impl GridWindows {
         let Grouped { groups, slots } = &mut self.grouped;
         for &window in &emission.windows {
             table.group_by_key(&emission.parts, groups, slots);
+            panes.ends.reserve(groups.len());
+            panes.slots.reserve(slots.len());
             for range in groups.windows(2) {
                 let pane = &slots[range[0] as usize..range[1] as usize];
                 if is_wanted(pane[0]) {
@@ -614,7 +619,7 @@ impl GridWindows {
 
     /// Emits so many panes as one call takes; returns whether there were any.
     async fn emit_panes(&mut self, emission: &mut Emission, turn: &mut Turn<'_>) -> Result<bool, Error> {
-        let (mut list, mut purged) = (PaneList::default(), vec![]);
+        let (mut list, mut purged) = (std::mem::take(&mut self.list), vec![]);
         let mut any = false;
         while !list.is_full()
             && let Some((window, pane)) = emission.panes.pop()
@@ -625,6 +630,7 @@ impl GridWindows {
             }
         }
         list.emit(turn).await?;
+        self.list = list;
         renew_slots(&purged, &self.table, turn).await?;
         self.release(purged.into_iter().map(|(slot, _)| slot).collect(), turn).await?;
         Ok(any)

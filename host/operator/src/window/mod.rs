@@ -72,8 +72,8 @@ pub struct Window {
 
 /// The windows of all keys.
 enum Windows {
-    Grid(GridWindows),
-    Sessions(Sessions),
+    Grid(Box<GridWindows>),
+    Sessions(Box<Sessions>),
 }
 
 impl Window {
@@ -90,8 +90,11 @@ impl Window {
     ) -> Result<Self, Error> {
         let table = SlotTable::new(key_types)?;
         let windows = match (window.assigner, Grid::of(window.assigner)) {
-            (Assigner::Session { gap_ms }, _) => Windows::Sessions(Sessions::new(gap_ms, table)),
-            (_, grid) => Windows::Grid(GridWindows::new(grid.unwrap_or(Grid::Unbounded), window, node.stage, table)),
+            (Assigner::Session { gap_ms }, _) => Windows::Sessions(Box::new(Sessions::new(gap_ms, table))),
+            (_, grid) => {
+                let grid = grid.unwrap_or(Grid::Unbounded);
+                Windows::Grid(Box::new(GridWindows::new(grid, window, node.stage, table)))
+            }
         };
         if node.stage == Stage::Local {
             parts.slots_max = Some(parts.slots_max.map_or(LOCAL_SLOTS_MAX, |max| max.min(LOCAL_SLOTS_MAX)));

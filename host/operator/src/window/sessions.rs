@@ -206,15 +206,22 @@ impl Sessions {
     /// The slot of a session's accumulator; gets one if it has none.
     #[inline]
     fn slot(&mut self, id: SessionId) -> Result<Slot, Error> {
+        match self.intervals.get(id).slot {
+            NO_SLOT => self.open_slot(id),
+            slot => Ok(slot),
+        }
+    }
+
+    /// Gives a slot to a session's accumulator, which has none.
+    #[cold]
+    fn open_slot(&mut self, id: SessionId) -> Result<Slot, Error> {
         let session = self.intervals.get_mut(id);
-        if session.slot == NO_SLOT {
-            session.slot = self.slots.take(id)?;
-            // An accumulator that is not here and holds rows was evicted.
-            if session.tally.filled {
-                self.round.restore(session.slot, Place { key: session.key, namespace: i64::from(id) });
-            } else {
-                self.round.assign(session.slot, session.key);
-            }
+        session.slot = self.slots.take(id)?;
+        // An accumulator that is not here and holds rows was evicted.
+        if session.tally.filled {
+            self.round.restore(session.slot, Place { key: session.key, namespace: i64::from(id) });
+        } else {
+            self.round.assign(session.slot, session.key);
         }
         Ok(session.slot)
     }

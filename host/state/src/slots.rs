@@ -653,17 +653,32 @@ impl SlotTable {
         Ok(())
     }
 
-    /// The memory that the table takes for each slot, about, in bytes; told by these slots as far as keys differ in length.
+    /// The memory that a slot takes beside its state, about, in bytes: in the table, and for the copy of its key that a guest keeps. Told by these slots as
+    /// far as keys differ in length.
     pub fn bytes_per_slot(&self, sample: impl Iterator<Item = Slot>) -> u64 {
-        // Vectors and hash tables double when they are full, so that a third of them is empty.
-        let arrays = (size_of::<Entry>() + size_of::<u64>() + NamespaceLists::BYTES_PER_SLOT + Clock::BYTES_PER_SLOT) * 3 / 2;
+        // Vectors double when they are full, so that a third of them is empty. A hash table has a byte beside each entry, and doubles when it is half full
+        // of entries, and of those that were removed.
+        let vectors = (size_of::<u64>() + NamespaceLists::BYTES_PER_SLOT + Clock::BYTES_PER_SLOT) * 3 / 2;
+        let arrays = vectors + (size_of::<Entry>() + 1) * 2;
         if !matches!(self.codec.shape(), KeyShape::Text | KeyShape::Rows) {
             return arrays as u64;
         }
-        let lengths = sample.map(|slot| self.bytes[slot as usize].len()).fold((0, 0), |(sum, count), n| (sum + n, count + 1));
-        let (sum, count): (usize, usize) = lengths;
         // An allocation of its own costs about a word besides.
-        (arrays + size_of::<Box<[u8]>>() * 3 / 2 + size_of::<usize>() + sum / count.max(1)) as u64
+        let key = self.key_length(sample) + size_of::<usize>();
+        (arrays + size_of::<Box<[u8]>>() * 3 / 2 + 2 * key) as u64
+    }
+
+    /// How many bytes [`key_bytes`](Self::key_bytes) writes for a slot, about; told by these slots as far as keys differ in length.
+    pub fn key_length(&self, sample: impl Iterator<Item = Slot>) -> usize {
+        match self.codec.shape() {
+            KeyShape::Unit => 0,
+            KeyShape::Integer => size_of::<u64>(),
+            KeyShape::Text | KeyShape::Rows => {
+                let lengths = sample.map(|slot| self.bytes[slot as usize].len());
+                let (sum, count) = lengths.fold((0, 0), |(sum, count), length| (sum + length, count + 1));
+                1 + sum / count.max(1)
+            }
+        }
     }
 
     /// The memory that the table takes, in bytes.

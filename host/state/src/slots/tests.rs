@@ -210,3 +210,28 @@ fn counts_evicted_entries() {
     table.remove(&slots);
     assert_eq!(table.len(), 0);
 }
+
+/// A slot is taken for no less than it needs in the table, also where keys have come and gone, and half as much again at most; and once more for its key, of
+/// which a guest has a copy.
+#[test]
+fn weighs_what_it_takes() {
+    const LENGTH: usize = 100;
+    let mut table = SlotTable::new(&[DataType::Utf8]).unwrap();
+    let (mut slots, mut created) = (vec![], vec![]);
+    for round in 0..8 {
+        let texts = (0..10_000).map(|i| Some(format!("{:0LENGTH$}", round * 10_000 + i)));
+        let keys: Vec<ArrayRef> = vec![Arc::new(texts.collect::<StringArray>())];
+        table.assign(10_000, &keys, Namespaces::Constant(0), &mut slots, &mut created).unwrap();
+        if table.len() > 50_000 {
+            let mut cold = vec![];
+            table.coldest(10_000, &mut cold);
+            table.evict(&cold);
+        }
+    }
+    // As many as there were at once.
+    let most = table.slot_bound();
+    assert_eq!((table.len(), most), (50_000, 60_000));
+    let said = table.bytes_per_slot(table.sample(64)) as usize * most;
+    let (takes, guest) = (table.bytes(), LENGTH * most);
+    assert!(takes + guest <= said && said <= takes * 3 / 2 + guest, "{takes}, and {guest} in the guest; said were {said}");
+}

@@ -6,7 +6,7 @@
 //!
 //! Where the backend *keeps copies*, what is brought back stays there, too, and what has changed in slots is written over it at every barrier. So it has all
 //! state then, and a checkpoint costs what has changed. Between barriers its entries of what is in slots are old, and nobody looks at them; when a key or a
-//! window is over, its entry has to go.
+//! window is over, its entry has to go. What has not changed since the last barrier need not be written again to be evicted.
 
 use std::ops::Range;
 
@@ -492,7 +492,7 @@ impl Eviction {
         places: &'a [Place],
         bytes: &'a [u8],
         ends: &'a [usize],
-    ) -> impl Iterator<Item = StateKey<'a>> {
+    ) -> impl Iterator<Item = StateKey<'a>> + use<'a> {
         let max_parallelism = self.max_parallelism;
         places.iter().zip(ends.windows(2)).map(move |(place, range)| StateKey {
             group: table.key_group(place.key, max_parallelism),
@@ -502,7 +502,7 @@ impl Eviction {
         })
     }
 
-    /// Writes the states of `places`.
+    /// Writes the states of `places`, but for those that the backend has as they are.
     fn put<N: Note>(
         &mut self,
         table: &SlotTable,
@@ -511,17 +511,24 @@ impl Eviction {
         states: &States,
         drops_empty: bool,
     ) -> Result<(), Error> {
-        let (bytes, ends) = Self::key_bytes(table, places);
+        // What was written at the last barrier and has not changed since is there already, once that has come to its end.
+        let has_current = self.keeps_copies && self.backend.has_changes()?;
+        let mut wanted = vec![];
         let mut values = Vec::with_capacity(states.bytes.len() + places.len() * N::BYTES);
         let mut value_ends = vec![0];
-        for (note, range) in notes.iter().zip(states.offsets.windows(2)) {
+        for ((place, note), range) in places.iter().zip(notes).zip(states.offsets.windows(2)) {
+            let state = &states.bytes[range[0] as usize..range[1] as usize];
+            if state.is_empty() && drops_empty || has_current && table.has_current_copy(place.key) {
+                continue;
+            }
             note.encode(&mut values);
-            values.extend_from_slice(&states.bytes[range[0] as usize..range[1] as usize]);
+            values.extend_from_slice(state);
             value_ends.push(values.len());
+            wanted.push(*place);
         }
-        let keys: Vec<_> = self.keys(table, places, &bytes, &ends).collect();
-        let entries = keys.into_iter().zip(value_ends.windows(2)).map(|(key, range)| (key, &values[range[0]..range[1]]));
-        let mut entries = entries.filter(|(_, value)| !drops_empty || value.len() > N::BYTES);
+        let (bytes, ends) = Self::key_bytes(table, &wanted);
+        let values = value_ends.windows(2).map(|range| &values[range[0]..range[1]]);
+        let mut entries = self.keys(table, &wanted, &bytes, &ends).zip(values);
         Ok(self.backend.put(&mut entries)?)
     }
 

@@ -57,6 +57,11 @@ pub trait StateBackend: Send {
         false
     }
 
+    /// Whether it has the changes of all checkpoints that were begun: of what has not changed since the last one, it has what slots have.
+    fn has_changes(&self) -> Result<bool, Error> {
+        Ok(self.keeps_copies())
+    }
+
     /// Begins a checkpoint of all that was written until now. It is completed on another thread, with what has changed in slots; what is written
     /// from now on waits for that. None if the backend keeps no copies.
     fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {

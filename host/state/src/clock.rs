@@ -60,6 +60,11 @@ impl Clock {
         self.flags[slot as usize] & COPIED != 0
     }
 
+    /// Whether the backend has an entry of a slot, or gets one, that is as the slot is.
+    pub fn has_current_copy(&self, slot: Slot) -> bool {
+        self.flags[slot as usize] & (COPIED | CHANGED) == COPIED
+    }
+
     /// Whether a slot was inserted and not removed since.
     pub fn contains(&self, slot: Slot) -> bool {
         self.flags.get(slot as usize).is_some_and(|flags| *flags != 0)
@@ -150,16 +155,18 @@ mod tests {
         assert!(coldest(&mut Clock::default(), 3).is_empty());
     }
 
-    /// A slot has a copy once its change was reported, or somebody says so, until it is removed.
+    /// A slot has a copy once its change was reported, or somebody says so, until it is removed; a current one until it changes.
     #[test]
     fn knows_copies() {
         let mut clock = Clock::default();
         (0..2).for_each(|s| clock.insert(s));
         clock.mark_copied(1);
         assert!(!clock.has_copy(0) && clock.has_copy(1));
+        assert!(!clock.has_current_copy(1), "it was brought back because somebody wants to change it");
         clock.take_changed();
+        assert!(clock.has_current_copy(0) && clock.has_current_copy(1));
         clock.touch(0);
-        assert!(clock.has_copy(0));
+        assert!(clock.has_copy(0) && !clock.has_current_copy(0));
         clock.remove(0);
         clock.insert(0);
         assert!(!clock.has_copy(0));

@@ -523,6 +523,11 @@ impl SlotTable {
         self.clock.has_copy(slot)
     }
 
+    /// Whether the backend has an entry of a slot, or gets one, that is as the slot is.
+    pub fn has_current_copy(&self, slot: Slot) -> bool {
+        self.clock.has_current_copy(slot)
+    }
+
     /// The slots that were looked up or marked since the last call, and so may have changed. The backend gets copies of them.
     pub fn take_changed(&mut self) -> Vec<Slot> {
         self.clock.take_changed()

@@ -1,7 +1,13 @@
 //! What is bounded: memory, the rows of a step, and timers.
 
-use weir_operator::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use weir_operator::Error;
+use weir_state::{Checkpointing, StateBackend, StateKey};
+use weir_types::KeyGroupRange;
+
+use crate::disk::Disk;
 use crate::harness::{Op, Operator, Row};
 use crate::native::{Counts, Rearm};
 
@@ -147,4 +153,69 @@ fn endless_timers_end() {
         let error = operator.watermark(until).expect_err("the timers never end");
         assert!(matches!(error, Error::EndlessTimer { .. }) && error.to_string().contains("\"counts\""), "{error}");
     }
+}
+
+/// A backend that counts the entries that are written to it.
+struct Counted {
+    backend: Box<dyn StateBackend>,
+    written: Arc<AtomicUsize>,
+}
+
+impl StateBackend for Counted {
+    fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), weir_state::Error> {
+        self.backend.put(&mut entries.inspect(|_| _ = self.written.fetch_add(1, Ordering::Relaxed)))
+    }
+    fn get(&mut self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), weir_state::Error> {
+        self.backend.get(keys, found)
+    }
+    fn delete(&mut self, keys: &[StateKey<'_>]) -> Result<(), weir_state::Error> {
+        self.backend.delete(keys)
+    }
+    fn scan(
+        &mut self,
+        groups: KeyGroupRange,
+        operator: u32,
+        namespace: Option<i64>,
+        each: &mut dyn FnMut(StateKey<'_>, &[u8]),
+    ) -> Result<(), weir_state::Error> {
+        self.backend.scan(groups, operator, namespace, each)
+    }
+    fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), weir_state::Error> {
+        self.backend.delete_all(groups, operator, namespace)
+    }
+    fn bytes(&self) -> usize {
+        self.backend.bytes()
+    }
+    fn keeps_copies(&self) -> bool {
+        self.backend.keeps_copies()
+    }
+    fn has_changes(&self) -> Result<bool, weir_state::Error> {
+        self.backend.has_changes()
+    }
+    fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, weir_state::Error> {
+        self.backend.begin_checkpoint()
+    }
+}
+
+/// What a barrier has had written, and what has not changed since, is not written again when it is evicted: from when the database has it, not before.
+#[test]
+fn what_is_on_disk_is_not_written_again() {
+    let disk = Disk::new();
+    let written = Arc::new(AtomicUsize::new(0));
+    let backend = Counted { backend: disk.open(), written: Arc::clone(&written) };
+    let mut operator = Operator::on(Box::new(backend), Counts::default(), Some(100), None);
+    let since = || written.swap(0, Ordering::Relaxed);
+    operator.rows(&rows(0..100, Op::Count, 0));
+    disk.write(operator.snapshot().changes.expect("its state is on disk"));
+    assert_eq!(since(), 0, "a barrier writes beside the backend's owner");
+    operator.rows(&rows(100..200, Op::Count, 0));
+    assert_eq!((since(), operator.chain.slots()), (12, 88), "the first hundred were there, and of the others some had to go");
+
+    let changes = operator.snapshot().changes.expect("its state is on disk");
+    operator.rows(&rows(200..300, Op::Count, 0));
+    assert_eq!(since(), 100, "the changes of the barrier are not written yet");
+    disk.write(changes);
+    operator.take();
+    operator.rows(&rows(0..300, Op::Count, 0));
+    assert_eq!(operator.take(), (0..300).map(|key| (key, 2, i64::MIN)).collect::<Vec<_>>());
 }

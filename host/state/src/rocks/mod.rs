@@ -361,6 +361,10 @@ impl StateBackend for RocksBackend {
         true
     }
 
+    fn has_changes(&self) -> Result<bool, Error> {
+        Ok(!self.database.is_lent()?)
+    }
+
     fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {
         self.settle()?;
         Ok(Some(Checkpointing::of(&self.database)))

@@ -470,7 +470,7 @@ impl Process {
             false => self.table.slots_of(NAMESPACE).collect(),
         };
         let table = &self.table;
-        out.reserve(slots.len(), self.eviction.state_bytes());
+        out.reserve(&self.table, &slots, self.eviction.state_bytes());
         let push = |i: usize, state: &[u8]| out.push_state(table, slots[i], NAMESPACE, (), state);
         self.eviction.export_each(&mut self.body, &slots, push).await?;
         if !out.takes_changes() {

@@ -37,8 +37,11 @@ use crate::process::far;
 /// The version of the format.
 const VERSION: u64 = 1;
 
-/// What a key and a note are taken to need, where room is made for them.
-const KEY_BYTES: usize = 24;
+/// What a note is taken to need, where room is made for it.
+const NOTE_BYTES: usize = 10;
+
+/// Slots whose keys tell how long those of all are.
+const SAMPLE_SLOTS: usize = 64;
 
 /// Keys whose groups are checked at once.
 const KEYS_PER_CHECK: usize = 4096;
@@ -133,22 +136,21 @@ pub(crate) struct Writer {
     /// the states of slots, where the backend keeps copies of them
     changes: Option<Changes>,
     max_parallelism: u16,
-    /// kept for their memory only
-    key: Vec<u8>,
-    note: Vec<u8>,
 }
 
 impl Writer {
     /// For the state of all keys, or for what has changed, with which a database makes its checkpoint.
     pub fn new(max_parallelism: u16, checkpointing: Option<Checkpointing>) -> Self {
         let changes = checkpointing.map(|checkpointing| Changes { entries: Entries::default(), checkpointing });
-        Self { entries: Entries::default(), changes, max_parallelism, key: vec![], note: vec![] }
+        Self { entries: Entries::default(), changes, max_parallelism }
     }
 
-    /// Makes room for so many states, which weigh about so many bytes each.
-    pub fn reserve(&mut self, count: usize, state_bytes: usize) {
+    /// Makes room for the states of these slots, which weigh about so many bytes each.
+    pub fn reserve(&mut self, table: &SlotTable, slots: &[Slot], state_bytes: usize) {
+        let sample = slots.iter().step_by(slots.len().div_ceil(SAMPLE_SLOTS).max(1));
+        let key_bytes = table.key_length(sample.copied());
         let entries = self.changes.as_mut().map_or(&mut self.entries, |changes| &mut changes.entries);
-        entries.reserve(count, state_bytes + KEY_BYTES);
+        entries.reserve(slots.len(), (key_bytes + state_bytes) * 9 / 8 + NOTE_BYTES);
     }
 
     /// Whether only what has changed is wanted.
@@ -164,22 +166,26 @@ impl Writer {
             }
             return;
         };
-        self.key.clear();
-        table.key_bytes(slot, &mut self.key);
-        self.note.clear();
-        note.encode(&mut self.note);
+        let write_value = |value: &mut Vec<u8>| {
+            note.encode(value);
+            value.extend_from_slice(state);
+        };
         let group = table.key_group(slot, self.max_parallelism);
-        changes.entries.push_parts(group, namespace, [&self.key, &[]], [&self.note, state]);
+        changes.entries.push_with(group, namespace, |key| table.key_bytes(slot, key), write_value);
     }
 
     /// An entry of a key that has a slot in the table. Its value is a note and a state.
     pub fn push_slot(&mut self, kind: Kind, table: &SlotTable, slot: Slot, namespace: i64, note: impl Note, state: &[u8]) {
-        self.key.clear();
-        table.key_bytes(slot, &mut self.key);
-        self.note.clear();
-        note.encode(&mut self.note);
+        let write_key = |key: &mut Vec<u8>| {
+            key.push(kind as u8);
+            table.key_bytes(slot, key);
+        };
+        let write_value = |value: &mut Vec<u8>| {
+            note.encode(value);
+            value.extend_from_slice(state);
+        };
         let group = table.key_group(slot, self.max_parallelism);
-        self.entries.push_parts(group, namespace, [&[kind as u8], &self.key], [&self.note, state]);
+        self.entries.push_with(group, namespace, write_key, write_value);
     }
 
     /// An entry of a key that has none.

@@ -704,7 +704,7 @@ impl GridWindows {
             true => self.table.take_changed(),
             false => self.parts.iter().flat_map(|&part| self.table.slots_of(part)).collect(),
         };
-        out.reserve(slots.len(), eviction.state_bytes());
+        out.reserve(&self.table, &slots, eviction.state_bytes());
         let push = |i: usize, state: &[u8]| {
             let (slot, part) = (slots[i], self.table.namespace(slots[i]));
             out.push_state(&self.table, slot, part, self.tally(slot), state);

@@ -23,6 +23,15 @@ const BUFFER_FILTER_PART: f64 = 0.05;
 /// Young files, which may all have a key, before they are merged with older ones. Evictions and barriers write a file each.
 const YOUNG_FILES: i32 = 8;
 
+/// How much more a level has than the one above it, and what the first one has at most, bytes. What compactions rewrite is stored anew by the next checkpoint,
+/// and an entry on its way down is rewritten with as many others as there are between two levels. By default that would be ten; with four there is a
+/// level more, in which scans and gets have to look.
+const LEVEL_RATIO: f64 = 4.0;
+const FIRST_LEVEL_BYTES: u64 = 128 << 20;
+
+/// The size of a file of entries, bytes, but for young ones: a compaction rewrites whole files, and each is stored and linked by its own.
+const FILE_BYTES: u64 = 32 << 20;
+
 /// The least by which a write buffer grows, bytes. By default it would be a megabyte, which many idle databases would take each.
 const ARENA_BYTES: usize = 64 * KIB;
 
@@ -81,6 +90,9 @@ fn compaction(options: &mut Options) {
     let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
     options.set_max_background_jobs(i32::try_from(cores.clamp(2, 64)).unwrap_or(2));
     options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_max_bytes_for_level_multiplier(LEVEL_RATIO);
+    options.set_max_bytes_for_level_base(FIRST_LEVEL_BYTES);
+    options.set_target_file_size_base(FILE_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_zero_file_num_compaction_trigger(YOUNG_FILES);
     options.set_level_zero_slowdown_writes_trigger(3 * YOUNG_FILES);

@@ -226,11 +226,14 @@ impl Task {
                     let stored = parts.stored.borrow().0;
                     let captured = Captured { source: root.snapshot(), ..nodes.barrier(barrier, stored).await? };
                     let checkpoint = Some(CheckpointId(barrier.checkpoint));
-                    let capture = Capture { checkpoint, stored, captured, alignment, copying: since.elapsed() };
+                    // A barrier waits for room in channels as rows do.
+                    let waited = nodes.take_waited();
+                    let copying = since.elapsed().saturating_sub(waited);
+                    let capture = Capture { checkpoint, stored, captured, alignment, copying };
                     if let Some(capture) = root.keep(capture) {
                         let _ = parts.captures.send(capture);
                     }
-                    pace.worked(nodes.take_waited());
+                    pace.worked(waited);
                     if barrier.stops {
                         // Nothing follows, and nobody is told that it was the end: the job goes on from here another time.
                         std::future::pending::<()>().await;

@@ -1,6 +1,11 @@
 //! What has happened to a job's checkpoints, over all its attempts.
 
+use std::collections::VecDeque;
+
 use super::CheckpointReport;
+
+/// How many of the last checkpoints are known each by itself.
+const RECENT_MAX: usize = 10;
 
 /// What has happened so far.
 #[derive(Clone, Debug, Default)]
@@ -13,8 +18,8 @@ pub struct History {
     pub failed: u64,
     /// the last complete one
     pub last: Option<CheckpointReport>,
-    /// the last complete one that was made while the job ran
-    pub last_running: Option<CheckpointReport>,
+    /// the last complete ones that were made while the job ran, oldest first
+    pub recent: VecDeque<CheckpointReport>,
     /// the longest that one took, ms
     pub longest_ms: u64,
     /// the longest that a task did nothing but copy its state, ms
@@ -32,7 +37,10 @@ impl History {
         self.longest_ms = self.longest_ms.max(report.duration_ms);
         self.copying_ms = self.copying_ms.max(report.copying_ms);
         if !report.at_end {
-            self.last_running = Some(report.clone());
+            if self.recent.len() == RECENT_MAX {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(report.clone());
         }
         self.last = Some(report);
     }

@@ -46,7 +46,6 @@ struct DueBid {
 /// What of a bid makes a key.
 #[derive(Clone, Record)]
 struct Moment {
-    price: u64,
     date_time: EventTime,
 }
 
@@ -111,16 +110,20 @@ fn latency(job: &Job) {
         .sink("out");
 }
 
-/// A count of each of very many keys of 100 bytes. In the first `fill_ms` milliseconds of the input nearly every row has a key of its own, and after
-/// them a key of the first hundredth of that time.
+/// A count of each of very many keys of 100 bytes. There is an event for each millisecond. In the first `fill_ms` of them each row has a key of its own; after
+/// them only a hundredth of these keys come, and another one every now and then.
 fn state(job: &Job) -> Result<(), String> {
     const START: i64 = 1_436_918_400_000;
+    const TURN_MS: i64 = 20_000_000;
+    /// The events of which the same ones are bids in every round.
+    const ROUND_MS: i64 = 50;
     let fill: i64 = job.argument("fill_ms").and_then(|ms| ms.parse().ok()).ok_or("the argument `fill_ms` is a number")?;
+    let part = (fill / 100 / ROUND_MS).max(1) * ROUND_MS;
     job.source_stream::<Moment>("nexmark", "bid")
         .map(move |bid| {
             let at = bid.date_time.millis() - START;
-            let at = if at < fill { at } else { at % (fill / 100).max(1) };
-            Wide { key: key_of((at as u64) << 20 | bid.price & 0xF_FFFF) }
+            let at = if at < fill { at } else { at / TURN_MS % 100 * part + at % part };
+            Wide { key: key_of(at as u64) }
         })
         .key_by(Wide::KEY)
         .process_with(|rows: &mut u64, _, cx| {

@@ -64,6 +64,9 @@ pub struct Summary {
     /// the last one that was completed while the job ran
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointReport>,
+    /// the last ten of those, or all if there were fewer; oldest first
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recent_checkpoints: Vec<CheckpointReport>,
     /// operators in the order of the plan
     pub operators: Vec<OperatorSnapshot>,
 }
@@ -108,7 +111,8 @@ impl Summary {
             failed_checkpoints: history.failed,
             checkpoint_max_ms: history.last.is_some().then_some(history.longest_ms),
             checkpoint_copying_max_ms: history.last.is_some().then_some(history.copying_ms),
-            last_checkpoint: history.last_running.clone(),
+            last_checkpoint: history.recent.back().cloned(),
+            recent_checkpoints: history.recent.iter().cloned().collect(),
             operators,
         }
     }

@@ -100,7 +100,11 @@ fn failing_rows_become_dead_letters() {
             assert!(letter["message"].as_str().unwrap().contains(message), "{letter}");
             assert_eq!(letter["backtrace"].is_string(), error != "returned", "{letter}");
             let split = job.path(&format!("rows-{}.jsonl", id % 2));
-            let known = json!({ "job": "picky", "operator": "taste", "source": "items", "split": split });
+            // A row's line is the position of its event.
+            let line = id / 2 + 1;
+            let known = json!({
+                "job": "picky", "operator": "taste", "source": "items", "split": split, "first_position": line, "last_position": line
+            });
             known.as_object().unwrap().iter().for_each(|(column, value)| assert_eq!(letter[column], *value, "{letter}"));
             assert!(letter["time"].is_string() && letter.get("event_time").is_none(), "{letter}");
         }

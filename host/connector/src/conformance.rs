@@ -1,7 +1,7 @@
 //! The suite that every connector passes.
 //!
 //! A source must give the same rows however it is read: by large and by small reads, from its beginning or from any position on, with
-//! all columns or some. A sink must put out every row once, whichever of its writers took it. A transactional sink must show every row once, however attempts
+//! all columns or some; and say the same positions of them, if it knows them. A sink must put out every row once, whichever of its writers took it. A transactional sink must show every row once, however attempts
 //! to run its job crash.
 //!
 //! Rows are compared as JSON lines, so that the layout of a column does not matter. A failed check panics, as tests do.
@@ -29,7 +29,7 @@ pub type BindSource<'a> = dyn Fn(&[Stream]) -> Result<Box<dyn Source>, Error> + 
 /// Binds a sink to a schema.
 pub type BindSink<'a> = dyn Fn(&SchemaRef) -> Result<Box<dyn Sink>, Error> + 'a;
 
-/// The rows of each stream, as JSON lines.
+/// The rows of each stream, as JSON lines behind their positions.
 type Rows = Vec<Vec<String>>;
 
 /// Checks a source that ends and can be read again. `bind` binds it to streams; `streams` are those that it has, with all columns.
@@ -119,7 +119,10 @@ fn read(
             Fetched::Rows(fetch) => {
                 for (stream, batch) in &fetch.batches {
                     assert!(batch.rows() <= max_rows, "a read gives at most as many rows as were asked for");
-                    rows[*stream].extend(lines(&encoders[*stream], batch));
+                    let position = |row| fetch.positions.as_ref().map(|positions| positions.of(*stream, row));
+                    assert!((0..batch.rows()).map(position).is_sorted(), "positions never fall");
+                    let lines = lines(&encoders[*stream], batch).into_iter().enumerate();
+                    rows[*stream].extend(lines.map(|(row, line)| format!("{:?} {line}", position(row))));
                 }
                 each((reader.position(), rows.iter().map(Vec::len).collect()));
             }

@@ -13,6 +13,7 @@
 pub mod error;
 pub mod files;
 pub mod json;
+pub mod positions;
 pub mod registry;
 pub mod sink;
 pub mod source;
@@ -36,6 +37,7 @@ pub mod conformance;
 pub use error::Error;
 pub use files::Files;
 pub use json::JsonLines;
+pub use positions::Positions;
 pub use registry::{Attempt, Connector, Context, connectors, find};
 pub use sink::{Delivery, Report, Sink, Transaction, Writer};
 pub use source::{Fetch, Fetched, Reader, Source, Split};

@@ -1,12 +1,13 @@
 //! Where rows come from.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use weir_types::Batch;
 
-use crate::Error;
+use crate::{Error, Positions};
 
 /// A part of a source with a position of its own: a file, a partition, a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// If the split cannot be opened, or its position is not one of it.
-    fn reader(&self, split: &Split, wake: &std::sync::Arc<tokio::sync::Notify>) -> Result<Box<dyn Reader>, Error>;
+    fn reader(&self, split: &Split, wake: &Arc<tokio::sync::Notify>) -> Result<Box<dyn Reader>, Error>;
 }
 
 /// What a reader has to give.
@@ -77,6 +78,8 @@ pub struct Fetch {
     pub bytes: u64,
     /// events that were malformed and passed over
     pub malformed: u64,
+    /// which events the rows are, if the source can tell
+    pub positions: Option<Arc<dyn Positions>>,
 }
 
 /// Reads one split.

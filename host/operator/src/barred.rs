@@ -71,7 +71,7 @@ impl BarredRows {
         let kept = (0..batch.rows()).filter(|row| next.next_if_eq(row).is_none()).map(|row| row as u32);
         let kept = batch.take(&UInt32Array::from_iter_values(kept))?;
         let given_up =
-            barred.iter().map(|(row, barred)| GivenUp { port, row: batch.slice(*row, 1), error: barred.error.clone() });
+            barred.iter().map(|(row, barred)| GivenUp { port, at: *row, row: batch.slice(*row, 1), error: barred.error.clone() });
         Ok(Some((kept, given_up.collect())))
     }
 }
@@ -153,6 +153,7 @@ mod tests {
                 barred.part(0, &rows(&all, is_view, Some(7))).expect("rows can be taken").expect("some are barred");
             assert_eq!(kept.column(0).as_primitive::<Int64Type>().values(), &[1, 1, 2, 3]);
             assert_eq!(kept.times().map(|times| times.len()), Some(4));
+            assert_eq!(given_up.iter().map(|given_up| given_up.at).collect::<Vec<_>>(), [1, 3, 4]);
             let numbers = given_up.iter().map(|given_up| given_up.row.column(0).as_primitive::<Int64Type>().value(0));
             assert_eq!(numbers.collect::<Vec<_>>(), [1, 2, 1]);
             assert!(given_up.iter().all(|given_up| given_up.error.message == "ouch"));

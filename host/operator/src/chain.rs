@@ -70,6 +70,11 @@ impl ChainOperator {
         matches!(head, Head::Process | Head::Window(_))
     }
 
+    /// Whether rows leave as they came, one for one.
+    pub fn keeps_rows(&self) -> bool {
+        matches!(self, Self::Relay(_))
+    }
+
     /// Rows for an input.
     ///
     /// # Errors

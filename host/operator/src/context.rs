@@ -45,6 +45,8 @@ pub struct Context {
 pub struct GivenUp {
     /// the input that it came by
     pub port: usize,
+    /// its number in the batch that the operator was given
+    pub at: usize,
     /// the row, alone
     pub row: Batch,
     /// what happened
@@ -111,7 +113,7 @@ impl Context {
             (error, self.on_error.policy)
         {
             // A row that cannot even be copied fails the job, as it would without the policy.
-            self.culprit = alone(batch, *row).ok().map(|row| GivenUp { port, row, error: error.clone() });
+            self.culprit = alone(batch, *row).ok().map(|alone| GivenUp { port, at: *row, row: alone, error: error.clone() });
         }
     }
 

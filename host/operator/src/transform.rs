@@ -121,7 +121,7 @@ impl Transform {
                 continue;
             }
             tracing::debug!(operator = context.operator, row = piece.start, %error, "gave up a row");
-            context.give_up(GivenUp { port, row: batch.slice(piece.start, 1), error });
+            context.give_up(GivenUp { port, at: piece.start, row: batch.slice(piece.start, 1), error });
         }
         if ended {
             self.body.renew().await?;

@@ -18,6 +18,9 @@ pub fn schema() -> SchemaRef {
         Field::new("source", DataType::Utf8, false),
         // Known as long as rows are in the task of their source.
         Field::new("split", DataType::Utf8, true),
+        // Which of the split's events it may come from: if both are the same, it is that one.
+        Field::new("first_position", DataType::Int64, true),
+        Field::new("last_position", DataType::Int64, true),
         Field::new("event_time", instant(), true),
         // A JSON object, as the format of JSON lines has it.
         Field::new("record", DataType::Utf8, false),

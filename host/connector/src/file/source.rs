@@ -14,6 +14,7 @@ use crate::format::compression::Compression;
 use crate::format::decoder::{Decoder, TextFormat};
 use crate::format::malformed::Policy;
 use crate::format::parquet;
+use crate::positions::Runs;
 use crate::{Error, Fetch, Fetched, Files, Reader, Source, Split};
 
 /// How much is read from a file at once.
@@ -214,10 +215,12 @@ struct ParquetReader(parquet::Reader);
 
 impl Reader for ParquetReader {
     fn read(&mut self, max_rows: usize) -> Result<Fetched, Error> {
+        let first = self.0.position() + 1;
         let Some(batch) = self.0.read(max_rows)? else { return Ok(Fetched::End) };
         // How many bytes of a column's chunk a row took cannot be told; those of its decoded values come near.
         let (events, bytes) = (batch.rows() as u64, batch.bytes() as u64);
-        Ok(Fetched::Rows(Fetch { batches: vec![(0, batch)], events, bytes, malformed: 0 }))
+        let positions = Some(Runs::from(first));
+        Ok(Fetched::Rows(Fetch { batches: vec![(0, batch)], events, bytes, positions, ..Fetch::default() }))
     }
 
     fn position(&self) -> serde_json::Value {

@@ -8,6 +8,7 @@ use super::columns::{Reason, Rows};
 use super::csv::{Csv, Dialect};
 use super::json;
 use super::malformed::{Place, Policy};
+use crate::positions::Runs;
 use crate::{Error, Fetch};
 
 /// A record longer than this is malformed: a missing quote must not read a whole file into memory.
@@ -42,6 +43,8 @@ pub(crate) struct Decoder {
     input: String,
     records: Records,
     rows: Rows,
+    /// by row: the number of its line
+    positions: Runs,
     policy: Arc<Policy>,
     /// lines that were decoded
     lines: u64,
@@ -63,7 +66,7 @@ impl Decoder {
                 Records::Csv(Csv::new(dialect.clone(), &rows)?)
             }
         };
-        Ok(Self { input, records, rows, policy, lines: 0, events: 0, malformed: 0 })
+        Ok(Self { input, records, rows, positions: Runs::default(), policy, lines: 0, events: 0, malformed: 0 })
     }
 
     /// Whether the first record, a header, was not seen yet.
@@ -116,7 +119,7 @@ impl Decoder {
         }
         let batches = if self.rows.len() > 0 { vec![(0, self.rows.take())] } else { Vec::new() };
         let (events, malformed) = (std::mem::take(&mut self.events), std::mem::take(&mut self.malformed));
-        Some(Fetch { batches, events, malformed, bytes: 0 })
+        Some(Fetch { batches, events, malformed, bytes: 0, positions: Some(self.positions.take()) })
     }
 
     /// A record that does not end, or not soon enough: its first line is malformed. Decoding goes on behind it.
@@ -148,6 +151,7 @@ impl Decoder {
         };
         match read.and_then(|()| self.rows.end_row(record.len())) {
             Ok(()) => {
+                self.positions.push(self.rows.len() - 1, self.lines + 1);
                 self.events += 1;
                 Ok(())
             }

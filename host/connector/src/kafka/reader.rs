@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::records::Records;
 use super::source::{Consumer, Partition, Told};
 use crate::format::malformed::{Place, Policy};
+use crate::positions::Runs;
 use crate::{Error, Fetch, Fetched, Reader};
 
 /// How often a group is told how far was read.
@@ -34,6 +35,8 @@ pub(super) struct PartitionReader {
     /// none if there is nothing to read
     assigned: Option<Assigned>,
     records: Records,
+    /// by row: its offset
+    positions: Runs,
     policy: Arc<Policy>,
     commits: Commits,
     committed: (i64, Instant),
@@ -83,7 +86,7 @@ impl PartitionReader {
     ) -> Result<Self, Error> {
         let is_empty = partition.end.is_some_and(|end| next >= end);
         let assigned = if is_empty { None } else { Some(Assigned::new(consumer, &partition, next, wake)?) };
-        Ok(Self { partition, next, assigned, records, policy, commits, committed: (next, Instant::now()) })
+        Ok(Self { partition, next, assigned, records, positions: Runs::default(), policy, commits, committed: (next, Instant::now()) })
     }
 
     fn failed(&self, e: KafkaError) -> Error {
@@ -141,10 +144,13 @@ impl Reader for PartitionReader {
             }
             fetch.events += 1;
             fetch.bytes += (record.payload().map_or(0, <[u8]>::len) + record.key().map_or(0, <[u8]>::len)) as u64;
-            if let Err(reason) = self.records.push(&record) {
-                fetch.malformed += 1;
-                let place = Place::Record { topic: &self.partition.topic, partition: self.partition.partition, offset };
-                self.policy.handle(&place, reason, record.payload().unwrap_or_default())?;
+            match self.records.push(&record) {
+                Ok(row) => self.positions.push(row, offset as u64),
+                Err(reason) => {
+                    fetch.malformed += 1;
+                    let place = Place::Record { topic: &self.partition.topic, partition: self.partition.partition, offset };
+                    self.policy.handle(&place, reason, record.payload().unwrap_or_default())?;
+                }
             }
             self.next = offset + 1;
         }
@@ -154,6 +160,7 @@ impl Reader for PartitionReader {
         }
         if fetch.events > 0 {
             fetch.batches.extend(self.records.take().map(|batch| (0, batch)));
+            fetch.positions = Some(self.positions.take());
             if self.committed.1.elapsed() >= COMMIT_EVERY {
                 self.commit();
             }

@@ -134,9 +134,9 @@ impl Records {
         self.values.are_enough(max_rows) || self.metadata.are_enough(max_rows)
     }
 
-    /// Makes a row of a record. If it is malformed, none.
-    pub fn push(&mut self, record: &impl Message) -> Result<(), Reason> {
-        let pushed = self.push_columns(record);
+    /// Makes a row of a record, and returns its number. If it is malformed, none.
+    pub fn push(&mut self, record: &impl Message) -> Result<usize, Reason> {
+        let pushed = self.push_columns(record).map(|()| self.values.len() - 1);
         if pushed.is_err() {
             self.values.drop_row();
             self.metadata.drop_row();

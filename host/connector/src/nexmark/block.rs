@@ -33,7 +33,8 @@ impl Kind {
     /// Every kind, in the order in which an epoch has them.
     pub const ALL: [Self; 3] = [Self::Person, Self::Auction, Self::Bid];
 
-    fn of(number: u64) -> Self {
+    /// What the event with this number is.
+    pub fn of(number: u64) -> Self {
         match number % EPOCH_EVENTS {
             0 => Self::Person,
             1..=3 => Self::Auction,

@@ -34,7 +34,7 @@ use self::block::{BLOCK_NUMBERS_MAX, Block, Cycle, EVENTS_MAX, Kind};
 use self::clock::{Pace, Timeline};
 use crate::options;
 use crate::registry::Stream;
-use crate::{Connector, Context, Error, Fetch, Fetched, Reader, Sink, Source, Split};
+use crate::{Connector, Context, Error, Fetch, Fetched, Positions, Reader, Sink, Source, Split};
 
 /// The connector `nexmark`.
 pub struct Nexmark;
@@ -223,6 +223,7 @@ impl Source for Generator {
             timeline: Timeline::new(self.options.events_per_ms),
             pace: Arc::clone(&self.pace),
             projections: self.projections.clone(),
+            kinds: self.projections.iter().map(|projection| projection.kind).collect(),
             cycles: Kind::ALL.map(|kind| Cycle::new(kind, first, stride)),
             block: Block::default(),
             next,
@@ -238,6 +239,8 @@ struct Events {
     timeline: Timeline,
     pace: Arc<OnceLock<Pace>>,
     projections: Vec<Projection>,
+    /// by stream
+    kinds: Arc<[Kind]>,
     cycles: [Cycle; 3],
     block: Block,
     next: u64,
@@ -256,7 +259,8 @@ impl Reader for Events {
         }
         let events = (due - self.next).div_ceil(self.stride).min(max_rows.max(1) as u64).min(BLOCK_NUMBERS_MAX / self.stride);
         let to = self.next + events * self.stride;
-        let mut fetch = Fetch { events, ..Fetch::default() };
+        let numbers = Numbers { from: self.next, stride: self.stride, kinds: Arc::clone(&self.kinds) };
+        let mut fetch = Fetch { events, positions: Some(Arc::new(numbers)), ..Fetch::default() };
         for kind in Kind::ALL {
             for index in 0..self.projections.len() {
                 if self.projections[index].kind == kind {
@@ -273,6 +277,23 @@ impl Reader for Events {
 
     fn position(&self) -> serde_json::Value {
         self.next.into()
+    }
+}
+
+/// The numbers of the events that rows are.
+#[derive(Debug)]
+struct Numbers {
+    /// the first event that was read, of whatever kind
+    from: u64,
+    stride: u64,
+    /// by stream
+    kinds: Arc<[Kind]>,
+}
+
+impl Positions for Numbers {
+    fn of(&self, stream: usize, row: usize) -> u64 {
+        let all = (self.from..).step_by(self.stride as usize);
+        all.filter(|&number| Kind::of(number) == self.kinds[stream]).nth(row).unwrap_or(self.from)
     }
 }
 

@@ -11,6 +11,7 @@ use weir_types::Watermark;
 
 use super::alignment::Alignment;
 use super::nodes::Nodes;
+use super::provenance::Provenance;
 use super::recording::Recording;
 use super::{Channel as Origins, Step, TURN};
 use crate::error::Failure;
@@ -111,7 +112,7 @@ impl GateRoot {
                 // Rows of an idle sender (a clock made them) leave it idle: it tells when it is not any more.
                 Message::Batch(batch) => {
                     nodes.count_in(&batch);
-                    nodes.rows(Origin::Edge(edge), batch, index as u32).await?;
+                    nodes.rows(Origin::Edge(edge), batch, Provenance::of_channel(index as u32)).await?;
                 }
                 Message::Watermark(watermark) => {
                     if std::mem::take(&mut channel.is_idle) {

@@ -13,6 +13,7 @@ mod discovery;
 mod gate;
 mod nodes;
 mod open;
+mod provenance;
 mod recording;
 mod routes;
 mod source;

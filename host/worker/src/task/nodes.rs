@@ -23,6 +23,7 @@ use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
 use super::dead_letters::DeadLetters;
 use super::open::open_node;
+use super::provenance::Provenance;
 use super::routes::Routes;
 use super::splits::{Reach, Splits};
 use super::{Parts, calmly};
@@ -57,8 +58,8 @@ pub(super) struct Nodes {
 
 /// What goes to a node.
 enum Signal {
-    /// rows; those that were made on the way are of no split
-    Rows { port: usize, feed: usize, batch: Batch, split: Option<u32> },
+    /// rows; those that were made on the way come from no split
+    Rows { port: usize, feed: usize, batch: Batch, from: Option<Provenance> },
     /// no row at or before it follows, and the feed is active
     Watermark { feed: usize, watermark: Watermark },
     /// nothing follows for the time being
@@ -163,8 +164,8 @@ impl Nodes {
     }
 
     /// Passes rows of a split on.
-    pub(super) async fn rows(&mut self, origin: Origin, batch: Batch, split: u32) -> Result<(), Box<Failure>> {
-        self.route(origin, batch, Some(split));
+    pub(super) async fn rows(&mut self, origin: Origin, batch: Batch, from: Provenance) -> Result<(), Box<Failure>> {
+        self.route(origin, batch, Some(from));
         self.run().await
     }
 
@@ -246,16 +247,16 @@ impl Nodes {
     }
 
     /// Queues rows for everyone who reads them.
-    fn route(&mut self, origin: Origin, batch: Batch, split: Option<u32>) {
+    fn route(&mut self, origin: Origin, batch: Batch, from: Option<Provenance>) {
         if batch.is_empty() {
             return;
         }
         if let Some((last, others)) = self.routes.of(origin).split_last() {
             for route in others {
-                let signal = Signal::Rows { port: route.port, feed: route.feed, batch: batch.clone(), split };
+                let signal = Signal::Rows { port: route.port, feed: route.feed, batch: batch.clone(), from: from.clone() };
                 self.queue.push_back((route.node, signal));
             }
-            self.queue.push_back((last.node, Signal::Rows { port: last.port, feed: last.feed, batch, split }));
+            self.queue.push_back((last.node, Signal::Rows { port: last.port, feed: last.feed, batch, from }));
         }
     }
 
@@ -283,7 +284,7 @@ impl Nodes {
         let node = &mut self.nodes[index];
         node.context.now = self.now;
         match signal {
-            Signal::Rows { port, feed, batch, split } => self.on_rows(index, port, feed, batch, split).await,
+            Signal::Rows { port, feed, batch, from } => self.on_rows(index, port, feed, batch, from).await,
             Signal::Watermark { feed, watermark } => {
                 if node.timeless[feed] && watermark != Watermark::END {
                     return Ok(());
@@ -317,22 +318,23 @@ impl Nodes {
         port: usize,
         feed: usize,
         batch: Batch,
-        split: Option<u32>,
+        from: Option<Provenance>,
     ) -> Result<(), NodeError> {
         let counters = &self.metrics.nodes[self.first_counter + 1 + index];
         let (rows, bytes) = (batch.rows() as u64, batch.bytes() as u64);
         counters.records_in.fetch_add(rows, Relaxed);
         counters.bytes_in.fetch_add(bytes, Relaxed);
         let node = &mut self.nodes[index];
-        let place = node.place(split, feed);
+        let place = node.place(from.as_ref().map(|from| from.split), feed);
         match &mut node.operator {
             Operator::Chain(chain) => {
                 node.context.split = if node.assigner.is_some() { place as u32 } else { 0 };
                 let result = chain.on_batch(port, &batch, &mut node.context, &mut self.emitted).await;
                 count_chain(counters, chain, &node.context);
                 result?;
-                self.take_given_up(index, split);
-                self.pass_on(index, split, place);
+                let keeps_rows = chain.keeps_rows();
+                self.take_given_up(index, from.as_ref());
+                self.pass_on(index, if keeps_rows { from } else { from.map(Provenance::made) }, place);
                 return Ok(());
             }
             Operator::Sink { writer, .. } => writer.write(&batch)?,
@@ -348,15 +350,15 @@ impl Nodes {
         Ok(())
     }
 
-    /// Puts the rows of `split` on which a node's guest has failed among those that it has made: as dead letters.
-    fn take_given_up(&mut self, index: usize, split: Option<u32>) {
+    /// Puts the rows on which a node's guest has failed among those that it has made: as dead letters.
+    fn take_given_up(&mut self, index: usize, from: Option<&Provenance>) {
         let node = &mut self.nodes[index];
         let Some(letters) = &node.dead_letters else { return };
         if node.context.given_up.is_empty() {
             return;
         }
-        let id = split.and_then(|split| self.split_ids.get(split as usize)?.as_deref());
-        let batches = letters.batches(&std::mem::take(&mut node.context.given_up), self.now, id);
+        let split = from.and_then(|from| self.split_ids.get(from.split as usize)?.as_deref());
+        let batches = letters.batches(&std::mem::take(&mut node.context.given_up), self.now, split, from);
         self.emitted.extend(batches.into_iter().map(|batch| (letters.port, batch)));
     }
 
@@ -472,16 +474,16 @@ impl Nodes {
         Ok(())
     }
 
-    /// Passes on the rows that a node has made of rows of `split`, and the watermark that follows from them. The node's assigner knows them as those of
+    /// Passes on the rows that a node has made of rows from there, and the watermark that follows from them. The node's assigner knows them as those of
     /// `place`.
-    fn pass_on(&mut self, index: usize, split: Option<u32>, place: usize) {
-        let split = split.filter(|_| !self.nodes[index].makes_rows);
+    fn pass_on(&mut self, index: usize, from: Option<Provenance>, place: usize) {
+        let from = from.filter(|_| !self.nodes[index].makes_rows);
         let mut emitted = std::mem::take(&mut self.emitted);
         for (port, batch) in emitted.drain(..) {
             let counters = self.counters(index);
             counters.records_out.fetch_add(batch.rows() as u64, Relaxed);
             counters.bytes_out.fetch_add(batch.bytes() as u64, Relaxed);
-            self.route(Origin::Node { node: index, port }, batch, split);
+            self.route(Origin::Node { node: index, port }, batch, from.clone());
         }
         self.emitted = emitted;
         let node = &mut self.nodes[index];

@@ -16,6 +16,7 @@ use weir_types::{Batch, Watermark};
 
 use super::discovery::Discovery;
 use super::nodes::Nodes;
+use super::provenance::Provenance;
 use super::{Parts, SourceParts, Step, calmly};
 use crate::deploy::connector_failure;
 use crate::error::Failure;
@@ -193,7 +194,8 @@ impl SourceRoot {
         self.metrics.malformed.fetch_add(fetch.malformed, Relaxed);
         for (stream, batch) in fetch.batches {
             nodes.count_in(&batch);
-            nodes.rows(Origin::Stream(stream), self.widen(stream, &batch), split as u32).await?;
+            let provenance = Provenance::of_source(split as u32, stream, batch.rows(), fetch.positions.as_ref());
+            nodes.rows(Origin::Stream(stream), self.widen(stream, &batch), provenance).await?;
         }
         Ok(())
     }

@@ -334,6 +334,10 @@ fn wrong_policies_are_refused() {
         (&["operators.event-time-1.on_error=skip"], "[operators.event-time-1]: the operator runs no code of a guest"),
         (&["on_error=ignore"], "unknown variant `ignore`, expected one of `fail`, `skip`, `dead-letter`"),
         (&["dead_letters=letters"], "dead_letters is \"letters\", but no rows can go there"),
+        (
+            &["sources.nexmark.on_malformed=dead-letter"],
+            "[sources.nexmark] makes dead letters of malformed records, but the spec does not say where they go",
+        ),
         (&["retries=1000"], "retries must be at most 100"),
     ] {
         let error = refused(settings);

@@ -183,6 +183,38 @@ fn malformed_lines_are_kept() {
     }
 }
 
+/// Goal: `dead-letter` sends such lines to the job's sink for dead letters, each once, with its line, its text and the reason; chained or not.
+#[test]
+fn malformed_lines_become_dead_letters() {
+    let damaged = damaged();
+    let lines: Vec<_> = fs::read_to_string(&damaged.csv).expect("it was just written").lines().map(str::to_owned).collect();
+    for (parallelism, chaining) in [(1, true), (2, true), (2, false)] {
+        let letters = damaged.csv.with_file_name("letters.jsonl");
+        let run = damaged_job(&damaged)
+            .set("sources.flights.on_malformed", "dead-letter")
+            .set("dead_letters", "letters")
+            .set("sinks.letters", format!("{{ connector = \"file\", path = \"{}\" }}", letters.display()))
+            .set("chaining", chaining)
+            .parallelism(parallelism);
+        let summary = check(run, &expected(&damaged.good));
+        assert_eq!((&summary["malformed"], &summary["dead_letters"]), (&3.into(), &3.into()));
+        let letters = fs::read_to_string(&letters).expect("there are dead letters");
+        let letters: Vec<Value> = letters.lines().map(|line| serde_json::from_str(line).expect("letters are JSON")).collect();
+        let mut positions: Vec<_> = letters.iter().map(|letter| letter["first_position"].as_u64().expect("a line")).collect();
+        positions.sort_unstable();
+        assert_eq!(positions, BAD.map(|line| line as u64));
+        for letter in &letters {
+            let line = letter["first_position"].as_u64().expect("a line") as usize;
+            assert_eq!(letter["record"], lines[line - 1].as_str(), "{letter}");
+            assert_eq!(letter["last_position"], letter["first_position"], "{letter}");
+            assert_eq!((&letter["source"], &letter["error"]), (&"flights".into(), &"malformed".into()), "{letter}");
+            assert!(letter["split"].as_str().is_some_and(|file| file.ends_with("flights.csv")), "{letter}");
+            assert!(letter["message"].as_str().is_some_and(|reason| !reason.is_empty()), "{letter}");
+            assert!(letter.get("operator").is_none() && letter.get("backtrace").is_none(), "{letter}");
+        }
+    }
+}
+
 /// Goal: a job with a file that is not there fails, and the error names the file.
 #[test]
 fn missing_file() {

@@ -31,9 +31,12 @@ const OPERATORS: &[OperatorMetric] = &[
     ("weir_task_records_dropped_total", "counter", "Rows passed over because the guest failed on them.", |o| {
         o.skipped_records as f64
     }),
-    ("weir_task_dead_letters_total", "counter", "Rows that became dead letters because the guest failed on them.", |o| {
-        o.dead_letters as f64
-    }),
+    (
+        "weir_task_dead_letters_total",
+        "counter",
+        "Rows on which the guest failed, and malformed events of a source, that became dead letters.",
+        |o| o.dead_letters as f64,
+    ),
     ("weir_task_busy_seconds_total", "counter", "Seconds of work.", |o| o.busy_seconds),
     ("weir_task_busy_ratio", "gauge", "Share of time that the operator's tasks worked.", |o| o.busy_ratio),
     ("weir_task_idle_ratio", "gauge", "Share of time that they had no input.", |o| o.idle_ratio),

@@ -40,4 +40,4 @@ pub use json::JsonLines;
 pub use positions::Positions;
 pub use registry::{Attempt, Connector, Context, connectors, find};
 pub use sink::{Delivery, Report, Sink, Transaction, Writer};
-pub use source::{Fetch, Fetched, Reader, Source, Split};
+pub use source::{Fetch, Fetched, Reader, Reject, Source, Split};

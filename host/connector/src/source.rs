@@ -78,8 +78,23 @@ pub struct Fetch {
     pub bytes: u64,
     /// events that were malformed and passed over
     pub malformed: u64,
+    /// the malformed ones among them, where they are to become dead letters
+    pub rejects: Vec<Reject>,
     /// which events the rows are, if the source can tell
     pub positions: Option<Arc<dyn Positions>>,
+}
+
+/// A malformed event that is to become a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// its position in the split, as [`Positions`] has them
+    pub position: u64,
+    /// what is wrong with it
+    pub reason: String,
+    /// what could not be read as a row: a line, the value of a message
+    pub record: String,
+    /// whether that is in base64, since it is not UTF-8
+    pub is_base64: bool,
 }
 
 /// Reads one split.

@@ -1,10 +1,10 @@
-//! What a dead letter is: a row on which a guest has failed, with the error, as a row for a sink.
+//! What a dead letter is: a row on which a guest has failed, or a record that could not be read as a row, with the error, as a row for a sink.
 
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// What the output of a chain for its dead letters is called.
+/// What the output of a chain, or the stream of a source, for its dead letters is called.
 pub const OUTPUT: &str = "dead-letters";
 
 /// The columns of all dead letters, whatever the rows were.
@@ -12,8 +12,9 @@ pub fn schema() -> SchemaRef {
     let instant = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![
         Field::new("job", DataType::Utf8, false),
-        Field::new("operator", DataType::Utf8, false),
-        // When the guest failed, in processing time.
+        // None where no operator was given the row, for it was malformed.
+        Field::new("operator", DataType::Utf8, true),
+        // When the guest failed or the record was read, in processing time.
         Field::new("time", instant(), false),
         Field::new("source", DataType::Utf8, false),
         // Known as long as rows are in the task of their source.
@@ -22,7 +23,7 @@ pub fn schema() -> SchemaRef {
         Field::new("first_position", DataType::Int64, true),
         Field::new("last_position", DataType::Int64, true),
         Field::new("event_time", instant(), true),
-        // A JSON object, as the format of JSON lines has it.
+        // A JSON object, as the format of JSON lines has it; a malformed record as it is.
         Field::new("record", DataType::Utf8, false),
         Field::new("error", DataType::Utf8, false),
         Field::new("message", DataType::Utf8, false),

@@ -9,6 +9,7 @@ use std::fmt::{self, Display, Write};
 use arrow_schema::{DataType, Schema};
 use weir_types::graph::{Assigner, ColumnOrigin, Head, OperatorInfo, Partitioning, TimeDomain, Watermarks, Window};
 
+use crate::dead_letters::OUTPUT;
 use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, OnError, Origin, Root, Stage, Vertex, keeps_state};
 use crate::spec::{Binding, ErrorPolicy};
 
@@ -70,6 +71,9 @@ fn root(plan: &JobPlan, vertex: &Vertex, out: &mut String) -> fmt::Result {
                     writeln!(out, "    stream {}", named(&stream.name, index))?;
                 }
                 columns(&stream.schema, &stream.needed, out)?;
+            }
+            if source.has_dead_letters {
+                writeln!(out, "    stream {OUTPUT}: malformed records")?;
             }
             Ok(())
         }
@@ -226,9 +230,10 @@ fn feeds(plan: &JobPlan, vertex: &Vertex, node: &Node) -> String {
     let one = |feed: &Feed| {
         let from = match feed.from {
             Origin::Stream(stream) => match vertex.root {
-                Root::Source(source) => match plan.sources[source].streams[stream].name.as_str() {
-                    "" => "the source".to_owned(),
-                    name => format!("stream {name}"),
+                Root::Source(source) => match plan.sources[source].streams.get(stream).map(|stream| stream.name.as_str()) {
+                    None => format!("stream {OUTPUT}"),
+                    Some("") => "the source".to_owned(),
+                    Some(name) => format!("stream {name}"),
                 },
                 Root::Gate(_) => "the source".to_owned(),
             },
@@ -281,7 +286,9 @@ fn partitioning(plan: &JobPlan, vertex: &Vertex, node: &Node, edge: &Edge) -> St
 fn sent_columns(plan: &JobPlan, vertex: &Vertex, origin: Origin) -> Vec<String> {
     let all = |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect();
     match (origin, &vertex.root) {
-        (Origin::Stream(stream), Root::Source(source)) => all(&plan.sources[*source].streams[stream].schema),
+        (Origin::Stream(stream), Root::Source(source)) => {
+            plan.sources[*source].streams.get(stream).map(|stream| all(&stream.schema)).unwrap_or_default()
+        }
         (Origin::Edge(place), Root::Gate(edges)) => {
             // What came over an edge has the columns of the node that sent it.
             let sender = &plan.vertices[plan.edges[edges[place]].from];

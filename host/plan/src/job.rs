@@ -36,6 +36,8 @@ pub struct SourcePlan {
     pub name: String,
     /// streams
     pub streams: Vec<StreamPlan>,
+    /// whether its malformed records become dead letters: rows of one stream more, behind these
+    pub has_dead_letters: bool,
 }
 
 /// One stream of a source.

@@ -145,6 +145,13 @@ pub struct Binding {
     pub options: toml::Table,
 }
 
+impl Binding {
+    /// Whether it is a source whose malformed records become dead letters. That is an option of the connectors that know such records.
+    pub fn makes_dead_letters(&self) -> bool {
+        self.options.get("on_malformed").and_then(toml::Value::as_str) == Some("dead-letter")
+    }
+}
+
 /// Which state backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

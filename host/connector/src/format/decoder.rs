@@ -9,7 +9,7 @@ use super::csv::{Csv, Dialect};
 use super::json;
 use super::malformed::{Place, Policy};
 use crate::positions::Runs;
-use crate::{Error, Fetch};
+use crate::{Error, Fetch, Reject};
 
 /// A record longer than this is malformed: a missing quote must not read a whole file into memory.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -51,6 +51,9 @@ pub(crate) struct Decoder {
     /// what was decoded since the last `take`
     events: u64,
     malformed: u64,
+    rejects: Vec<Reject>,
+    /// the length of these
+    rejects_bytes: usize,
 }
 
 impl Decoder {
@@ -66,7 +69,18 @@ impl Decoder {
                 Records::Csv(Csv::new(dialect.clone(), &rows)?)
             }
         };
-        Ok(Self { input, records, rows, positions: Runs::default(), policy, lines: 0, events: 0, malformed: 0 })
+        Ok(Self {
+            input,
+            records,
+            rows,
+            positions: Runs::default(),
+            policy,
+            lines: 0,
+            events: 0,
+            malformed: 0,
+            rejects: vec![],
+            rejects_bytes: 0,
+        })
     }
 
     /// Whether the first record, a header, was not seen yet.
@@ -86,7 +100,7 @@ impl Decoder {
 
     /// Whether there is as much to take as was asked for.
     pub fn has_enough(&self, max_rows: usize) -> bool {
-        self.rows.are_enough(max_rows) || self.malformed >= max_rows as u64
+        self.rows.are_enough(max_rows) || self.malformed >= max_rows as u64 || self.rejects_bytes >= RECORD_BYTES_MAX
     }
 
     /// Decodes records until there are enough rows. Returns how many bytes they were; what is left is the start of a record whose end is
@@ -119,7 +133,9 @@ impl Decoder {
         }
         let batches = if self.rows.len() > 0 { vec![(0, self.rows.take())] } else { Vec::new() };
         let (events, malformed) = (std::mem::take(&mut self.events), std::mem::take(&mut self.malformed));
-        Some(Fetch { batches, events, malformed, bytes: 0, positions: Some(self.positions.take()) })
+        self.rejects_bytes = 0;
+        let (rejects, positions) = (std::mem::take(&mut self.rejects), Some(self.positions.take()));
+        Some(Fetch { batches, events, malformed, bytes: 0, rejects, positions })
     }
 
     /// A record that does not end, or not soon enough: its first line is malformed. Decoding goes on behind it.
@@ -164,6 +180,9 @@ impl Decoder {
         self.rows.drop_row();
         self.events += 1;
         self.malformed += 1;
-        self.policy.handle(&Place::Line { input: &self.input, line: self.lines + 1 }, reason, record)
+        let reject = self.policy.handle(&Place::Line { input: &self.input, line: self.lines + 1 }, reason, record)?;
+        self.rejects_bytes += reject.as_ref().map_or(0, |reject| reject.record.len());
+        self.rejects.extend(reject);
+        Ok(())
     }
 }

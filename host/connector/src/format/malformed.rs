@@ -5,15 +5,16 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
+use arrow_cast::base64::{BASE64_STANDARD, Engine};
 use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::columns::Reason;
-use crate::{Error, Files};
+use crate::{Error, Files, Reject};
 
 /// What is done with a record that is malformed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum OnMalformed {
     /// the job fails
     #[default]
@@ -22,6 +23,8 @@ pub(crate) enum OnMalformed {
     Skip,
     /// it is counted, written to the rejects file, and passed over
     Rejects,
+    /// it is counted, and becomes a dead letter
+    DeadLetter,
 }
 
 /// Where a malformed record was found.
@@ -43,6 +46,14 @@ impl Place<'_> {
         match json {
             serde_json::Value::Object(place) => place,
             _ => unreachable!("a place is an object"),
+        }
+    }
+
+    /// The position of the record in its split.
+    fn position(&self) -> u64 {
+        match *self {
+            Self::Line { line, .. } => line,
+            Self::Record { offset, .. } => offset as u64,
         }
     }
 
@@ -78,7 +89,7 @@ impl Policy {
     pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>, files: &Files) -> Result<Self, Error> {
         match (on_malformed, &rejects_path) {
             (OnMalformed::Rejects, None) => Err(Error::options("on_malformed = \"rejects\" needs the option rejects_path")),
-            (OnMalformed::Fail | OnMalformed::Skip, Some(_)) => {
+            (OnMalformed::Fail | OnMalformed::Skip | OnMalformed::DeadLetter, Some(_)) => {
                 Err(Error::options("the option rejects_path needs on_malformed = \"rejects\""))
             }
             _ => Ok(Self {
@@ -90,15 +101,22 @@ impl Policy {
         }
     }
 
-    /// Deals with a record that is malformed.
+    /// Deals with a record that is malformed. Returns it if it is to become a dead letter.
     ///
     /// # Errors
     /// If the policy is to fail, or the rejects file cannot be written.
-    pub fn handle(&self, place: &Place<'_>, Reason(why): Reason, record: &[u8]) -> Result<(), Error> {
+    pub fn handle(&self, place: &Place<'_>, Reason(why): Reason, record: &[u8]) -> Result<Option<Reject>, Error> {
         match self.on_malformed {
-            OnMalformed::Skip => Ok(()),
+            OnMalformed::Skip => Ok(None),
+            OnMalformed::DeadLetter => {
+                let (record, is_base64) = match std::str::from_utf8(record) {
+                    Ok(text) => (text.trim_end_matches(['\r', '\n']).to_owned(), false),
+                    Err(_) => (BASE64_STANDARD.encode(record), true),
+                };
+                Ok(Some(Reject { position: place.position(), reason: why, record, is_base64 }))
+            }
             OnMalformed::Fail => Err(Error::malformed(format!(
-                "{place}: {why} (to pass over such {}, set on_malformed = \"skip\" or \"rejects\")",
+                "{place}: {why} (to pass over such {}, set on_malformed = \"skip\", \"rejects\" or \"dead-letter\")",
                 place.records()
             ))),
             OnMalformed::Rejects => {
@@ -115,7 +133,8 @@ impl Policy {
                     Some(file) => file,
                     none => none.insert(self.files.create(&self.rejects_path).map_err(failed)?),
                 };
-                file.write_all(reject.as_bytes()).map_err(failed)
+                file.write_all(reject.as_bytes()).map_err(failed)?;
+                Ok(None)
             }
         }
     }

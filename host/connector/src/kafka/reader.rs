@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::records::Records;
 use super::source::{Consumer, Partition, Told};
+use crate::format::decoder::RECORD_BYTES_MAX;
 use crate::format::malformed::{Place, Policy};
 use crate::positions::Runs;
 use crate::{Error, Fetch, Fetched, Reader};
@@ -86,7 +87,16 @@ impl PartitionReader {
     ) -> Result<Self, Error> {
         let is_empty = partition.end.is_some_and(|end| next >= end);
         let assigned = if is_empty { None } else { Some(Assigned::new(consumer, &partition, next, wake)?) };
-        Ok(Self { partition, next, assigned, records, positions: Runs::default(), policy, commits, committed: (next, Instant::now()) })
+        Ok(Self {
+            partition,
+            next,
+            assigned,
+            records,
+            positions: Runs::default(),
+            policy,
+            commits,
+            committed: (next, Instant::now()),
+        })
     }
 
     fn failed(&self, e: KafkaError) -> Error {
@@ -123,7 +133,9 @@ impl Reader for PartitionReader {
         let Some(assigned) = &self.assigned else { return Ok(Fetched::End) };
         let mut fetch = Fetch::default();
         let mut is_waiting = false;
-        while fetch.events < max_rows as u64 && !self.records.are_enough(max_rows) {
+        // The bytes of malformed records that are handed on.
+        let mut rejected = 0;
+        while fetch.events < max_rows as u64 && !self.records.are_enough(max_rows) && rejected < RECORD_BYTES_MAX {
             let record = match assigned.queue.poll(Duration::ZERO) {
                 None => {
                     is_waiting = true;
@@ -149,7 +161,9 @@ impl Reader for PartitionReader {
                 Err(reason) => {
                     fetch.malformed += 1;
                     let place = Place::Record { topic: &self.partition.topic, partition: self.partition.partition, offset };
-                    self.policy.handle(&place, reason, record.payload().unwrap_or_default())?;
+                    let reject = self.policy.handle(&place, reason, record.payload().unwrap_or_default())?;
+                    rejected += reject.as_ref().map_or(0, |reject| reject.record.len());
+                    fetch.rejects.extend(reject);
                 }
             }
             self.next = offset + 1;

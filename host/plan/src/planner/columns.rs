@@ -5,6 +5,7 @@
 use weir_types::graph::{Chain, ColumnOrigin, Head};
 
 use super::logical::{From, Kind, Logical};
+use crate::dead_letters::schema;
 
 /// The columns that are read, of each stream and of each output port of each node.
 #[derive(Debug)]
@@ -21,7 +22,16 @@ pub fn needed(logical: &Logical) -> Needed {
         streams: logical
             .sources
             .iter()
-            .map(|s| s.streams.iter().map(|s| vec![false; s.schema.fields().len()]).collect())
+            .map(|source| {
+                let letters = source.has_dead_letters.then(schema);
+                source
+                    .streams
+                    .iter()
+                    .map(|stream| &stream.schema)
+                    .chain(&letters)
+                    .map(|s| vec![false; s.fields().len()])
+                    .collect()
+            })
             .collect(),
         nodes: logical
             .nodes

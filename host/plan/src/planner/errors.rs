@@ -1,5 +1,5 @@
 //! What happens where guests fail: what the spec says of each chain, and the sinks for dead letters. A chain whose rows may become dead letters gets an
-//! output for them, from which they flow to their sink as all rows do.
+//! output for them, from which they flow to their sink as all rows do; a source whose malformed records become dead letters gets a stream for them.
 //!
 //! A chain without state goes on after a failure in a new instance. Where there is state, a call that fails may have changed a part of it, or have taken all of it
 //! along: the job goes back to a checkpoint, and the chain is not given the row again. So that needs checkpoints.
@@ -13,6 +13,9 @@ use crate::dead_letters::{OUTPUT, schema};
 use crate::job::{DeadLetters, OnError, SinkPlan, keeps_state};
 use crate::spec::{ErrorPolicy, OperatorSpec};
 use crate::{Error, JobSpec};
+
+/// Of dead letters that have nowhere to go.
+const NO_SINK: &str = "but the spec does not say where they go: bind a sink for them, and name it by dead_letters = \"SINK\"";
 
 /// Sets what happens where chains fail, and adds the sinks for dead letters. `components` are the names of the job's components.
 ///
@@ -34,10 +37,21 @@ pub fn resolve(spec: &JobSpec, components: &[String], logical: &mut Logical) -> 
             letters.entry(sink).or_default().push(From::Node { node, port });
         }
     }
+    for (source, plan) in logical.sources.iter_mut().enumerate() {
+        if !spec.sources[&plan.name].makes_dead_letters() {
+            continue;
+        }
+        let Some(sink) = spec.dead_letters.as_deref() else {
+            let name = &plan.name;
+            return Err(Error::new(format!("[sources.{name}] makes dead letters of malformed records, {NO_SINK}")));
+        };
+        plan.has_dead_letters = true;
+        letters.entry(sink).or_default().push(From::Stream { source, stream: plan.streams.len() });
+    }
     if let Some(sink) = spec.dead_letters.as_deref().filter(|sink| !letters.contains_key(sink)) {
         return Err(Error::new(format!(
-            "dead_letters is \"{sink}\", but no rows can go there: set on_error = \"dead-letter\", for the job or an operator; \
-             operators that keep state need checkpoints for that"
+            "dead_letters is \"{sink}\", but no rows can go there: set on_error = \"dead-letter\", for the job or an operator (those that keep \
+             state need checkpoints for that), or on_malformed = \"dead-letter\" for a source"
         )));
     }
     letters.into_iter().try_for_each(|(sink, from)| add_sink(spec, sink, from, logical))
@@ -105,8 +119,7 @@ fn wanted<'a>(spec: &'a JobSpec, component: &str, chain: &Chain) -> Result<(OnEr
     match (on_error.policy, operator.dead_letters.as_deref(), spec.dead_letters.as_deref()) {
         (ErrorPolicy::DeadLetter, None, None) => {
             let id = chain.operators.first().map_or(name, |operator| &operator.id);
-            let message = "but the spec does not say where they go: bind a sink for them, and name it by dead_letters = \"SINK\"";
-            Err(Error::new(format!("operator \"{id}\" makes dead letters of rows, {message}")))
+            Err(Error::new(format!("operator \"{id}\" makes dead letters of rows, {NO_SINK}")))
         }
         (ErrorPolicy::DeadLetter, Some(sink), _) | (ErrorPolicy::DeadLetter, None, Some(sink)) => Ok((on_error, Some(sink))),
         (ErrorPolicy::Fail | ErrorPolicy::Skip, Some(sink), _) => Err(Error::new(format!(

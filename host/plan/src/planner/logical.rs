@@ -69,7 +69,7 @@ pub enum From {
     Stream {
         /// index into [`Logical::sources`]
         source: usize,
-        /// index into its streams
+        /// index into its streams, or behind them that of its dead letters
         stream: usize,
     },
     /// an output port of a node
@@ -273,7 +273,7 @@ impl Builder<'_> {
             return Err(Error::new(format!("the job reads \"{name}\", but the spec has no [sources.{name}]")));
         }
         let source = self.out.sources.iter().position(|s| s.name == name).unwrap_or_else(|| {
-            self.out.sources.push(SourcePlan { name, streams: vec![] });
+            self.out.sources.push(SourcePlan { name, streams: vec![], has_dead_letters: false });
             self.out.sources.len() - 1
         });
         let streams = &mut self.out.sources[source].streams;

@@ -371,23 +371,35 @@ fn dead_letters_flow_to_their_sink() {
       0 chain: filter-1, from the source
           reads count
           out: auction (passed), count (passed)
-          out dead-letters: job, operator, time, source, split, event_time, record, error, message, backtrace
+          out dead-letters: job, operator, time, source, split, first_position, last_position, event_time, record, error, message, backtrace
           on error: 2 retries after 2s each, then rows become dead letters
       1 sink out: stdout, from 0
           auction  uint64
           count    uint64
       2 sink letters: file, from 0.dead-letters
-          job         utf8
-          operator    utf8
-          time        event-time
-          source      utf8
-          split       utf8?
-          event_time  event-time?
-          record      utf8
-          error       utf8
-          message     utf8
-          backtrace   utf8?
+          job             utf8
+          operator        utf8?
+          time            event-time
+          source          utf8
+          split           utf8?
+          first_position  int64?
+          last_position   int64?
+          event_time      event-time?
+          record          utf8
+          error           utf8
+          message         utf8
+          backtrace       utf8?
     ");
+}
+
+/// The dead letters of malformed records leave by a stream of their source, which the connector knows nothing of.
+#[test]
+fn malformed_records_have_a_stream() {
+    let settings = with_letters(&[("sources.bids.on_malformed", "dead-letter")]);
+    let text = planned(ONE, &settings, &[counts()]);
+    for line in ["    stream dead-letters: malformed records", "sink letters: file, from stream dead-letters"] {
+        assert!(text.contains(line), "{text}");
+    }
 }
 
 /// Dead letters of several tasks come together in one. A window whose rows may become such sees each of them: it is not aggregated before the exchange, and
@@ -407,7 +419,7 @@ fn dead_letters_of_several_tasks_meet() {
       0 chain: filter-1, from the source
           reads price
           out: auction (passed), price (passed), url (passed)
-          out dead-letters: job, operator, time, source, split, event_time, record, error, message, backtrace
+          out dead-letters: job, operator, time, source, split, first_position, last_position, event_time, record, error, message, backtrace
           on error: rows become dead letters
       1 exchange 0: hash(auction) to vertex 1, from 0
       2 exchange 1: forward to vertex 2, from 0.dead-letters
@@ -418,7 +430,7 @@ fn dead_letters_of_several_tasks_meet() {
           window: tumbling 10s, event time
           key auction; reads no column
           out: auction, count
-          out dead-letters: job, operator, time, source, split, event_time, record, error, message, backtrace
+          out dead-letters: job, operator, time, source, split, first_position, last_position, event_time, record, error, message, backtrace
           on error: the job goes back to a checkpoint, then rows become dead letters
       1 sink out: stdout, from 0
           auction  uint64
@@ -428,16 +440,18 @@ fn dead_letters_of_several_tasks_meet() {
     vertex 2, 2 subtasks: letters
       gate: exchange 1 of vertex 0, exchange 2 of vertex 1
       0 sink letters: file, from exchange 1, exchange 2
-          job         utf8
-          operator    utf8
-          time        event-time
-          source      utf8
-          split       utf8?
-          event_time  event-time?
-          record      utf8
-          error       utf8
-          message     utf8
-          backtrace   utf8?
+          job             utf8
+          operator        utf8?
+          time            event-time
+          source          utf8
+          split           utf8?
+          first_position  int64?
+          last_position   int64?
+          event_time      event-time?
+          record          utf8
+          error           utf8
+          message         utf8
+          backtrace       utf8?
     ");
 }
 

@@ -1,13 +1,15 @@
-//! Makes dead letters of the rows on which a chain's guest has failed: rows of a fixed schema, which flow to their sink from an output of the chain.
+//! Makes dead letters: rows of a fixed schema. Of the rows on which a chain's guest has failed, they flow to their sink from an output of the chain; of
+//! records that could not be read as rows, from a stream of their source.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
-use weir_connector::JsonLines;
+use weir_connector::{JsonLines, Reject};
 use weir_operator::GivenUp;
 use weir_plan::JobPlan;
-use weir_plan::job::ChainNode;
+use weir_plan::job::{ChainNode, SourcePlan};
 use weir_sandbox::GuestErrorKind;
 use weir_types::{Batch, EventTime};
 
@@ -28,10 +30,30 @@ pub(super) struct DeadLetters {
     records: Vec<JsonLines>,
 }
 
-/// What of a dead letter is its own, besides the failure.
-struct Letter {
+/// What the dead letters of a source are made with: of records that could not be read as rows.
+pub(super) struct DeadRecords {
+    /// the source's stream for them
+    pub stream: usize,
+    job: String,
+    source: String,
+}
+
+/// What dead letters that are made together have in common.
+struct Common<'a> {
+    job: &'a str,
+    operator: Option<&'a str>,
+    now: EventTime,
+    sources: &'a str,
+    split: Option<&'a str>,
+}
+
+/// What a dead letter has besides.
+struct Letter<'a> {
     positions: Option<RangeInclusive<u64>>,
-    record: String,
+    event_time: Option<EventTime>,
+    record: Cow<'a, str>,
+    error: &'static str,
+    message: &'a str,
     backtrace: Option<String>,
 }
 
@@ -51,62 +73,87 @@ impl DeadLetters {
         })))
     }
 
-    /// The dead letters of rows that were given up now. Those of the batch that they were in came from there, and from the split of this id, if that is known.
-    pub(super) fn batches(
-        &self,
-        rows: &[GivenUp],
-        now: EventTime,
-        split: Option<&str>,
-        from: Option<&Provenance>,
-    ) -> Vec<Batch> {
+    /// The dead letters of rows of a batch that were given up now. The batch came from there, and from the split of this id, if that is known.
+    pub(super) fn batches(&self, rows: &[GivenUp], now: EventTime, split: Option<&str>, from: Option<&Provenance>) -> Vec<Batch> {
+        let common = Common { job: &self.job, operator: Some(&self.operator), now, sources: &self.sources, split };
         let letters: Vec<_> = rows.iter().map(|row| self.letter(row, from)).collect();
+        common.batches(&letters)
+    }
+
+    fn letter<'a>(&self, row: &'a GivenUp, from: Option<&Provenance>) -> Letter<'a> {
+        let mut record = vec![];
+        self.records[row.port].append(&row.row, &mut record);
+        let backtrace = &row.error.backtrace;
+        Letter {
+            positions: from.and_then(|from| from.positions(row.at)),
+            event_time: row.row.times().and_then(|times| times.first().copied()),
+            record: String::from_utf8_lossy(&record).trim_end().to_owned().into(),
+            error: kind_name(row.error.kind),
+            message: &row.error.message,
+            backtrace: (!backtrace.is_empty()).then(|| backtrace.join("\n")),
+        }
+    }
+}
+
+impl DeadRecords {
+    /// Those of a source.
+    pub(super) fn of(plan: &JobPlan, source: &SourcePlan) -> Self {
+        Self { stream: source.streams.len(), job: plan.name.clone(), source: source.name.clone() }
+    }
+
+    /// The dead letters of records that were found malformed now, in the split of this id.
+    pub(super) fn batches(&self, rejects: &[Reject], now: EventTime, split: Option<&str>) -> Vec<Batch> {
+        let common = Common { job: &self.job, operator: None, now, sources: &self.source, split };
+        let letters = rejects.iter().map(|reject| Letter {
+            positions: Some(reject.position..=reject.position),
+            event_time: None,
+            record: Cow::Borrowed(&reject.record),
+            error: if reject.is_base64 { "malformed-binary" } else { "malformed" },
+            message: &reject.reason,
+            backtrace: None,
+        });
+        common.batches(&letters.collect::<Vec<_>>())
+    }
+}
+
+impl Common<'_> {
+    /// The letters as rows; much text is cut into several batches.
+    fn batches(&self, letters: &[Letter]) -> Vec<Batch> {
         let mut batches = vec![];
         let (mut from, mut bytes) = (0, 0);
-        for (at, (row, letter)) in rows.iter().zip(&letters).enumerate() {
-            bytes += letter.record.len() + letter.backtrace.as_ref().map_or(0, String::len) + row.error.message.len();
-            if bytes >= BATCH_BYTES || at + 1 == rows.len() {
-                batches.push(self.batch(&rows[from..=at], &letters[from..=at], now, split));
+        for (at, letter) in letters.iter().enumerate() {
+            bytes += letter.record.len() + letter.backtrace.as_ref().map_or(0, String::len) + letter.message.len();
+            if bytes >= BATCH_BYTES || at + 1 == letters.len() {
+                batches.push(self.batch(&letters[from..=at]));
                 (from, bytes) = (at + 1, 0);
             }
         }
         batches
     }
 
-    fn letter(&self, row: &GivenUp, from: Option<&Provenance>) -> Letter {
-        let mut record = vec![];
-        self.records[row.port].append(&row.row, &mut record);
-        let backtrace = &row.error.backtrace;
-        Letter {
-            positions: from.and_then(|from| from.positions(row.at)),
-            record: String::from_utf8_lossy(&record).trim_end().to_owned(),
-            backtrace: (!backtrace.is_empty()).then(|| backtrace.join("\n")),
-        }
-    }
-
     /// The columns are those of [`weir_plan::dead_letters::schema`].
-    fn batch(&self, rows: &[GivenUp], letters: &[Letter], now: EventTime, split: Option<&str>) -> Batch {
-        let same = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|_| text))) };
+    fn batch(&self, letters: &[Letter]) -> Batch {
+        let same = |text: Option<&str>| -> ArrayRef { Arc::new(letters.iter().map(|_| text).collect::<StringArray>()) };
         let instants = |times: TimestampMillisecondArray| -> ArrayRef { Arc::new(times.with_timezone("UTC")) };
         let positions = |of: fn(&RangeInclusive<u64>) -> &u64| -> ArrayRef {
             let position = |letter: &Letter| letter.positions.as_ref().and_then(|positions| i64::try_from(*of(positions)).ok());
             Arc::new(letters.iter().map(position).collect::<Int64Array>())
         };
-        let event_time = |row: &GivenUp| row.row.times().and_then(|times| times.first().copied());
         let columns = vec![
-            same(&self.job),
-            same(&self.operator),
-            instants(rows.iter().map(|_| Some(now)).collect()),
-            same(&self.sources),
-            Arc::new(rows.iter().map(|_| split).collect::<StringArray>()),
+            same(Some(self.job)),
+            same(self.operator),
+            instants(letters.iter().map(|_| Some(self.now)).collect()),
+            same(Some(self.sources)),
+            same(self.split),
             positions(RangeInclusive::start),
             positions(RangeInclusive::end),
-            instants(rows.iter().map(event_time).collect()),
+            instants(letters.iter().map(|letter| letter.event_time).collect()),
             Arc::new(StringArray::from_iter_values(letters.iter().map(|letter| &letter.record))),
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| kind_name(row.error.kind)))),
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.error.message))),
+            Arc::new(StringArray::from_iter_values(letters.iter().map(|letter| letter.error))),
+            Arc::new(StringArray::from_iter_values(letters.iter().map(|letter| letter.message))),
             Arc::new(letters.iter().map(|letter| letter.backtrace.as_deref()).collect::<StringArray>()),
         ];
-        Batch::new(rows.len(), columns, None)
+        Batch::new(letters.len(), columns, None)
     }
 }
 

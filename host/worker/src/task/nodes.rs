@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use weir_checkpoint::SinkSnapshot;
-use weir_connector::Writer;
+use weir_connector::{Reject, Writer};
 use weir_exchange::{Barrier, Message, Outbox};
 use weir_operator::{Assigner, Barred, ChainOperator, Context, Emitted, Error, Progress};
 use weir_plan::job::{Edge, Node as NodePlan, NodeKind, Origin};
@@ -21,7 +21,7 @@ use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetters, DeadRecords};
 use super::open::open_node;
 use super::provenance::Provenance;
 use super::routes::Routes;
@@ -167,6 +167,22 @@ impl Nodes {
     pub(super) async fn rows(&mut self, origin: Origin, batch: Batch, from: Provenance) -> Result<(), Box<Failure>> {
         self.route(origin, batch, Some(from));
         self.run().await
+    }
+
+    /// Passes malformed records of a split on, as dead letters of the source.
+    pub(super) async fn malformed(&mut self, letters: &DeadRecords, rejects: &[Reject], split: u32) -> Result<(), Box<Failure>> {
+        let root = &self.metrics.nodes[self.first_counter];
+        root.dead_letters.fetch_add(rejects.len() as u64, Relaxed);
+        for batch in letters.batches(rejects, self.now, self.split_id(split)) {
+            self.count_in(&batch);
+            self.route(Origin::Stream(letters.stream), batch, Some(Provenance::of_channel(split)));
+        }
+        self.run().await
+    }
+
+    /// The id of a split of the source.
+    fn split_id(&self, split: u32) -> Option<&str> {
+        self.split_ids.get(split as usize)?.as_deref()
     }
 
     /// Time has changed at the root.

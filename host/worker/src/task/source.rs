@@ -14,6 +14,7 @@ use weir_plan::job::{Origin, Root};
 use weir_protocol::watermark::Merge;
 use weir_types::{Batch, Watermark};
 
+use super::dead_letters::DeadRecords;
 use super::discovery::Discovery;
 use super::nodes::Nodes;
 use super::provenance::Provenance;
@@ -55,6 +56,8 @@ pub(super) struct SourceRoot {
     /// by stream: for each column of the graph's schema, which of the connector's columns it is
     columns: Vec<Vec<Option<usize>>>,
     not_before: Option<Instant>,
+    /// what becomes of malformed records, if they are not lost: rows of one stream more
+    dead_letters: Option<DeadRecords>,
 }
 
 /// A split that is being read.
@@ -100,6 +103,7 @@ impl SourceRoot {
             done,
             columns,
             not_before: None,
+            dead_letters: plan.has_dead_letters.then(|| DeadRecords::of(&parts.plan, plan)),
         }
     }
 
@@ -192,6 +196,9 @@ impl SourceRoot {
         self.metrics.events_in.fetch_add(fetch.events, Relaxed);
         self.metrics.bytes_in.fetch_add(fetch.bytes, Relaxed);
         self.metrics.malformed.fetch_add(fetch.malformed, Relaxed);
+        if let Some(letters) = self.dead_letters.as_ref().filter(|_| !fetch.rejects.is_empty()) {
+            nodes.malformed(letters, &fetch.rejects, split as u32).await?;
+        }
         for (stream, batch) in fetch.batches {
             nodes.count_in(&batch);
             let provenance = Provenance::of_source(split as u32, stream, batch.rows(), fetch.positions.as_ref());

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display, Write as _};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -739,6 +740,27 @@ fn live(name: &str, parallelism: u16, chaining: bool) -> Live {
 /// Rows that a job has written.
 fn live_texts(lines: &[String]) -> Vec<String> {
     texts(&lines.iter().map(|line| serde_json::from_str(line).expect("the sink writes JSON")).collect::<Vec<_>>())
+}
+
+/// Goal: state with a time to live in processing time is seen by rows of the same moment, and not once the time is over; then keys that are not heard of again
+/// are forgotten, while the input pauses.
+#[test]
+fn expiring_by_the_clock() {
+    let row = |key: &str| format!("{{\"id\":1,\"key\":\"{key}\",\"number\":1,\"at\":0}}\n");
+    for chaining in [true, false] {
+        let mut job = live("expiring-soon", 1, chaining);
+        for _ in 0..2 {
+            // What comes in one read has one time. It is a second or more before the next.
+            job.write(&(row("a") + &row("a") + &row("b")));
+            same(&live_texts(&job.lines(3)), &sorted(["a 1", "a 2", "b 1"]), &chaining);
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        job.write(&row("c"));
+        assert_eq!(live_texts(&job.lines(1)), ["c 1"]);
+        let summary = job.finish_with_summary();
+        let left = operator(&Written { out: vec![], side: vec![], summary }, "expiring")["slots"].as_u64().expect("a number");
+        assert!(left <= 1, "{left} keys are left: all but the last have expired");
+    }
 }
 
 /// Goal: processing-time timers fire, and processing-time windows and early results are emitted, while the input pauses.

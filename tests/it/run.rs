@@ -114,6 +114,16 @@ impl Live {
 
     /// Ends its input: the rows that were not read yet.
     pub fn finish(self) -> Vec<String> {
+        self.end().0
+    }
+
+    /// Ends its input: the summary.
+    pub fn finish_with_summary(self) -> Value {
+        serde_json::from_str(&self.end().1).expect("the summary is JSON")
+    }
+
+    /// Ends its input: the rows that were not read yet, and the last line, which is the summary.
+    fn end(self) -> (Vec<String>, String) {
         let Self { mut child, stdin, mut stdout, mut stderr } = self;
         drop(stdin);
         let (mut rows, mut told) = (String::new(), String::new());
@@ -121,7 +131,7 @@ impl Live {
         stderr.read_to_string(&mut told).expect("it is text");
         assert!(child.wait().expect("it ends").success(), "{told}");
         let mut lines: Vec<_> = rows.lines().map(str::to_owned).collect();
-        lines.pop().expect("the last line is the summary");
-        lines
+        let summary = lines.pop().expect("the last line is the summary");
+        (lines, summary)
     }
 }

@@ -18,6 +18,10 @@ const PARTITIONS: i32 = 4;
 /// A setting by which clients look soon whether a broker is back.
 const SOON: &str = "\"reconnect.backoff.max.ms\" = 500";
 
+pub(super) fn broker() -> Arc<Broker> {
+    shared(&BROKER, || Broker::start(""))
+}
+
 /// A topic of bids, to be read to its end. What is fetched comes in so small helpings that reading takes its time.
 struct Bids {
     broker: Arc<Broker>,
@@ -28,7 +32,7 @@ struct Bids {
 impl Bids {
     /// Has the generator fill a topic. The bids of an auction are in one partition.
     fn new(topic: &str, events: u64) -> Self {
-        Self::at(shared(&BROKER, || Broker::start("")), topic, events)
+        Self::at(broker(), topic, events)
     }
 
     /// The same at a broker of one's own.

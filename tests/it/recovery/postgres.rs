@@ -10,7 +10,7 @@ use super::{Dice, Moment, Victim, run_query, shared, undisturbed};
 /// The database of all tests that run now.
 static SERVER: Mutex<Weak<TestServer>> = Mutex::new(Weak::new());
 
-fn server() -> Arc<TestServer> {
+pub(super) fn server() -> Arc<TestServer> {
     shared(&SERVER, TestServer::start)
 }
 
@@ -37,7 +37,7 @@ fn read(files: &Path) -> String {
 }
 
 /// Rows of a table, as JSON lines in an order of their own.
-fn rows(server: &TestServer, table: &str) -> Vec<String> {
+pub(super) fn rows(server: &TestServer, table: &str) -> Vec<String> {
     let mut rows = server.query(&format!("SELECT row_to_json(t)::text FROM {table} t"));
     rows.sort_unstable();
     rows

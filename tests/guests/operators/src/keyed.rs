@@ -144,6 +144,22 @@ pub fn expiring_ids(job: &Job) {
     timed(job, "in").key_by(Row::ID).process_with(keep).uid("expiring").sink("out");
 }
 
+/// For 200 ms of processing time.
+struct Shortly;
+
+impl Expiry for Shortly {
+    const TTL: Ttl = Ttl::new(millis(200));
+}
+
+/// The number of rows of each key since there was none for a while.
+pub fn expiring_soon(job: &Job) {
+    let keep = |count: &mut ExpiringValue<u64, Shortly>, row: Row, cx: &mut KeyedContext<'_, Str, Line>| {
+        let count = *count.reduce(1, |a, b| a + b, cx);
+        cx.emit(line(format!("{} {count}", row.key)));
+    };
+    rows(job, "in").key_by(Row::KEY).process_with(keep).uid("expiring").sink("out");
+}
+
 /// Says what came, a moment after it came.
 struct Echo;
 

@@ -68,6 +68,7 @@ pub fn operators(job: &Job) -> Result<(), String> {
         "broadcast-process" => keyed::broadcast_process(job),
         "expiring" => keyed::expiring(job),
         "expiring-ids" => keyed::expiring_ids(job),
+        "expiring-soon" => keyed::expiring_soon(job),
         "interval-join" => joins::interval_join(job),
         "late-interval-join" => joins::late_interval_join(job),
         "regular-join" => joins::regular_join(job),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use weir_client::types::SavepointWish;
 use weir_client::{Client, Error, JobDetail, StartFrom};
 
+use crate::recovery::bucket::{Bucket, SILENCE};
 use crate::recovery::{difference, files_below, published, undisturbed};
 use crate::run::{root, weir};
 use crate::server::{Server, interrupt};
@@ -250,12 +251,38 @@ async fn refusals() {
 /// A job of `weir run` with checkpoints, and its folders.
 struct Local {
     folder: tempfile::TempDir,
-    query: &'static str,
+    spec: String,
+    settings: Vec<(&'static str, String)>,
+    /// how fast it is, if something is to be done meanwhile, and if it is to end
+    paces: [(&'static str, &'static str); 2],
 }
 
 impl Local {
-    fn new(query: &'static str) -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder"), query }
+    /// A query of Nexmark.
+    fn new(query: &str) -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            spec: format!("examples/nexmark/{query}.toml"),
+            settings: EVENTS.map(|(path, value)| (path, value.to_owned())).to_vec(),
+            paces: [SLOW[0], FAST[0]],
+        }
+    }
+
+    /// State that expires after 300 ms, of a hundred keys that come every 200 ms or so each.
+    fn expiring() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let row = |id: u64| {
+            let (key, at) = (id * id * 7919 % 1_000_003 % 100, 1_436_918_400_000 + 2 * id);
+            format!("{{\"id\":{id},\"key\":\"k{key}\",\"number\":{},\"at\":{at}}}\n", id % 1000)
+        };
+        let rows = folder.path().join("rows.jsonl");
+        fs::write(&rows, (0..150_000).map(row).collect::<String>()).expect("the folder is ours");
+        Self {
+            spec: "tests/guests/operators/job.toml".into(),
+            settings: vec![("args.job", "expiring".into()), ("sources.in.path", rows.display().to_string())],
+            paces: [("batch.rows", "2"), ("batch.rows", "1000")],
+            folder,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -269,9 +296,9 @@ impl Local {
     /// A command with the job's spec.
     fn command(&self, words: &[&str]) -> Command {
         let mut command = weir();
-        command.args(words).arg(root().join(format!("examples/nexmark/{}.toml", self.query)));
+        command.args(words).arg(root().join(&self.spec));
         let (storage, out) = (self.storage(), self.path("out").display().to_string());
-        set(&mut command, EVENTS);
+        set(&mut command, self.settings.iter().map(|(path, value)| (*path, value.as_str())));
         set(&mut command, [("checkpoint.storage", storage.as_str()), ("checkpoint.interval", "50ms")]);
         set(&mut command, [("sinks.out.connector", "file"), ("sinks.out.folder", out.as_str()), ("sinks.out.format", "jsonl")]);
         command
@@ -291,7 +318,7 @@ impl Local {
     /// Runs the job until something has happened, and ends it there.
     fn interrupted_when(&self, settings: &[(&str, &str)], has_happened: impl Fn() -> bool) -> Output {
         let mut command = self.command(&["run"]);
-        set(&mut command, SLOW.into_iter().chain(settings.iter().copied()));
+        set(&mut command, self.paces[..1].iter().chain(settings).copied());
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it can be started");
         let since = Instant::now();
         while !has_happened() {
@@ -314,20 +341,56 @@ impl Local {
 
     fn finish(&self, more: &[&str]) -> String {
         let mut command = self.command(&["run"]);
-        set(&mut command, FAST);
+        set(&mut command, [self.paces[1]]);
         let output = command.args(more).output().expect("it can be started");
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr)
     }
 
-    fn expect_rows(&self, is_exact: bool) {
-        let (mut expected, mut found) = (undisturbed(self.query, &EVENTS), published(&self.path("out")));
+    /// Compares what was published with what a query of Nexmark gives.
+    fn expect_rows(&self, query: &str, is_exact: bool) {
+        let (mut expected, mut found) = (undisturbed(query, &EVENTS), published(&self.path("out")));
         if !is_exact {
             expected.dedup();
             found.dedup();
         }
         assert!(found == expected, "{}", difference(&expected, &found));
     }
+}
+
+/// Goal: a job that is cancelled ends, also where the storage of its checkpoints does not answer, and says what it has left; the newest complete checkpoint is not
+/// lost.
+#[test]
+fn cancelled_while_the_storage_is_silent() {
+    // It has a runtime of its own.
+    let bucket = Bucket::start(1);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(cancel_while_silent(&bucket));
+}
+
+async fn cancel_while_silent(bucket: &Bucket) {
+    let environment = [&bucket.environment()[..], &[("WEIR_CHECKPOINT_STORAGE", bucket.url("checkpoints"))]].concat();
+    let server = Server::start_with(2, &environment);
+    let client = server.client();
+    let (job, _) = endless(&client, "keyed_count", Some("100ms")).await;
+    wait(&client, &job, has_checkpoint).await;
+    bucket.set(SILENCE);
+    let entries =
+        || files_below(&bucket.path("checkpoints")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let newest = entries().max().expect("the job has a checkpoint");
+    // A checkpoint is under way by then, and stays so.
+    let asked = bucket.count(SILENCE[0].1);
+    let since = Instant::now();
+    while bucket.count(SILENCE[0].1) < asked + 2 {
+        assert!(since.elapsed() < PATIENCE, "nothing is asked of the storage");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    client.cancel(&job).await.expect("it runs");
+    let ended = wait(&client, &job, |detail| detail.job.is_ended()).await;
+    assert_eq!(ended.job.state, "cancelled");
+    let told = printed(server.weir(&["tail", "--logs", &job]));
+    assert!(told.contains("cancelled without waiting for storages and sinks that do not answer"), "{told}");
+    assert!(entries().any(|entry| entry == newest), "the newest checkpoint is gone");
 }
 
 /// Goal: what one state backend has stored, the other one reads, at another parallelism: a checkpoint, and a savepoint that was moved.
@@ -349,7 +412,7 @@ fn backends_read_each_other() {
             } else {
                 job.finish(&more);
             }
-            job.expect_rows(true);
+            job.expect_rows(query, true);
         }
     }
 }
@@ -381,6 +444,28 @@ fn published_rows_are_not_replaced() {
     assert_eq!(published(&job.path("out")), before);
 }
 
+/// Goal: state that expires goes on from a savepoint with another backend and another parallelism: what had expired by then is not seen again, what had not is, and
+/// its time is not begun anew.
+#[test]
+fn expiring_state_goes_on() {
+    let calm = Local::expiring();
+    calm.finish(&[]);
+    let expected = published(&calm.path("out"));
+    let fresh = expected.iter().filter(|line| line.contains(" 1 [")).count();
+    assert!(fresh > 1000 && expected.len() > 2 * fresh, "{fresh} of {} rows are seen by fresh state", expected.len());
+    for (from, to) in [("memory", "rocksdb"), ("rocksdb", "memory")] {
+        let job = Local::expiring();
+        job.interrupted_with(&[("state.backend", from), ("state.slots_max", "20"), ("parallelism", "2")]);
+        assert!(published(&job.path("out")).len() < expected.len(), "it ended before it was interrupted");
+        printed(job.command(&["savepoint", "create", "--id", "kept"]));
+        let (kept, to) = (format!("{}/savepoints/kept", job.storage()), format!("state.backend={to}"));
+        let more = ["--set", &to, "--set", "state.slots_max=20", "--parallelism", "3"];
+        job.finish(&[&more[..], &["--from-savepoint", &kept]].concat());
+        let found = published(&job.path("out"));
+        assert!(found == expected, "from {from}: {}", difference(&expected, &found));
+    }
+}
+
 /// Goal: a database of which a file is damaged is found to be, and the checkpoint before it taken.
 #[test]
 fn damaged_database() {
@@ -397,7 +482,7 @@ fn damaged_database() {
     fs::write(newest, bytes).expect("the folder is ours");
     let told = job.finish(&["--set", "state.backend=rocksdb"]);
     assert!(told.contains("is damaged") && told.contains("going back to the one before"), "{told}");
-    job.expect_rows(false);
+    job.expect_rows("q5", false);
 }
 
 /// Goal: a savepoint of a job of `weir run` is made of its newest checkpoint, can be looked at, moved, and started from.
@@ -431,7 +516,7 @@ fn without_a_server() {
     assert!(printed(job.command(&["job", "diff", "--from-savepoint", &moved])).contains("bids-by-auction  kept"));
     let told = job.finish(&["--from-savepoint", &moved, "--parallelism", "2"]);
     assert!(!told.contains("goes on from its checkpoint"), "{told}");
-    job.expect_rows(true);
+    job.expect_rows("q5", true);
 
     let file = files_below(Path::new(&moved)).into_iter().find(|path| !path.ends_with("manifest.json")).expect("it has files");
     fs::remove_file(file).expect("the folder is ours");
@@ -497,7 +582,7 @@ fn torn_manifest() {
     let told = job.finish(&[]);
     assert!(told.contains("cannot be read; if it was a checkpoint, what it committed will be written again"), "{told}");
     assert!(told.contains("goes on from its checkpoint"), "{told}");
-    job.expect_rows(false);
+    job.expect_rows("q5", false);
 }
 
 /// Goal: a checkpoint whose state is damaged is left, which is said, and the job starts from the one before it.
@@ -518,5 +603,5 @@ fn damaged_state() {
     let told = job.finish(&[]);
     assert!(told.contains(&format!("checkpoint {newest} of \"nexmark-q5\" is damaged")), "{told}");
     assert!(told.contains("going back to the one before"), "{told}");
-    job.expect_rows(false);
+    job.expect_rows("q5", false);
 }

@@ -20,9 +20,15 @@ pub struct Server {
 impl Server {
     /// Starts a server with this many slots, and waits until it listens.
     pub fn start(slots: u16) -> Self {
+        Self::start_with(slots, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn start_with(slots: u16, environment: &[(&str, String)]) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder");
         let mut command = weir();
         command.args(["server", "--bind", "127.0.0.1:0", "--slots", &slots.to_string(), "--data-dir"]).arg(data.path());
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary can be started");
         let mut stderr = BufReader::new(child.stderr.take().expect("standard error is piped"));
         let mut line = String::new();

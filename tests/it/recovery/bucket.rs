@@ -73,6 +73,8 @@ pub const STORM: Weather = &[
 ];
 /// It is there, and carries nothing out.
 pub const OUTAGE: Weather = &[(60, Fault::SlowDown), (20, Fault::Internal), (20, Fault::Unheard)];
+/// Requests are taken, and no answer comes before anybody gives up.
+pub const SILENCE: Weather = &[(100, Fault::Late(3_600_000))];
 /// Nobody may do anything.
 pub const REFUSAL: Weather = &[(100, Fault::Denied)];
 
@@ -128,6 +130,17 @@ impl Bucket {
              secret_access_key = \"{SECRET}\" }}",
             self.port
         )
+    }
+
+    /// The same, as variables of the environment.
+    pub fn environment(&self) -> [(&'static str, String); 5] {
+        [
+            ("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port)),
+            ("AWS_ALLOW_HTTP", "true".into()),
+            ("AWS_REGION", "us-east-1".into()),
+            ("AWS_ACCESS_KEY_ID", NAME.into()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET.into()),
+        ]
     }
 
     /// The URL of what is below a path.

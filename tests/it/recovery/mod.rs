@@ -10,7 +10,7 @@
 //! [`files`], [`kafka`], [`postgres`] and [`s3`] do so with what they are named after, [`storage`] with a folder of checkpoints, [`errors`] with rows on which a guest
 //! fails.
 
-mod bucket;
+pub mod bucket;
 mod errors;
 mod files;
 mod kafka;

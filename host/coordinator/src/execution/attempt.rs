@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use weir_checkpoint::{Appended, Entry, JobStorage, Kind as StoredKind, Manifest, Sweep, TaskSnapshot, Vertex};
 use weir_plan::JobPlan;
@@ -22,6 +22,13 @@ const TICK_MAX: Duration = Duration::from_millis(50);
 const APPEND_PAUSE: Duration = Duration::from_millis(200);
 /// Checkpoints between two searches for files that nothing refers to.
 const CHECKPOINTS_PER_SWEEP: u64 = 64;
+
+/// How long a job that is cancelled waits for what is under way: requests to its storage, and what connectors do. A storage that is away is asked for much
+/// longer than that.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+/// What is said when it does not wait any longer.
+const LEFT: &str = "cancelled without waiting for storages and sinks that do not answer: what a complete checkpoint holds is committed when the job starts \
+                    again, and its slots are free once its tasks have given up";
 
 /// Runs an attempt to its end.
 pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
@@ -46,7 +53,14 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         let _runtime = runtime.enter();
         worker.deploy(deployment)
     });
-    let handle = match deployed.await {
+    let deployed = tokio::select! {
+        deployed = deployed => deployed,
+        () = patience(runs.commands.clone()) => {
+            let _ = runs.events.send(Event::Note(LEFT.to_owned()));
+            return End::Job(Outcome::Cancelled);
+        }
+    };
+    let handle = match deployed {
         Ok(Ok(handle)) => handle,
         Ok(Err(failure)) => return End::Job(Outcome::Failed { failure }),
         Err(error) if error.is_panic() => return End::Job(Outcome::Failed { failure: weir_worker::panicked(error) }),
@@ -79,6 +93,13 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
     };
     attempt.carry_out(orders);
     attempt.drive(tick).await
+}
+
+/// Comes to an end when the job has been cancelled for so long that nothing is waited for any more.
+async fn patience(mut commands: watch::Receiver<Command>) {
+    // An error means that nobody holds the job any more.
+    let _ = commands.wait_for(|command| *command == Command::Cancel).await;
+    tokio::time::sleep(CANCEL_PATIENCE).await;
 }
 
 type Core = Coordinator<Arc<TaskSnapshot>>;
@@ -135,7 +156,24 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// Runs the attempt to its end; one that is cancelled, not for much longer. What it leaves under way then is as if its process had been killed: the next
+    /// attempt claims the log before it does anything, and commits what the newest checkpoint has, whoever may be about to do so as well.
     async fn drive(mut self, tick: Duration) -> End {
+        let patience = patience(self.runs.commands.clone());
+        let end = tokio::select! {
+            end = self.run(tick) => end,
+            () = patience => {
+                self.note(LEFT.to_owned());
+                End::Job(Outcome::Cancelled)
+            }
+        };
+        for (_, waiting) in self.requests.drain() {
+            let _ = waiting.reply.send(Err(Unmade::Interrupted));
+        }
+        end
+    }
+
+    async fn run(&mut self, tick: Duration) -> End {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut commands = self.runs.commands.clone();
@@ -144,7 +182,8 @@ impl Attempt<'_> {
             if self.tasks_over
                 && let Some(end) = self.end.take()
             {
-                return self.close(end).await;
+                self.close().await;
+                return end;
             }
             tokio::select! {
                 event = self.handle.event(), if !self.tasks_over => match event {
@@ -423,16 +462,12 @@ impl Attempt<'_> {
         }
     }
 
-    /// The attempt is over: waits for what is under way beside the tasks, so that it does not meet the next attempt, and answers who still waits.
-    async fn close(mut self, end: End) -> End {
+    /// The attempt is over: waits for what is under way beside the tasks, so that it does not meet the next attempt.
+    async fn close(&mut self) {
         while let Some(done) = self.io.join_next().await {
             if let Ok(done @ Done::SavepointWritten(..)) = done {
                 self.on_done(Ok(done));
             }
         }
-        for (_, waiting) in self.requests.drain() {
-            let _ = waiting.reply.send(Err(Unmade::Interrupted));
-        }
-        end
     }
 }

@@ -30,12 +30,14 @@ const PURE: [&str; 3] = ["types", "plan", "protocol"];
 const IMPURE: [&str; 6] = ["tokio", "weir-base", "reqwest", "axum", "object_store", "rustix"];
 
 /// Heavy dependencies, and the only crates that name each.
-const OWNERS: [(&str, &str); 14] = [
+const OWNERS: [(&str, &str); 16] = [
     ("wasmtime", "sandbox"),
     ("wasmtime-wasi", "sandbox"),
     ("parquet", "connector"),
     ("rocksdb", "state"),
     ("rdkafka", "connector"),
+    ("openssl", "connector"),
+    ("postgres-openssl", "connector"),
     ("object_store", "checkpoint"),
     ("object_store", "connector"),
     ("flate2", "connector"),

@@ -62,6 +62,11 @@ impl Files {
         }
     }
 
+    /// Where a path leads, for a library that opens files by itself; none where paths are confined, which such a library would not keep to.
+    pub(crate) fn outside(&self, path: &Path) -> Option<PathBuf> {
+        self.confined.is_none().then(|| self.root.join(path))
+    }
+
     /// Opens a file that is there, for reading and writing.
     pub(crate) fn reopen(&self, path: &Path) -> io::Result<File> {
         match &self.confined {

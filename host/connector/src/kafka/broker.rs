@@ -31,6 +31,7 @@ pub struct Broker {
     process: Mutex<Option<Child>>,
     folder: PathBuf,
     port: u16,
+    encrypted_ports: [u16; 2],
 }
 
 /// A record to send.
@@ -54,7 +55,19 @@ impl Broker {
     /// # Panics
     /// If it does not start.
     pub fn start(settings: &str) -> Self {
-        let [port, controller] = free_ports();
+        Self::start_with(settings, None)
+    }
+
+    /// Starts one that is also reached by TLS, at one address by those who have a certificate of the authority, at another by the user `ann` with this password.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_encrypted(authority: &[u8], identity: &[u8], password: &str) -> Self {
+        Self::start_with("", Some((authority, identity, password)))
+    }
+
+    fn start_with(settings: &str, encrypted: Option<(&[u8], &[u8], &str)>) -> Self {
+        let [port, controller, tls, sasl] = free_ports();
         let folder = std::env::temp_dir().join(format!("weir-kafka-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let configuration = folder.join("server.properties");
@@ -81,13 +94,40 @@ num.network.threads=2
 ",
             data = folder.join("data").display()
         );
+        let mut format = java(&folder, "kafka.tools.StorageTool");
+        format.args(["format", "--cluster-id", "weirweirweirweirweirwQ", "--config"]).arg(&configuration);
+        let text = match encrypted {
+            None => text,
+            Some((authority, identity, password)) => {
+                fs::write(folder.join("authority.pem"), authority).unwrap();
+                fs::write(folder.join("identity.pem"), identity).unwrap();
+                for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                    format.args(["--add-scram", &format!("{mechanism}=[name=ann,password={password}]")]);
+                }
+                // Of a setting that comes twice, the last one counts.
+                text + &format!(
+                    "listeners=PLAINTEXT://127.0.0.1:{port},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
+inter.broker.listener.name=PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/identity.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/authority.pem
+listener.name.ssl.ssl.client.auth=required
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_ann=\"{password}\";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+",
+                    folder = folder.display()
+                )
+            }
+        };
         fs::write(&configuration, text).unwrap();
-        let formatted = java(&folder, "kafka.tools.StorageTool")
-            .args(["format", "--cluster-id", "weirweirweirweirweirwQ", "--config"])
-            .arg(&configuration)
-            .status();
+        let formatted = format.status();
         assert!(formatted.unwrap().success(), "the broker's folder cannot be made: {}", log_of(&folder));
-        let broker = Self { process: Mutex::new(None), folder, port };
+        let broker = Self { process: Mutex::new(None), folder, port, encrypted_ports: [tls, sasl] };
         broker.start_again();
         broker
     }
@@ -133,6 +173,11 @@ num.network.threads=2
     /// Its address.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its address for those who have a certificate, and for those who log in.
+    pub fn encrypted_addresses(&self) -> [String; 2] {
+        self.encrypted_ports.map(|port| format!("127.0.0.1:{port}"))
     }
 
     fn client(&self) -> ClientConfig {
@@ -243,8 +288,8 @@ fn log_of(folder: &Path) -> String {
 }
 
 /// Ports that nobody listens on.
-fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+fn free_ports() -> [u16; 4] {
+    let listeners = [(); 4].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 

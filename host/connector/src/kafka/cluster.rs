@@ -1,14 +1,17 @@
-//! Asks brokers about transactions, as an administrator would: plain requests over TCP, one at a time, repeated while the cluster is in motion.
+//! Asks brokers about transactions, as an administrator would: requests over TCP, one at a time, repeated while the cluster is in motion.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::scram::Scram;
+use super::security::{Login, Mechanism, Refusal, Security, Stream};
 use super::transaction::Prepared;
 use super::wire::{
     API_VERSIONS, Answer, Api, Body, Code, DESCRIBE_TRANSACTIONS, END_TXN, FIND_COORDINATOR, Garbled, INIT_PRODUCER_ID,
-    LIST_TRANSACTIONS, METADATA, USED,
+    LIST_TRANSACTIONS, METADATA, SASL_AUTHENTICATE, SASL_HANDSHAKE, USED,
 };
 use crate::Error;
 use crate::error::ErrorKind;
@@ -26,6 +29,7 @@ const DEFAULT_PORT: u16 = 9092;
 pub(super) struct Cluster {
     /// where to begin
     bootstrap: Vec<String>,
+    security: Arc<Security>,
     /// how long a request is repeated
     patience: Duration,
     connections: HashMap<String, Connection>,
@@ -88,14 +92,14 @@ impl From<Code> for Trouble {
 
 impl Cluster {
     /// A cluster by the addresses of some of its brokers, with commas between them. Requests are repeated for as long as `patience`.
-    pub fn new(brokers: &str, patience: Duration) -> Self {
+    pub fn new(brokers: &str, security: Arc<Security>, patience: Duration) -> Self {
         let addresses = brokers.split(',').map(|broker| {
             let broker = broker.trim();
             let broker = broker.split_once("://").map_or(broker, |(_, address)| address);
             let has_port = broker.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             if has_port { broker.to_owned() } else { format!("{broker}:{DEFAULT_PORT}") }
         });
-        Self { bootstrap: addresses.collect(), patience, connections: HashMap::new() }
+        Self { bootstrap: addresses.collect(), security, patience, connections: HashMap::new() }
     }
 
     /// What is known of a transactional id; none = nothing.
@@ -262,8 +266,16 @@ impl Cluster {
         let mut connection = match self.connections.remove(address) {
             Some(connection) => connection,
             None => {
-                let mut connection = Connection::open(address, self.patience.min(REQUEST_TIMEOUT)).map_err(|e| passing(&e))?;
+                let stream = open(address, self.patience.min(REQUEST_TIMEOUT)).map_err(|e| passing(&e))?;
+                let stream = self.security.connect(stream, address).map_err(|refusal| match refusal {
+                    Refusal::Io(e) => passing(&e),
+                    Refusal::Tls(why) => Trouble::Lasting(format!("{address}: {why}")),
+                })?;
+                let mut connection = Connection { stream, correlation: 0 };
                 connection.check(address)?;
+                if let Some(login) = &self.security.login {
+                    connection.log_in(address, login)?;
+                }
                 connection
             }
         };
@@ -279,26 +291,63 @@ fn io(message: String) -> Error {
     Error { kind: ErrorKind::Io, message, source: None }
 }
 
+fn open(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for socket in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&socket, timeout) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))?;
+                return Ok(stream);
+            }
+            Err(e) => failure = e,
+        }
+    }
+    Err(failure)
+}
+
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     correlation: i32,
 }
 
 impl Connection {
-    fn open(address: &str, timeout: Duration) -> io::Result<Self> {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for socket in address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&socket, timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(timeout))?;
-                    stream.set_write_timeout(Some(timeout))?;
-                    return Ok(Self { stream, correlation: 0 });
-                }
-                Err(e) => failure = e,
+    /// Logs in.
+    fn log_in(&mut self, address: &str, login: &Login) -> Result<(), Trouble> {
+        let passing = |e: io::Error| Trouble::Passing(format!("{address}: {e}"));
+        let mut body = Body::default();
+        body.text(login.mechanism_name());
+        let (correlation, frame) = self.request(&SASL_HANDSHAKE, &body).map_err(passing)?;
+        let mut answer = SASL_HANDSHAKE.answer(correlation, &frame)?;
+        let (code, offered) = (answer.code()?, answer.items(Answer::text)?);
+        if code != Code::NONE {
+            let (name, offered) = (login.mechanism_name(), offered.join(", "));
+            return Err(Trouble::Lasting(format!("{address}: nobody can log in by {name}, but by: {offered} ({code})")));
+        }
+        let Login { user, password, mechanism } = login;
+        match mechanism {
+            Mechanism::Plain => self.authenticate(address, format!("\0{user}\0{password}").as_bytes()).map(drop),
+            Mechanism::Scram(digest) => {
+                let lasting = |why: String| Trouble::Lasting(format!("{address}: {why}"));
+                let scram = Scram::new(*digest, user, password, nonce().map_err(lasting)?);
+                let challenge = self.authenticate(address, scram.first().as_bytes())?;
+                let last = scram.last(&challenge).map_err(lasting)?;
+                let answer = self.authenticate(address, last.message.as_bytes())?;
+                if last.is_answered_by(&answer) { Ok(()) } else { Err(lasting("it does not know the password itself".into())) }
             }
         }
-        Err(failure)
+    }
+
+    /// A step of a login.
+    fn authenticate(&mut self, address: &str, message: &[u8]) -> Result<Vec<u8>, Trouble> {
+        let mut body = Body::default();
+        body.blob(message);
+        let asked = self.request(&SASL_AUTHENTICATE, &body);
+        let (correlation, frame) = asked.map_err(|e| Trouble::Passing(format!("{address}: {e}")))?;
+        let mut answer = SASL_AUTHENTICATE.answer(correlation, &frame)?;
+        let (code, why, message) = (answer.code()?, answer.text()?, answer.blob()?);
+        if code == Code::NONE { Ok(message.to_vec()) } else { Err(Trouble::Lasting(format!("{address}: {why} ({code})"))) }
     }
 
     /// Checks that the broker speaks all that may be asked.
@@ -331,4 +380,11 @@ impl Connection {
         self.stream.read_exact(&mut frame)?;
         Ok((self.correlation, frame))
     }
+}
+
+/// What nobody has said before.
+fn nonce() -> Result<String, String> {
+    let mut bytes = [0; 18];
+    openssl::rand::rand_bytes(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

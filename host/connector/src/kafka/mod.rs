@@ -2,7 +2,8 @@
 //!
 //! A [`source`] reads each partition as a split: [`offsets`] says where it starts and ends, a [`reader`] takes what librdkafka's threads have fetched, and
 //! [`records`] makes rows of it. A [`sink`] sends what [`encoding`] makes of rows through a [`producer`] of librdkafka: at least once, or in a [`transaction`] for each checkpoint.
-//! What librdkafka does not offer of transactions is asked of the brokers by [`cluster`], in the few requests of [`wire`].
+//! What librdkafka does not offer of transactions is asked of the brokers by [`cluster`], in the few requests of [`wire`]; [`security`] is how they are reached,
+//! and [`scram`] one of the ways to log in.
 
 mod cluster;
 mod encoding;
@@ -11,6 +12,8 @@ mod options;
 mod producer;
 mod reader;
 mod records;
+mod scram;
+mod security;
 mod sink;
 mod source;
 mod transaction;

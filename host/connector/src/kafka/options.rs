@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use weir_plan::units::SpecDuration;
 use weir_types::EventTime;
 
+use super::security::{FILES, is_secret};
 use crate::format::avro::Avro;
 use crate::format::malformed::OnMalformed;
 use crate::format::protobuf::Protobuf;
@@ -356,3 +357,14 @@ pub(super) fn client(
         Err(e) => Err(wrong(format!("properties: {e}"))),
     }
 }
+        let text = match FILES.contains(&name.as_str()) {
+            true => {
+                let path = context.files.outside(Path::new(&text));
+                let path = path.ok_or_else(|| wrong(format!("properties cannot have \"{name}\" on a server")))?;
+                path.to_str().ok_or_else(|| wrong(format!("the property \"{name}\" is no UTF-8")))?.to_owned()
+            }
+            false => text,
+        };
+        Err(KafkaError::ClientConfig(_, _, name, _)) if is_secret(&name) => {
+            Err(wrong(format!("the property \"{name}\" has a value that it cannot have")))
+        }

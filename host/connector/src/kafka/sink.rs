@@ -18,6 +18,7 @@ use super::cluster::Cluster;
 use super::encoding::Encoding;
 use super::options::{self, SinkOptions};
 use super::producer::Producer;
+use super::security::Security;
 use super::transaction::{self, Names, Prepared};
 use crate::totals::Totals;
 use crate::{Context, Delivery, Error, Report, Sink, Transaction, Writer};
@@ -53,6 +54,8 @@ pub(super) struct Topic {
 /// What all writers of a sink have in common.
 struct Shared {
     brokers: String,
+    /// how they are reached, where the client of transactions asks them
+    security: Arc<Security>,
     topic: String,
     config: ClientConfig,
     names: Names,
@@ -73,12 +76,6 @@ impl Topic {
         let timeout = options.transaction_timeout.map_or(TRANSACTION_TIMEOUT, |timeout| timeout.0);
         match options.delivery {
             options::Delivery::ExactlyOnce => {
-                if options.properties.get("security.protocol").is_some_and(|p| p.as_str() != Some("plaintext")) {
-                    return Err(Error::options(format!(
-                        "options of \"{}\": exactly-once needs security.protocol = \"plaintext\"; set delivery = \"at-least-once\"",
-                        context.name
-                    )));
-                }
                 fixed.push(("transaction.timeout.ms", timeout.as_millis().to_string()));
                 // Nobody sees a row before it is committed, so it can wait for others: larger batches cost less.
                 defaults.push(("linger.ms", TRANSACTION_LINGER_MS));
@@ -95,7 +92,12 @@ impl Topic {
             defaults.push(("message.timeout.ms", &delivery_ms));
         }
         let config = options::client(context, &options.properties, options::OURS_WRITING, &defaults, &fixed)?;
+        let security = match options.delivery {
+            options::Delivery::ExactlyOnce => Security::new(&config, context)?,
+            options::Delivery::AtLeastOnce => Security::default(),
+        };
         let shared = Shared {
+            security: Arc::new(security),
             brokers: options.brokers.clone(),
             topic: options.topic.clone(),
             config,
@@ -111,7 +113,14 @@ impl Topic {
     }
 
     fn cluster(&self) -> Cluster {
-        Cluster::new(&self.shared.brokers, PATIENCE)
+        self.shared.cluster(PATIENCE)
+    }
+}
+
+impl Shared {
+    /// The brokers, as far as transactions go.
+    fn cluster(&self, patience: Duration) -> Cluster {
+        Cluster::new(&self.brokers, Arc::clone(&self.security), patience)
     }
 }
 
@@ -236,7 +245,7 @@ fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Resul
 
 impl Transactions {
     fn new(shared: Arc<Shared>, subtask: u16) -> Result<Self, Error> {
-        let cluster = Cluster::new(&shared.brokers, PATIENCE);
+        let cluster = shared.cluster(PATIENCE);
         let begun = VecDeque::new();
         let mut transactions = Self { shared, subtask, cluster, open: None, begun, ahead: 1 };
         // That the topic can be written is known before the first row comes.
@@ -319,7 +328,7 @@ impl Drop for Transactions {
         if let Some(Open { id, producer, has_rows: true }) = self.open.take() {
             drop(producer);
             // If it fails, the next attempt does it, or the time-out.
-            let _ = Cluster::new(&self.shared.brokers, LAST_PATIENCE).fence(&id);
+            let _ = self.shared.cluster(LAST_PATIENCE).fence(&id);
         }
     }
 }

@@ -14,6 +14,7 @@ use super::broker::{Broker, Record};
 use super::cluster::Cluster;
 use crate::format::encoder::Encoder;
 use crate::registry::Stream;
+use crate::tls::authority::Authority;
 use crate::{Attempt, Connector, Context, Error, Fetch, Fetched, Files, Reader, Sink, Source, Split, Transaction, conformance};
 
 fn context(generation: u64) -> Context {
@@ -470,6 +471,69 @@ fn attempts_do_not_meet() {
 }
 
 #[test]
+fn connections_are_encrypted() {
+    // Goal: by TLS and by each way to log in, rows are written exactly once and read again; a broker whom no authority of ours vouches for gets nothing, nor does
+    // a wrong password get anything; no error has the password.
+    const PASSWORD: &str = "s3cret-of-ann";
+    let (ours, other) = (Authority::new(), Authority::new());
+    let broker = Broker::start_encrypted(&ours.certificate(), &ours.identify("127.0.0.1").certificate_and_key(), PASSWORD);
+    let folder = tempfile::tempdir().unwrap();
+    let own = ours.identify("somebody");
+    let files = [
+        ("ours.pem", ours.certificate()),
+        ("other.pem", other.certificate()),
+        ("own.pem", own.certificate),
+        ("own.key", own.key),
+    ];
+    files.iter().for_each(|(name, content)| std::fs::write(folder.path().join(name), content).unwrap());
+    // Paths start from the folder of the spec.
+    let context = |generation| Context { files: Files::free(folder.path()), ..context(generation) };
+    let [by_certificate, by_login] = broker.encrypted_addresses();
+    let ssl = |authority: &str| format!("\"security.protocol\" = \"ssl\", \"ssl.ca.location\" = \"{authority}\"");
+    let certificate = "\"ssl.certificate.location\" = \"own.pem\", \"ssl.key.location\" = \"own.key\"";
+    let login = |mechanism: &str, password: &str| {
+        format!(
+            "\"security.protocol\" = \"sasl_ssl\", \"ssl.ca.location\" = \"ours.pem\", \"sasl.mechanism\" = \"{mechanism}\", \
+             \"sasl.username\" = \"ann\", \"sasl.password\" = \"{password}\""
+        )
+    };
+    let ways = [
+        (&by_certificate, format!("{}, {certificate}", ssl("ours.pem"))),
+        (&by_login, login("PLAIN", PASSWORD)),
+        (&by_login, login("SCRAM-SHA-256", PASSWORD)),
+        (&by_login, login("SCRAM-SHA-512", PASSWORD)),
+    ];
+    for (at, (address, properties)) in ways.iter().enumerate() {
+        let topic = format!("way-{at}");
+        broker.create_topic(&topic, 1);
+        let options = format!("brokers = \"{address}\"\ntopic = \"{topic}\"\nproperties = {{ {properties} }}");
+        let sink = Kafka.sink(&options.parse().unwrap(), &numbers(), &context(1)).unwrap();
+        sink.recover(&[]).unwrap();
+        let mut writer = sink.writer(0, 1).unwrap();
+        let prepared = prepare(&mut writer, 0..3);
+        sink.commit(&prepared).unwrap();
+        let source = Kafka.source(&format!("{options}\nuntil = \"latest\"").parse().unwrap(), &[stream(&numbers())], &context(1));
+        let (found, _) = rows(&*source.unwrap(), &numbers()).unwrap();
+        assert_eq!(found, [texts(0..3)], "{properties}");
+    }
+    let recover = |address: &str, properties: &str| {
+        let options = format!("brokers = \"{address}\"\ntopic = \"way-0\"\nproperties = {{ {properties} }}");
+        let sink = Kafka.sink(&options.parse().unwrap(), &numbers(), &context(2));
+        sink.and_then(|sink| sink.recover(&[])).unwrap_err().message
+    };
+    for (address, properties, why) in [
+        (&by_certificate, format!("{}, {certificate}", ssl("other.pem")), "certificate verify failed"),
+        (&by_certificate, ssl("gone.pem"), "gone.pem"),
+        (&by_login, login("PLAIN", "s3cret-of-bob"), "SASL_AUTHENTICATION_FAILED"),
+        (&by_login, login("SCRAM-SHA-256", "s3cret-of-bob"), "SASL_AUTHENTICATION_FAILED"),
+        (&by_login, login("OAUTHBEARER", PASSWORD), "\"sasl.mechanism\" to be \"PLAIN\""),
+    ] {
+        let error = recover(address, &properties);
+        assert!(error.contains(why) && !error.contains("s3cret"), "{properties}: {error}");
+    }
+}
+
+#[test]
 fn transactions_time_out() {
     // Goal: what the broker has aborted by its time-out is not taken for committed, neither when it is prepared nor when it is committed.
     let broker = Broker::start("");
@@ -479,7 +543,7 @@ fn transactions_time_out() {
     let prepared = prepare(&mut writer, [1]);
     writer.write(&batch([2])).unwrap();
     writer.flush().unwrap();
-    let mut cluster = Cluster::new(&broker.address(), Duration::from_secs(20));
+    let mut cluster = Cluster::new(&broker.address(), Arc::default(), Duration::from_secs(20));
     eventually("both are aborted", || cluster.open_transactions().unwrap().is_empty());
     let lost = sink.commit(&prepared).unwrap_err().message;
     assert!(lost.contains("are lost") && lost.contains("transaction_timeout"), "{lost}");

@@ -20,10 +20,12 @@ pub(super) const METADATA: Api = Api { name: "Metadata", key: 3, version: 1, is_
 pub(super) const FIND_COORDINATOR: Api = Api { name: "FindCoordinator", key: 10, version: 1, is_flexible: false };
 pub(super) const INIT_PRODUCER_ID: Api = Api { name: "InitProducerId", key: 22, version: 1, is_flexible: false };
 pub(super) const END_TXN: Api = Api { name: "EndTxn", key: 26, version: 1, is_flexible: false };
+pub(super) const SASL_HANDSHAKE: Api = Api { name: "SaslHandshake", key: 17, version: 1, is_flexible: false };
+pub(super) const SASL_AUTHENTICATE: Api = Api { name: "SaslAuthenticate", key: 36, version: 0, is_flexible: false };
 pub(super) const DESCRIBE_TRANSACTIONS: Api = Api { name: "DescribeTransactions", key: 65, version: 0, is_flexible: true };
 pub(super) const LIST_TRANSACTIONS: Api = Api { name: "ListTransactions", key: 66, version: 0, is_flexible: true };
 
-/// All but the one that asks which of them a broker speaks.
+/// All but the one that asks which of them a broker speaks, and those of a login.
 pub(super) const USED: [Api; 6] =
     [METADATA, FIND_COORDINATOR, INIT_PRODUCER_ID, END_TXN, DESCRIBE_TRANSACTIONS, LIST_TRANSACTIONS];
 
@@ -92,6 +94,11 @@ impl Body {
         self.i16(text.len() as i16).bytes(text.as_bytes())
     }
 
+    /// Bytes behind their length, which callers have bounded.
+    pub fn blob(&mut self, bytes: &[u8]) -> &mut Self {
+        self.i32(bytes.len() as i32).bytes(bytes)
+    }
+
     /// A length of a flexible request: 7 bits a byte, the lowest first.
     fn length(&mut self, length: usize) -> &mut Self {
         let mut rest = length + 1;
@@ -157,6 +164,12 @@ impl<'a> Answer<'a> {
     pub fn text(&mut self) -> Parsed<String> {
         let length = self.i16()?.max(0);
         self.text_of(length as usize)
+    }
+
+    /// Bytes, empty where there are none.
+    pub fn blob(&mut self) -> Parsed<&'a [u8]> {
+        let length = self.i32()?.max(0);
+        self.bytes(length as usize)
     }
 
     pub fn compact_text(&mut self) -> Parsed<String> {
@@ -237,6 +250,9 @@ impl fmt::Display for Code {
             14 => "COORDINATOR_LOAD_IN_PROGRESS",
             15 => "COORDINATOR_NOT_AVAILABLE",
             16 => "NOT_COORDINATOR",
+            33 => "UNSUPPORTED_SASL_MECHANISM",
+            34 => "ILLEGAL_SASL_STATE",
+            58 => "SASL_AUTHENTICATION_FAILED",
             31 => "CLUSTER_AUTHORIZATION_FAILED",
             35 => "UNSUPPORTED_VERSION",
             47 => "INVALID_PRODUCER_EPOCH",

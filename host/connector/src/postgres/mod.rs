@@ -4,6 +4,7 @@
 //! a row takes the place of the one with the same key, so that writing it again changes nothing. Both write by COPY, as lines of text.
 
 mod append;
+mod encryption;
 mod lines;
 mod session;
 mod table;
@@ -12,12 +13,14 @@ mod upsert;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use serde::Deserialize;
 use weir_plan::units::SpecDuration;
 
+use self::encryption::{Encryption, SslMode};
 use self::lines::Lines;
 use self::session::Server;
 use self::table::Name;
@@ -45,6 +48,10 @@ struct Options {
     key: Vec<String>,
     /// how long the database may take for one thing
     timeout: Option<SpecDuration>,
+    /// whether the connection is encrypted
+    sslmode: Option<SslMode>,
+    /// the authorities that may vouch for the server
+    sslrootcert: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -79,7 +86,9 @@ impl Connector for Postgres {
             return Err(Error::options("the option timeout must be more than 0"));
         }
         let lines = Lines::new(schema)?;
-        let server = Arc::new(Server::new(&options.url, options.timeout.map(|timeout| timeout.0))?);
+        let encryption = Encryption { sslmode: options.sslmode, sslrootcert: options.sslrootcert };
+        let timeout = options.timeout.map(|timeout| timeout.0);
+        let server = Arc::new(Server::new(&options.url, encryption, timeout, context)?);
         let table = Name::parse(&options.table)?;
         Ok(match options.mode {
             Mode::Append if !options.key.is_empty() => {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, pin_mut};
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use postgres_openssl::MakeTlsConnector;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config};
 
-use crate::Error;
+use super::encryption::Encryption;
 use crate::background::Background;
 use crate::error::ErrorKind;
+use crate::{Context, Error};
 
 /// How long a connection may take to come about, if the URL does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +30,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A database, and who logs in.
 pub(super) struct Server {
     config: Config,
+    tls: MakeTlsConnector,
     /// how long it may take for one thing
     timeout: Duration,
     /// what messages call the database: without the user and the password
@@ -37,14 +40,14 @@ pub(super) struct Server {
 
 impl Server {
     /// The database of a URL `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
-    pub fn new(url: &str, timeout: Option<Duration>) -> Result<Self, Error> {
+    pub fn new(url: &str, mut encryption: Encryption, timeout: Option<Duration>, context: &Context) -> Result<Self, Error> {
+        let url = encryption.take_from(url)?;
         // What is wrong with it is not shown: it may be the password.
         let mut config: Config = url.parse().map_err(|_| {
             Error::options("the option url cannot be read; write it like \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\"")
         })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(Error::options("the option url asks for TLS (sslmode=require), which this connector does not have"));
-        }
+        let encrypted = encryption.connector(context)?;
+        config.ssl_mode(encrypted.mode);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -62,7 +65,13 @@ impl Server {
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
         let shown = format!("the database {database} at {host}:{port}");
-        Ok(Self { config, timeout: timeout.unwrap_or(TIMEOUT), shown, background: Background::start("weir-postgres")? })
+        Ok(Self {
+            config,
+            tls: encrypted.tls,
+            timeout: timeout.unwrap_or(TIMEOUT),
+            shown,
+            background: Background::start("weir-postgres")?,
+        })
     }
 
     /// Begins a session.
@@ -71,7 +80,7 @@ impl Server {
         // A server that hangs takes connections, too, and says nothing.
         let limit = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
         let client = self.ask(limit, &format!("{} cannot be reached", self.shown), async move {
-            let (client, connection) = server.config.connect(NoTls).await?;
+            let (client, connection) = server.config.connect(server.tls.clone()).await?;
             // It ends with the client. What goes wrong with it, the client tells.
             tokio::spawn(async move { drop(connection.await) });
             client.batch_execute(GREETING).await?;
@@ -174,14 +183,14 @@ mod unit {
     #[test]
     fn secrets_are_not_shown() {
         // Goal: neither an error nor what the database is called has the password or the user.
-        let server = Server::new("postgres://ann:s3cret@127.0.0.1:1/flights", None).unwrap();
+        let new = |url: &str| Server::new(url, Encryption::default(), None, &super::super::tests::context(1));
+        let server = new("postgres://ann:s3cret@127.0.0.1:1/flights").unwrap();
         assert_eq!(server.shown, "the database flights at 127.0.0.1:1");
         let Err(error) = Arc::new(server).connect() else { panic!("nobody listens") };
         assert!(error.message.starts_with("the database flights at 127.0.0.1:1 cannot be reached"), "{error}");
-        for bad in
-            ["postgres://ann:s3cret@127.0.0.1:port/x", "s3cret", "postgres://ann:s3cret@h/x?sslmode=require", "user=s3cret"]
+        for bad in ["postgres://ann:s3cret@127.0.0.1:port/x", "s3cret", "postgres://ann:s3cret@h/x?sslmode=s3cret", "user=s3cret"]
         {
-            let Err(error) = Server::new(bad, None) else { panic!("{bad} is taken") };
+            let Err(error) = new(bad) else { panic!("{bad} is taken") };
             assert!(error.message.contains("option url") && !error.message.contains("s3cret"), "{error}");
         }
     }

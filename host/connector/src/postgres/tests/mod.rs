@@ -11,9 +11,10 @@ use weir_types::Batch;
 use self::server::TestServer;
 use super::*;
 use crate::format::encoder::Encoder;
+use crate::tls::authority::Authority;
 use crate::{Attempt, Delivery, Fetched, Files, conformance, file};
 
-fn context(generation: u64) -> Context {
+pub(super) fn context(generation: u64) -> Context {
     Context {
         files: Files::free("."),
         stdout: Arc::new(Mutex::new(Vec::new())),
@@ -190,6 +191,55 @@ fn servers_that_hang_are_given_up() {
     sink.recover(&transactions).unwrap();
     sink.commit(&transactions).unwrap();
     assert_eq!(server.query("SELECT carrier FROM counts"), ["AA"]);
+}
+
+#[test]
+fn connections_are_encrypted() {
+    // Goal: a connection is encrypted as `sslmode` says, and only to whom the authority vouches for, by name if that is asked for; no error has the password.
+    let (ours, other) = (Authority::new(), Authority::new());
+    let server = TestServer::start_with_tls(&ours.identify("localhost").certificate_and_key());
+    server.query("CREATE TABLE counts (carrier text, hour timestamptz, count bigint, note text)");
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, authority: &Authority| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, authority.certificate()).unwrap();
+        path.display().to_string()
+    };
+    let (ours, other) = (write("ours.pem", &ours), write("other.pem", &other));
+    let by_address = server.url().replace("weir@", "weir:s3cret@");
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    // Whether the writer of these options has an encrypted session.
+    let open = |url: &str, options: &str| {
+        let sink = bind(&format!("url = \"{url}\"\ntable = \"counts\"\n{options}"), &counts(), 1)?;
+        let _writer = sink.writer(0, 1)?;
+        let ssl = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'weir'";
+        Ok::<_, crate::Error>(server.query(ssl) == ["t"])
+    };
+    let trusts = |path: &str| format!("sslrootcert = \"{path}\"");
+    for (url, options, is_encrypted) in [
+        (&by_address, String::new(), true),
+        (&by_address, "sslmode = \"disable\"".into(), false),
+        (&format!("{by_address}?connect_timeout=10&sslmode=disable"), String::new(), false),
+        (&by_address, "sslmode = \"require\"".into(), true),
+        (&by_address, format!("sslmode = \"verify-ca\"\n{}", trusts(&ours)), true),
+        (&by_name, trusts(&ours), true),
+        (&format!("{by_name}?sslmode=verify-full&sslrootcert={ours}"), String::new(), true),
+    ] {
+        assert_eq!(open(url, &options).unwrap_or_else(|e| panic!("{url} {options}: {e}")), is_encrypted, "{url} {options}");
+    }
+    for (url, options, why) in [
+        (&by_name, trusts(&other), "certificate verify failed"),
+        (&by_address, format!("sslmode = \"require\"\n{}", trusts(&other)), "certificate verify failed"),
+        (&by_name, "sslmode = \"verify-full\"".into(), "certificate verify failed"),
+        (&by_address, trusts(&ours), "certificate verify failed"),
+        (&by_name, format!("sslmode = \"prefer\"\n{}", trusts(&ours)), "sslrootcert is for the modes"),
+        (&by_name, trusts("gone.pem"), "gone.pem cannot be read"),
+        (&by_name, "sslmode = \"sometimes\"".into(), "verify-full"),
+        (&format!("{by_name}?sslmode=sometimes"), String::new(), "verify-full"),
+    ] {
+        let error = open(url, &options).map(drop).unwrap_err();
+        assert!(error.message.contains(why) && !error.message.contains("s3cret"), "{url} {options}: {error}");
+    }
 }
 
 #[test]

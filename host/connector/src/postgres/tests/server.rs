@@ -51,6 +51,15 @@ fn command(program: &str) -> Command {
 impl TestServer {
     /// Starts a server with an empty database.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Starts a server that can encrypt, with its certificate and its key in one text (PEM).
+    pub fn start_with_tls(identity: &[u8]) -> Self {
+        Self::start_with(Some(identity))
+    }
+
+    fn start_with(identity: Option<&[u8]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let data = folder.path().join("data");
@@ -64,6 +73,15 @@ impl TestServer {
             .output()
             .unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        if let Some(identity) = identity {
+            let path = data.join("identity.pem");
+            fs::write(&path, identity).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            drop(chown(&path, Some(NOBODY), Some(NOBODY)));
+            let settings = data.join("postgresql.conf");
+            let text = fs::read_to_string(&settings).unwrap();
+            fs::write(&settings, text + "\nssl = on\nssl_cert_file = 'identity.pem'\nssl_key_file = 'identity.pem'\n").unwrap();
+        }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Self { child: Mutex::new(None), port, folder };
         server.start_again();

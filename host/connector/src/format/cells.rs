@@ -120,6 +120,21 @@ impl<'a> Cells<'a> {
         }
     }
 
+    /// A row's whole number, or the milliseconds of its instant, if the column is one of such.
+    pub fn integer(&self, row: usize) -> Option<i128> {
+        Some(match &self.values {
+            CellValues::Int8(values) => values[row].into(),
+            CellValues::Int16(values) => values[row].into(),
+            CellValues::Int32(values) => values[row].into(),
+            CellValues::Int64(values) | CellValues::Time(values) => values[row].into(),
+            CellValues::UInt8(values) => values[row].into(),
+            CellValues::UInt16(values) => values[row].into(),
+            CellValues::UInt32(values) => values[row].into(),
+            CellValues::UInt64(values) => values[row].into(),
+            _ => return None,
+        })
+    }
+
     /// Appends a row's number or boolean, or, without quotes, its instant (RFC 3339) or bytes (base64). False if it is something else.
     #[inline(always)]
     pub fn write_plain(&self, row: usize, out: &mut Vec<u8>) -> bool {

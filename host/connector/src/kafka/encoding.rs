@@ -3,17 +3,24 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema, SchemaRef};
+use rdkafka::message::{Header, OwnedHeaders};
 use weir_types::Batch;
 
-use super::options::{Format, Key};
-use crate::Error;
-use crate::format::cells::{self, Cells};
+use super::options::{Key, SinkOptions, Written};
+use super::records;
+use crate::format::avro::AvroWriter;
+use crate::format::cells::{self, CellValues, Cells};
+use crate::format::columns::Reason;
 use crate::format::encoder::Encoder;
+use crate::format::protobuf::ProtobufWriter;
+use crate::{Context, Error};
 
 /// Makes records of rows of one schema. What it needs of memory is kept from batch to batch.
 pub(super) struct Encoding {
     key: KeyOf,
     value: ValueOf,
+    /// the column of the headers
+    headers: Option<usize>,
     keys: Vec<u8>,
     values: Vec<u8>,
 }
@@ -29,15 +36,20 @@ enum KeyOf {
 
 #[derive(Clone)]
 enum ValueOf {
-    /// all columns as JSON
-    Json(Encoder),
+    /// these columns as JSON
+    Json(Vec<usize>, Encoder),
+    /// columns as a record of Avro, behind some bytes
+    Avro(Arc<AvroWriter>, Vec<u8>),
+    /// columns as a message of Protocol Buffers, behind some bytes
+    Protobuf(Arc<ProtobufWriter>, Vec<u8>),
     /// a column as it is
     Raw(usize),
 }
 
 impl Clone for Encoding {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), value: self.value.clone(), keys: vec![], values: vec![] }
+        let (key, value, headers) = (self.key.clone(), self.value.clone(), self.headers);
+        Self { key, value, headers, keys: vec![], values: vec![] }
     }
 }
 
@@ -46,14 +58,24 @@ impl Encoding {
     ///
     /// # Errors
     /// If there is no such column, or it cannot be written.
-    pub fn new(format: Format, key: &Key, schema: &SchemaRef) -> Result<Self, Error> {
-        let column = |name: &String| {
+    pub fn new(options: &SinkOptions, schema: &SchemaRef, context: &Context) -> Result<Self, Error> {
+        let find = |what: &str, name: &String| {
             schema.index_of(name).map_err(|_| {
                 let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                Error::options(format!("the key of kafka is \"{name}\", but the columns are: {}", names.join(", ")))
+                Error::options(format!("the {what} of kafka is \"{name}\", but the columns are: {}", names.join(", ")))
             })
         };
-        let (key, key_columns) = match key {
+        let column = |name: &String| find("key", name);
+        let headers = options.headers.as_ref().map(|name| find("column of headers", name)).transpose()?;
+        if let Some(field) = headers.map(|column| schema.field(column))
+            && !records::is_list_of_headers(field)
+        {
+            let (name, found) = (field.name(), field.data_type());
+            return Err(Error::options(format!(
+                "the column \"{name}\" is {found}; headers are a list of records of key (utf8) and value (utf8 or binary)"
+            )));
+        }
+        let (key, key_columns) = match &options.key {
             Key::None => (KeyOf::None, vec![]),
             Key::Column(name) => {
                 let column = column(name)?;
@@ -70,10 +92,25 @@ impl Encoding {
                 (KeyOf::Columns(columns.clone(), Encoder::jsonl(&Arc::new(Schema::new(fields)))?), columns)
             }
         };
-        let value = match format {
-            Format::Json => ValueOf::Json(Encoder::jsonl(schema)?),
-            Format::Raw => {
-                let others: Vec<_> = (0..schema.fields().len()).filter(|column| !key_columns.contains(column)).collect();
+        let elsewhere: Vec<_> = key_columns.iter().copied().chain(headers).collect();
+        let (written, schema_id) = options.written(context)?;
+        let mut prefix = schema_id.map_or_else(Vec::new, |id| [&[0], &id.to_be_bytes()[..]].concat());
+        let value = match written {
+            Written::Json => {
+                let columns: Vec<_> = (0..schema.fields().len()).filter(|column| Some(*column) != headers).collect();
+                let fields: Vec<_> = columns.iter().map(|&column| Arc::clone(&schema.fields()[column])).collect();
+                ValueOf::Json(columns, Encoder::jsonl(&Arc::new(Schema::new(fields)))?)
+            }
+            Written::Avro(text) => ValueOf::Avro(Arc::new(AvroWriter::new(&text, schema, &elsewhere)?), prefix),
+            Written::Protobuf(descriptors, message) => {
+                let writer = ProtobufWriter::new(&descriptors, &message, schema, &elsewhere)?;
+                if schema_id.is_some() {
+                    prefix.extend(indexed(&writer.path));
+                }
+                ValueOf::Protobuf(Arc::new(writer), prefix)
+            }
+            Written::Raw => {
+                let others: Vec<_> = (0..schema.fields().len()).filter(|column| !elsewhere.contains(column)).collect();
                 match others[..] {
                     [column] if matches!(schema.field(column).data_type(), DataType::Utf8 | DataType::Binary) => {
                         ValueOf::Raw(column)
@@ -84,14 +121,17 @@ impl Encoding {
                 }
             }
         };
-        Ok(Self { key, value, keys: vec![], values: vec![] })
+        Ok(Self { key, value, headers, keys: vec![], values: vec![] })
     }
 
-    /// Gives the key and the value of each row. Returns how many bytes they are.
+    /// Gives the key, the value and the headers of each row. Returns how many bytes the key and the value are.
+    ///
+    /// # Errors
+    /// If a value does not fit its format, or as `send` says.
     pub fn each(
         &mut self,
         batch: &Batch,
-        mut send: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> Result<(), Error>,
+        mut send: impl FnMut(Option<&[u8]>, Option<&[u8]>, Option<OwnedHeaders>) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         self.keys.clear();
         self.values.clear();
@@ -101,9 +141,15 @@ impl Encoding {
         if let KeyOf::Columns(columns, encoder) = &self.key {
             encoder.encode(&batch.project(columns), &mut self.keys);
         }
-        if let ValueOf::Json(encoder) = &self.value {
-            encoder.encode(batch, &mut self.values);
+        if let ValueOf::Json(columns, encoder) = &self.value {
+            encoder.encode(&batch.project(columns), &mut self.values);
         }
+        let columns: Vec<_> = match &self.value {
+            ValueOf::Avro(..) | ValueOf::Protobuf(..) => batch.columns().iter().map(Cells::new).collect(),
+            ValueOf::Json(..) | ValueOf::Raw(_) => vec![],
+        };
+        let header_cells = self.headers.map(column);
+        let mut encoded = vec![];
         let (mut keys, mut values) = (lines(&self.keys), lines(&self.values));
         let (mut plain, mut bytes) = (vec![], 0);
         for row in 0..batch.rows() {
@@ -111,15 +157,70 @@ impl Encoding {
                 Some(cells) => bytes_of(cells, row).or_else(|| spelled(cells, row, &mut plain)),
                 None => keys.next(),
             };
-            let value = match &value_cells {
-                Some(cells) => bytes_of(cells, row),
-                None => values.next(),
+            let value = match (&self.value, &value_cells) {
+                (ValueOf::Avro(writer, prefix), _) => {
+                    let written = framed(&mut encoded, prefix, |out| writer.write(&columns, row, out));
+                    Some(written.map_err(|reason| malformed(&reason, row))?)
+                }
+                (ValueOf::Protobuf(writer, prefix), _) => {
+                    let written = framed(&mut encoded, prefix, |out| writer.write(&columns, row, out));
+                    Some(written.map_err(|reason| malformed(&reason, row))?)
+                }
+                (_, Some(cells)) => bytes_of(cells, row),
+                (_, None) => values.next(),
             };
             bytes += (key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
-            send(key, value)?;
+            send(key, value, header_cells.as_ref().map(|cells| headers_of(cells, row)))?;
         }
         Ok(bytes)
     }
+}
+
+/// A value behind its prefix.
+fn framed<'a>(
+    out: &'a mut Vec<u8>,
+    prefix: &[u8],
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Reason>,
+) -> Result<&'a [u8], Reason> {
+    out.clear();
+    out.extend_from_slice(prefix);
+    write(out)?;
+    Ok(out)
+}
+
+fn malformed(Reason(why): &Reason, row: usize) -> Error {
+    Error::malformed(format!("row {row} of a batch cannot be written as the format has it: {why}"))
+}
+
+/// The path to a message's descriptor: a number of numbers, or a single zero for the first.
+fn indexed(path: &[u64]) -> Vec<u8> {
+    let mut out = vec![];
+    // The numbers have a sign, in their lowest bit, and 7 bits a byte.
+    let mut number = |value: u64| {
+        let mut rest = value << 1;
+        while rest >= 0x80 {
+            out.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        out.push(rest as u8);
+    };
+    number(if path == [0] { 0 } else { path.len() as u64 });
+    path.iter().filter(|_| path != [0]).for_each(|index| number(*index));
+    out
+}
+
+/// The headers of a row.
+fn headers_of(cells: &Cells, row: usize) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new();
+    if let (false, CellValues::List { offsets, items }) = (cells.is_null(row), &cells.values)
+        && let CellValues::Record(columns) = &items.values
+        && let [(_, keys), (_, values)] = &columns[..]
+    {
+        for item in offsets[row] as usize..offsets[row + 1] as usize {
+            headers = headers.insert(Header { key: keys.text(item).unwrap_or_default(), value: bytes_of(values, item) });
+        }
+    }
+    headers
 }
 
 /// The lines of JSON, in which no other line ends are, without their ends.

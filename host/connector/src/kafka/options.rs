@@ -97,11 +97,7 @@ impl SourceOptions {
             ReadFormat::Json => Ok(Values::Json),
             ReadFormat::Raw => Ok(Values::Raw),
             ReadFormat::Avro => {
-                let schema = match (&self.schema, &self.schema_path) {
-                    (Some(schema), None) => schema.clone(),
-                    (None, Some(path)) => String::from_utf8_lossy(&schema_file(path, context)?).into_owned(),
-                    _ => return Err(wrong("the format avro needs either the option schema or schema_path")),
-                };
+                let schema = avro_schema(self.schema.as_ref(), self.schema_path.as_deref(), context)?;
                 Ok(Values::Avro(Arc::new(Avro::new(&schema, columns)?), framing))
             }
             ReadFormat::Protobuf => {
@@ -112,6 +108,18 @@ impl SourceOptions {
                 Ok(Values::Protobuf(Arc::new(message), framing))
             }
         }
+    }
+}
+
+/// The schema of Avro, or what is in the file that has it.
+fn avro_schema(schema: Option<&String>, path: Option<&Path>, context: &Context) -> Result<String, Error> {
+    match (schema, path) {
+        (Some(schema), None) => Ok(schema.clone()),
+        (None, Some(path)) => Ok(String::from_utf8_lossy(&schema_file(path, context)?).into_owned()),
+        _ => Err(Error::options(format!(
+            "options of \"{}\": the format avro needs either the option schema or schema_path",
+            context.name
+        ))),
     }
 }
 
@@ -172,6 +180,20 @@ pub(super) struct SinkOptions {
     /// what the value of a record is
     #[serde(default)]
     pub format: Format,
+    /// avro: the schema of the values
+    schema: Option<String>,
+    /// avro: the file that has it
+    schema_path: Option<PathBuf>,
+    /// protobuf: the file with the descriptors of messages
+    descriptors_path: Option<PathBuf>,
+    /// protobuf: the message that a value is
+    message: Option<String>,
+    /// avro, protobuf: what comes before a value
+    framing: Option<Framing>,
+    /// the number of the schema in a registry
+    schema_id: Option<u32>,
+    /// the column that has the headers of a record
+    pub headers: Option<String>,
     /// what becomes of rows when a job starts again
     #[serde(default)]
     pub delivery: Delivery,
@@ -191,6 +213,55 @@ pub(super) enum Format {
     Json,
     /// text or bytes, as they are
     Raw,
+    /// a record in Avro's binary encoding
+    Avro,
+    /// a message of Protocol Buffers
+    Protobuf,
+}
+
+/// What says how values are written.
+pub(super) enum Written {
+    Json,
+    Raw,
+    /// a schema
+    Avro(String),
+    /// descriptors, and the name of a message
+    Protobuf(Vec<u8>, String),
+}
+
+impl SinkOptions {
+    /// How values are written, and the number of the schema that comes before each, if one does.
+    pub fn written(&self, context: &Context) -> Result<(Written, Option<u32>), Error> {
+        let wrong = |why: &str| Error::options(format!("options of \"{}\": {why}", context.name));
+        if self.format != Format::Avro && (self.schema.is_some() || self.schema_path.is_some()) {
+            return Err(wrong("the options schema and schema_path are for the format avro only"));
+        }
+        if self.format != Format::Protobuf && (self.descriptors_path.is_some() || self.message.is_some()) {
+            return Err(wrong("the options descriptors_path and message are for the format protobuf only"));
+        }
+        let written = match self.format {
+            Format::Json => Written::Json,
+            Format::Raw => Written::Raw,
+            Format::Avro => Written::Avro(avro_schema(self.schema.as_ref(), self.schema_path.as_deref(), context)?),
+            Format::Protobuf => {
+                let (Some(path), Some(message)) = (&self.descriptors_path, &self.message) else {
+                    return Err(wrong("the format protobuf needs the options descriptors_path and message"));
+                };
+                Written::Protobuf(schema_file(path, context)?, message.clone())
+            }
+        };
+        match (&written, self.framing.unwrap_or_default(), self.schema_id) {
+            (Written::Avro(_) | Written::Protobuf(..), Framing::Confluent, Some(id)) => Ok((written, Some(id))),
+            (Written::Json | Written::Raw, _, _) if self.framing.is_some() || self.schema_id.is_some() => {
+                Err(wrong("the options framing and schema_id are for the formats avro and protobuf only"))
+            }
+            (_, Framing::Confluent, None) => Err(wrong(
+                "framing = \"confluent\" needs the option schema_id, the number that a registry has given to the schema",
+            )),
+            (_, Framing::None, Some(_)) => Err(wrong("the option schema_id is for framing = \"confluent\" only")),
+            (_, _, _) => Ok((written, None)),
+        }
+    }
 }
 
 /// Which delivery is asked for.
@@ -346,17 +417,6 @@ pub(super) fn client(
             toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Float(_) => value.to_string(),
             _ => return Err(wrong(format!("the property \"{name}\" is no text, number or boolean"))),
         };
-        config.set(name, text);
-    }
-    for (name, value) in fixed {
-        config.set(*name, value);
-    }
-    match config.create_native_config() {
-        Ok(_) => Ok(config),
-        Err(KafkaError::ClientConfig(_, why, name, _)) => Err(wrong(format!("the property \"{name}\": {why}"))),
-        Err(e) => Err(wrong(format!("properties: {e}"))),
-    }
-}
         let text = match FILES.contains(&name.as_str()) {
             true => {
                 let path = context.files.outside(Path::new(&text));
@@ -365,6 +425,17 @@ pub(super) fn client(
             }
             false => text,
         };
+        config.set(name, text);
+    }
+    for (name, value) in fixed {
+        config.set(*name, value);
+    }
+    match config.create_native_config() {
+        Ok(_) => Ok(config),
         Err(KafkaError::ClientConfig(_, _, name, _)) if is_secret(&name) => {
             Err(wrong(format!("the property \"{name}\" has a value that it cannot have")))
         }
+        Err(KafkaError::ClientConfig(_, why, name, _)) => Err(wrong(format!("the property \"{name}\": {why}"))),
+        Err(e) => Err(wrong(format!("properties: {e}"))),
+    }
+}

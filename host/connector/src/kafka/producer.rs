@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
 use crate::Error;
@@ -74,13 +74,14 @@ impl Producer {
     }
 
     /// Hands over a record. Waits only if too much is under way.
-    pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), Error> {
+    pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: Option<OwnedHeaders>) -> Result<(), Error> {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
+        (record.key, record.payload, record.headers) = (key, value, headers);
         loop {
-            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
-            (record.key, record.payload) = (key, value);
             match self.inner.send(record) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    record = returned;
                     // It ends: each record that is under way is delivered, or fails by its time-out.
                     thread::sleep(PAUSE);
                     self.check()?;

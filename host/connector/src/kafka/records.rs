@@ -41,33 +41,33 @@ impl Metadata {
 
     /// Checks a column's type.
     fn check(self, field: &Field) -> Result<(), Error> {
-        let is_list_of_headers = |item: &Field| match item.data_type() {
-            DataType::Struct(fields) => match &fields[..] {
-                [key, value] => {
-                    key.name() == "key"
-                        && *key.data_type() == DataType::Utf8
-                        && value.name() == "value"
-                        && is_text_or_bytes(value.data_type())
-                }
-                _ => false,
-            },
-            _ => false,
-        };
         let (fits, what) = match (self, field.data_type()) {
             (Self::Key, found) => (is_text_or_bytes(found), "utf8 or binary"),
             (Self::Topic, found) => (*found == DataType::Utf8, "utf8"),
             (Self::Partition, found) => (*found == DataType::Int32, "int32"),
             (Self::Offset, found) => (*found == DataType::Int64, "int64"),
             (Self::Timestamp, found) => (matches!(found, DataType::Timestamp(TimeUnit::Millisecond, _)), "event-time"),
-            (Self::Headers, DataType::List(item)) => {
-                (is_list_of_headers(item), "a list of records of key (utf8) and value (binary)")
-            }
-            (Self::Headers, _) => (false, "a list of records of key (utf8) and value (binary)"),
+            (Self::Headers, _) => (is_list_of_headers(field), "a list of records of key (utf8) and value (binary)"),
         };
         if fits {
             return Ok(());
         }
         Err(Error::options(format!("the column \"{}\" of kafka is {what}, not {}", field.name(), field.data_type())))
+    }
+}
+
+/// Whether a column is a list of headers: records of a key and a value.
+pub(super) fn is_list_of_headers(field: &Field) -> bool {
+    let DataType::List(item) = field.data_type() else { return false };
+    let DataType::Struct(fields) = item.data_type() else { return false };
+    match &fields[..] {
+        [key, value] => {
+            key.name() == "key"
+                && *key.data_type() == DataType::Utf8
+                && value.name() == "value"
+                && is_text_or_bytes(value.data_type())
+        }
+        _ => false,
     }
 }
 

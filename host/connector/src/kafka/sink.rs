@@ -106,7 +106,7 @@ impl Topic {
         };
         Ok(Self {
             shared: Arc::new(shared),
-            encoding: Encoding::new(options.format, &options.key, schema)?,
+            encoding: Encoding::new(options, schema, context)?,
             delivery: options.delivery,
             totals: Arc::default(),
         })
@@ -187,7 +187,7 @@ impl Writer for TopicWriter {
             Output::Plain(producer) => &*producer,
             Output::Transactions(transactions) => transactions.producer()?,
         };
-        let bytes = self.encoding.each(batch, |key, value| producer.send(key, value))?;
+        let bytes = self.encoding.each(batch, |key, value, headers| producer.send(key, value, headers))?;
         self.totals.add_rows(batch.rows());
         self.totals.add_bytes(bytes);
         producer.check()

@@ -534,6 +534,71 @@ fn connections_are_encrypted() {
 }
 
 #[test]
+fn written_formats_are_read_again() {
+    // Goal: rows that were written as Avro, as messages and as JSON, with keys and headers, are read again as they were, whatever comes before the values.
+    let broker = Broker::start("");
+    let header =
+        DataType::Struct(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)].into());
+    let headers = DataType::List(Arc::new(Field::new("item", header, false)));
+    let written = schema(&[("name", DataType::Utf8, false), ("number", DataType::Float32, true), ("_headers", headers, false)]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("user"), include_bytes!("../format/protobuf/testdata/user.descriptors")).unwrap();
+    let avro = r#"{"type": "record", "name": "R", "fields": [{"name": "number", "type": ["null", "float"]}, {"name": "name", "type": "string"}]}"#;
+    let protobuf = "descriptors_path = \"user\"\nmessage = \"org.example.User\"";
+    let context = Context { files: Files::free(folder.path()), ..context(1) };
+    let lines_of = [
+        "{\"name\":\"Ada\",\"number\":1.5,\"_headers\":[{\"key\":\"a\",\"value\":\"AQI=\"},{\"key\":\"a\",\"value\":null}]}",
+        "{\"name\":\"Bob\",\"_headers\":[]}",
+    ];
+    let mut rows_of = crate::format::columns::Rows::new(&written).unwrap();
+    for line in lines_of {
+        crate::format::json::read_object(line, &mut rows_of).and_then(|()| rows_of.end_row(0)).unwrap();
+    }
+    let batch = rows_of.take();
+    let ways = [
+        ("json".to_owned(), ""),
+        (format!("avro\"\nschema = '''{avro}'''\nframing = \"none"), ""),
+        (format!("avro\"\nschema = '''{avro}'''\nframing = \"confluent"), "schema_id = 7"),
+        (format!("protobuf\"\n{protobuf}\nframing = \"none"), ""),
+        (format!("protobuf\"\n{protobuf}\nframing = \"confluent"), "schema_id = 7"),
+    ];
+    for (at, (format, more)) in ways.iter().enumerate() {
+        let topic = format!("formats-{at}");
+        broker.create_topic(&topic, 1);
+        let options = format!("brokers = \"{}\"\ntopic = \"{topic}\"\nformat = \"{format}\"", broker.address());
+        let own =
+            format!("{options}\ndelivery = \"at-least-once\"\nkey = [\"name\", \"number\"]\nheaders = \"_headers\"\n{more}");
+        let sink = Kafka.sink(&own.parse().unwrap(), &written, &context).unwrap();
+        let mut writer = sink.writer(0, 1).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        let source = Kafka.source(&format!("{options}\nuntil = \"latest\"").parse().unwrap(), &[stream(&written)], &context);
+        let (found, _) = rows(&*source.unwrap(), &written).unwrap();
+        assert_eq!(found, [lines_of], "{format}");
+        let keys: Vec<_> = if at == 0 { broker.read(&topic, false).into_iter().map(|(key, _)| key).collect() } else { vec![] };
+        assert!(
+            at > 0 || keys == [Some("{\"name\":\"Ada\",\"number\":1.5}".into()), Some("{\"name\":\"Bob\"}".into())],
+            "{keys:?}"
+        );
+    }
+    for (options, why) in [
+        ("format = \"avro\"", "either the option schema or schema_path"),
+        ("format = \"protobuf\"", "descriptors_path and message"),
+        ("schema = \"x\"", "for the format avro only"),
+        ("schema_id = 1", "for the formats avro and protobuf only"),
+        ("headers = \"name\"", "headers are a list of records"),
+        ("headers = \"gone\"", "the column of headers of kafka is \"gone\""),
+        (&format!("format = \"avro\"\nschema = '''{avro}'''"), "it has no field \"_headers\""),
+        (&format!("format = \"avro\"\nschema = '''{avro}'''\nframing = \"confluent\""), "needs the option schema_id"),
+        (&format!("format = \"avro\"\nschema = '''{avro}'''\nschema_id = 1"), "for framing = \"confluent\" only"),
+    ] {
+        let options = format!("brokers = \"{}\"\ntopic = \"x\"\n{options}", broker.address());
+        let error = Kafka.sink(&options.parse().unwrap(), &written, &context).map(drop).unwrap_err().message;
+        assert!(error.contains(why), "{options}: {error}");
+    }
+}
+
+#[test]
 fn transactions_time_out() {
     // Goal: what the broker has aborted by its time-out is not taken for committed, neither when it is prepared nor when it is committed.
     let broker = Broker::start("");

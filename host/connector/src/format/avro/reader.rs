@@ -75,7 +75,7 @@ impl Avro {
 }
 
 /// The type behind a name.
-fn resolved<'a>(schema: &'a Schema, names: &'a Names) -> Result<&'a Schema, String> {
+pub(super) fn resolved<'a>(schema: &'a Schema, names: &'a Names) -> Result<&'a Schema, String> {
     match schema {
         Schema::Named(name) => names.get(name).ok_or_else(|| format!("there is no type \"{name}\"")),
         other => Ok(other),
@@ -124,7 +124,7 @@ fn bind(schema: &Schema, column: &Field, names: &Names, depth: usize) -> Result<
             return Ok(Node::Record(fields, missing));
         }
         (Schema::Boolean, Boolean) => true,
-        (Schema::Integer | Schema::Date | Schema::Instant(_), found) if found.is_integer() || is_instant => true,
+        (Schema::Int | Schema::Integer | Schema::Date | Schema::Instant(_), found) if found.is_integer() || is_instant => true,
         (Schema::Float | Schema::Double, Float32 | Float64) => true,
         (Schema::Bytes | Schema::Fixed(_), Binary) => true,
         (Schema::Text | Schema::Enum(_), Utf8) => true,
@@ -202,7 +202,7 @@ impl<'a> Cursor<'a> {
         match schema {
             Schema::Null => {}
             Schema::Boolean => drop(self.array::<1>()?),
-            Schema::Integer | Schema::Date | Schema::Instant(_) | Schema::Enum(_) => drop(self.integer()?),
+            Schema::Int | Schema::Integer | Schema::Date | Schema::Instant(_) | Schema::Enum(_) => drop(self.integer()?),
             Schema::Float => drop(self.array::<4>()?),
             Schema::Double => drop(self.array::<8>()?),
             Schema::Bytes | Schema::Text => {

@@ -12,7 +12,9 @@ const DEPTH_MAX: usize = 64;
 pub(crate) enum Schema {
     Null,
     Boolean,
-    /// `int` and `long`, which are encoded alike
+    /// an `int`, of 32 bits
+    Int,
+    /// a `long`, which is encoded alike
     Integer,
     /// an integer that counts days since 1970
     Date,
@@ -70,7 +72,8 @@ impl Parser {
         Ok(match name {
             "null" => Schema::Null,
             "boolean" => Schema::Boolean,
-            "int" | "long" => Schema::Integer,
+            "int" => Schema::Int,
+            "long" => Schema::Integer,
             "float" => Schema::Float,
             "double" => Schema::Double,
             "bytes" => Schema::Bytes,
@@ -116,10 +119,10 @@ impl Parser {
                 let plain = self.named(kind, namespace)?;
                 let logical = object.get("logicalType").and_then(Value::as_str);
                 Ok(match (plain, logical) {
-                    (Schema::Integer, Some("date")) => Schema::Date,
-                    (Schema::Integer, Some("timestamp-millis")) => Schema::Instant(1),
-                    (Schema::Integer, Some("timestamp-micros")) => Schema::Instant(1_000),
-                    (Schema::Integer, Some("timestamp-nanos")) => Schema::Instant(1_000_000),
+                    (Schema::Int | Schema::Integer, Some("date")) => Schema::Date,
+                    (Schema::Int | Schema::Integer, Some("timestamp-millis")) => Schema::Instant(1),
+                    (Schema::Int | Schema::Integer, Some("timestamp-micros")) => Schema::Instant(1_000),
+                    (Schema::Int | Schema::Integer, Some("timestamp-nanos")) => Schema::Instant(1_000_000),
                     (plain, _) => plain,
                 })
             }

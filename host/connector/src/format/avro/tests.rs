@@ -3,7 +3,8 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 
-use super::Avro;
+use super::{Avro, AvroWriter};
+use crate::format::cells::Cells;
 use crate::format::columns::{Reason, Rows};
 use crate::format::encoder::Encoder;
 
@@ -122,6 +123,86 @@ fn wrong_schemas_are_refused() {
     ] {
         let message = Avro::new(schema, &name()).unwrap_err().message;
         assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// What is written, besides what `USER` has, as far as columns say it.
+const WRITTEN: &str = r#"{ "type": "record", "name": "User", "fields": [
+    {"name": "nothing", "type": "null"},
+    {"name": "other", "type": ["string", "null"]},
+    {"name": "missing", "type": ["string", "null"]},
+    {"name": "age", "type": ["null", "int"]},
+    {"name": "name", "type": ["string"]},
+    {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B"]}},
+    {"name": "since", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    {"name": "score", "type": "double"},
+    {"name": "tags", "type": {"type": "array", "items": "string"}},
+    {"name": "hash", "type": {"type": "fixed", "name": "Hash", "size": 2}},
+    {"name": "home", "type": [{"type": "record", "name": "Home", "fields": [
+        {"name": "floor", "type": ["null", "int"]}, {"name": "open", "type": "boolean"}]}, "null"]},
+    {"name": "none", "type": ["null", "long"]}
+] }"#;
+
+#[test]
+fn what_is_written_is_read_again() {
+    // Goal: rows come back as they were, also those without values; a value that does not fit the schema is named, and so is a schema that does not fit.
+    let schema = columns();
+    let text = concat!(
+        r#"{"home":{"open":true,"floor":-3},"age":36,"name":"Ada","kind":"B","since":"1969-12-31T23:59:59.999Z","score":0.5,"#,
+        r#""tags":["x","","z"],"hash":"Af8=","none":-9223372036854775808,"other":"o"}"#,
+        "\n",
+        r#"{"name":"","kind":"A","since":"2015-07-15T00:00:00Z","score":-1.0,"tags":[],"hash":"AAA="}"#,
+        "\n"
+    );
+    let rows = |text: &str| {
+        let mut rows = Rows::new(&schema).unwrap();
+        for line in text.lines() {
+            crate::format::json::read_object(line, &mut rows).and_then(|()| rows.end_row(0)).unwrap();
+        }
+        rows.take()
+    };
+    let write = |text: &str| {
+        let batch = rows(text);
+        let cells: Vec<_> = batch.columns().iter().map(Cells::new).collect();
+        let writer = AvroWriter::new(WRITTEN, &schema, &[]).unwrap();
+        let write = |row| {
+            let mut out = vec![];
+            writer.write(&cells, row, &mut out).map(|()| out)
+        };
+        (0..batch.rows()).map(write).collect::<Result<Vec<_>, _>>()
+    };
+    let reader = Avro::new(WRITTEN, &schema).unwrap();
+    let mut again = Rows::new(&schema).unwrap();
+    for record in write(text).unwrap() {
+        reader.read(&record, &mut again).and_then(|()| again.end_row(0)).unwrap();
+    }
+    let mut found = Vec::new();
+    Encoder::jsonl(&schema).unwrap().encode(&again.take(), &mut found);
+    assert_eq!(String::from_utf8(found).unwrap(), text);
+
+    let reason = |from: &str, to: &str| write(&text.replace(from, to)).unwrap_err().0;
+    assert_eq!(reason("\"kind\":\"B\"", "\"kind\":\"C\""), "\"C\" is none of: A, B");
+    assert_eq!(reason("\"Af8=\"", "\"AA==\""), "a value has 1 bytes instead of 2");
+    let wrong = |from: &str, to: &str, part: &str| {
+        let error = AvroWriter::new(&WRITTEN.replace(from, to), &schema, &[]).unwrap_err().message;
+        assert!(error.contains(part), "{error}");
+    };
+    wrong("\"score\", \"type\": \"double\"", "\"score\", \"type\": \"int\"", "\"score\" cannot be written from Float64");
+    wrong("\"score\", \"type\": \"double\"", "\"points\", \"type\": \"double\"", "it has no field \"score\"");
+    wrong("\"nothing\", \"type\": \"null\"", "\"must\", \"type\": \"int\"", "\"must\" needs a value");
+    wrong(
+        "\"age\", \"type\": [\"null\", \"int\"]",
+        "\"age\", \"type\": \"int\"",
+        "\"age\" needs a value, which the column may lack",
+    );
+    let number = Arc::new(Schema::new(vec![Field::new("n", DataType::UInt64, false)]));
+    for (of, value, why) in
+        [("int", i64::from(i32::MAX) as u64 + 1, "2147483648 is out of range"), ("long", 1 << 63, "out of range")]
+    {
+        let of = format!(r#"{{"type": "record", "name": "N", "fields": [{{"name": "n", "type": "{of}"}}]}}"#);
+        let column: arrow_array::ArrayRef = Arc::new(arrow_array::UInt64Array::from(vec![value]));
+        let written = AvroWriter::new(&of, &number, &[]).unwrap().write(&[Cells::new(&column)], 0, &mut vec![]);
+        assert!(written.unwrap_err().0.contains(why));
     }
 }
 

@@ -15,6 +15,8 @@ const DEPTH_MAX: usize = 64;
 pub(crate) struct Descriptors {
     pub messages: HashMap<String, Vec<Field>>,
     pub enums: HashMap<String, HashMap<i32, String>>,
+    /// by message: its number among those of its file, or of each message around it
+    pub paths: HashMap<String, Vec<u64>>,
 }
 
 /// A field of a message.
@@ -72,28 +74,37 @@ impl Descriptors {
             }
             Ok(())
         })?;
+        let mut messages = 0..;
         each(file, |number, value| match (number, value) {
-            (4, Value::Bytes(message)) => self.message(message, &package, is_proto3, 0),
+            (4, Value::Bytes(message)) => {
+                let path = messages.next().into_iter().collect();
+                self.message(message, &package, is_proto3, path)
+            }
             (5, Value::Bytes(of)) => self.enumeration(of, &package),
             _ => Ok(()),
         })
     }
 
-    fn message(&mut self, message: &[u8], scope: &str, is_proto3: bool, depth: usize) -> Parsed<()> {
-        if depth > DEPTH_MAX {
+    fn message(&mut self, message: &[u8], scope: &str, is_proto3: bool, path: Vec<u64>) -> Parsed<()> {
+        if path.len() > DEPTH_MAX {
             return Err(Reason(format!("messages are nested more than {DEPTH_MAX} deep")));
         }
         let name = name_in(message, scope)?;
         let mut fields = vec![];
+        let mut messages = 0..;
         each(message, |number, value| {
             match (number, value) {
                 (2, Value::Bytes(of)) => fields.push(field(of, is_proto3)?),
-                (3, Value::Bytes(nested)) => self.message(nested, &name, is_proto3, depth + 1)?,
+                (3, Value::Bytes(nested)) => {
+                    let path = path.iter().copied().chain(messages.next()).collect();
+                    self.message(nested, &name, is_proto3, path)?;
+                }
                 (4, Value::Bytes(of)) => self.enumeration(of, &name)?,
                 _ => {}
             }
             Ok(())
         })?;
+        self.paths.insert(name.clone(), path);
         self.messages.insert(name, fields);
         Ok(())
     }

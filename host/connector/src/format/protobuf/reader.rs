@@ -10,7 +10,7 @@ use crate::Error;
 use crate::format::columns::{Column, Reason, Rows, Values};
 
 const DEPTH_MAX: usize = 64;
-const TIMESTAMP: &str = "google.protobuf.Timestamp";
+pub(super) const TIMESTAMP: &str = "google.protobuf.Timestamp";
 
 type Parsed<T> = Result<T, Reason>;
 

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 
-use super::Protobuf;
+use super::{Protobuf, ProtobufWriter};
+use crate::format::cells::Cells;
 use crate::format::columns::{Reason, Rows};
 use crate::format::encoder::Encoder;
 
@@ -71,6 +72,51 @@ fn messages_are_read_by_name() {
         read(b"\x0a\x01x\x48\x03\x0a\x01y\xf8\x06\x05"),
         Ok(empty.replace("\"name\":\"\"", "\"name\":\"y\"").replace("\"steps\":[]", "\"steps\":[-2]"))
     );
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    // Goal: rows come back as they were; what has no value is left out, so that it comes back as the default where the message has one; a value that does not fit
+    // is named, and a column that is no field is refused.
+    let schema: SchemaRef = {
+        // Columns of which the message has nothing cannot be written.
+        let home = DataType::Struct(vec![Field::new("open", DataType::Boolean, false)].into());
+        let written = |field: &Arc<Field>| match field.name().as_str() {
+            "none" => None,
+            "home" => Some(Arc::new(Field::new("home", home.clone(), true))),
+            "homes" => Some(Arc::new(Field::new("homes", list(home.clone()), false))),
+            _ => Some(Arc::clone(field)),
+        };
+        Arc::new(Schema::new(columns().fields().iter().filter_map(written).collect::<Vec<_>>()))
+    };
+    let mut rows = Rows::new(&schema).unwrap();
+    let user = bound("org.example.User", &schema).unwrap();
+    user.read(USER, &mut rows).and_then(|()| rows.end_row(0)).unwrap();
+    user.read(b"", &mut rows).and_then(|()| rows.end_row(0)).unwrap();
+    let batch = rows.take();
+    let writer = ProtobufWriter::new(DESCRIPTORS, "org.example.User", &schema, &[]).unwrap();
+    let write = |batch: &weir_types::Batch, row| {
+        let cells: Vec<_> = batch.columns().iter().map(Cells::new).collect();
+        let mut out = vec![];
+        writer.write(&cells, row, &mut out).map(|()| out)
+    };
+    for row in 0..2 {
+        let written = write(&batch, row).unwrap();
+        user.read(&written, &mut rows).and_then(|()| rows.end_row(0)).unwrap();
+    }
+    assert_eq!(rows.take().columns(), batch.columns());
+
+    let kind = schema.index_of("kind").unwrap();
+    let mut spoilt = batch.columns().to_vec();
+    spoilt[kind] = Arc::new(arrow_array::StringArray::from(vec!["Z", "A"]));
+    let reason = write(&weir_types::Batch::new(2, spoilt, None), 0).unwrap_err();
+    assert_eq!(reason.0, "\"Z\" is no name of the enum");
+    let refused =
+        |columns: &SchemaRef, elsewhere: &[usize]| ProtobufWriter::new(DESCRIPTORS, "org.example.User", columns, elsewhere);
+    let more = [&schema.fields()[..], &[Arc::new(Field::new("none", DataType::Int64, true))]].concat();
+    let (more, none): (SchemaRef, _) = (Arc::new(Schema::new(more)), schema.fields().len());
+    assert!(refused(&more, &[]).unwrap_err().message.contains("it has no field \"none\""));
+    assert!(refused(&more, &[none]).is_ok(), "it is elsewhere in the record");
 }
 
 #[test]

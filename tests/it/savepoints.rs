@@ -427,7 +427,7 @@ fn goes_on_where_its_checkpoints_are_not() {
     fs::rename(Path::new(&job.storage()).join("savepoints/kept"), &moved).expect("the folder is ours");
     fs::remove_dir_all(job.storage()).expect("the folder is ours");
     job.finish(&["--from-savepoint", &moved]);
-    job.expect_rows(true);
+    job.expect_rows("q1", true);
 }
 
 /// Goal: a job whose checkpoints are gone does not write over what it has published.

@@ -49,11 +49,11 @@ pub(crate) const NOT_NAMED: &str = "the host opened a chain without naming the s
 struct Migration<S> {
     /// the older type
     shape: Shape,
-    /// makes the state of bytes of this shape; returns the bytes behind them, too
+    /// makes the state of bytes that were written with one shape, where the older type has another one; returns the bytes behind them, too
     make: Box<Make<S>>,
 }
 
-type Make<S> = dyn for<'a> Fn(&Shape, &'a [u8]) -> Result<(S, &'a [u8]), String>;
+type Make<S> = dyn for<'a> Fn(&Shape, &Shape, &'a [u8]) -> Result<(S, &'a [u8]), String>;
 
 impl<S: State> Migrations<S> {
     /// There is no older type.
@@ -64,13 +64,11 @@ impl<S: State> Migrations<S> {
     /// What has become of the type `Old`, whose state `f` turns into today's.
     #[must_use]
     pub fn from<Old: State>(mut self, f: impl Fn(Old) -> S + 'static) -> Self {
-        let shape = trace::<Old>();
-        let own = shape.clone();
-        let make: Box<Make<S>> = Box::new(move |was, bytes| {
-            let (old, rest) = decode_as::<Old>(was, &own, bytes)?;
+        let make: Box<Make<S>> = Box::new(move |was, is, bytes| {
+            let (old, rest) = decode_as::<Old>(was, is, bytes)?;
             Ok((f(old), rest))
         });
-        self.0.push(Migration { shape, make });
+        self.0.push(Migration { shape: trace::<Old>(), make });
         self
     }
 }
@@ -84,7 +82,6 @@ fn decode_as<'a, S: State>(was: &Shape, is: &Shape, bytes: &'a [u8]) -> Result<(
 pub(crate) struct Codec<S> {
     own: u32,
     forms: Vec<Form>,
-    shape: Shape,
     migrations: Migrations<S>,
 }
 
@@ -103,7 +100,7 @@ enum Form {
 impl<S: State> Codec<S> {
     /// The codec of a chain that has no past.
     pub fn new() -> Self {
-        Self { own: 0, forms: vec![Form::Own], shape: Shape::Unknown, migrations: Migrations::none() }
+        Self { own: 0, forms: vec![Form::Own], migrations: Migrations::none() }
     }
 
     /// The schema of `S`.
@@ -114,25 +111,21 @@ impl<S: State> Codec<S> {
     /// Gets ready for states of these schemas, of which number `own` is that of `S`. None = no state of this one has a part that is an `S`.
     pub fn open(&mut self, own: usize, schemas: &[Option<&str>], migrations: Migrations<S>) -> Result<(), String> {
         self.own = u32::try_from(own).map_err(|e| e.to_string())?;
-        self.shape = trace::<S>();
-        let text = self.shape.to_string();
+        let is = trace::<S>();
+        let text = is.to_string();
         let form = |schema: &Option<&str>| match schema {
             None => Ok(Form::Absent),
             Some(schema) if *schema == text => Ok(Form::Own),
             Some(schema) => {
                 let was: Shape = schema.parse()?;
+                let migration = |fits: &dyn Fn(&Shape) -> bool| migrations.0.iter().position(|migration| fits(&migration.shape));
                 // What the job says in so many words goes before what could be read without it.
-                let exact = migrations.0.iter().position(|migration| migration.shape.to_string() == *schema);
-                let evolved = || check(&was, &self.shape);
-                let near = || migrations.0.iter().position(|migration| check(&was, &migration.shape).is_ok());
-                match (exact, evolved()) {
-                    (Some(number), _) => Ok(Form::Migrated(was, number)),
-                    (None, Ok(())) => Ok(Form::Evolved(was)),
-                    (None, Err(misfit)) => match near() {
-                        Some(number) => Ok(Form::Migrated(was, number)),
-                        None => Err(misfit),
-                    },
+                if let Some(number) = migration(&|shape| shape.to_string() == *schema) {
+                    return Ok(Form::Migrated(was, number));
                 }
+                let Err(misfit) = check(&was, &is) else { return Ok(Form::Evolved(was)) };
+                let near = migration(&|shape| check(&was, shape).is_ok());
+                near.map(|number| Form::Migrated(was, number)).ok_or(misfit)
             }
         };
         self.forms = schemas.iter().map(form).collect::<Result<_, _>>()?;
@@ -151,7 +144,10 @@ impl<S: State> Codec<S> {
         match self.forms.get(number as usize) {
             Some(Form::Own) => decode(bytes),
             Some(Form::Evolved(was)) => read(was, bytes),
-            Some(Form::Migrated(was, number)) => (self.migrations.0[*number].make)(was, bytes),
+            Some(Form::Migrated(was, number)) => {
+                let Migration { shape, make } = &self.migrations.0[*number];
+                make(was, shape, bytes)
+            }
             Some(Form::Absent) | None => {
                 Err(format!("the stored state is of the schema number {number}, which the host has not named"))
             }

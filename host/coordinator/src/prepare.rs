@@ -1,7 +1,6 @@
 //! From a spec and the bytes of its components to a job that can be deployed.
 
 use tokio::sync::Semaphore;
-use weir_plan::spec::ComponentSpec;
 use weir_plan::{JobPlan, JobSpec};
 use weir_sandbox::{Component, GuestErrorKind, LogSink, Sandbox};
 
@@ -50,7 +49,7 @@ pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) 
     let limits = weir_worker::limits(&spec.limits);
     let mut graphs = vec![];
     for ((name, component_spec), component) in spec.component_specs().iter().zip(&components) {
-        let graph = component.describe(&arguments(component_spec), &limits, log).await;
+        let graph = component.describe(&component_spec.arguments(), &limits, log).await;
         graphs.push(graph.map_err(|e| {
             let which = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
             let what = if e.kind == GuestErrorKind::Returned { "refused its arguments" } else { "did not describe its graph" };
@@ -59,9 +58,4 @@ pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) 
     }
     let plan = weir_plan::plan(spec, &graphs).map_err(|e| Error::new(ErrorKind::Invalid, error::SPEC_UNFIT, e.to_string()))?;
     Ok(Prepared { plan, components })
-}
-
-/// The arguments of a component's `describe`.
-pub fn arguments(spec: &ComponentSpec) -> Vec<(String, String)> {
-    spec.args.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
 }

@@ -107,6 +107,13 @@ pub struct ComponentSpec {
     pub args: BTreeMap<String, Argument>,
 }
 
+impl ComponentSpec {
+    /// The arguments as `describe` takes them, in the order of their names.
+    pub fn arguments(&self) -> Vec<(String, String)> {
+        self.args.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
+    }
+}
+
 /// An argument: a string, or a number or boolean that is handed on as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

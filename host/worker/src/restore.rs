@@ -115,6 +115,9 @@ impl Restore {
             }
         }
         let mut settled = self.clone();
+        if left_behind.is_empty() && stateless.is_empty() {
+            return Ok(settled);
+        }
         let tasks = &mut Arc::make_mut(&mut settled.manifest).tasks;
         // Rows in flight may be partial states, too.
         let in_flight = tasks.iter().any(|task| !task.in_flight.is_empty());
@@ -365,8 +368,7 @@ pub async fn compare(plan: &JobPlan, components: &[Component], manifest: &Manife
         let fit = match verdict {
             Verdict::Is(fit) => fit,
             Verdict::AskComponent(node, schemas) => {
-                let component = &plan.spec.component_specs()[node.component].1;
-                let args: Vec<_> = component.args.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+                let args = plan.spec.component_specs()[node.component].1.arguments();
                 let limits = limits(&plan.spec.limits);
                 let answer = components[node.component].reads(&args, node.index, &schemas, &limits).await;
                 let is = node.chain.state_schema.clone().unwrap_or_default();

@@ -202,7 +202,7 @@ async fn open_chain(
 
 fn guest_start(parts: &Parts, node: &ChainNode, schemas: Arc<[String]>) -> GuestStart {
     let spec = &parts.plan.spec;
-    let args = spec.component_specs()[node.component].1.args.iter().map(|(k, v)| (k.clone(), v.to_string())).collect();
+    let args = spec.component_specs()[node.component].1.arguments();
     GuestStart {
         component: parts.components[node.component].clone(),
         args: Arc::new(args),

@@ -282,21 +282,18 @@ impl Eviction {
         Ok(states)
     }
 
-    /// Calls `each` with the index of each slot and its state, which is exported in pieces. For a snapshot: nothing is moved.
+    /// Calls `each` with the slots and their states, which are exported in pieces. For a snapshot: nothing is moved.
     pub async fn export_each(
         &mut self,
         body: &mut Body,
         slots: &[Slot],
-        mut each: impl FnMut(usize, &[u8]),
+        mut each: impl FnMut(&[Slot], &States),
     ) -> Result<(), Error> {
-        let mut done = 0;
-        while done < slots.len() {
-            let part = &slots[done..][..self.slots_per_call().min(slots.len() - done)];
-            let states = self.export(body, part).await?;
-            for (i, range) in states.offsets.windows(2).enumerate() {
-                each(done + i, &states.bytes[range[0] as usize..range[1] as usize]);
-            }
-            done += part.len();
+        let mut rest = slots;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(self.slots_per_call().min(rest.len()));
+            each(part, &self.export(body, part).await?);
+            rest = after;
         }
         Ok(())
     }

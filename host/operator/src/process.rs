@@ -471,7 +471,7 @@ impl Process {
         };
         let table = &self.table;
         out.reserve(&self.table, &slots, self.eviction.state_bytes());
-        let push = |i: usize, state: &[u8]| out.push_state(table, slots[i], NAMESPACE, (), state);
+        let push = |slots: &[Slot], states: &States| out.push_states(table, slots, states, |_| (NAMESPACE, ()));
         self.eviction.export_each(&mut self.body, &slots, push).await?;
         if !out.takes_changes() {
             self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;

@@ -28,6 +28,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use weir_state::rocks::CheckpointFile;
 use weir_state::{Checkpointing, Entries, Slot, SlotTable, StateBackend, StateKey};
+use weir_types::call::States;
 use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
 use crate::Error;
@@ -136,13 +137,15 @@ pub(crate) struct Writer {
     /// the states of slots, where the backend keeps copies of them
     changes: Option<Changes>,
     max_parallelism: u16,
+    /// kept for its memory only
+    key: Vec<u8>,
 }
 
 impl Writer {
     /// For the state of all keys, or for what has changed, with which a database makes its checkpoint.
     pub fn new(max_parallelism: u16, checkpointing: Option<Checkpointing>) -> Self {
-        let changes = checkpointing.map(|checkpointing| Changes { entries: Entries::default(), checkpointing });
-        Self { entries: Entries::default(), changes, max_parallelism }
+        let changes = checkpointing.map(|checkpointing| Changes { entries: checkpointing.entries(), checkpointing });
+        Self { entries: Entries::default(), changes, max_parallelism, key: vec![] }
     }
 
     /// Makes room for the states of these slots, which weigh about so many bytes each.
@@ -150,7 +153,7 @@ impl Writer {
         let sample = slots.iter().step_by(slots.len().div_ceil(SAMPLE_SLOTS).max(1));
         let key_bytes = table.key_length(sample.copied());
         let entries = self.changes.as_mut().map_or(&mut self.entries, |changes| &mut changes.entries);
-        entries.reserve(slots.len(), (key_bytes + state_bytes) * 9 / 8 + NOTE_BYTES);
+        entries.reserve(&table.count_groups(slots, self.max_parallelism), (key_bytes + state_bytes) * 9 / 8 + NOTE_BYTES);
     }
 
     /// Whether only what has changed is wanted.
@@ -158,34 +161,37 @@ impl Writer {
         self.changes.is_some()
     }
 
-    /// The state of a key that has a slot in the table: a note and a state. If both are empty there is none, or none any more.
-    pub fn push_state<N: Note>(&mut self, table: &SlotTable, slot: Slot, namespace: i64, note: N, state: &[u8]) {
+    /// The states of keys that have slots in the table: a note and a state of each, and its namespace, which `of` tells. If note and state are empty
+    /// there is none, or none any more.
+    pub fn push_states<N: Note>(&mut self, table: &SlotTable, slots: &[Slot], states: &States, of: impl Fn(Slot) -> (i64, N)) {
+        let max_parallelism = self.max_parallelism;
         let Some(changes) = &mut self.changes else {
-            if !state.is_empty() || N::BYTES > 0 {
-                self.push_slot(Kind::State, table, slot, namespace, note, state);
+            for (&slot, state) in slots.iter().zip(states.iter()) {
+                let (namespace, note) = of(slot);
+                if !state.is_empty() || N::BYTES > 0 {
+                    self.push_slot(Kind::State, table, slot, namespace, note, state);
+                }
             }
             return;
         };
-        let write_value = |value: &mut Vec<u8>| {
-            note.encode(value);
-            value.extend_from_slice(state);
-        };
-        let group = table.key_group(slot, self.max_parallelism);
-        changes.entries.push_with(group, namespace, |key| table.key_bytes(slot, key), write_value);
+        table.for_each_key(slots, max_parallelism, |i, group, key| {
+            let (namespace, note) = of(slots[i]);
+            changes.entries.push_with(group, namespace, key, |value| {
+                note.encode(value);
+                value.extend_from_slice(states.get(i));
+            });
+        });
     }
 
     /// An entry of a key that has a slot in the table. Its value is a note and a state.
     pub fn push_slot(&mut self, kind: Kind, table: &SlotTable, slot: Slot, namespace: i64, note: impl Note, state: &[u8]) {
-        let write_key = |key: &mut Vec<u8>| {
-            key.push(kind as u8);
-            table.key_bytes(slot, key);
-        };
-        let write_value = |value: &mut Vec<u8>| {
+        self.key.clear();
+        table.key_bytes(slot, &mut self.key);
+        let group = table.key_group(slot, self.max_parallelism);
+        self.entries.push_with(group, namespace, [&[kind as u8], &self.key], |value| {
             note.encode(value);
             value.extend_from_slice(state);
-        };
-        let group = table.key_group(slot, self.max_parallelism);
-        self.entries.push_with(group, namespace, write_key, write_value);
+        });
     }
 
     /// An entry of a key that has none.

@@ -113,7 +113,7 @@ impl Clock {
 
     /// The slots that have changed since the last call, in the order of their numbers. The backend gets copies of them.
     pub fn take_changed(&mut self) -> Vec<Slot> {
-        let mut changed = vec![];
+        let mut changed = Vec::with_capacity(self.flags.iter().filter(|&flags| flags & CHANGED != 0).count());
         for (index, flags) in self.flags.iter_mut().enumerate() {
             if *flags & CHANGED != 0 {
                 *flags = *flags & !CHANGED | COPIED;

@@ -1,29 +1,33 @@
 //! Entries of state on their way into a snapshot, or out of one.
 //!
-//! All bytes lie in one buffer, with an index beside it: an entry costs no allocation, and the whole is handed to another thread by moving two
-//! vectors. So a task only appends; sorting and encoding happen elsewhere.
-
-use std::ops::Range;
+//! The bytes of each key group lie in one buffer, one entry behind the other: an entry costs no allocation, and the whole is handed to another thread by
+//! moving a vector. So a task only appends; sorting and encoding happen elsewhere, a group at a time, whose bytes are few enough for a processor's cache.
 
 use weir_types::KeyGroup;
 
 /// Entries by group, namespace and key.
 #[derive(Clone, Debug, Default)]
 pub struct Entries {
-    bytes: Vec<u8>,
-    index: Vec<Place>,
+    /// by group: of each entry its head, its key and its value
+    groups: Vec<Vec<u8>>,
+    count: usize,
 }
 
-/// Where an entry's bytes are: its key, and behind it its value.
+/// What is before an entry's key and value: the namespace, and how long they are, in the processor's order of bytes.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    start: usize,
+struct Head {
     namespace: i64,
-    /// the first bytes of the key as numbers, so that sorting seldom has to look at the bytes, which lie far apart
-    prefix: [u64; 2],
     key_bytes: u32,
     value_bytes: u32,
-    group: KeyGroup,
+}
+
+/// Where an entry is among those of its group, and what it is ordered by.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    namespace: i64,
+    /// the first bytes of the key as numbers, so that sorting seldom has to look at the bytes
+    prefix: [u64; 2],
+    start: usize,
 }
 
 /// One of [`Entries`].
@@ -40,10 +44,14 @@ pub struct Entry<'a> {
 }
 
 impl Entries {
-    /// Makes room for so many entries more, whose keys and values have about so many bytes each: growing copies everything that is there.
-    pub fn reserve(&mut self, count: usize, bytes_each: usize) {
-        self.index.reserve(count);
-        self.bytes.reserve(count.saturating_mul(bytes_each));
+    /// Makes room for so many entries more of each group, whose keys and values have about so many bytes each: growing copies everything that is there.
+    pub fn reserve(&mut self, counts: &[usize], bytes_each: usize) {
+        if self.groups.len() < counts.len() {
+            self.groups.resize_with(counts.len(), Vec::new);
+        }
+        for (group, count) in self.groups.iter_mut().zip(counts) {
+            group.reserve(count.saturating_mul(Head::BYTES + bytes_each));
+        }
     }
 
     /// Appends an entry.
@@ -59,69 +67,96 @@ impl Entries {
     /// # Panics
     /// As `push`.
     pub fn push_parts(&mut self, group: KeyGroup, namespace: i64, key: [&[u8]; 2], value: [&[u8]; 2]) {
-        let write_key = |bytes: &mut Vec<u8>| key.into_iter().for_each(|part| bytes.extend_from_slice(part));
-        self.push_with(group, namespace, write_key, |bytes| value.into_iter().for_each(|part| bytes.extend_from_slice(part)));
+        self.push_with(group, namespace, key, |bytes| value.into_iter().for_each(|part| bytes.extend_from_slice(part)));
     }
 
-    /// As [`push`](Self::push), of a key and a value that these functions append to what they are given.
+    /// As [`push`](Self::push), of a key that lies in two parts, and of a value that this function appends to what it is given.
     ///
     /// # Panics
     /// As `push`.
     #[inline]
-    pub fn push_with(
-        &mut self,
-        group: KeyGroup,
-        namespace: i64,
-        write_key: impl FnOnce(&mut Vec<u8>),
-        write_value: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let start = self.bytes.len();
-        write_key(&mut self.bytes);
-        let value = self.bytes.len();
-        write_value(&mut self.bytes);
-        let length = |range: Range<usize>| u32::try_from(range.len()).expect("a part of an entry is below 4 GiB");
-        let (key_bytes, value_bytes) = (length(start..value), length(value..self.bytes.len()));
-        let prefix = prefix(&self.bytes[start..value]);
-        self.index.push(Place { start, namespace, prefix, key_bytes, value_bytes, group });
+    pub fn push_with(&mut self, group: KeyGroup, namespace: i64, key: [&[u8]; 2], write_value: impl FnOnce(&mut Vec<u8>)) {
+        let group = usize::from(group.0);
+        if group >= self.groups.len() {
+            self.groups.resize_with(group + 1, Vec::new);
+        }
+        let bytes = &mut self.groups[group];
+        let length = |bytes: usize| u32::try_from(bytes).expect("a part of an entry is below 4 GiB");
+        let start = bytes.len();
+        // How long the value is, is known once it is there.
+        let mut head = Head { namespace, key_bytes: length(key[0].len() + key[1].len()), value_bytes: 0 };
+        bytes.extend_from_slice(&head.to_bytes());
+        bytes.extend_from_slice(key[0]);
+        bytes.extend_from_slice(key[1]);
+        let value = bytes.len();
+        write_value(bytes);
+        head.value_bytes = length(bytes.len() - value);
+        bytes[start..][..Head::BYTES].copy_from_slice(&head.to_bytes());
+        self.count += 1;
     }
 
-    /// Puts the entries in order: by group, namespace (signed), key (as bytes).
+    /// Puts the entries of each group in order: by namespace (signed) and key (as bytes).
     pub fn sort(&mut self) {
-        let Self { bytes, index } = self;
-        // By group first, of which there are few: what is left then is to order each group's, which are few enough for a processor's cache.
-        index.sort_unstable_by_key(|place| place.group);
-        for of_group in index.chunk_by_mut(|a, b| a.group == b.group) {
-            of_group.sort_unstable_by(|a, b| {
+        let (mut places, mut sorted) = (vec![], vec![]);
+        for group in &mut self.groups {
+            places.clear();
+            let mut start = 0;
+            while let Some((head, key, _)) = Head::split(&group[start..]) {
+                places.push(Place { namespace: head.namespace, prefix: prefix(key), start });
+                start += head.entry_bytes();
+            }
+            let key = |place: &Place| Head::split(&group[place.start..]).map(|(_, key, _)| key);
+            places.sort_unstable_by(|a, b| {
                 let places = (a.namespace, a.prefix).cmp(&(b.namespace, b.prefix));
-                places.then_with(|| a.entry(bytes).key.cmp(b.entry(bytes).key))
+                places.then_with(|| key(a).cmp(&key(b)))
             });
+            sorted.clear();
+            sorted.reserve(group.len());
+            for place in &places {
+                let rest = &group[place.start..];
+                let bytes = Head::split(rest).map_or(0, |(head, ..)| head.entry_bytes());
+                sorted.extend_from_slice(&rest[..bytes]);
+            }
+            std::mem::swap(group, &mut sorted);
         }
     }
 
-    /// The entries, in the order in which they were pushed, or, after [`sort`](Self::sort), in theirs.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
-        self.index.iter().map(|place| place.entry(&self.bytes))
+    /// The entries by group, those of a group in the order in which they were pushed, or, after [`sort`](Self::sort), in theirs.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.groups.iter().zip(0..).flat_map(|(bytes, group)| {
+            let mut rest = &bytes[..];
+            std::iter::from_fn(move || {
+                let (Head { namespace, .. }, key, value) = Head::split(rest)?;
+                rest = &rest[Head::BYTES + key.len() + value.len()..];
+                Some(Entry { group: KeyGroup(group), namespace, key, value })
+            })
+        })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.count
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.count == 0
     }
 
-    /// Forgets all entries, and keeps the memory for the next ones.
+    /// Forgets all entries, and keeps the memory for the next ones, as far as these have used it.
     pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.index.clear();
+        for group in &mut self.groups {
+            match group.capacity() / 4 > group.len() {
+                true => *group = vec![],
+                false => group.clear(),
+            }
+        }
+        self.count = 0;
     }
 
     /// The memory that they take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes.capacity() + self.index.capacity() * size_of::<Place>()
+        self.groups.iter().map(|group| group.capacity() + size_of_val(group)).sum()
     }
 }
 
@@ -134,10 +169,35 @@ fn prefix(key: &[u8]) -> [u64; 2] {
     [number(key), number(key.get(size_of::<u64>()..).unwrap_or_default())]
 }
 
-impl Place {
-    fn entry<'a>(&self, bytes: &'a [u8]) -> Entry<'a> {
-        let (key, rest) = bytes[self.start..].split_at(self.key_bytes as usize);
-        Entry { group: self.group, namespace: self.namespace, key, value: &rest[..self.value_bytes as usize] }
+impl Head {
+    const BYTES: usize = size_of::<i64>() + 2 * size_of::<u32>();
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.namespace.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.key_bytes.to_ne_bytes());
+        bytes[12..].copy_from_slice(&self.value_bytes.to_ne_bytes());
+        bytes
+    }
+
+    /// The head, the key and the value of the entry that these bytes begin with; none if there are no more.
+    #[inline]
+    fn split(bytes: &[u8]) -> Option<(Self, &[u8], &[u8])> {
+        let (namespace, bytes) = bytes.split_first_chunk()?;
+        let (key_bytes, bytes) = bytes.split_first_chunk()?;
+        let (value_bytes, bytes) = bytes.split_first_chunk()?;
+        let head = Self {
+            namespace: i64::from_ne_bytes(*namespace),
+            key_bytes: u32::from_ne_bytes(*key_bytes),
+            value_bytes: u32::from_ne_bytes(*value_bytes),
+        };
+        let (key, bytes) = bytes.split_at(head.key_bytes as usize);
+        Some((head, key, &bytes[..head.value_bytes as usize]))
+    }
+
+    /// How many bytes an entry with this head takes.
+    fn entry_bytes(self) -> usize {
+        Self::BYTES + self.key_bytes as usize + self.value_bytes as usize
     }
 }
 
@@ -147,7 +207,7 @@ mod tests {
 
     fn is_send<T: Send + 'static>(_: &T) {}
 
-    /// Entries come as they were pushed, then by group, namespace (signed) and key; empty keys and values are as good as any.
+    /// Entries come by group, as they were pushed, then by namespace (signed) and key, too; empty keys and values are as good as any.
     #[test]
     fn come_in_order() {
         let mut entries = Entries::default();
@@ -168,6 +228,7 @@ mod tests {
             entries.iter().map(|e| (e.group.0, e.namespace, e.key.to_vec(), e.value.to_vec())).collect()
         };
         let mut expected: Vec<_> = all.iter().map(|&(g, n, k, v)| (g, n, k.to_vec(), v.to_vec())).collect();
+        expected.sort_by_key(|entry| entry.0);
         assert_eq!(seen(&entries), expected);
         entries.sort();
         expected.sort();

@@ -127,3 +127,19 @@ pub struct States {
     /// all states, one after another
     pub bytes: Vec<u8>,
 }
+
+impl States {
+    /// The state of each slot, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.offsets.windows(2).map(|range| &self.bytes[range[0] as usize..range[1] as usize])
+    }
+
+    /// The state of one of the slots.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[inline]
+    pub fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[self.offsets[index] as usize..self.offsets[index + 1] as usize]
+    }
+}

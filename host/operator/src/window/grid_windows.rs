@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use arrow_array::ArrayRef;
 use weir_plan::job::Stage;
 use weir_state::{Created, Entries, Namespaces, Slot, SlotTable};
+use weir_types::call::States;
 use weir_types::graph;
 use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
@@ -705,9 +706,8 @@ impl GridWindows {
             false => self.parts.iter().flat_map(|&part| self.table.slots_of(part)).collect(),
         };
         out.reserve(&self.table, &slots, eviction.state_bytes());
-        let push = |i: usize, state: &[u8]| {
-            let (slot, part) = (slots[i], self.table.namespace(slots[i]));
-            out.push_state(&self.table, slot, part, self.tally(slot), state);
+        let push = |slots: &[Slot], states: &States| {
+            out.push_states(&self.table, slots, states, |slot| (self.table.namespace(slot), self.tally(slot)));
         };
         eviction.export_each(body, &slots, push).await?;
         if !out.takes_changes() {

@@ -146,8 +146,8 @@ impl Intervals {
     }
 
     /// All sessions.
-    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.sessions.iter().enumerate().filter(|(_, s)| s.key != NO_SLOT).map(|(id, s)| (id as SessionId, s))
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().filter(|session| session.key != NO_SLOT)
     }
 
     /// The session of this number, if there is one.

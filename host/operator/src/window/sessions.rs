@@ -7,6 +7,7 @@
 
 use weir_state::{Clock, Created, Entries, NO_SLOT, Namespaces, Slot, SlotTable, Timers};
 use weir_types::EventTime;
+use weir_types::call::States;
 
 use super::feed::Feed;
 use super::grid::Span;
@@ -102,7 +103,7 @@ impl Sessions {
 
     /// All slots, each with a slot of the table that has its key.
     pub fn live(&self) -> Vec<(Slot, Slot)> {
-        self.intervals.iter().filter(|(_, s)| s.slot != NO_SLOT).map(|(_, s)| (s.slot, s.key)).collect()
+        self.intervals.iter().filter(|session| session.slot != NO_SLOT).map(|session| (session.slot, session.key)).collect()
     }
 
     pub fn table(&self) -> &SlotTable {
@@ -417,17 +418,21 @@ impl Sessions {
 impl Sessions {
     /// Writes what is known of all keys.
     pub async fn snapshot(&self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
-        let (mut slots, mut ids) = (vec![], vec![]);
-        for (id, session) in self.intervals.iter() {
+        let mut slots = vec![];
+        for session in self.intervals.iter() {
             if !session.tally.filled {
                 // Its accumulator is fresh, wherever it is.
                 self.write(session, out, &[]);
             } else if session.slot != NO_SLOT {
                 slots.push(session.slot);
-                ids.push(id);
             }
         }
-        eviction.export_each(body, &slots, |i, state| self.write(self.intervals.get(ids[i]), out, state)).await?;
+        let write = |slots: &[Slot], states: &States| {
+            for (&slot, state) in slots.iter().zip(states.iter()) {
+                self.write(self.intervals.get(self.slots.owners[slot as usize]), out, state);
+            }
+        };
+        eviction.export_each(body, &slots, write).await?;
         let mut intact = true;
         eviction.scan(&mut |at, value| {
             let session = SessionId::try_from(at.namespace).ok().and_then(|id| self.intervals.find(id));

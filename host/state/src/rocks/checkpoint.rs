@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::checkpoint::Checkpoint;
 
@@ -15,6 +15,9 @@ use crate::{Entries, Error, StateKey};
 
 /// Where changes lie on their way into the database. The library takes no notice of names that it does not know.
 const CHANGES_FILE: &str = "changes";
+
+/// How much memory of changes is kept for those of the next checkpoint, bytes.
+const SPARE_BYTES_MAX: usize = 32 << 20;
 
 /// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +48,7 @@ enum LoanState {
 }
 
 impl Database {
-    fn loan(&self) -> std::sync::MutexGuard<'_, LoanState> {
+    fn loan(&self) -> MutexGuard<'_, LoanState> {
         self.loan.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,6 +120,15 @@ impl Checkpointing {
         Self { database: Arc::clone(database), is_complete: false }
     }
 
+    /// Room for changes: that of the last checkpoint's. Fresh memory would cost more to clear than the changes to write there.
+    pub fn entries(&self) -> Entries {
+        std::mem::take(&mut *self.spare())
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Entries> {
+        self.database.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where the database is: what lies beside it is on the same file system.
     pub fn path(&self) -> &Path {
         &self.database.directory.path
@@ -132,6 +144,10 @@ impl Checkpointing {
     /// If the directory is there, or the disk fails; what is in the directory then is of no use.
     pub fn complete(mut self, operator: u32, mut changes: Entries, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
         let written = self.database.write_changes(operator, &mut changes);
+        if changes.bytes() <= SPARE_BYTES_MAX {
+            changes.clear();
+            *self.spare() = changes;
+        }
         let result = written.map_err(|error| (LoanState::Lost(error.to_string()), error)).and_then(|()| {
             // Whatever becomes of the copy: the database has the changes.
             self.database.copy_to(dir).map_err(|error| (LoanState::None, error))

@@ -29,14 +29,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rocksdb::properties::{self, PropName};
 use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, Options, WriteBatch};
 use weir_types::KeyGroupRange;
 
-use crate::{Error, StateBackend, StateKey};
+use crate::{Entries, Error, StateBackend, StateKey};
 
 mod checkpoint;
 mod encoding;
@@ -90,6 +90,8 @@ struct Database {
     lineage: Lineage,
     memory: RocksMemory,
     loan: Loan,
+    /// the memory of the changes of the last checkpoint, for those of the next one
+    spare: Mutex<Entries>,
     directory: Directory,
 }
 
@@ -147,7 +149,8 @@ impl RocksBackend {
         let db = DB::open_cf_descriptors(options, dir, [family]).map_err(|e| failure::of_db(dir, &e))?;
         // From here on the directory is the database's to remove.
         let directory = Directory { path: dir.to_owned(), is_kept: AtomicBool::new(false) };
-        let mut database = Database { db, lineage, memory: memory.clone(), loan: Loan::default(), directory };
+        let mut database =
+            Database { db, lineage, memory: memory.clone(), loan: Loan::default(), spare: Mutex::default(), directory };
         database.lineage.extend(&database.db, last).map_err(|e| failure::of_db(dir, &e))?;
         database.lineage.write(dir)?;
         Ok(Self { database: Arc::new(database), held: vec![], held_bytes: 0 })

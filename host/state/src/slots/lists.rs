@@ -131,6 +131,11 @@ impl NamespaceLists {
         self.namespaces[index as usize].null
     }
 
+    /// Whether a null key has a slot anywhere.
+    pub(super) fn any_null(&self) -> bool {
+        self.namespaces.iter().any(|namespace| namespace.count > 0 && namespace.null != NO_SLOT)
+    }
+
     pub(super) fn set_null(&mut self, index: u32, slot: Slot) {
         self.namespaces[index as usize].null = slot;
     }

@@ -190,13 +190,12 @@ pub(crate) struct Eviction {
 }
 
 impl Eviction {
-    /// Takes the body out of `parts`, too. Where the namespaces of the backend mean something in this subtask alone, its entries are of no use
-    /// as `copies`.
-    pub fn new(parts: Parts, copies: bool) -> (Self, Body) {
+    /// Takes the body out of `parts`, too.
+    pub fn new(parts: Parts) -> (Self, Body) {
         let (least, most) = BYTES_PER_CALL.into_inner();
         let bytes_per_call = (parts.body.memory_bytes_max() / MEMORY_PARTS).clamp(least, most) as u64;
         let eviction = Self {
-            keeps_copies: copies && parts.backend.keeps_copies(),
+            keeps_copies: parts.backend.keeps_copies(),
             backend: parts.backend,
             max_parallelism: parts.max_parallelism,
             slots_max: parts.slots_max,
@@ -379,8 +378,10 @@ impl Eviction {
         (0..pieces).map(move |piece| KeyGroupRange { start: bound(piece), end: bound(piece + 1) })
     }
 
-    /// Moves slots from the guest to the backend: exports their state, keeps it at `places` with `notes`, and clears them. Returns for each slot whether
-    /// there is an entry of it: where `drops_empty`, a slot without any state is not kept.
+    /// Moves slots from the guest to the backend: exports their state, keeps it at `places` with `notes`, and clears them. `is_current` tells of which
+    /// the backend has what they are, once the last checkpoint has come to its end. Returns for each slot whether there is an entry of it: where `drops_empty`,
+    /// a slot without any state is not kept.
+    #[expect(clippy::too_many_arguments, reason = "what is moved, and what is known of it")]
     pub async fn put_away<N: Note>(
         &mut self,
         body: &mut Body,
@@ -388,6 +389,7 @@ impl Eviction {
         slots: &[Slot],
         places: &[Place],
         notes: &[N],
+        is_current: impl Fn(Slot) -> bool,
         drops_empty: bool,
     ) -> Result<Vec<bool>, Error> {
         let mut kept = Vec::with_capacity(slots.len());
@@ -397,7 +399,10 @@ impl Eviction {
             let ((slots, slots_after), (places, places_after)) = (rest.0.split_at(count), rest.1.split_at(count));
             let (notes, notes_after) = rest.2.split_at(count);
             let states = self.export(body, slots).await?;
-            self.put(table, places, notes, &states, drops_empty)?;
+            // What was written at the last barrier and has not changed since is there already, once that has come to its end.
+            let any_current = self.keeps_copies && self.backend.has_changes()?;
+            let is_wanted = |i: usize| !(drops_empty && states.get(i).is_empty() || any_current && is_current(slots[i]));
+            self.put(table, places, notes, &states, is_wanted)?;
             if drops_empty && self.keeps_copies {
                 let empty = slots.iter().zip(states.offsets.windows(2)).filter(|(_, range)| range[0] == range[1]);
                 let empty: Vec<Slot> = empty.map(|(&slot, _)| slot).collect();
@@ -499,29 +504,23 @@ impl Eviction {
         })
     }
 
-    /// Writes the states of `places`, but for those that the backend has as they are.
+    /// Writes the states of those `places` that are wanted.
     fn put<N: Note>(
         &mut self,
         table: &SlotTable,
         places: &[Place],
         notes: &[N],
         states: &States,
-        drops_empty: bool,
+        is_wanted: impl Fn(usize) -> bool,
     ) -> Result<(), Error> {
-        // What was written at the last barrier and has not changed since is there already, once that has come to its end.
-        let has_current = self.keeps_copies && self.backend.has_changes()?;
         let mut wanted = vec![];
         let mut values = Vec::with_capacity(states.bytes.len() + places.len() * N::BYTES);
         let mut value_ends = vec![0];
-        for ((place, note), range) in places.iter().zip(notes).zip(states.offsets.windows(2)) {
-            let state = &states.bytes[range[0] as usize..range[1] as usize];
-            if state.is_empty() && drops_empty || has_current && table.has_current_copy(place.key) {
-                continue;
-            }
-            note.encode(&mut values);
-            values.extend_from_slice(state);
+        for i in (0..places.len()).filter(|&i| is_wanted(i)) {
+            notes[i].encode(&mut values);
+            values.extend_from_slice(states.get(i));
             value_ends.push(values.len());
-            wanted.push(*place);
+            wanted.push(places[i]);
         }
         let (bytes, ends) = Self::key_bytes(table, &wanted);
         let values = value_ends.windows(2).map(|range| &values[range[0]..range[1]]);
@@ -531,16 +530,22 @@ impl Eviction {
 
     /// Takes those of `places` that are in the backend, and in no slot, out of it.
     pub fn take<N: Note>(&mut self, table: &SlotTable, places: &[Place]) -> Result<Taken<N>, Error> {
+        let taken = self.read(table, places)?;
+        if !self.keeps_copies {
+            let found: Vec<_> = taken.found.iter().map(|&place| places[place]).collect();
+            self.drop_places(table, &found)?;
+        }
+        Ok(taken)
+    }
+
+    /// What the backend has of `places`.
+    pub fn read<N: Note>(&mut self, table: &SlotTable, places: &[Place]) -> Result<Taken<N>, Error> {
         let (bytes, ends) = Self::key_bytes(table, places);
         let keys: Vec<_> = self.keys(table, places, &bytes, &ends).collect();
         let (mut taken, mut intact) = (Taken::new(), true);
         self.backend.get(&keys, &mut |place, value| intact &= taken.push(place, value))?;
         let taken = taken.checked(intact)?;
         self.weight.note(&taken.states);
-        if !self.keeps_copies {
-            let found: Vec<_> = taken.found.iter().map(|&place| keys[place]).collect();
-            self.backend.delete(&found)?;
-        }
         Ok(taken)
     }
 

@@ -82,7 +82,7 @@ impl Process {
         key_types: &[arrow_schema::DataType],
         emission: Emission,
     ) -> Result<Self, Error> {
-        let (eviction, body) = Eviction::new(parts, true);
+        let (eviction, body) = Eviction::new(parts);
         Ok(Self {
             body,
             has_operator_state: inputs.iter().any(|input| !is_keyed(input)),
@@ -410,7 +410,8 @@ impl Process {
         self.table.coldest(surplus, &mut cold);
         let places: Vec<_> = cold.iter().map(|&slot| Place { key: slot, namespace: NAMESPACE }).collect();
         let notes = vec![(); cold.len()];
-        let kept = self.eviction.put_away(&mut self.body, &self.table, &cold, &places, &notes, true).await?;
+        let is_current = |slot| self.table.has_current_copy(slot);
+        let kept = self.eviction.put_away(&mut self.body, &self.table, &cold, &places, &notes, is_current, true).await?;
         let mut key = vec![];
         for &slot in &cold {
             if self.owners.get(slot).is_some() {

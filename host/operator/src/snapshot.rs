@@ -68,6 +68,11 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// How many entries it has.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The database's directory: what lies beside it is on the same file system.
     pub fn database(&self) -> &Path {
         self.checkpointing.path()
@@ -161,21 +166,20 @@ impl Writer {
         self.changes.is_some()
     }
 
-    /// The states of keys that have slots in the table: a note and a state of each, and its namespace, which `of` tells. If note and state are empty
-    /// there is none, or none any more.
-    pub fn push_states<N: Note>(&mut self, table: &SlotTable, slots: &[Slot], states: &States, of: impl Fn(Slot) -> (i64, N)) {
-        let max_parallelism = self.max_parallelism;
+    /// The states of keys that have these slots in the table: a note and a state of each, and its namespace; `of` tells the namespace and the note of the
+    /// one with an index. If note and state are empty there is none, or none any more.
+    pub fn push_states<N: Note>(&mut self, table: &SlotTable, slots: &[Slot], states: &States, of: impl Fn(usize) -> (i64, N)) {
         let Some(changes) = &mut self.changes else {
-            for (&slot, state) in slots.iter().zip(states.iter()) {
-                let (namespace, note) = of(slot);
+            for (i, &slot) in slots.iter().enumerate() {
+                let ((namespace, note), state) = (of(i), states.get(i));
                 if !state.is_empty() || N::BYTES > 0 {
                     self.push_slot(Kind::State, table, slot, namespace, note, state);
                 }
             }
             return;
         };
-        table.for_each_key(slots, max_parallelism, |i, group, key| {
-            let (namespace, note) = of(slots[i]);
+        table.for_each_key(slots, self.max_parallelism, |i, group, key| {
+            let (namespace, note) = of(i);
             changes.entries.push_with(group, namespace, key, |value| {
                 note.encode(value);
                 value.extend_from_slice(states.get(i));

@@ -685,7 +685,8 @@ impl GridWindows {
         self.table.coldest(surplus, &mut cold);
         let places: Vec<_> = cold.iter().map(|&slot| Place::of(&self.table, slot)).collect();
         let tallies: Vec<Tally> = cold.iter().map(|&slot| self.tally(slot)).collect();
-        turn.eviction.put_away(turn.body, &self.table, &cold, &places, &tallies, false).await?;
+        let is_current = |slot| self.table.has_current_copy(slot);
+        turn.eviction.put_away(turn.body, &self.table, &cold, &places, &tallies, is_current, false).await?;
         self.table.evict(&cold);
         Ok(())
     }
@@ -707,7 +708,7 @@ impl GridWindows {
         };
         out.reserve(&self.table, &slots, eviction.state_bytes());
         let push = |slots: &[Slot], states: &States| {
-            out.push_states(&self.table, slots, states, |slot| (self.table.namespace(slot), self.tally(slot)));
+            out.push_states(&self.table, slots, states, |i| (self.table.namespace(slots[i]), self.tally(slots[i])));
         };
         eviction.export_each(body, &slots, push).await?;
         if !out.takes_changes() {

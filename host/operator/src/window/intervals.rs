@@ -16,6 +16,9 @@ pub(super) type SessionId = u32;
 /// What stands for "no session".
 pub(super) const NO_SESSION: SessionId = SessionId::MAX;
 
+/// What stands for "not in the backend": no session starts then.
+pub(super) const NOT_STORED: EventTime = EventTime::MAX;
+
 /// One session of one key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Session {
@@ -33,6 +36,10 @@ pub(super) struct Session {
     /// whether it was emitted because time had passed it
     pub emitted: bool,
     pub tally: Tally,
+    /// the start under which the backend has an entry of it, however old, or gets one; or [`NOT_STORED`]
+    pub stored: EventTime,
+    /// whether it has changed since that entry was written
+    pub changed: bool,
 }
 
 /// The sessions of all keys.
@@ -104,6 +111,8 @@ impl Intervals {
             timer: EventTime::MAX,
             emitted: false,
             tally: Tally::default(),
+            stored: NOT_STORED,
+            changed: true,
         });
         self.link(key, after, id);
         if next != NO_SESSION {
@@ -150,9 +159,9 @@ impl Intervals {
         self.sessions.iter().filter(|session| session.key != NO_SLOT)
     }
 
-    /// The session of this number, if there is one.
-    pub fn find(&self, id: SessionId) -> Option<&Session> {
-        self.sessions.get(id as usize).filter(|session| session.key != NO_SLOT)
+    /// The numbers of all sessions.
+    pub fn ids(&self) -> impl Iterator<Item = SessionId> {
+        (0..).zip(&self.sessions).filter(|(_, session)| session.key != NO_SLOT).map(|(id, _)| id)
     }
 
     /// A session that may be gone.

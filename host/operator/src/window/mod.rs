@@ -88,19 +88,20 @@ impl Window {
         emission: Emission,
         mut parts: Parts,
     ) -> Result<Self, Error> {
+        if node.stage == Stage::Local {
+            parts.slots_max = Some(parts.slots_max.map_or(LOCAL_SLOTS_MAX, |max| max.min(LOCAL_SLOTS_MAX)));
+        }
+        let (eviction, body) = Eviction::new(parts);
         let table = SlotTable::new(key_types)?;
         let windows = match (window.assigner, Grid::of(window.assigner)) {
-            (Assigner::Session { gap_ms }, _) => Windows::Sessions(Box::new(Sessions::new(gap_ms, table))),
+            (Assigner::Session { gap_ms }, _) => {
+                Windows::Sessions(Box::new(Sessions::new(gap_ms, table, eviction.keeps_copies())))
+            }
             (_, grid) => {
                 let grid = grid.unwrap_or(Grid::Unbounded);
                 Windows::Grid(Box::new(GridWindows::new(grid, window, node.stage, table)))
             }
         };
-        if node.stage == Stage::Local {
-            parts.slots_max = Some(parts.slots_max.map_or(LOCAL_SLOTS_MAX, |max| max.min(LOCAL_SLOTS_MAX)));
-        }
-        // What a session is called in the backend, its subtask alone knows.
-        let (eviction, body) = Eviction::new(parts, matches!(windows, Windows::Grid(_)));
         Ok(Self {
             body,
             inputs: node.chain.inputs.iter().cloned().map(Arc::new).collect(),
@@ -340,13 +341,15 @@ impl Window {
     /// # Errors
     /// If they do not say what is in it, or that is not of these windows.
     pub fn restore_database(&mut self, scalars: &serde_json::Value, context: &Context) -> Result<(), Error> {
-        let counts = snapshot::counts(scalars)?;
-        match &mut self.windows {
-            Windows::Grid(windows) => windows.restore_counts(&counts, self.time)?,
-            Windows::Sessions(_) => return Err(corrupt("there is a database of sessions")),
-        }
-        // Some of them may have changed since they were emitted.
-        if !counts.is_empty() && self.early.is_none() {
+        let may_have_changed = match &mut self.windows {
+            Windows::Grid(windows) => {
+                let counts = snapshot::counts(scalars)?;
+                windows.restore_counts(&counts, self.time)?;
+                !counts.is_empty()
+            }
+            Windows::Sessions(windows) => windows.restore_database(&self.policy, &mut self.eviction)?,
+        };
+        if may_have_changed && self.early.is_none() {
             self.early = self.policy.next_early(context.now);
         }
         Ok(())

@@ -10,6 +10,7 @@ use weir_state::{Slot, SlotTable};
 use super::feed::Feed;
 use super::grid::Span;
 use super::policy::Tally;
+use super::sessions::Bounds;
 use super::turn::{PaneList, Turn};
 use crate::Error;
 use crate::eviction::Place;
@@ -122,7 +123,7 @@ impl Round {
         }
         for restored in std::mem::take(&mut self.restored).chunks(turn.eviction.slots_per_call()) {
             let (slots, places): (Vec<Slot>, Vec<Place>) = restored.iter().copied().unzip();
-            let taken = turn.eviction.take::<Tally>(table, &places)?;
+            let taken = turn.eviction.take::<(Bounds, Tally)>(table, &places)?;
             if taken.found.len() != slots.len() {
                 return Err(weir_state::Error::Corrupt("the state of a session is gone".into()).into());
             }

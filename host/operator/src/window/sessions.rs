@@ -1,7 +1,8 @@
 //! Session windows: a key's rows, until none came for a while.
 //!
 //! Each row is a session of its own, from its time until the gap has passed, and merges with those of its key that it intersects; their
-//! accumulators are merged by the guest. Bounds are kept here and accumulators in slots; of an evicted session only the accumulator leaves.
+//! accumulators are merged by the guest. Bounds are kept here and accumulators in slots; of an evicted session only the accumulator leaves. In the backend
+//! a session is called after its start: when that changes, or the session is over, its entry goes.
 //! Sessions are never aggregated before an exchange: a part of one might end while another one elsewhere goes on, so that they would have to be handed on
 //! before time reaches their start.
 
@@ -11,7 +12,7 @@ use weir_types::call::States;
 
 use super::feed::Feed;
 use super::grid::Span;
-use super::intervals::{Intervals, NO_SESSION, Session, SessionId};
+use super::intervals::{Intervals, NO_SESSION, NOT_STORED, Session, SessionId};
 use super::policy::{Policy, Tally};
 use super::round::{Round, renew_slots};
 use super::turn::{PANES_PER_CALL_MAX, PaneList, Turn};
@@ -27,6 +28,8 @@ const TIMER_GRID_MS: i64 = 16;
 /// The state of all keys' sessions.
 pub(super) struct Sessions {
     gap_ms: i64,
+    /// whether entries stay in the backend when their sessions are brought back
+    keeps_copies: bool,
     /// keys that have sessions, under the namespace 0
     table: SlotTable,
     intervals: Intervals,
@@ -42,6 +45,10 @@ pub(super) struct Sessions {
     round: Round,
     /// slots that are free once the round is over
     freed: Vec<Slot>,
+    /// entries of the backend that are of no use once the round is over
+    obsolete: Vec<Place>,
+    /// whether the backend was looked through for sessions
+    is_restored: bool,
     keys: Vec<Slot>,
     created: Vec<Created>,
     found: Vec<SessionId>,
@@ -77,10 +84,11 @@ impl SlotPool {
 }
 
 impl Sessions {
-    pub fn new(gap_ms: i64, table: SlotTable) -> Self {
+    pub fn new(gap_ms: i64, table: SlotTable, keeps_copies: bool) -> Self {
         Self {
             // Plans refuse gaps below 1.
             gap_ms: gap_ms.max(1),
+            keeps_copies,
             table,
             intervals: Intervals::default(),
             slots: SlotPool::default(),
@@ -90,6 +98,8 @@ impl Sessions {
             early: vec![],
             round: Round::default(),
             freed: vec![],
+            obsolete: vec![],
+            is_restored: false,
             keys: vec![],
             created: vec![],
             found: vec![],
@@ -169,15 +179,30 @@ impl Sessions {
                 self.freed.push(source.slot);
             }
             self.timers.delete(source.timer, id);
+            self.give_up_entry(id);
             self.intervals.remove(id);
             let target = self.intervals.get_mut(oldest);
             target.span.end = target.span.end.max(source.span.end);
             target.tally.merge(source.tally);
         }
+        if span.start < self.intervals.get(oldest).span.start {
+            // What was evicted is fetched from where it is.
+            self.slot(oldest)?;
+            self.give_up_entry(oldest);
+        }
         let target = self.intervals.get_mut(oldest);
         target.span.start = target.span.start.min(span.start);
         target.span.end = target.span.end.max(span.end);
         Ok(oldest)
+    }
+
+    /// A session is no longer what the backend calls it: its entry, if there is one, goes with the round.
+    fn give_up_entry(&mut self, id: SessionId) {
+        let session = self.intervals.get_mut(id);
+        let stored = std::mem::replace(&mut session.stored, NOT_STORED);
+        if stored != NOT_STORED {
+            self.obsolete.push(Place { key: session.key, namespace: stored });
+        }
     }
 
     /// A row of a session, whose bounds are already right.
@@ -186,6 +211,7 @@ impl Sessions {
         self.slots.clock.touch(slot);
         self.round.add(row as u32, slot);
         let session = self.intervals.get_mut(id);
+        session.changed = true;
         if turn.policy.early_every_ms.is_some() && !session.tally.changed {
             self.changed.push(id);
         }
@@ -220,7 +246,10 @@ impl Sessions {
         session.slot = self.slots.take(id)?;
         // An accumulator that is not here and holds rows was evicted.
         if session.tally.filled {
-            self.round.restore(session.slot, Place { key: session.key, namespace: i64::from(id) });
+            self.round.restore(session.slot, Place { key: session.key, namespace: session.stored });
+            if !self.keeps_copies {
+                session.stored = NOT_STORED;
+            }
         } else {
             self.round.assign(session.slot, session.key);
         }
@@ -256,6 +285,10 @@ impl Sessions {
     async fn finish_round(&mut self, feed: &Feed<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
         self.round.finish(feed, &self.table, turn).await?;
         self.freed.drain(..).for_each(|slot| self.slots.give_back(slot));
+        if !self.obsolete.is_empty() {
+            turn.eviction.drop_places(&self.table, &self.obsolete)?;
+            self.obsolete.clear();
+        }
         Ok(())
     }
 
@@ -294,16 +327,18 @@ impl Sessions {
         self.emit(&emitted, purges, turn).await?;
         let (mut cleared, mut keys, mut away) = (vec![], vec![], vec![]);
         for &id in step {
-            self.intervals.get_mut(id).emitted = true;
-            let session = *self.intervals.get(id);
+            let session = self.intervals.get_mut(id);
+            (session.emitted, session.changed) = (true, true);
+            let session = *session;
             if !turn.policy.is_expired(session.span.end, turn.time) {
                 self.arm(id, turn);
                 continue;
             }
             if session.slot != NO_SLOT {
                 cleared.push(session.slot);
-            } else if session.tally.filled {
-                away.push(Place { key: session.key, namespace: i64::from(id) });
+            }
+            if session.stored != NOT_STORED {
+                away.push(Place { key: session.key, namespace: session.stored });
             }
             keys.push(session.key);
             self.intervals.remove(id);
@@ -344,7 +379,7 @@ impl Sessions {
         changed.retain(|&id| {
             let Some(session) = self.intervals.find_mut(id) else { return false };
             let emits = session.tally.changed && session.tally.filled && !Policy::is_past(session.span.end, turn.time);
-            session.tally.changed = false;
+            (session.tally.changed, session.changed) = (false, true);
             emits
         });
         self.early = changed;
@@ -375,7 +410,7 @@ impl Sessions {
         for &id in ids {
             let session = self.intervals.get_mut(id);
             panes.push(session.span, [session.slot]);
-            session.tally.changed = false;
+            (session.tally.changed, session.changed) = (false, true);
             if purges {
                 session.tally.filled = false;
                 purged.push((session.slot, session.key));
@@ -399,13 +434,16 @@ impl Sessions {
         let owner = |slot: &Slot| self.slots.owners[*slot as usize];
         // What was purged is simply dropped.
         let (filled, empty): (Vec<Slot>, Vec<Slot>) = cold.into_iter().partition(|s| self.intervals.get(owner(s)).tally.filled);
-        let place = |id: SessionId| Place { key: self.intervals.get(id).key, namespace: i64::from(id) };
-        let places: Vec<_> = filled.iter().map(owner).map(place).collect();
-        // What is known of a session's rows stays here.
-        let notes = vec![Tally::default(); places.len()];
-        turn.eviction.put_away(turn.body, &self.table, &filled, &places, &notes, false).await?;
+        let session = |slot: &Slot| self.intervals.get(owner(slot));
+        let places: Vec<_> = filled.iter().map(session).map(|s| Place { key: s.key, namespace: s.span.start }).collect();
+        let notes: Vec<_> = filled.iter().map(session).map(Session::note).collect();
+        let is_current = |slot| !session(&slot).changed;
+        turn.eviction.put_away(turn.body, &self.table, &filled, &places, &notes, is_current, false).await?;
         if !empty.is_empty() {
             turn.body.clear_slots(&empty).await?;
+        }
+        for &slot in &filled {
+            self.intervals.get_mut(self.slots.owners[slot as usize]).note_stored();
         }
         for slot in filled.into_iter().chain(empty) {
             self.intervals.get_mut(self.slots.owners[slot as usize]).slot = NO_SLOT;
@@ -416,57 +454,105 @@ impl Sessions {
 }
 
 impl Sessions {
-    /// Writes what is known of all keys.
-    pub async fn snapshot(&self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
-        let mut slots = vec![];
-        for session in self.intervals.iter() {
-            if !session.tally.filled {
+    /// Writes what is known of all keys, or what has changed of it.
+    pub async fn snapshot(&mut self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
+        let (mut fresh, mut here, mut away) = (vec![], vec![], vec![]);
+        for id in self.intervals.ids().filter(|&id| !out.takes_changes() || self.intervals.get(id).changed) {
+            let session = self.intervals.get(id);
+            match session.slot {
                 // Its accumulator is fresh, wherever it is.
-                self.write(session, out, &[]);
-            } else if session.slot != NO_SLOT {
-                slots.push(session.slot);
+                _ if !session.tally.filled => fresh.push(id),
+                NO_SLOT => away.push(id),
+                slot => here.push(slot),
             }
         }
+        let sessions = &*self;
+        sessions.write(out, &fresh, &States { offsets: vec![0; fresh.len() + 1], bytes: vec![] });
+        let owner = |slot: &Slot| sessions.slots.owners[*slot as usize];
         let write = |slots: &[Slot], states: &States| {
-            for (&slot, state) in slots.iter().zip(states.iter()) {
-                self.write(self.intervals.get(self.slots.owners[slot as usize]), out, state);
-            }
+            sessions.write(out, &slots.iter().map(owner).collect::<Vec<_>>(), states);
         };
-        eviction.export_each(body, &slots, write).await?;
-        let mut intact = true;
-        eviction.scan(&mut |at, value| {
-            let session = SessionId::try_from(at.namespace).ok().and_then(|id| self.intervals.find(id));
-            match (session, Tally::decode(value)) {
-                (Some(session), Some((_, state))) => self.write(session, out, state),
-                _ => intact = false,
+        eviction.export_each(body, &here, write).await?;
+        for ids in away.chunks(eviction.slots_per_call()) {
+            let place = |id| Place { key: sessions.intervals.get(id).key, namespace: sessions.intervals.get(id).stored };
+            let places: Vec<_> = ids.iter().copied().map(place).collect();
+            let found = eviction.read::<(Bounds, Tally)>(&sessions.table, &places)?;
+            if found.found.len() != ids.len() {
+                return Err(corrupt("the state of a session is gone"));
             }
-        })?;
-        if intact { Ok(()) } else { Err(corrupt("there is state of a session that is gone")) }
+            sessions.write(out, ids, &found.states);
+        }
+        if out.takes_changes() {
+            let here: Vec<SessionId> = here.iter().map(owner).collect();
+            fresh.into_iter().chain(here).chain(away).for_each(|id| self.intervals.get_mut(id).note_stored());
+        }
+        Ok(())
     }
 
-    fn write(&self, session: &Session, out: &mut Writer, state: &[u8]) {
-        let bounds = Bounds { end: session.span.end, emitted: session.emitted };
-        out.push_slot(Kind::State, &self.table, session.key, session.span.start, (bounds, session.tally), state);
+    /// Writes sessions with their states.
+    fn write(&self, out: &mut Writer, ids: &[SessionId], states: &States) {
+        let session = |&id: &SessionId| self.intervals.get(id);
+        let keys: Vec<Slot> = ids.iter().map(session).map(|session| session.key).collect();
+        out.push_states(&self.table, &keys, states, |i| (session(&ids[i]).span.start, session(&ids[i]).note()));
+    }
+
+    /// Takes in the sessions of the databases that the backend was opened on, which are one by now; returns whether there are some that have changed since they
+    /// were emitted.
+    pub fn restore_database(&mut self, policy: &Policy, eviction: &mut Eviction) -> Result<bool, Error> {
+        if !std::mem::replace(&mut self.is_restored, true) {
+            let max_parallelism = eviction.max_parallelism();
+            let (mut chunk, mut result) = (Entries::default(), Ok(()));
+            eviction.scan(&mut |at, value| {
+                // Accumulators stay where they are.
+                let note = &value[..value.len().min(<(Bounds, Tally)>::BYTES)];
+                chunk.push_parts(at.group, at.namespace, [&[Kind::State as u8], at.key], [note, &[]]);
+                if chunk.len() >= PANES_PER_CALL_MAX && result.is_ok() {
+                    result = self.restore_stored(&chunk, policy, max_parallelism);
+                    chunk.clear();
+                }
+            })?;
+            result?;
+            self.restore_stored(&chunk, policy, max_parallelism)?;
+        }
+        Ok(!self.changed.is_empty())
+    }
+
+    fn restore_stored(&mut self, entries: &Entries, policy: &Policy, max_parallelism: u16) -> Result<(), Error> {
+        let entries = snapshot::read(entries, &self.table, max_parallelism)?;
+        self.reopen_all(&entries, policy, |session, _| session.note_stored())
     }
 
     /// Takes in entries of a snapshot; returns whether there are some that have changed since they were emitted.
     pub fn restore_entries(&mut self, entries: &Entries, policy: &Policy, eviction: &mut Eviction) -> Result<bool, Error> {
         let entries = snapshot::read(entries, &self.table, eviction.max_parallelism())?;
         let mut away = vec![];
+        self.reopen_all(&entries, policy, |session, entry| {
+            if session.tally.filled {
+                away.push((entry.group, entry.namespace, entry.key, entry.value));
+                session.note_stored();
+            }
+        })?;
+        eviction.put_restored(away.into_iter())?;
+        Ok(!self.changed.is_empty())
+    }
+
+    /// Opens sessions of a snapshot, and calls `each` with them and their entries.
+    fn reopen_all<'a>(
+        &mut self,
+        entries: &[snapshot::Read<'a>],
+        policy: &Policy,
+        mut each: impl FnMut(&mut Session, &snapshot::Read<'a>),
+    ) -> Result<(), Error> {
         for part in entries.chunks(PANES_PER_CALL_MAX) {
             let columns = self.table.decode_keys(part.iter().map(|entry| entry.key))?;
             self.table.assign(part.len(), &columns, Namespaces::Constant(0), &mut self.keys, &mut self.created)?;
             self.intervals.grow(self.table.slot_bound());
             for (i, entry) in part.iter().enumerate() {
                 let id = self.reopen(entry, self.keys[i], policy)?;
-                // What is behind the bounds is as the backend has it.
-                if self.intervals.get(id).tally.filled {
-                    away.push((entry.group, i64::from(id), entry.key, &entry.value[Bounds::BYTES..]));
-                }
+                each(self.intervals.get_mut(id), entry);
             }
         }
-        eviction.put_restored(away.into_iter())?;
-        Ok(!self.changed.is_empty())
+        Ok(())
     }
 
     /// Opens a session of a snapshot.
@@ -493,9 +579,21 @@ impl Sessions {
     }
 }
 
+impl Session {
+    /// What is kept with its state.
+    fn note(&self) -> (Bounds, Tally) {
+        (Bounds { end: self.span.end, emitted: self.emitted }, self.tally)
+    }
+
+    /// Notes that the backend has it as it is, or gets it.
+    fn note_stored(&mut self) {
+        (self.stored, self.changed) = (self.span.start, false);
+    }
+}
+
 /// What a snapshot says of a session, besides its start and its tally.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bounds {
+pub(super) struct Bounds {
     end: EventTime,
     emitted: bool,
 }

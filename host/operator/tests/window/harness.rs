@@ -252,7 +252,6 @@ impl Subtasks {
             .iter_mut()
             .enumerate()
             .filter_map(|(index, snapshot)| {
-                // Sessions are not in a database.
                 let dir = self.disk.as_ref()?.write(snapshot.changes.take()?);
                 Some(((range_of(index as u16, before, MAX_PARALLELISM), dir), snapshot.scalars.clone()))
             })

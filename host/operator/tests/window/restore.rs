@@ -6,7 +6,8 @@ use weir_state::Entries;
 use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
 use weir_types::{EventTime, KeyGroupRange};
 
-use crate::harness::{MAX_PARALLELISM, Operator, Subtasks};
+use crate::disk::Disk;
+use crate::harness::{MAX_PARALLELISM, Operator, Row, Subtasks};
 
 const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
 
@@ -87,6 +88,29 @@ fn sessions_at_the_end_of_time() {
     new.restore(&[snapshot], ALL).expect("it is a snapshot of such windows");
     new.watermark(EventTime::MAX);
     assert_eq!(new.take().0.iter().map(|pane| &*pane.rows).collect::<Vec<_>>(), ["1 2 3"]);
+}
+
+/// What is on disk costs a checkpoint nothing, but for what has changed since the last one.
+#[test]
+fn checkpoints_have_what_has_changed() {
+    for assigner in assigners() {
+        let disk = Disk::new();
+        let mut operator = Operator::on(disk.open(), window(assigner), Stage::Complete, Some(50));
+        let mut changed = |rows: &[Row]| {
+            operator.rows(rows);
+            let snapshot = operator.snapshot();
+            assert!(snapshot.entries.is_empty(), "all of it is on disk");
+            let changes = snapshot.changes.expect("a database keeps copies");
+            let count = changes.count();
+            disk.write(changes);
+            count
+        };
+        let all: Vec<Row> = (0..100).map(|key| (key, 1, key as u32)).collect();
+        assert!(changed(&all) >= 40, "{assigner:?}: those that are in slots");
+        assert_eq!(changed(&[]), 0, "{assigner:?}");
+        assert!((1..10).contains(&changed(&[(7, 2, 100)])), "{assigner:?}: the windows of a row");
+        assert_eq!(changed(&[]), 0, "{assigner:?}");
+    }
 }
 
 /// State of windows is not taken for that of others: on another grid, or of sessions.

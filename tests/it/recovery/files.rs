@@ -115,6 +115,13 @@ fn windows_on_disk() {
     survives("windows_on_disk", "q5", &[2, 1, 3], 20, &settings);
 }
 
+/// Goal: the same of sessions.
+#[test]
+fn sessions_on_disk() {
+    let settings = [("state.backend", "rocksdb"), ("state.slots_max", "64")];
+    survives("sessions_on_disk", "q11", &[2, 1, 3], 20, &settings);
+}
+
 /// Goal: the same of a process function with timers.
 #[test]
 fn timers_on_disk() {

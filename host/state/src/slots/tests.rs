@@ -127,7 +127,7 @@ proptest! {
     }
 }
 
-/// Key columns and key bytes lead back to the same slots, and the group is that of the key's hash.
+/// Key columns and key bytes lead back to the same slots, and the group is that of the key's hash; also where many are asked for at once.
 fn check_keys(table: &mut SlotTable, model: &BTreeMap<(i64, u8), Slot>) -> Result<(), TestCaseError> {
     let slots: Vec<Slot> = model.values().copied().collect();
     let namespaces: Vec<i64> = model.keys().map(|k| k.0).collect();
@@ -147,9 +147,21 @@ fn check_keys(table: &mut SlotTable, model: &BTreeMap<(i64, u8), Slot>) -> Resul
     prop_assert_eq!(&decoded, &keys);
     let mut hashes = vec![];
     hash_columns(slots.len(), &keys, &mut hashes);
-    for (slot, hash) in slots.iter().zip(hashes) {
-        prop_assert_eq!(table.key_group(*slot, 100), group_of(hash, 100));
+    let groups: Vec<KeyGroup> = hashes.into_iter().map(|hash| group_of(hash, 100)).collect();
+    let mut counts = vec![0; 100];
+    for (slot, group) in slots.iter().zip(&groups) {
+        prop_assert_eq!(table.key_group(*slot, 100), *group);
+        counts[usize::from(group.0)] += 1;
     }
+    let mut counted = table.count_groups(&slots, 100);
+    counted.resize(100, 0);
+    prop_assert_eq!(counted, counts);
+    // More than are fetched at once.
+    let many = slots.repeat(10);
+    let mut names = vec![];
+    table.for_each_key(&many, 100, |i, group, key| names.push((i, group, key.concat())));
+    let expected: Vec<_> = (0..many.len()).map(|i| (i, groups[i % slots.len()], bytes[i % slots.len()].clone())).collect();
+    prop_assert_eq!(names, expected);
     Ok(())
 }
 

@@ -84,6 +84,9 @@ impl Cleanups {
 
     /// Slots have got other keys, or none.
     pub fn forget(&mut self, slots: impl Iterator<Item = u32>) {
+        if self.by_slot.is_empty() {
+            return;
+        }
         for slot in slots {
             if let Some(deadlines) = self.by_slot.get_mut(slot as usize) {
                 *deadlines = NEVER;

@@ -14,6 +14,10 @@ pub trait Head: Sized + 'static {
     type Item: 'static;
     /// whether the items are the rows of the input
     const ROWS: bool = false;
+    /// whether it makes room for its items before it pushes them, so that no more come than there is room for
+    const COUNTED: bool = false;
+    /// whether it computes the event times of its items, instead of leaving them those of the rows, panes or timers that they come from
+    const COMPUTES_TIMES: bool = false;
 
     /// The stream itself, where the head only reads one.
     #[doc(hidden)]
@@ -36,8 +40,6 @@ pub struct Description {
     pub(crate) passable: Option<Vec<Column>>,
     /// whether what it pushes has event times
     pub(crate) timed: bool,
-    /// whether these are not those of the rows (panes, timers) that it comes from
-    pub(crate) computes_times: bool,
     /// what its states are
     pub(crate) state_schema: Option<String>,
 }
@@ -78,6 +80,11 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
         self.cx.progress = None;
         self.cx.by_clock = false;
         self.cx.late = 0;
+    }
+
+    /// Makes room for what comes of `items` more items.
+    pub(crate) fn reserve(&mut self, items: usize) {
+        self.terminal.reserve(items, P::SHAPE);
     }
 
     /// Pushes an item of the head through the pipeline.

@@ -20,7 +20,7 @@ pub trait Pipeline: Sized + 'static {
     const UNTOUCHED: bool;
     /// whether each row that goes in comes out as one row: then nobody has to note where the rows that come out are from
     const ONE_TO_ONE: bool;
-    /// whether no row that goes in comes out as several: then it is known beforehand how many there can be
+    /// whether no item comes out as several rows, and the head makes room for all its items: then nobody has to look whether there is room for a row
     const AT_MOST_ONE: bool;
     /// whether it assigns event times
     const ASSIGNS_TIMES: bool;
@@ -29,7 +29,7 @@ pub trait Pipeline: Sized + 'static {
         untouched: Self::UNTOUCHED,
         one_to_one: Self::ONE_TO_ONE,
         at_most_one: Self::AT_MOST_ONE,
-        timeless: <Self::Head as Head>::ROWS && !Self::ASSIGNS_TIMES,
+        timeless: !Self::ASSIGNS_TIMES && !<Self::Head as Head>::COMPUTES_TIMES,
     };
 
     /// Pushes an item through; `next` gets what comes out.
@@ -70,7 +70,7 @@ impl<H: Head> Pipeline for Start<H> {
     type Out = H::Item;
     const UNTOUCHED: bool = H::ROWS;
     const ONE_TO_ONE: bool = H::ROWS;
-    const AT_MOST_ONE: bool = H::ROWS;
+    const AT_MOST_ONE: bool = H::COUNTED;
     const ASSIGNS_TIMES: bool = false;
 
     #[inline(always)]

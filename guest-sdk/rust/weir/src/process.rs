@@ -15,7 +15,7 @@ use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::record::{Record, Row};
 use crate::side::Tag;
-use crate::state::{Slots, State};
+use crate::state::{Slots, State, unassigned};
 use crate::time::{EventTime, TimeDomain, wire_domain};
 use crate::value::{Buffers, Column};
 
@@ -386,24 +386,19 @@ pub struct ProcessHead<F> {
 
 impl<F: KeyedFunction> Head for ProcessHead<F> {
     type Item = F::Out;
+    const COUNTED: bool = true;
+    const COMPUTES_TIMES: bool = F::COMPUTES_TIMES;
 
     fn describe(&self) -> Description {
         let passable = (self.inputs.len() == 1).then(|| self.columns.clone());
-        let (inputs, computes_times) = (self.inputs.clone(), F::COMPUTES_TIMES);
         let state_schema = Some(schema::<F>());
-        Description { head: wit::Head::Process, inputs, passable, timed: self.timed, computes_times, state_schema }
+        Description { head: wit::Head::Process, inputs: self.inputs.clone(), passable, timed: self.timed, state_schema }
     }
 
     fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
-        Box::new(Running {
-            function: self.function,
-            slots: Slots::new(),
-            cleanups: Cleanups::default(),
-            timers: vec![],
-            out: vec![],
-            out_times: vec![],
-            body,
-        })
+        let cleanups = Cleanups::default();
+        let calls = Calls { function: self.function, cleanups, timers: vec![], out: vec![], out_times: vec![] };
+        Box::new(Running { calls, slots: Slots::new(), body })
     }
 }
 
@@ -421,15 +416,43 @@ fn schema<F: KeyedFunction>() -> String {
 
 /// A running chain that starts with a keyed function.
 struct Running<F: KeyedFunction, P: Pipeline, W> {
-    function: F,
+    calls: Calls<F>,
     slots: Slots<F::Key, F::State>,
+    body: Body<P, W>,
+}
+
+/// The function, and what its calls have brought forth.
+struct Calls<F: KeyedFunction> {
+    function: F,
     cleanups: Cleanups,
     timers: Vec<WireTimer>,
     /// what the function has emitted, each with the row or timer that it comes from; pushed on together, which keeps both
     /// loops small
     out: Vec<(u32, F::Out)>,
     out_times: Vec<i64>,
-    body: Body<P, W>,
+}
+
+impl<F: KeyedFunction> Calls<F> {
+    /// Calls the function for what `cx` says is the row or timer, and the key and the state of its slot.
+    #[inline(always)]
+    fn call(
+        &mut self,
+        cx: &mut Context,
+        slot: u32,
+        key: &F::Key,
+        state: &mut F::State,
+        call: impl FnOnce(&mut F, &mut F::State, &mut KeyedContext<'_, F::Key, F::Out>),
+    ) {
+        let Self { function, cleanups, timers, out, out_times } = self;
+        let deadlines = cleanups.get(slot);
+        let mut cx = KeyedContext { key, slot, cx, timers, out, out_times, deadlines };
+        call(function, state, &mut cx);
+        let new = cx.deadlines;
+        // One by one: compared as an array, they would have to be one in memory. So the compiler sees that a function which lets nothing expire leaves them.
+        if new[0] != deadlines[0] || new[1] != deadlines[1] {
+            cleanups.set(slot, new, timers);
+        }
+    }
 }
 
 /// The timers of a call, of which earlier ones may delete later ones.
@@ -485,59 +508,31 @@ const OUT_MAX: usize = 4096;
 
 impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> Running<F, P, W> {
     fn begin(&mut self, rows: usize, watermark: i64, now: i64) {
-        self.timers.clear();
-        self.out.clear();
-        self.out_times.clear();
+        self.calls.timers.clear();
+        self.calls.out.clear();
+        self.calls.out_times.clear();
         self.body.begin(rows, watermark, now);
     }
 
     fn finish(&mut self, rows: Option<usize>) -> Result<Reply, String> {
         let reply = self.body.finish(rows)?;
-        Ok(Reply { timers: std::mem::take(&mut self.timers), ..reply })
-    }
-
-    /// Calls the function for row or timer `origin` of one slot.
-    #[inline]
-    fn call(
-        &mut self,
-        origin: usize,
-        time: i64,
-        slot: u32,
-        call: impl FnOnce(&mut F, &mut F::State, &mut KeyedContext<'_, F::Key, F::Out>),
-    ) -> Result<(), String> {
-        let (key, state) = self.slots.get(slot)?;
-        self.body.cx.origin = origin as u32;
-        self.body.cx.time = time;
-        let known = self.cleanups.get(slot);
-        let mut cx = KeyedContext {
-            key,
-            slot,
-            cx: &mut self.body.cx,
-            timers: &mut self.timers,
-            out: &mut self.out,
-            out_times: &mut self.out_times,
-            deadlines: known,
-        };
-        call(&mut self.function, state, &mut cx);
-        let deadlines = cx.deadlines;
-        if deadlines != known {
-            self.cleanups.set(slot, deadlines, &mut self.timers);
-        }
-        Ok(())
+        Ok(Reply { timers: std::mem::take(&mut self.calls.timers), ..reply })
     }
 
     /// Pushes on what was emitted; `times` are those of the rows or timers.
     #[inline(never)]
     fn push(&mut self, times: &[u8]) {
+        let Self { calls, body, .. } = self;
+        body.reserve(calls.out.len());
         let times = times.as_chunks::<8>().0;
-        let mut computed = self.out_times.drain(..);
-        for (origin, item) in self.out.drain(..) {
-            self.body.cx.origin = origin;
-            self.body.cx.time = match F::COMPUTES_TIMES {
+        let mut computed = calls.out_times.drain(..);
+        for (origin, item) in calls.out.drain(..) {
+            body.cx.origin = origin;
+            body.cx.time = match F::COMPUTES_TIMES {
                 true => computed.next().unwrap_or(i64::MIN),
                 false => times.get(origin as usize).map_or(i64::MIN, |time| i64::from_le_bytes(*time)),
             };
-            self.body.push(item);
+            body.push(item);
         }
     }
 
@@ -547,11 +542,12 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             TimeDomain::Event => timers.watermark,
             TimeDomain::Processing => timers.now,
         };
+        let Self { calls, slots, .. } = self;
         for (slot, set_to) in slots_of(&timers.slots).zip(times_of(&timers.times)) {
-            if self.cleanups.fired(slot, domain, set_to) {
-                let mut deadlines = self.cleanups.get(slot);
-                deadlines[place(domain)] = self.function.expire(self.slots.state(slot)?, domain, time)?;
-                self.cleanups.set(slot, deadlines, &mut self.timers);
+            if calls.cleanups.fired(slot, domain, set_to) {
+                let mut deadlines = calls.cleanups.get(slot);
+                deadlines[place(domain)] = calls.function.expire(slots.state(slot)?, domain, time)?;
+                calls.cleanups.set(slot, deadlines, &mut calls.timers);
             }
         }
         Ok(())
@@ -565,19 +561,45 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     ) -> Result<(), String> {
         let rows = input.rows.rows as usize;
         let reader = R::open(&mut Buffers::new(rows, input.rows.buffers))?;
-        let mut times = times_of(&input.times);
         if slots_of(&input.slots).len() != rows {
             return Err("rows of a keyed input came without their slots".into());
         }
-        for (row, slot) in slots_of(&input.slots).enumerate() {
-            let time = times.next().unwrap_or(i64::MIN);
-            self.call(row, time, slot, |function, state, cx| call(function, state, R::read(&reader, row), cx))?;
-            if self.out.len() >= OUT_MAX {
-                self.push(&input.times);
+        let mut start = 0;
+        while start < rows {
+            start = self.rows_from(start, &reader, &input.slots, &input.times, &mut call)?;
+            self.push(&input.times);
+        }
+        Ok(())
+    }
+
+    /// Calls the function for rows from `start` on, until it has emitted so much that this should be pushed on; returns where it stopped.
+    ///
+    /// A function of its own, as the loop of [`Rows`](crate::rows::Rows) is, and it makes no calls but the user's.
+    #[inline(never)]
+    fn rows_from<R: Row>(
+        &mut self,
+        start: usize,
+        reader: &R::Reader,
+        slots: &[u8],
+        times: &[u8],
+        call: &mut impl FnMut(&mut F, &mut F::State, R, &mut KeyedContext<'_, F::Key, F::Out>),
+    ) -> Result<usize, String> {
+        let Self { calls, slots: own, body } = self;
+        let (keys, states) = own.all();
+        let (slots, times) = (slots.as_chunks::<4>().0, times.as_chunks::<8>().0);
+        for row in start..slots.len() {
+            let slot = u32::from_le_bytes(slots[row]);
+            let (Some(key), Some(state)) = (keys.get(slot as usize), states.get_mut(slot as usize)) else {
+                return Err(unassigned(slot));
+            };
+            body.cx.origin = row as u32;
+            body.cx.time = times.get(row).map_or(i64::MIN, |time| i64::from_le_bytes(*time));
+            calls.call(&mut body.cx, slot, key, state, |function, state, cx| call(function, state, R::read(reader, row), cx));
+            if calls.out.len() >= OUT_MAX {
+                return Ok(row + 1);
             }
         }
-        self.push(&input.times);
-        Ok(())
+        Ok(slots.len())
     }
 }
 
@@ -594,7 +616,7 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             return Err("it had a broadcast input with state of its own, and has none any more".into());
         }
         self.slots.codec.open(own, &keyed, F::migrations())?;
-        self.function.open(own, &broadcast)
+        self.calls.function.open(own, &broadcast)
     }
 
     fn process(&mut self, input: Input) -> Result<Reply, String> {
@@ -605,7 +627,7 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             _ if !input.slots.is_empty() => self.rows::<F::Right>(input, F::right)?,
             _ => {
                 let reader = F::Right::open(&mut Buffers::new(rows, input.rows.buffers))?;
-                (0..rows).for_each(|row| self.function.unkeyed(F::Right::read(&reader, row)));
+                (0..rows).for_each(|row| self.calls.function.unkeyed(F::Right::read(&reader, row)));
             }
         }
         self.finish(Some(rows))
@@ -628,11 +650,15 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             if due.is_deleted(row) {
                 continue;
             }
-            let told = self.timers.len();
+            let Self { calls, slots, body } = &mut *self;
+            let (key, state) = slots.get(slot)?;
+            body.cx.origin = row as u32;
+            body.cx.time = time;
+            let told = calls.timers.len();
             let timer = Timer { time: EventTime::from_millis(time), domain };
-            self.call(row, time, slot, |function, state, cx| function.timer(state, timer, cx))?;
-            due.see_to(row, &mut self.timers, told);
-            if self.out.len() >= OUT_MAX {
+            calls.call(&mut body.cx, slot, key, state, |function, state, cx| function.timer(state, timer, cx));
+            due.see_to(row, &mut calls.timers, told);
+            if calls.out.len() >= OUT_MAX {
                 self.push(&timers.times);
             }
         }
@@ -641,27 +667,27 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     }
 
     fn assign_slots(&mut self, slots: &[u8], keys: Batch) -> Result<(), String> {
-        self.cleanups.forget(slots_of(slots));
+        self.calls.cleanups.forget(slots_of(slots));
         self.slots.assign(slots, keys)
     }
     fn clear_slots(&mut self, slots: &[u8]) -> Result<(), String> {
-        self.cleanups.forget(slots_of(slots));
+        self.calls.cleanups.forget(slots_of(slots));
         self.slots.clear(slots)
     }
     fn export_slots(&mut self, slots: &[u8]) -> Result<States, String> {
         if *slots != OPERATOR_STATE {
-            return self.slots.export(slots, |slot, bytes| self.cleanups.encode(slot, bytes));
+            return self.slots.export(slots, |slot, bytes| self.calls.cleanups.encode(slot, bytes));
         }
-        let bytes = self.function.export()?;
+        let bytes = self.calls.function.export()?;
         let end = u32::try_from(bytes.len()).map_err(|_| "the state to export is larger than 4 GiB")?;
         Ok(States { offsets: [0, end].map(u32::to_le_bytes).concat(), bytes })
     }
     fn import_slots(&mut self, slots: &[u8], states: &States) -> Result<(), String> {
         match *slots == OPERATOR_STATE {
-            true => self.function.import(&states.bytes),
+            true => self.calls.function.import(&states.bytes),
             false => self.slots.import(slots, states, |slot, state, stored, rest| {
                 *state = stored;
-                self.cleanups.decode(slot, rest)
+                self.calls.cleanups.decode(slot, rest)
             }),
         }
     }

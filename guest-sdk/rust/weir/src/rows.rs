@@ -35,6 +35,7 @@ impl<T> Clone for Rows<T> {
 impl<T: Record> Head for Rows<T> {
     type Item = T;
     const ROWS: bool = true;
+    const COUNTED: bool = true;
 
     fn stream(&self) -> Option<&Upstream> {
         Some(&self.upstream)
@@ -46,7 +47,6 @@ impl<T: Record> Head for Rows<T> {
             inputs: vec![self.upstream.input(own_columns::<T>())],
             passable: Some(T::columns()),
             timed: self.upstream.timed,
-            computes_times: false,
             state_schema: None,
         }
     }
@@ -75,6 +75,12 @@ impl<T: Record, P: Pipeline<Head = Rows<T>>, W: Terminal<P::Out>> Transform<P, W
         let rows = batch.rows as usize;
         let reader = <T as Row>::open(&mut Buffers::new(rows, batch.buffers))?;
         let mut push = |row: usize| {
+            // SAFETY: below, rows are counted from 0 to `rows`. Readers look at each row that is asked of them, and here the compiler need not be told by a
+            // comparison a row that this is one.
+            #[allow(unsafe_code)]
+            unsafe {
+                std::hint::assert_unchecked(row < rows);
+            }
             self.body.cx.origin = row as u32;
             self.body.push(<T as Row>::read(&reader, row));
         };

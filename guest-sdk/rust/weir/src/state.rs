@@ -37,6 +37,13 @@ impl<K: Key, S: State> Slots<K, S> {
         Self { keys: vec![], states: vec![], codec: Codec::new() }
     }
 
+    /// The keys and states of all slots: as many of both, so that a loop over rows compares a slot with one number, which it need not look up again.
+    #[inline]
+    pub fn all(&mut self) -> (&[K], &mut [S]) {
+        let count = self.keys.len();
+        (&self.keys[..count], &mut self.states[..count])
+    }
+
     /// The key and the state of a slot.
     #[inline]
     pub fn get(&mut self, slot: u32) -> Result<(&K, &mut S), String> {
@@ -140,7 +147,9 @@ pub(crate) fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(S, &'a 
     postcard::take_from_bytes(bytes).map_err(|e| format!("the stored state is not of the type that the job has now: {e}"))
 }
 
-fn unassigned(slot: u32) -> String {
+/// What is wrong with a call that names a slot without a key.
+#[cold]
+pub(crate) fn unassigned(slot: u32) -> String {
     format!("slot {slot} was used before it was assigned")
 }
 

@@ -175,7 +175,7 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
             outputs.push(ChainOutput { name: side.name().to_owned(), schema: fields(&columns), columns: origins });
             ports.push(side.port(side_sources, *assigned));
         }
-        let terminal = RowBuffer::with(main_sources, P::ASSIGNS_TIMES || description.computes_times, appended);
+        let terminal = RowBuffer::with(main_sources, P::ASSIGNS_TIMES || P::Head::COMPUTES_TIMES, appended);
         let running = head.start(Body::new(pipeline, terminal, Context::new(ports, first_side)));
         let chain = WireChain {
             operators: draft.operators,

@@ -13,7 +13,7 @@ use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::projection::Projection;
 use crate::record::Row;
-use crate::state::{Slots, State};
+use crate::state::{Slots, State, unassigned};
 use crate::time::{EventTime, Window, to_millis};
 use crate::value::{Buffers, Column};
 
@@ -189,6 +189,8 @@ pub trait WindowFunction: 'static {
     type Item: 'static;
     /// whether the accumulator is the rows themselves
     const KEEPS_ROWS: bool = false;
+    /// whether it emits at most one item for a window
+    const AT_MOST_ONE: bool = false;
 
     /// The columns of the inputs that it reads, by name.
     fn columns(&self) -> Result<[Vec<Column>; 2], String> {
@@ -219,6 +221,7 @@ pub struct WindowHead<F> {
 
 impl<F: WindowFunction> Head for WindowHead<F> {
     type Item = F::Item;
+    const COUNTED: bool = F::AT_MOST_ONE;
 
     fn describe(&self) -> Description {
         let head = wit::Head::Window(self.window);
@@ -227,7 +230,6 @@ impl<F: WindowFunction> Head for WindowHead<F> {
             inputs: self.inputs.clone(),
             passable: None,
             timed: true,
-            computes_times: false,
             state_schema: Some(Codec::<F::Accumulator>::schema()),
         }
     }
@@ -247,14 +249,56 @@ struct Running<F: WindowFunction, P: Pipeline, W> {
 
 impl<F: WindowFunction, P: Pipeline<Head = WindowHead<F>>, W: Terminal<P::Out>> Running<F, P, W> {
     /// Adds each row to the accumulator of its slot.
-    fn add<R: Row>(&mut self, input: Input, mut add: impl FnMut(&mut F, &mut F::Accumulator, R)) -> Result<(), String> {
+    fn add<R: Row>(&mut self, input: Input, add: impl FnMut(&mut F, &mut F::Accumulator, R)) -> Result<(), String> {
         let rows = input.rows.rows as usize;
         let reader = R::open(&mut Buffers::new(rows, self.projection.expand(input.rows.buffers)))?;
         if slots_of(&input.slots).len() != rows {
             return Err("rows of a window came without their slots".into());
         }
-        for (row, slot) in slots_of(&input.slots).enumerate() {
-            add(&mut self.function, self.slots.state(slot)?, R::read(&reader, row));
+        self.add_all(&reader, &input.slots, add)
+    }
+
+    /// The loop of it: a function of its own, as that of [`Rows`](crate::rows::Rows) is.
+    #[inline(never)]
+    fn add_all<R: Row>(
+        &mut self,
+        reader: &R::Reader,
+        slots: &[u8],
+        mut add: impl FnMut(&mut F, &mut F::Accumulator, R),
+    ) -> Result<(), String> {
+        let (_, accumulators) = self.slots.all();
+        for (row, slot) in slots_of(slots).enumerate() {
+            let accumulator = accumulators.get_mut(slot as usize).ok_or_else(|| unassigned(slot))?;
+            add(&mut self.function, accumulator, R::read(reader, row));
+        }
+        Ok(())
+    }
+
+    /// Pushes the results of panes.
+    #[inline(never)]
+    fn emit_all(&mut self, panes: &Panes) -> Result<(), String> {
+        let Self { function, slots, body, .. } = self;
+        let (keys, accumulators) = slots.all();
+        let get = |slot: u32| keys.get(slot as usize).zip(accumulators.get(slot as usize)).ok_or_else(|| unassigned(slot));
+        let (groups, members) = (panes.groups.as_chunks::<4>().0, panes.slots.as_chunks::<4>().0);
+        let bounds = times_of(&panes.starts).zip(times_of(&panes.ends));
+        for (pane, (group, (start, end))) in groups.array_windows::<2>().zip(bounds).enumerate() {
+            let [from, to] = group.map(|place| u32::from_le_bytes(place) as usize);
+            let group = members.get(from..to).ok_or("a pane has slots outside of the list")?;
+            let (first, rest) = group.split_first().ok_or("a pane has no slots")?;
+            let window = Window { start: EventTime::from_millis(start), end: EventTime::from_millis(end) };
+            body.cx.origin = pane as u32;
+            body.cx.time = end.saturating_sub(1);
+            let (key, mut accumulator) = get(u32::from_le_bytes(*first))?;
+            let mut merged;
+            if !rest.is_empty() {
+                merged = F::Accumulator::default();
+                for slot in group {
+                    function.merge(&mut merged, get(u32::from_le_bytes(*slot))?.1);
+                }
+                accumulator = &merged;
+            }
+            function.emit(key, window, accumulator, &mut |item| body.push(item));
         }
         Ok(())
     }
@@ -276,29 +320,10 @@ impl<F: WindowFunction, P: Pipeline<Head = WindowHead<F>>, W: Terminal<P::Out>> 
     }
 
     fn emit(&mut self, panes: &Panes) -> Result<Reply, String> {
-        let Self { function, slots, body, .. } = self;
-        let groups: Vec<u32> = slots_of(&panes.groups).collect();
-        let members: Vec<u32> = slots_of(&panes.slots).collect();
-        body.begin(groups.len().saturating_sub(1), panes.watermark, panes.now);
-        let bounds = times_of(&panes.starts).zip(times_of(&panes.ends));
-        for (pane, (group, (start, end))) in groups.windows(2).zip(bounds).enumerate() {
-            let group = members.get(group[0] as usize..group[1] as usize).ok_or("a pane has slots outside of the list")?;
-            let (&first, rest) = group.split_first().ok_or("a pane has no slots")?;
-            let window = Window { start: EventTime::from_millis(start), end: EventTime::from_millis(end) };
-            body.cx.origin = pane as u32;
-            body.cx.time = end.saturating_sub(1);
-            let (key, accumulator) = slots.peek(first)?;
-            if rest.is_empty() {
-                function.emit(key, window, accumulator, &mut |item| body.push(item));
-                continue;
-            }
-            let mut merged = F::Accumulator::default();
-            for &slot in group {
-                function.merge(&mut merged, slots.peek(slot)?.1);
-            }
-            function.emit(key, window, &merged, &mut |item| body.push(item));
-        }
-        body.finish(Some(groups.len().saturating_sub(1)))
+        let count = slots_of(&panes.groups).len().saturating_sub(1);
+        self.body.begin(count, panes.watermark, panes.now);
+        self.emit_all(panes)?;
+        self.body.finish(Some(count))
     }
 
     fn merge_slots(&mut self, targets: &[u8], sources: &[u8]) -> Result<(), String> {

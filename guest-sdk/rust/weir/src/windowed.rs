@@ -215,6 +215,7 @@ impl<T: Record, K: Key, A: Aggregate<T>> WindowFunction for Aggregating<A, T, K>
     type Right = ();
     type Accumulator = A::Accumulator;
     type Item = (K, Window, A::Out);
+    const AT_MOST_ONE: bool = true;
 
     fn columns(&self) -> Result<[Vec<Column>; 2], String> {
         Ok([self.0.columns()?, vec![]])
@@ -255,6 +256,7 @@ impl<T: Record + Clone, K: Key, F: FnMut(T, T) -> T + 'static> WindowFunction fo
     type Right = ();
     type Accumulator = Stored<T>;
     type Item = (K, Window, T);
+    const AT_MOST_ONE: bool = true;
 
     fn columns(&self) -> Result<[Vec<Column>; 2], String> {
         check_storable::<T>()?;

@@ -21,8 +21,18 @@ pub(super) struct Encoding {
     value: ValueOf,
     /// the column of the headers
     headers: Option<usize>,
-    keys: Vec<u8>,
-    values: Vec<u8>,
+    keys: Pieces,
+    values: Pieces,
+}
+
+/// What rows were encoded to, one after another.
+#[derive(Default)]
+struct Pieces {
+    bytes: Vec<u8>,
+    /// where each ends
+    ends: Vec<usize>,
+    /// so many of its last bytes are none of it
+    gap: usize,
 }
 
 #[derive(Clone)]
@@ -49,7 +59,7 @@ enum ValueOf {
 impl Clone for Encoding {
     fn clone(&self) -> Self {
         let (key, value, headers) = (self.key.clone(), self.value.clone(), self.headers);
-        Self { key, value, headers, keys: vec![], values: vec![] }
+        Self { key, value, headers, keys: Pieces::default(), values: Pieces::default() }
     }
 }
 
@@ -121,71 +131,116 @@ impl Encoding {
                 }
             }
         };
-        Ok(Self { key, value, headers, keys: vec![], values: vec![] })
+        Ok(Self { key, value, headers, keys: Pieces::default(), values: Pieces::default() })
     }
 
     /// Gives the key, the value and the headers of each row. Returns how many bytes the key and the value are.
     ///
     /// # Errors
     /// If a value does not fit its format, or as `send` says.
-    pub fn each(
-        &mut self,
-        batch: &Batch,
-        mut send: impl FnMut(Option<&[u8]>, Option<&[u8]>, Option<OwnedHeaders>) -> Result<(), Error>,
+    pub fn each<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+        mut send: impl FnMut(Option<&'a [u8]>, Option<&'a [u8]>, Option<OwnedHeaders>) -> Result<(), Error>,
     ) -> Result<u64, Error> {
-        self.keys.clear();
-        self.values.clear();
+        self.spell_keys(batch);
+        self.encode_values(batch)?;
         let column = |column: usize| Cells::new(batch.column(column));
         let key_cells = if let KeyOf::Column(key) = self.key { Some(column(key)) } else { None };
         let value_cells = if let ValueOf::Raw(value) = self.value { Some(column(value)) } else { None };
-        if let KeyOf::Columns(columns, encoder) = &self.key {
-            encoder.encode(&batch.project(columns), &mut self.keys);
-        }
-        if let ValueOf::Json(columns, encoder) = &self.value {
-            encoder.encode(&batch.project(columns), &mut self.values);
-        }
-        let columns: Vec<_> = match &self.value {
-            ValueOf::Avro(..) | ValueOf::Protobuf(..) => batch.columns().iter().map(Cells::new).collect(),
-            ValueOf::Json(..) | ValueOf::Raw(_) => vec![],
-        };
         let header_cells = self.headers.map(column);
-        let mut encoded = vec![];
-        let (mut keys, mut values) = (lines(&self.keys), lines(&self.values));
-        let (mut plain, mut bytes) = (vec![], 0);
+        let (mut keys, mut values) = (self.keys.iter(), self.values.iter());
+        let mut bytes = 0;
         for row in 0..batch.rows() {
             let key = match &key_cells {
-                Some(cells) => bytes_of(cells, row).or_else(|| spelled(cells, row, &mut plain)),
+                Some(cells) if cells.is_null(row) => None,
+                Some(cells) => bytes_of(cells, row).or_else(|| keys.next()),
                 None => keys.next(),
             };
-            let value = match (&self.value, &value_cells) {
-                (ValueOf::Avro(writer, prefix), _) => {
-                    let written = framed(&mut encoded, prefix, |out| writer.write(&columns, row, out));
-                    Some(written.map_err(|reason| malformed(&reason, row))?)
-                }
-                (ValueOf::Protobuf(writer, prefix), _) => {
-                    let written = framed(&mut encoded, prefix, |out| writer.write(&columns, row, out));
-                    Some(written.map_err(|reason| malformed(&reason, row))?)
-                }
-                (_, Some(cells)) => bytes_of(cells, row),
-                (_, None) => values.next(),
+            let value = match &value_cells {
+                Some(cells) => bytes_of(cells, row),
+                None => values.next(),
             };
             bytes += (key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
             send(key, value, header_cells.as_ref().map(|cells| headers_of(cells, row)))?;
         }
         Ok(bytes)
     }
+
+    /// Spells the keys that no column has as they are.
+    fn spell_keys(&mut self, batch: &Batch) {
+        self.keys.clear();
+        match &self.key {
+            KeyOf::None => {}
+            KeyOf::Column(column) => {
+                let cells = Cells::new(batch.column(*column));
+                for row in (0..batch.rows()).filter(|&row| !cells.is_null(row) && bytes_of(&cells, row).is_none()) {
+                    cells.write_plain(row, &mut self.keys.bytes);
+                    self.keys.end();
+                }
+            }
+            KeyOf::Columns(columns, encoder) => self.keys.fill(&batch.project(columns), encoder),
+        }
+    }
+
+    /// Encodes the values that no column has as they are.
+    fn encode_values(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.values.clear();
+        let cells = || batch.columns().iter().map(Cells::new).collect::<Vec<_>>();
+        match &self.value {
+            ValueOf::Json(columns, encoder) => self.values.fill(&batch.project(columns), encoder),
+            ValueOf::Raw(_) => {}
+            ValueOf::Avro(writer, prefix) => {
+                let cells = cells();
+                self.values.fill_each(batch.rows(), prefix, |row, out| writer.write(&cells, row, out))?;
+            }
+            ValueOf::Protobuf(writer, prefix) => {
+                let cells = cells();
+                self.values.fill_each(batch.rows(), prefix, |row, out| writer.write(&cells, row, out))?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// A value behind its prefix.
-fn framed<'a>(
-    out: &'a mut Vec<u8>,
-    prefix: &[u8],
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Reason>,
-) -> Result<&'a [u8], Reason> {
-    out.clear();
-    out.extend_from_slice(prefix);
-    write(out)?;
-    Ok(out)
+impl Pieces {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Ends the piece whose bytes were appended.
+    fn end(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Appends rows, a JSON object each.
+    fn fill(&mut self, batch: &Batch, encoder: &Encoder) {
+        encoder.encode(batch, &mut self.bytes);
+        // No other line feeds are in JSON than those behind the rows.
+        self.ends.extend(memchr::memchr_iter(b'\n', &self.bytes).map(|at| at + 1));
+        self.gap = 1;
+    }
+
+    /// Appends rows that `write` writes, each behind the prefix.
+    fn fill_each(
+        &mut self,
+        rows: usize,
+        prefix: &[u8],
+        write: impl Fn(usize, &mut Vec<u8>) -> Result<(), Reason>,
+    ) -> Result<(), Error> {
+        for row in 0..rows {
+            self.bytes.extend_from_slice(prefix);
+            write(row, &mut self.bytes).map_err(|reason| malformed(&reason, row))?;
+            self.end();
+        }
+        Ok(())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end - self.gap])
+    }
 }
 
 fn malformed(Reason(why): &Reason, row: usize) -> Error {
@@ -223,19 +278,7 @@ fn headers_of(cells: &Cells, row: usize) -> OwnedHeaders {
     headers
 }
 
-/// The lines of JSON, in which no other line ends are, without their ends.
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut start = 0;
-    memchr::memchr_iter(b'\n', text).map(move |end| &text[std::mem::replace(&mut start, end + 1)..end])
-}
-
 /// A value of text or bytes, as it is; none if there is none.
 fn bytes_of<'a>(cells: &Cells<'a>, row: usize) -> Option<&'a [u8]> {
     if cells.is_null(row) { None } else { cells.text(row).map(str::as_bytes).or_else(|| cells.bytes(row)) }
-}
-
-/// Any other value, as text, for which there is room in `out`.
-fn spelled<'a>(cells: &Cells, row: usize, out: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-    out.clear();
-    (!cells.is_null(row) && cells.write_plain(row, out)).then_some(out)
 }

@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 
+use super::native::{Outgoing, Target};
 use crate::Error;
 
 /// How long the cluster may take to answer before anything is sent.
@@ -22,6 +23,8 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(1);
 /// Sends records to one topic.
 pub(super) struct Producer {
     topic: String,
+    /// the topic as the client has it; goes before it
+    target: Target,
     inner: BaseProducer<Failures>,
 }
 
@@ -50,7 +53,11 @@ impl Producer {
         let inner: BaseProducer<Failures> = config.create_with_context(Failures::default()).map_err(failed)?;
         let metadata = inner.client().fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
         match metadata.topics().iter().find_map(|found| found.error()).map(RDKafkaErrorCode::from) {
-            None => Ok(Self { topic: topic.to_owned(), inner }),
+            None => {
+                let target = Target::new(inner.client(), topic);
+                let target = target.ok_or_else(|| Error::options(format!("there cannot be a topic {topic}")))?;
+                Ok(Self { topic: topic.to_owned(), target, inner })
+            }
             Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 Err(Error::options(format!("there is no topic {topic}")))
             }
@@ -73,22 +80,40 @@ impl Producer {
         }
     }
 
-    /// Hands over a record. Waits only if too much is under way.
-    pub fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: Option<OwnedHeaders>) -> Result<(), Error> {
+    /// Hands over records, in their order. Waits only if too much is under way.
+    pub fn send(&self, mut records: &mut [Outgoing<'_>]) -> Result<(), Error> {
+        loop {
+            match self.target.send(records) {
+                Ok(()) => return Ok(()),
+                Err((sent, RDKafkaErrorCode::QueueFull)) => {
+                    records = &mut records[sent..];
+                    self.wait_for_room()?;
+                }
+                Err((_, code)) => return Err(self.failed(KafkaError::MessageProduction(code))),
+            }
+        }
+    }
+
+    /// Hands over a record that has headers, which librdkafka takes one at a time only. Waits only if too much is under way.
+    pub fn send_with_headers(&self, key: Option<&[u8]>, value: Option<&[u8]>, headers: OwnedHeaders) -> Result<(), Error> {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
-        (record.key, record.payload, record.headers) = (key, value, headers);
+        (record.key, record.payload, record.headers) = (key, value, Some(headers));
         loop {
             match self.inner.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
                     record = returned;
-                    // It ends: each record that is under way is delivered, or fails by its time-out.
-                    thread::sleep(PAUSE);
-                    self.check()?;
+                    self.wait_for_room()?;
                 }
                 Err((e, _)) => return Err(self.failed(e)),
             }
         }
+    }
+
+    /// It ends: each record that is under way is delivered, or fails by its time-out.
+    fn wait_for_room(&self) -> Result<(), Error> {
+        thread::sleep(PAUSE);
+        self.check()
     }
 
     /// Serves what librdkafka has to tell: whether a record could not be delivered.

@@ -8,9 +8,9 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
 use tokio::sync::Notify;
 
+use super::native::Queue;
 use super::records::Records;
 use super::source::{Consumer, Partition, Told};
 use crate::format::decoder::RECORD_BYTES_MAX;
@@ -47,7 +47,9 @@ pub(super) struct PartitionReader {
 struct Assigned {
     consumer: Arc<Consumer>,
     /// what was fetched of it
-    queue: PartitionQueue<Told>,
+    queue: Queue,
+    /// the same, which wakes the reader's task
+    _wakes: PartitionQueue<Told>,
     partition: TopicPartitionList,
 }
 
@@ -56,14 +58,15 @@ impl Assigned {
         let Partition { topic, partition, .. } = partition;
         let failed = |e| Error::io(format!("topic {topic}, partition {partition}, offset {next}: cannot be read"), e);
         // The queue comes first: what is fetched before there is one would go to the consumer's own.
-        let queue = consumer.split_partition_queue(topic, *partition);
-        let mut queue = queue.ok_or_else(|| failed(KafkaError::Subscription("no such partition".into())))?;
+        let (wakes, queue) = (consumer.split_partition_queue(topic, *partition), Queue::new(consumer.clone(), topic, *partition));
+        let missing = || failed(KafkaError::Subscription("no such partition".into()));
+        let (mut wakes, queue) = wakes.zip(queue).ok_or_else(missing)?;
         let wake = Arc::clone(wake);
-        queue.set_nonempty_callback(move || wake.notify_one());
+        wakes.set_nonempty_callback(move || wake.notify_one());
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, *partition, Offset::Offset(next)).map_err(failed)?;
         consumer.incremental_assign(&list).map_err(failed)?;
-        Ok(Self { consumer, queue, partition: list })
+        Ok(Self { consumer, queue, _wakes: wakes, partition: list })
     }
 }
 
@@ -130,13 +133,13 @@ impl PartitionReader {
 impl Reader for PartitionReader {
     fn read(&mut self, max_rows: usize) -> Result<Fetched, Error> {
         let max_rows = max_rows.max(1);
-        let Some(assigned) = &self.assigned else { return Ok(Fetched::End) };
+        let Some(assigned) = &mut self.assigned else { return Ok(Fetched::End) };
         let mut fetch = Fetch::default();
         let mut is_waiting = false;
         // The bytes of malformed records that are handed on.
         let mut rejected = 0;
         while fetch.events < max_rows as u64 && !self.records.are_enough(max_rows) && rejected < RECORD_BYTES_MAX {
-            let record = match assigned.queue.poll(Duration::ZERO) {
+            let record = match assigned.queue.next() {
                 None => {
                     is_waiting = true;
                     break;
@@ -155,13 +158,13 @@ impl Reader for PartitionReader {
                 break;
             }
             fetch.events += 1;
-            fetch.bytes += (record.payload().map_or(0, <[u8]>::len) + record.key().map_or(0, <[u8]>::len)) as u64;
+            fetch.bytes += (record.value().map_or(0, <[u8]>::len) + record.key().map_or(0, <[u8]>::len)) as u64;
             match self.records.push(&record) {
                 Ok(row) => self.positions.push(row, offset as u64),
                 Err(reason) => {
                     fetch.malformed += 1;
                     let place = Place::Record { topic: &self.partition.topic, partition: self.partition.partition, offset };
-                    let reject = self.policy.handle(&place, reason, record.payload().unwrap_or_default())?;
+                    let reject = self.policy.handle(&place, reason, record.value().unwrap_or_default())?;
                     rejected += reject.as_ref().map_or(0, |reject| reject.record.len());
                     fetch.rejects.extend(reject);
                 }

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use rdkafka::message::{Headers, Message};
 use weir_types::{Batch, EventTime};
 
+use super::native::Record;
 use super::options::{self, Framing};
 use crate::Error;
 use crate::format::columns::{Column, Reason, Rows, Values};
@@ -135,7 +135,7 @@ impl Records {
     }
 
     /// Makes a row of a record, and returns its number. If it is malformed, none.
-    pub fn push(&mut self, record: &impl Message) -> Result<usize, Reason> {
+    pub fn push(&mut self, record: &Record<'_>) -> Result<usize, Reason> {
         let pushed = self.push_columns(record).map(|()| self.values.len() - 1);
         if pushed.is_err() {
             self.values.drop_row();
@@ -144,8 +144,8 @@ impl Records {
         pushed
     }
 
-    fn push_columns(&mut self, record: &impl Message) -> Result<(), Reason> {
-        match (&self.format, record.payload()) {
+    fn push_columns(&mut self, record: &Record<'_>) -> Result<(), Reason> {
+        match (&self.format, record.value()) {
             // A record without a value, a tombstone, has none in any column.
             (_, None) => {}
             (options::Values::Json, Some(payload)) => {
@@ -171,9 +171,9 @@ impl Records {
         }
         // Both are ended, or none is: what can fail comes before.
         self.metadata.fill_row()?;
-        self.values.end_row(record.payload().map_or(0, <[u8]>::len))?;
+        self.values.end_row(record.value().map_or(0, <[u8]>::len))?;
         self.metadata.end_row(record.key().map_or(0, <[u8]>::len))?;
-        self.times.push(record.timestamp().to_millis().unwrap_or(-1));
+        self.times.push(record.timestamp().unwrap_or(-1));
         Ok(())
     }
 
@@ -209,21 +209,21 @@ fn unindexed(payload: &[u8]) -> Result<&[u8], Reason> {
     Ok(cursor.0)
 }
 
-fn push_metadata(column: &mut Column, kind: Metadata, record: &impl Message) -> Result<(), Reason> {
+fn push_metadata(column: &mut Column, kind: Metadata, record: &Record<'_>) -> Result<(), Reason> {
     match (kind, &mut column.values) {
         (Metadata::Key, _) => return record.key().map_or(Ok(()), |key| push_bytes(column, key)),
-        (Metadata::Topic, _) => return push_bytes(column, record.topic().as_bytes()),
+        (Metadata::Topic, _) => return push_bytes(column, record.topic()),
         (Metadata::Partition, Values::Int32(values)) => values.push(record.partition()),
         (Metadata::Offset, Values::Int64(values)) => values.push(record.offset()),
-        (Metadata::Timestamp, Values::Time(values)) => match record.timestamp().to_millis() {
+        (Metadata::Timestamp, Values::Time(values)) => match record.timestamp() {
             Some(time) => values.push(time),
             None => return Ok(()),
         },
         (Metadata::Headers, Values::List { offsets, item }) => {
-            for header in record.headers().iter().flat_map(|headers| headers.iter()) {
+            for (key, value) in record.headers() {
                 let Values::Record { columns, .. } = &mut item.values else { unreachable!("a header is a record") };
-                push_bytes(&mut columns[0], header.key.as_bytes())?;
-                match header.value {
+                push_bytes(&mut columns[0], key)?;
+                match value {
                     Some(value) => push_bytes(&mut columns[1], value)?,
                     None => columns[1].push_null()?,
                 }

@@ -16,6 +16,7 @@ use weir_types::Batch;
 
 use super::cluster::Cluster;
 use super::encoding::Encoding;
+use super::native::Outgoing;
 use super::options::{self, SinkOptions};
 use super::producer::Producer;
 use super::security::Security;
@@ -35,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 /// So many transactions are begun ahead at most, however close checkpoints are.
 const AHEAD_MAX: usize = 16;
+/// So many records are handed over at a time.
+const SENT_MAX: usize = 256;
 /// What a job's properties may change.
 const DEFAULTS: &[(&str, &str)] = &[
     // So much may be under way in each writer: librdkafka's default would be 1 GiB.
@@ -187,7 +190,20 @@ impl Writer for TopicWriter {
             Output::Plain(producer) => &*producer,
             Output::Transactions(transactions) => transactions.producer()?,
         };
-        let bytes = self.encoding.each(batch, |key, value, headers| producer.send(key, value, headers))?;
+        let mut records = Vec::with_capacity(SENT_MAX);
+        let bytes = self.encoding.each(batch, |key, value, headers| {
+            if let Some(headers) = headers {
+                return producer.send_with_headers(key, value, headers);
+            }
+            records.push(Outgoing::new(key, value));
+            if records.len() < SENT_MAX {
+                return Ok(());
+            }
+            let sent = producer.send(&mut records);
+            records.clear();
+            sent
+        })?;
+        producer.send(&mut records)?;
         self.totals.add_rows(batch.rows());
         self.totals.add_bytes(bytes);
         producer.check()

@@ -37,6 +37,9 @@ const MEMORY_PARTS: usize = 64;
 /// The most slots that one call moves.
 const SLOTS_PER_CALL_MAX: u64 = 64 << 10;
 
+/// The part of the bytes that slots may weigh which may be taken to know evicted keys by.
+const FILTERS_PART: u64 = 4;
+
 /// The operator's number in its backend: it has one of its own, whatever its number in the plan is.
 pub(crate) const OPERATOR: u32 = 0;
 
@@ -181,6 +184,8 @@ pub(crate) struct Eviction {
     weight: Weight,
     /// what a slot weighs besides its encoded state
     overhead: u64,
+    /// what is taken to know evicted keys by
+    filter_bytes: u64,
     /// of those that may be done with
     spent_weight: Weight,
     bytes_per_call: u64,
@@ -202,6 +207,7 @@ impl Eviction {
             bytes_max: parts.bytes_max,
             weight: Weight::unknown(),
             overhead: GUEST_OVERHEAD_BYTES + HOST_BYTES,
+            filter_bytes: 0,
             spent_weight: Weight::unknown(),
             bytes_per_call,
             batches: 0,
@@ -227,7 +233,8 @@ impl Eviction {
     /// How many slots the guest may hold between two batches, as far as is known of their weight; none = as many as its memory holds.
     pub fn slots_max(&self) -> Option<usize> {
         let per_slot = self.weight.per_slot() + self.overhead;
-        let by_bytes = self.bytes_max.map(|bytes| usize::try_from(bytes / per_slot).unwrap_or(usize::MAX));
+        let by_bytes = self.bytes_max.map(|bytes| bytes.saturating_sub(self.filter_bytes) / per_slot);
+        let by_bytes = by_bytes.map(|slots| usize::try_from(slots).unwrap_or(usize::MAX));
         self.slots_max.into_iter().chain(by_bytes).min().map(|max| max.max(1))
     }
 
@@ -250,6 +257,18 @@ impl Eviction {
             true => (self.bytes_per_call / self.weight.per_slot()).clamp(1, SLOTS_PER_CALL_MAX) as usize,
             false => SAMPLE_SLOTS,
         }
+    }
+
+    /// Keeps what `table` takes to know evicted keys by within its part of the limit.
+    pub fn limit_filters(&self, table: &mut SlotTable) {
+        if let Some(bytes) = self.bytes_max {
+            table.limit_filters(usize::try_from(bytes / FILTERS_PART).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Notes what is taken to know evicted keys by: slots get so much less.
+    pub fn note_filters(&mut self, table: &SlotTable) {
+        self.filter_bytes = table.filter_bytes() as u64;
     }
 
     /// Once a batch: weighs some slots, if their weight matters and it is time to. `host_bytes` is what the host's tables take for each of them.
@@ -480,7 +499,10 @@ impl Eviction {
 
     /// The keys of `places` as bytes, one after another, and where each ends.
     fn key_bytes(table: &SlotTable, places: &[Place]) -> (Vec<u8>, Vec<usize>) {
-        let (mut bytes, mut ends) = (vec![], vec![0]);
+        let sample = places.iter().step_by(places.len().div_ceil(SAMPLE_SLOTS).max(1)).map(|place| place.key);
+        let mut bytes = Vec::with_capacity(places.len() * table.key_length(sample));
+        let mut ends = Vec::with_capacity(places.len() + 1);
+        ends.push(0);
         for place in places {
             table.key_bytes(place.key, &mut bytes);
             ends.push(bytes.len());

@@ -83,12 +83,14 @@ impl Process {
         emission: Emission,
     ) -> Result<Self, Error> {
         let (eviction, body) = Eviction::new(parts);
+        let mut table = SlotTable::new(key_types)?;
+        eviction.limit_filters(&mut table);
         Ok(Self {
             body,
             has_operator_state: inputs.iter().any(|input| !is_keyed(input)),
             inputs,
             emission,
-            table: SlotTable::new(key_types)?,
+            table,
             eviction,
             owners: Owners::default(),
             spent: Spent::default(),
@@ -424,6 +426,7 @@ impl Process {
         cold.iter().zip(kept).for_each(|(&slot, kept)| if kept { evicted.push(slot) } else { empty.push(slot) });
         self.table.evict(&evicted);
         self.table.remove(&empty);
+        self.eviction.note_filters(&self.table);
         Ok(())
     }
 

@@ -9,9 +9,10 @@
 //! integer (its hash where not), and the slot. So a look-up of an integer key touches the entry and nothing else.
 //!
 //! A slot may be *evicted*: its bytes went to a [`StateBackend`](crate::StateBackend) and the table forgets it, but for a count in its
-//! namespace. When the key comes back it gets a new slot, marked [`Created::restore`]: the backend may have its bytes. What is in a slot is what
-//! holds: a backend that [keeps copies](crate::StateBackend::keeps_copies) may have an older entry of it, and the table knows of which slots.
+//! namespace, and a few bits by which it tells evicted keys from new ones. When the key comes back it gets a new slot, marked [`Created::restore`]: the
+//! backend may have its bytes. What is in a slot is what holds: a backend that [keeps copies](crate::StateBackend::keeps_copies) may have an older entry of it, and the table knows of which slots.
 
+mod filter;
 mod lists;
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,7 @@ pub struct Created {
     pub slot: Slot,
     /// the row of the batch that it was made for
     pub row: u32,
-    /// whether its namespace has evicted entries, so that the backend may hold this one's bytes
+    /// whether the backend may hold its bytes: its key was evicted, or looks like one that was, or it is not known which were
     pub restore: bool,
 }
 
@@ -337,7 +338,7 @@ impl SlotTable {
             Some(created) => {
                 let bytes = (self.codec.shape() == KeyShape::Text).then_some(&[][..]);
                 let slot = self.take_slot(self.null_hash, bytes)?;
-                let (index, evicted) = self.append(namespace, slot);
+                let (index, evicted) = self.append(namespace, slot, Entry::hash(self.null_hash));
                 self.lists.set_null(index, slot);
                 created.push(Created { slot, row: row as u32, restore: evicted });
                 Ok(slot)
@@ -355,15 +356,17 @@ impl SlotTable {
         created: &mut Vec<Created>,
     ) -> Result<Slot, Error> {
         let slot = self.take_slot(key, bytes)?;
-        let (index, evicted) = self.append(namespace, slot);
-        self.tables[index as usize].insert_unique(Entry::hash(key), Entry { key, slot }, |e| Entry::hash(e.key));
+        let hash = Entry::hash(key);
+        let (index, evicted) = self.append(namespace, slot, hash);
+        self.tables[index as usize].insert_unique(hash, Entry { key, slot }, |e| Entry::hash(e.key));
         created.push(Created { slot, row: row as u32, restore: evicted });
         Ok(slot)
     }
 
-    /// Puts a slot into the list of a namespace, which has a table then; returns the namespace's index, and whether it has evicted entries.
-    fn append(&mut self, namespace: i64, slot: Slot) -> (u32, bool) {
-        let (index, evicted) = self.lists.append(namespace, slot);
+    /// Puts a slot into the list of a namespace, which has a table then; returns the namespace's index, and whether the key, which has this hash, may have
+    /// been evicted from it.
+    fn append(&mut self, namespace: i64, slot: Slot, hash: u64) -> (u32, bool) {
+        let (index, evicted) = self.lists.append(namespace, slot, hash);
         self.open_table(index);
         (index, evicted)
     }
@@ -539,7 +542,7 @@ impl SlotTable {
     /// As [`remove`](Self::remove), of slots whose bytes are now in the backend.
     pub fn evict(&mut self, slots: &[Slot]) {
         for &slot in slots {
-            self.lists.count_evicted(slot);
+            self.lists.count_evicted(slot, Entry::hash(self.keys[slot as usize]));
         }
         self.remove(slots);
     }
@@ -547,7 +550,7 @@ impl SlotTable {
     /// Notes that the bytes of these slots were found in the backend and taken from it.
     pub fn restored(&mut self, slots: &[Slot]) {
         for &slot in slots {
-            self.lists.count_restored(slot);
+            self.lists.count_restored(slot, Entry::hash(self.keys[slot as usize]));
         }
     }
 
@@ -556,7 +559,8 @@ impl SlotTable {
         self.lists.forget_evicted(namespace);
     }
 
-    /// Notes that so many entries of a namespace have come into the backend that were in no slot of this table: those of a snapshot.
+    /// Notes that so many entries of a namespace have come into the backend that were in no slot of this table: those of a snapshot. Until all are back, or
+    /// forgotten, each new key may be one of them.
     pub fn add_evicted(&mut self, namespace: i64, count: u64) {
         self.lists.add_evicted(namespace, count);
         if let Some(index) = self.lists.index(namespace) {
@@ -567,6 +571,16 @@ impl SlotTable {
     /// How many entries of a namespace are in the backend.
     pub fn evicted(&self, namespace: i64) -> u64 {
         self.lists.index(namespace).map_or(0, |index| self.lists.evicted(index))
+    }
+
+    /// Keeps what the table takes to know evicted keys by within so many bytes. Beyond it, each new key may be one.
+    pub fn limit_filters(&mut self, bytes: usize) {
+        self.lists.limit_filters(bytes);
+    }
+
+    /// What the table takes to know evicted keys by, in bytes.
+    pub fn filter_bytes(&self) -> usize {
+        self.lists.filter_bytes()
     }
 
     /// The slots of a namespace, in the order in which they were made.

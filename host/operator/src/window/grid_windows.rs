@@ -688,6 +688,7 @@ impl GridWindows {
         let is_current = |slot| self.table.has_current_copy(slot);
         turn.eviction.put_away(turn.body, &self.table, &cold, &places, &tallies, is_current, false).await?;
         self.table.evict(&cold);
+        turn.eviction.note_filters(&self.table);
         Ok(())
     }
 

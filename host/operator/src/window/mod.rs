@@ -92,7 +92,8 @@ impl Window {
             parts.slots_max = Some(parts.slots_max.map_or(LOCAL_SLOTS_MAX, |max| max.min(LOCAL_SLOTS_MAX)));
         }
         let (eviction, body) = Eviction::new(parts);
-        let table = SlotTable::new(key_types)?;
+        let mut table = SlotTable::new(key_types)?;
+        eviction.limit_filters(&mut table);
         let windows = match (window.assigner, Grid::of(window.assigner)) {
             (Assigner::Session { gap_ms }, _) => {
                 Windows::Sessions(Box::new(Sessions::new(gap_ms, table, eviction.keeps_copies())))

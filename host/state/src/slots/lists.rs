@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use weir_types::call::Slot;
 
 use super::NO_SLOT;
+use super::filter::Filter;
 
 #[derive(Debug)]
 struct Namespace {
@@ -17,6 +18,8 @@ struct Namespace {
     count: usize,
     /// entries in the backend
     evicted: u64,
+    /// of which keys they are; none if that is not known
+    filter: Option<Filter>,
     /// the slot of the null key
     null: Slot,
 }
@@ -37,6 +40,10 @@ pub(super) struct NamespaceLists {
     free: Vec<u32>,
     /// by slot
     links: Vec<Link>,
+    /// what all filters take
+    filter_bytes: usize,
+    /// what they may take; none = any
+    filter_bytes_max: Option<usize>,
 }
 
 impl NamespaceLists {
@@ -47,8 +54,8 @@ impl NamespaceLists {
         self.indexes.get(&namespace).copied()
     }
 
-    /// Appends a slot to the list of a namespace; returns the namespace's index, and whether it has evicted entries.
-    pub(super) fn append(&mut self, namespace: i64, slot: Slot) -> (u32, bool) {
+    /// Appends a slot to the list of a namespace; returns the namespace's index, and whether the key with this hash may be among its evicted ones.
+    pub(super) fn append(&mut self, namespace: i64, slot: Slot, hash: u64) -> (u32, bool) {
         let index = match self.index(namespace) {
             Some(index) => index,
             None => self.open(namespace),
@@ -65,11 +72,13 @@ impl NamespaceLists {
         }
         list.last = slot;
         list.count += 1;
-        (index, list.evicted > 0)
+        let is_away = list.evicted > 0 && list.filter.as_ref().is_none_or(|filter| filter.may_have(hash));
+        (index, is_away)
     }
 
     fn open(&mut self, id: i64) -> u32 {
-        let namespace = Namespace { id, first: NO_SLOT, last: NO_SLOT, count: 0, evicted: 0, null: NO_SLOT };
+        let namespace =
+            Namespace { id, first: NO_SLOT, last: NO_SLOT, count: 0, evicted: 0, filter: Some(Filter::default()), null: NO_SLOT };
         let index = match self.free.pop() {
             Some(index) => {
                 self.namespaces[index as usize] = namespace;
@@ -144,29 +153,57 @@ impl NamespaceLists {
         self.namespaces[index as usize].evicted
     }
 
-    pub(super) fn count_evicted(&mut self, slot: Slot) {
-        let index = self.index_of(slot);
-        self.namespaces[index as usize].evicted += 1;
+    pub(super) fn count_evicted(&mut self, slot: Slot, hash: u64) {
+        let list = &mut self.namespaces[self.links[slot as usize].namespace as usize];
+        list.evicted += 1;
+        let Some(filter) = &mut list.filter else { return };
+        let others = self.filter_bytes - filter.bytes();
+        let most = self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(others));
+        if !filter.insert(hash, most) {
+            list.filter = None;
+        }
+        self.filter_bytes = others + list.filter.as_ref().map_or(0, Filter::bytes);
     }
 
+    /// Counts entries of which it is not told whose they are.
     pub(super) fn add_evicted(&mut self, namespace: i64, count: u64) {
         if count > 0 {
             let index = self.index(namespace).unwrap_or_else(|| self.open(namespace));
             self.namespaces[index as usize].evicted += count;
+            self.set_filter(index, None);
         }
     }
 
-    pub(super) fn count_restored(&mut self, slot: Slot) {
+    pub(super) fn count_restored(&mut self, slot: Slot, hash: u64) {
         let index = self.index_of(slot);
-        let evicted = &mut self.namespaces[index as usize].evicted;
-        *evicted = evicted.checked_sub(1).expect("no more entries are restored than were evicted");
+        let list = &mut self.namespaces[index as usize];
+        list.evicted = list.evicted.checked_sub(1).expect("no more entries are restored than were evicted");
+        if list.evicted == 0 {
+            self.set_filter(index, Some(Filter::default()));
+        } else if let Some(filter) = &mut list.filter {
+            filter.remove(hash);
+        }
     }
 
     pub(super) fn forget_evicted(&mut self, namespace: i64) {
         if let Some(index) = self.index(namespace) {
             self.namespaces[index as usize].evicted = 0;
+            self.set_filter(index, Some(Filter::default()));
             self.close_if_empty(index);
         }
+    }
+
+    fn set_filter(&mut self, index: u32, filter: Option<Filter>) {
+        let old = std::mem::replace(&mut self.namespaces[index as usize].filter, filter);
+        self.filter_bytes -= old.as_ref().map_or(0, Filter::bytes);
+    }
+
+    pub(super) fn limit_filters(&mut self, bytes: usize) {
+        self.filter_bytes_max = Some(bytes);
+    }
+
+    pub(super) fn filter_bytes(&self) -> usize {
+        self.filter_bytes
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -174,5 +211,6 @@ impl NamespaceLists {
             + self.namespaces.capacity() * size_of::<Namespace>()
             + self.free.capacity() * 4
             + self.links.capacity() * size_of::<Link>()
+            + self.filter_bytes
     }
 }

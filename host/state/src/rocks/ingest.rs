@@ -9,8 +9,10 @@ use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 use super::{Database, failure, options};
 use crate::Error;
 
+/// The room that is made for entries before their lengths are known, at most, bytes.
+const ROOM_BYTES_MAX: usize = 16 << 20;
+
 /// Entries of a batch, before they are in order.
-#[derive(Default)]
 pub(super) struct Unsorted {
     bytes: Vec<u8>,
     index: Vec<Place>,
@@ -27,6 +29,11 @@ struct Place {
 }
 
 impl Unsorted {
+    /// Room for so many entries, as far as is known.
+    pub fn new(entries: usize) -> Self {
+        Self { bytes: vec![], index: Vec::with_capacity(entries) }
+    }
+
     /// Appends an entry whose name `write_name` appends to what it is given.
     pub fn push(&mut self, write_name: impl FnOnce(&mut Vec<u8>), value: &[u8]) {
         let start = self.bytes.len();
@@ -37,6 +44,10 @@ impl Unsorted {
         let length = |bytes: usize| u32::try_from(bytes).expect("a part of an entry is below 4 GiB");
         self.index.push(Place { start, name_bytes: length(name.len()), value_bytes: length(value.len()), prefix });
         self.bytes.extend_from_slice(value);
+        if self.index.len() == 1 {
+            // The others are likely to be about as long, but need not be.
+            self.bytes.reserve((self.bytes.len() * self.index.capacity()).min(ROOM_BYTES_MAX));
+        }
     }
 
     /// How many there are.

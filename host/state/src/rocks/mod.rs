@@ -223,12 +223,14 @@ impl RocksBackend {
 
     /// [`StateBackend::get`] of keys whose values fit into memory together.
     fn get_some(&self, first: usize, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
-        let mut names: Vec<(Vec<u8>, usize)> = Vec::with_capacity(keys.len());
-        for (index, at) in keys.iter().enumerate() {
-            let mut name = Vec::new();
-            encoding::encode(at, &mut name);
-            names.push((name, index));
+        let (mut bytes, mut ends) = (vec![], Vec::with_capacity(keys.len() + 1));
+        ends.push(0);
+        for at in keys {
+            encoding::encode(at, &mut bytes);
+            ends.push(bytes.len());
         }
+        let name = |index: u32| &bytes[ends[index as usize]..ends[index as usize + 1]];
+        let mut names: Vec<(&[u8], u32)> = (0..keys.len() as u32).map(|index| (name(index), index)).collect();
         // In order, so that a block is looked at once for all that it has.
         names.sort_unstable();
         let db = &self.database.db;
@@ -237,7 +239,7 @@ impl RocksBackend {
         let values = db.batched_multi_get_cf(family, names.iter().map(|(name, _)| name), true);
         let mut by_index: Vec<_> = keys.iter().map(|_| None).collect();
         for ((_, index), value) in names.iter().zip(values) {
-            by_index[*index] = value.map_err(|e| self.database.failed(&e))?;
+            by_index[*index as usize] = value.map_err(|e| self.database.failed(&e))?;
         }
         for (index, value) in by_index.iter().enumerate() {
             if let Some(value) = value {
@@ -280,7 +282,7 @@ impl std::fmt::Debug for RocksBackend {
 
 impl StateBackend for RocksBackend {
     fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), Error> {
-        let mut unsorted = Unsorted::default();
+        let mut unsorted = Unsorted::new(entries.size_hint().0);
         entries.for_each(|(at, value)| unsorted.push(|name| encoding::encode(&at, name), value));
         if unsorted.len() >= INGEST_KEYS_MIN && !self.database.is_lent()? {
             self.settle()?;

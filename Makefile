@@ -18,7 +18,8 @@ WIT := $(wildcard wit/*.wit)
 BENCH_GUEST := tests/bench/guest/guest.wasm
 RUST_GUESTS := examples/nexmark/nexmark.wasm examples/flights/flights.wasm examples/mixed/revenue/revenue.wasm \
 	tests/guests/hostile/hostile.wasm tests/guests/operators/operators.wasm tests/guests/picky/picky.wasm
-OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm tests/guests/c/guest.wasm tests/guests/c/wasi.wasm
+OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm tests/guests/c/guest.wasm tests/guests/c/wasi.wasm \
+	tests/guests/go/guest.wasm
 
 # Guests are no members of the host's workspace: they are compiled for WebAssembly.
 GUEST_WORKSPACES := examples tests/guests/hostile tests/guests/operators tests/guests/picky tests/bench/guest
@@ -90,4 +91,7 @@ tests/guests/c/guest.wasm: tests/guests/c/build tests/guests/c/guest.c tests/gue
 	$< $@
 
 tests/guests/c/wasi.wasm: tests/guests/c/build tests/guests/c/guest.c tests/guests/c/world.c $(WIT)
+	$< $@ $(WASI_ADAPTER)
+
+tests/guests/go/guest.wasm: tests/guests/go/build $(wildcard tests/guests/go/*/*.go) tests/guests/go/go.mod tests/guests/go/go.sum $(WIT)
 	$< $@ $(WASI_ADAPTER)

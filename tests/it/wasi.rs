@@ -47,14 +47,22 @@ fn an_empty_world() {
     assert_eq!(look_around(), (said, rows), "a second run sees the same");
 }
 
-/// Goal: the guest really imports WASI; the test above would mean nothing if an adapter within the component answered.
+/// Goal: the guests in C and Go really import WASI; other tests would mean nothing if an adapter within the component answered.
 #[test]
-fn the_guest_imports_wasi() {
-    let output = weir().arg("inspect").arg(root().join("tests/guests/c/wasi.wasm")).output().expect("the binary can be started");
-    let shown = String::from_utf8(output.stdout).expect("it is text");
-    for import in
-        ["cli/environment", "cli/stdin", "filesystem/preopens", "clocks/wall-clock", "clocks/monotonic-clock", "random/random"]
-    {
-        assert!(shown.contains(&format!("wasi:{import}@0.2.")), "{import} is missing in\n{shown}");
+fn the_guests_import_wasi() {
+    for guest in ["c/wasi.wasm", "go/guest.wasm"] {
+        let output =
+            weir().arg("inspect").arg(root().join("tests/guests").join(guest)).output().expect("the binary can be started");
+        let shown = String::from_utf8(output.stdout).expect("it is text");
+        for import in [
+            "cli/environment",
+            "cli/stdin",
+            "filesystem/preopens",
+            "clocks/wall-clock",
+            "clocks/monotonic-clock",
+            "random/random",
+        ] {
+            assert!(shown.contains(&format!("wasi:{import}@0.2.")), "{import} is missing in {guest}:\n{shown}");
+        }
     }
 }

@@ -587,8 +587,8 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         let Self { calls, slots: own, body } = self;
         let (keys, states) = own.all();
         let (slots, times) = (slots.as_chunks::<4>().0, times.as_chunks::<8>().0);
-        for row in start..slots.len() {
-            let slot = u32::from_le_bytes(slots[row]);
+        for (row, slot) in (start..).zip(&slots[start..]) {
+            let slot = u32::from_le_bytes(*slot);
             let (Some(key), Some(state)) = (keys.get(slot as usize), states.get_mut(slot as usize)) else {
                 return Err(unassigned(slot));
             };

@@ -35,7 +35,11 @@ fn storage_that_vanishes() {
         if is_replaced {
             fs::remove_file(&folder).unwrap();
         }
-        fs::rename(&aside, &folder).expect("nobody has written there");
+        // Whoever had looked for the folder just before may have made another one to write in. It is not the storage, and so nothing there counts.
+        if folder.is_dir() {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        fs::rename(&aside, &folder).expect("there is nothing in its place");
     };
     victim.endure(2, 4, trouble);
     victim.compare(&expected, &published(&victim.out));

@@ -367,9 +367,7 @@ impl Eviction {
             let (slots, after) = rest.split_at(most.min(rest.len()));
             let states = body.export_slots(slots).await?;
             self.spent_weight.note(&states);
-            fresh.extend(
-                slots.iter().zip(states.offsets.windows(2)).filter(|(_, range)| range[0] == range[1]).map(|(slot, _)| slot),
-            );
+            fresh.extend(slots.iter().zip(states.iter()).filter(|(_, state)| state.is_empty()).map(|(slot, _)| slot));
             rest = after;
         }
         Ok(fresh)
@@ -423,12 +421,12 @@ impl Eviction {
             let is_wanted = |i: usize| !(drops_empty && states.get(i).is_empty() || any_current && is_current(slots[i]));
             self.put(table, places, notes, &states, is_wanted)?;
             if drops_empty && self.keeps_copies {
-                let empty = slots.iter().zip(states.offsets.windows(2)).filter(|(_, range)| range[0] == range[1]);
+                let empty = slots.iter().zip(states.iter()).filter(|(_, state)| state.is_empty());
                 let empty: Vec<Slot> = empty.map(|(&slot, _)| slot).collect();
                 self.drop_copies(table, &empty)?;
             }
             self.moved += slots.len() as u64;
-            kept.extend(states.offsets.windows(2).map(|range| range[0] < range[1] || !drops_empty));
+            kept.extend(states.iter().map(|state| !state.is_empty() || !drops_empty));
             body.clear_slots(slots).await?;
             rest = (slots_after, places_after, notes_after);
         }
@@ -607,8 +605,8 @@ impl Eviction {
             return Ok((keys, taken));
         }
         let mut rest = Taken::new();
-        for (i, range) in taken.states.offsets.windows(2).enumerate().filter(|(i, _)| slots[*i] == NO_SLOT) {
-            rest.states.bytes.extend_from_slice(&taken.states.bytes[range[0] as usize..range[1] as usize]);
+        for (i, state) in taken.states.iter().enumerate().filter(|(i, _)| slots[*i] == NO_SLOT) {
+            rest.states.bytes.extend_from_slice(state);
             // No more than there was.
             rest.states.offsets.push(rest.states.bytes.len() as u32);
             rest.found.push(rest.found.len());

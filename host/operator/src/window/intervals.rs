@@ -38,8 +38,8 @@ pub(super) struct Session {
     pub tally: Tally,
     /// the start under which the backend has an entry of it, however old, or gets one; or [`NOT_STORED`]
     pub stored: EventTime,
-    /// whether it has changed since that entry was written
-    pub changed: bool,
+    /// whether that entry is older than what is here, or missing
+    pub outdated: bool,
 }
 
 /// The sessions of all keys.
@@ -112,7 +112,7 @@ impl Intervals {
             emitted: false,
             tally: Tally::default(),
             stored: NOT_STORED,
-            changed: true,
+            outdated: true,
         });
         self.link(key, after, id);
         if next != NO_SESSION {

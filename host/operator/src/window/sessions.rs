@@ -211,7 +211,7 @@ impl Sessions {
         self.slots.clock.touch(slot);
         self.round.add(row as u32, slot);
         let session = self.intervals.get_mut(id);
-        session.changed = true;
+        session.outdated = true;
         if turn.policy.early_every_ms.is_some() && !session.tally.changed {
             self.changed.push(id);
         }
@@ -328,7 +328,7 @@ impl Sessions {
         let (mut cleared, mut keys, mut away) = (vec![], vec![], vec![]);
         for &id in step {
             let session = self.intervals.get_mut(id);
-            (session.emitted, session.changed) = (true, true);
+            (session.emitted, session.outdated) = (true, true);
             let session = *session;
             if !turn.policy.is_expired(session.span.end, turn.time) {
                 self.arm(id, turn);
@@ -379,7 +379,7 @@ impl Sessions {
         changed.retain(|&id| {
             let Some(session) = self.intervals.find_mut(id) else { return false };
             let emits = session.tally.changed && session.tally.filled && !Policy::is_past(session.span.end, turn.time);
-            (session.tally.changed, session.changed) = (false, true);
+            (session.tally.changed, session.outdated) = (false, true);
             emits
         });
         self.early = changed;
@@ -410,7 +410,7 @@ impl Sessions {
         for &id in ids {
             let session = self.intervals.get_mut(id);
             panes.push(session.span, [session.slot]);
-            (session.tally.changed, session.changed) = (false, true);
+            (session.tally.changed, session.outdated) = (false, true);
             if purges {
                 session.tally.filled = false;
                 purged.push((session.slot, session.key));
@@ -437,7 +437,7 @@ impl Sessions {
         let session = |slot: &Slot| self.intervals.get(owner(slot));
         let places: Vec<_> = filled.iter().map(session).map(|s| Place { key: s.key, namespace: s.span.start }).collect();
         let notes: Vec<_> = filled.iter().map(session).map(Session::note).collect();
-        let is_current = |slot| !session(&slot).changed;
+        let is_current = |slot| !session(&slot).outdated;
         turn.eviction.put_away(turn.body, &self.table, &filled, &places, &notes, is_current, false).await?;
         if !empty.is_empty() {
             turn.body.clear_slots(&empty).await?;
@@ -457,7 +457,7 @@ impl Sessions {
     /// Writes what is known of all keys, or what has changed of it.
     pub async fn snapshot(&mut self, body: &mut Body, eviction: &mut Eviction, out: &mut Writer) -> Result<(), Error> {
         let (mut fresh, mut here, mut away) = (vec![], vec![], vec![]);
-        for id in self.intervals.ids().filter(|&id| !out.takes_changes() || self.intervals.get(id).changed) {
+        for id in self.intervals.ids().filter(|&id| !out.takes_changes() || self.intervals.get(id).outdated) {
             let session = self.intervals.get(id);
             match session.slot {
                 // Its accumulator is fresh, wherever it is.
@@ -587,7 +587,7 @@ impl Session {
 
     /// Notes that the backend has it as it is, or gets it.
     fn note_stored(&mut self) {
-        (self.stored, self.changed) = (self.span.start, false);
+        (self.stored, self.outdated) = (self.span.start, false);
     }
 }
 

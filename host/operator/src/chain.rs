@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::emission::{Emission, Emitted};
 use crate::process::Process;
 use crate::progress::Progress;
-use crate::snapshot::{Snapshot, corrupt};
+use crate::snapshot::{CopyTime, Snapshot, corrupt};
 use crate::transform::Transform;
 use crate::window::Window;
 
@@ -154,20 +154,41 @@ impl ChainOperator {
     }
 
     /// The state of the chain at a barrier: between two steps, when nothing is being fired or emitted, and after [`hand_on`](Self::hand_on). None of a
-    /// chain that keeps no state. The chain goes on as if nothing had happened.
+    /// chain that keeps no state. The chain goes on as if nothing had happened. `time` says when it may copy what has changed.
     ///
     /// # Errors
     /// If the guest or the state backend fails.
     ///
     /// # Panics
     /// If the chain is at something, and said so by [`Progress::More`].
-    pub async fn snapshot(&mut self, context: &mut Context) -> Result<Option<Snapshot>, Error> {
+    pub async fn snapshot(&mut self, context: &mut Context, time: CopyTime) -> Result<Option<Snapshot>, Error> {
         let result = match self {
             Self::Relay(_) | Self::Transform(_) => return Ok(None),
-            Self::Process(process) => process.snapshot().await,
+            Self::Process(process) => process.snapshot(time).await,
             Self::Window(window) => window.snapshot(context).await,
         };
         result.map(Some).map_err(|error| self.explain(context.locate(error)))
+    }
+
+    /// Whether a snapshot waits for copies of what has changed: see [`copy_on`](Self::copy_on).
+    pub fn is_copying(&self) -> bool {
+        match self {
+            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => false,
+            Self::Process(process) => process.is_copying(),
+        }
+    }
+
+    /// Makes some of the copies that a snapshot waits for, between two steps. To be called until there are none left, soon after each batch, and whenever
+    /// there is nothing else to do.
+    ///
+    /// # Errors
+    /// If the guest fails.
+    pub async fn copy_on(&mut self, context: &mut Context) -> Result<(), Error> {
+        let result = match self {
+            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => Ok(()),
+            Self::Process(process) => process.copy_on().await,
+        };
+        result.map_err(|error| self.explain(context.locate(error)))
     }
 
     /// Begins to take over the state of an older attempt's subtasks, whose scalars these are: of all whose entries will come. It is the first thing that

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use weir_state::{Checkpointing, NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey};
+use weir_state::{NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
 use weir_types::{KeyGroup, KeyGroupRange};
 
@@ -18,6 +18,7 @@ use crate::Error;
 use crate::body::Body;
 use crate::chain::Parts;
 use crate::process::far::{self, Far, FarTimer};
+use crate::snapshot::Changes;
 
 /// What a slot is taken to weigh before one was seen, bytes.
 const SLOT_BYTES: u64 = 256;
@@ -327,8 +328,13 @@ impl Eviction {
     }
 
     /// At a barrier: begins a checkpoint of the backend, which wants to know what has changed in slots. None if it keeps no copies.
-    pub fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {
-        if self.keeps_copies { Ok(self.backend.begin_checkpoint()?) } else { Ok(None) }
+    pub fn begin_checkpoint(&mut self) -> Result<Option<Changes>, Error> {
+        if self.keeps_copies { Ok(self.backend.begin_checkpoint()?.map(Changes::new)) } else { Ok(None) }
+    }
+
+    /// What the backend holds back until it has all that has changed, bytes. As long as there is any, nothing can be looked for there before that.
+    pub fn held_bytes(&self) -> usize {
+        self.backend.held_bytes()
     }
 
     /// Puts entries of a snapshot into the backend: group, namespace, key and value of each. They are weighed, so that it is known how many of them a
@@ -497,8 +503,7 @@ impl Eviction {
 
     /// The keys of `places` as bytes, one after another, and where each ends.
     fn key_bytes(table: &SlotTable, places: &[Place]) -> (Vec<u8>, Vec<usize>) {
-        let sample = places.iter().step_by(places.len().div_ceil(SAMPLE_SLOTS).max(1)).map(|place| place.key);
-        let mut bytes = Vec::with_capacity(places.len() * table.key_length(sample));
+        let mut bytes = Vec::with_capacity(places.len() * table.key_length(places.iter().map(|place| place.key)));
         let mut ends = Vec::with_capacity(places.len() + 1);
         ends.push(0);
         for place in places {

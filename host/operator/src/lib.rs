@@ -5,7 +5,8 @@
 //! know whether a WebAssembly component or a native chain (tests, measurements) does the user's part.
 //!
 //! In reading order: [`body`] and [`guest`] (the user's part), [`context`], [`emission`] (how replies become batches), [`chain`] (what a node does),
-//! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`snapshot`] (state beyond the task's life), [`progress`], [`assigner`] (watermarks from event times),
+//! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`snapshot`] (state beyond the task's life), `copies` (of what
+//! changes meanwhile), [`progress`], [`assigner`] (watermarks from event times),
 //! [`narrow`] (the row on which a guest fails), [`barred`] (rows that an operator is not given again).
 
 pub mod assigner;
@@ -13,6 +14,7 @@ pub mod barred;
 pub mod body;
 pub mod chain;
 pub mod context;
+mod copies;
 pub mod emission;
 pub mod error;
 mod eviction;
@@ -34,4 +36,4 @@ pub use emission::Emitted;
 pub use error::Error;
 pub use guest::GuestStart;
 pub use progress::Progress;
-pub use snapshot::Snapshot;
+pub use snapshot::{CopyTime, Snapshot};

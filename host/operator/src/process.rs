@@ -11,6 +11,8 @@
 //!
 //! **Cleanups** are timers by which the guest drops state that has expired. The user's function does not see them: they are kept apart, and handed to the guest
 //! in calls of their own. Whose state is fresh then, is forgotten, so that keys that are never heard of again leave nothing behind, wherever their state is.
+//!
+//! **Barriers** do not hold it up where its backend keeps copies: what has changed in slots is copied later, before it changes again (see `copies`).
 
 pub(crate) mod far;
 mod owners;
@@ -27,10 +29,11 @@ use weir_types::{Batch, EventTime, KeyGroup};
 use crate::body::Body;
 use crate::chain::Parts;
 use crate::context::Context;
+use crate::copies::{Copies, Owner};
 use crate::emission::{Emission, Emitted, Source};
 use crate::eviction::{Eviction, OPERATOR_STATE, Place};
 use crate::progress::Progress;
-use crate::snapshot::{self, Kind, Snapshot, Writer, corrupt};
+use crate::snapshot::{self, CopyTime, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
 use far::FarTimer;
 use owners::{OwnerId, Owners};
@@ -59,6 +62,7 @@ pub struct Process {
     emission: Emission,
     table: SlotTable,
     eviction: Eviction,
+    copies: Copies,
     /// whether the guest has state besides that of keys: made of the rows of a broadcast input
     has_operator_state: bool,
     owners: Owners,
@@ -92,6 +96,7 @@ impl Process {
             emission,
             table,
             eviction,
+            copies: Copies::default(),
             owners: Owners::default(),
             spent: Spent::default(),
             timers: AllTimers::new(),
@@ -122,6 +127,7 @@ impl Process {
         if keyed {
             self.table.assign(batch.rows(), &keys, Namespaces::Constant(NAMESPACE), &mut self.slots, &mut self.created)?;
             self.open_slots(&keys).await?;
+            self.copy_before_change(None).await?;
         }
         let input = context.input(port, &self.inputs[port], batch, &columns, keyed.then_some(&self.slots[..]));
         match self.body.process(input).await {
@@ -172,6 +178,9 @@ impl Process {
             }
         }
         let back: Vec<Slot> = self.created.iter().filter(|c| c.restore).map(|c| c.slot).collect();
+        if !back.is_empty() {
+            self.copy_before_reading().await?;
+        }
         self.eviction.bring_back::<()>(&mut self.body, &mut self.table, &back).await?;
         Ok(())
     }
@@ -349,6 +358,7 @@ impl Process {
                 return Ok(Progress::More);
             }
             if self.timers.of(sort).near.next().is_none_or(|time| time > until) {
+                self.copy_before_reading().await?;
                 self.bring_near(sort)?;
                 continue;
             }
@@ -358,6 +368,7 @@ impl Process {
             let slots: Vec<Slot> = entries.iter().filter_map(|entry| self.owners.slot(entry.owner)).collect();
             entries.iter().for_each(|entry| self.owners.remove_timer(entry.owner));
             slots.iter().for_each(|&slot| self.table.mark_changed(slot));
+            self.copy_before_change(Some(&slots)).await?;
             let Sort { domain, cleanup } = sort;
             let (watermark, now) = (context.watermark.0, context.now);
             let timers = DueTimers { slots: &slots, times: &times, domain, cleanup, watermark, now };
@@ -410,6 +421,7 @@ impl Process {
         }
         let mut cold = vec![];
         self.table.coldest(surplus, &mut cold);
+        self.copy_before_change(Some(&cold)).await?;
         let places: Vec<_> = cold.iter().map(|&slot| Place { key: slot, namespace: NAMESPACE }).collect();
         let notes = vec![(); cold.len()];
         let is_current = |slot| self.table.has_current_copy(slot);
@@ -446,6 +458,7 @@ impl Process {
             self.spent.note(slots.len(), fresh.len());
         }
         if !fresh.is_empty() {
+            self.copy_before_change(Some(&fresh)).await?;
             self.body.clear_slots(&fresh).await?;
             self.eviction.drop_copies(&self.table, &fresh)?;
             self.table.remove(&fresh);
@@ -467,38 +480,90 @@ impl Process {
     ///
     /// # Errors
     /// If the guest or the backend fails.
-    pub async fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        let mut out = Writer::new(self.eviction.max_parallelism(), self.eviction.begin_checkpoint()?);
-        let slots = match out.takes_changes() {
-            true => self.table.take_changed(),
-            false => self.table.slots_of(NAMESPACE).collect(),
-        };
-        let table = &self.table;
-        out.reserve(&self.table, &slots, self.eviction.state_bytes());
-        let push = |slots: &[Slot], states: &States| out.push_states(table, slots, states, |_| (NAMESPACE, ()));
-        self.eviction.export_each(&mut self.body, &slots, push).await?;
-        if !out.takes_changes() {
-            self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
-            for (sort, kind) in Sort::ALL {
-                let mut each = |at: StateKey<'_>| match far::decode(at.key) {
-                    Some((time, key)) => out.push_key(kind, at.group, time, key, &[]),
-                    None => debug_assert!(false, "the backend has what was put there"),
-                };
-                self.eviction.scan_timers(self.timers.of(sort).operator, &mut each)?;
+    pub async fn snapshot(&mut self, time: CopyTime) -> Result<Snapshot, Error> {
+        // The backend makes one checkpoint after the other.
+        let (copies, of) = self.copies();
+        copies.finish(of).await?;
+        let mut out = Writer::new(self.eviction.max_parallelism(), None);
+        let changes = match self.eviction.begin_checkpoint()? {
+            Some(changes) => {
+                let slots = self.table.take_changed();
+                let (copies, of) = self.copies();
+                Some(copies.begin(changes, slots, of))
             }
+            None => {
+                self.snapshot_states(&mut out).await?;
+                None
+            }
+        };
+        if time == CopyTime::Barrier {
+            let (copies, of) = self.copies();
+            copies.finish(of).await?;
         }
         self.snapshot_timers(&mut out)?;
         let operator_state = match self.has_operator_state {
             true => Some(self.body.export_slots(&[OPERATOR_STATE]).await?.bytes).filter(|state| !state.is_empty()),
             false => None,
         };
-        let mut snapshot = out.finish(LAYOUT, None, operator_state);
+        let mut snapshot = Snapshot { changes, ..out.finish(LAYOUT, None, operator_state) };
         if snapshot.changes.is_some() {
             let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
             snapshot::set_counts(&mut snapshot.scalars, std::iter::once((NAMESPACE, most)));
             snapshot.scalars[FAR_TIMERS] = self.timers.iter_mut().map(|timers| timers.far.to_scalars()).collect();
         }
         Ok(snapshot)
+    }
+
+    /// All states, and those timers that are in the backend.
+    async fn snapshot_states(&mut self, out: &mut Writer) -> Result<(), Error> {
+        let (table, slots) = (&self.table, self.table.slots_of(NAMESPACE).collect::<Vec<_>>());
+        let push = |slots: &[Slot], states: &States| out.push_states(table, slots, states, |_| (NAMESPACE, ()));
+        self.eviction.export_each(&mut self.body, &slots, push).await?;
+        self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
+        for (sort, kind) in Sort::ALL {
+            let mut each = |at: StateKey<'_>| match far::decode(at.key) {
+                Some((time, key)) => out.push_key(kind, at.group, time, key, &[]),
+                None => debug_assert!(false, "the backend has what was put there"),
+            };
+            self.eviction.scan_timers(self.timers.of(sort).operator, &mut each)?;
+        }
+        Ok(())
+    }
+
+    /// The copies that a checkpoint waits for, and what is needed to make some.
+    fn copies(&mut self) -> (&mut Copies, Owner<'_>) {
+        let Self { copies, table, eviction, body, .. } = self;
+        (copies, Owner { table, eviction, body, namespace: NAMESPACE })
+    }
+
+    /// Whether a checkpoint waits for copies.
+    pub fn is_copying(&self) -> bool {
+        self.copies.are_due()
+    }
+
+    /// Makes some of the copies that a checkpoint waits for.
+    ///
+    /// # Errors
+    /// If the guest fails.
+    pub async fn copy_on(&mut self) -> Result<(), Error> {
+        let (copies, of) = self.copies();
+        copies.go_on(of).await
+    }
+
+    /// Makes those copies of these slots that are due, or of those of the latest look-up: they are about to change.
+    async fn copy_before_change(&mut self, slots: Option<&[Slot]>) -> Result<(), Error> {
+        let Self { copies, table, eviction, body, slots: latest, .. } = self;
+        let of = Owner { table, eviction, body, namespace: NAMESPACE };
+        copies.before_change(slots.unwrap_or(latest), of).await
+    }
+
+    /// Makes all copies that are due, if what is about to be read waits for them.
+    async fn copy_before_reading(&mut self) -> Result<(), Error> {
+        if self.copies.are_due() && self.eviction.held_bytes() > 0 {
+            let (copies, of) = self.copies();
+            copies.finish(of).await?;
+        }
+        Ok(())
     }
 
     fn snapshot_timers(&mut self, out: &mut Writer) -> Result<(), Error> {

@@ -24,6 +24,8 @@
 //! `process::far`).
 
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_state::rocks::CheckpointFile;
@@ -41,9 +43,6 @@ const VERSION: u64 = 1;
 /// What a note is taken to need, where room is made for it.
 const NOTE_BYTES: usize = 10;
 
-/// Slots whose keys tell how long those of all are.
-const SAMPLE_SLOTS: usize = 64;
-
 /// Keys whose groups are checked at once.
 const KEYS_PER_CHECK: usize = 4096;
 
@@ -52,12 +51,23 @@ const KEYS_PER_CHECK: usize = 4096;
 pub struct Snapshot {
     /// what it knows of keys, or what of it is not in the database; not in order yet
     pub entries: Entries,
-    /// what has changed in the database that has the state of its keys; none if it has no such
-    pub changes: Option<Changes>,
+    /// What has changed in the database that has the state of its keys; none if it has no such. They come at once, or once the operator has copied them
+    /// (see `copies`), or not at all if it fails before.
+    pub changes: Option<mpsc::Receiver<Changes>>,
     /// what a process function keeps besides: of the rows of a broadcast input. None if that is nothing
     pub operator_state: Option<Vec<u8>>,
     /// what is neither
     pub scalars: Value,
+}
+
+/// When an operator copies for a snapshot what has changed in slots since the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyTime {
+    /// at the barrier
+    Barrier,
+    /// Before it changes again, and otherwise little by little, as far as the operator can: so the barrier does not hold it up. It has to be
+    /// [driven](crate::ChainOperator::copy_on).
+    Later,
 }
 
 /// What has changed of the state of keys since the last snapshot, for the database that has the rest. It waits for them.
@@ -65,9 +75,48 @@ pub struct Snapshot {
 pub struct Changes {
     entries: Entries,
     checkpointing: Checkpointing,
+    longest: Duration,
 }
 
 impl Changes {
+    pub(crate) fn new(checkpointing: Checkpointing) -> Self {
+        Self { entries: checkpointing.entries(), checkpointing, longest: Duration::ZERO }
+    }
+
+    /// Makes room for the states of these slots, which weigh about so many bytes each.
+    pub(crate) fn reserve(&mut self, table: &SlotTable, slots: &[Slot], state_bytes: usize, max_parallelism: u16) {
+        let key_bytes = table.key_length(slots.iter().copied());
+        self.entries.reserve(&table.count_groups(slots, max_parallelism), (key_bytes + state_bytes) * 9 / 8 + NOTE_BYTES);
+    }
+
+    /// As [`Writer::push_states`].
+    pub(crate) fn push_states<N: Note>(
+        &mut self,
+        table: &SlotTable,
+        slots: &[Slot],
+        states: &States,
+        max_parallelism: u16,
+        of: impl Fn(usize) -> (i64, N),
+    ) {
+        table.for_each_key(slots, max_parallelism, |i, group, key| {
+            let (namespace, note) = of(i);
+            self.entries.push_with(group, namespace, key, |value| {
+                note.encode(value);
+                value.extend_from_slice(states.get(i));
+            });
+        });
+    }
+
+    /// Notes that the operator did nothing but copy for so long at a stretch, after the barrier.
+    pub(crate) fn note_copying(&mut self, time: Duration) {
+        self.longest = self.longest.max(time);
+    }
+
+    /// The longest that the operator did nothing but copy after the barrier.
+    pub fn longest_copying(&self) -> Duration {
+        self.longest
+    }
+
     /// How many entries it has.
     pub fn count(&self) -> usize {
         self.entries.len()
@@ -148,17 +197,15 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// For the state of all keys, or for what has changed, with which a database makes its checkpoint.
-    pub fn new(max_parallelism: u16, checkpointing: Option<Checkpointing>) -> Self {
-        let changes = checkpointing.map(|checkpointing| Changes { entries: checkpointing.entries(), checkpointing });
+    pub fn new(max_parallelism: u16, changes: Option<Changes>) -> Self {
         Self { entries: Entries::default(), changes, max_parallelism, key: vec![] }
     }
 
     /// Makes room for the states of these slots, which weigh about so many bytes each.
     pub fn reserve(&mut self, table: &SlotTable, slots: &[Slot], state_bytes: usize) {
-        let sample = slots.iter().step_by(slots.len().div_ceil(SAMPLE_SLOTS).max(1));
-        let key_bytes = table.key_length(sample.copied());
-        let entries = self.changes.as_mut().map_or(&mut self.entries, |changes| &mut changes.entries);
-        entries.reserve(&table.count_groups(slots, self.max_parallelism), (key_bytes + state_bytes) * 9 / 8 + NOTE_BYTES);
+        if let Some(changes) = &mut self.changes {
+            changes.reserve(table, slots, state_bytes, self.max_parallelism);
+        }
     }
 
     /// Whether only what has changed is wanted.
@@ -178,13 +225,7 @@ impl Writer {
             }
             return;
         };
-        table.for_each_key(slots, self.max_parallelism, |i, group, key| {
-            let (namespace, note) = of(i);
-            changes.entries.push_with(group, namespace, key, |value| {
-                note.encode(value);
-                value.extend_from_slice(states.get(i));
-            });
-        });
+        changes.push_states(table, slots, states, self.max_parallelism, of);
     }
 
     /// An entry of a key that has a slot in the table. Its value is a note and a state.
@@ -209,7 +250,13 @@ impl Writer {
         if let Some(time) = time {
             scalars["time"] = time.into();
         }
-        Snapshot { entries: self.entries, changes: self.changes, operator_state, scalars }
+        let changes = self.changes.map(|changes| {
+            let (tell, told) = mpsc::sync_channel(1);
+            // Its receiver is here.
+            let _ = tell.send(changes);
+            told
+        });
+        Snapshot { entries: self.entries, changes, operator_state, scalars }
     }
 }
 

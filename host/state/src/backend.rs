@@ -62,6 +62,12 @@ pub trait StateBackend: Send {
         Ok(self.keeps_copies())
     }
 
+    /// What was written since a checkpoint began, and waits for it to be completed; bytes. While there is any, what has to see it waits, too: reads, and
+    /// [`delete_all`](Self::delete_all). Who is to give the checkpoint what has changed does that before.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// Begins a checkpoint of all that was written until now. It is completed on another thread, with what has changed in slots; what is written
     /// from now on waits for that. None if the backend keeps no copies.
     fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {

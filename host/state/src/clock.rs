@@ -1,4 +1,4 @@
-//! Which slots have gone cold, which have changed, and which have a copy in the backend.
+//! Which slots have gone cold, which have changed, which have a copy in the backend, and of which a checkpoint waits for one.
 //!
 //! The second-chance algorithm (Corbató 1968): an access sets a bit; a hand goes round, clears the bits that it finds set and picks the slots whose
 //! bit is still clear from its last visit. An access costs one store of a byte, and picking is amortized over the accesses that set the bits.
@@ -9,6 +9,10 @@ const RESIDENT: u8 = 1;
 const ACCESSED: u8 = 2;
 const CHANGED: u8 = 4;
 const COPIED: u8 = 8;
+const DUE: u8 = 16;
+
+/// Slots whose flags are looked at together.
+const AT_ONCE: usize = 8;
 
 /// The access bits of slots.
 #[derive(Debug, Default)]
@@ -32,9 +36,10 @@ impl Clock {
         self.flags[index] = RESIDENT | ACCESSED | CHANGED;
     }
 
-    /// Forgets a slot.
+    /// Forgets a slot, of which nobody waits for a copy.
     pub fn remove(&mut self, slot: Slot) {
         let flags = &mut self.flags[slot as usize];
+        debug_assert!(*flags & DUE == 0, "slot {slot} is copied before it is free");
         self.resident -= usize::from(*flags != 0);
         *flags = 0;
     }
@@ -114,13 +119,36 @@ impl Clock {
     /// The slots that have changed since the last call, in the order of their numbers. The backend gets copies of them.
     pub fn take_changed(&mut self) -> Vec<Slot> {
         let mut changed = Vec::with_capacity(self.flags.iter().filter(|&flags| flags & CHANGED != 0).count());
-        for (index, flags) in self.flags.iter_mut().enumerate() {
-            if *flags & CHANGED != 0 {
-                *flags = *flags & !CHANGED | COPIED;
-                changed.push(index as Slot);
+        for (part, flags) in self.flags.chunks_mut(AT_ONCE).enumerate() {
+            // Mostly few have.
+            if flags.iter().fold(0, |any, flags| any | flags) & CHANGED == 0 {
+                continue;
+            }
+            for (flags, slot) in flags.iter_mut().zip(part * AT_ONCE..) {
+                if *flags & CHANGED != 0 {
+                    *flags = *flags & !CHANGED | COPIED;
+                    changed.push(slot as Slot);
+                }
             }
         }
         changed
+    }
+
+    /// Notes that a copy of a slot as it is now is wanted before it changes. The slot must have been inserted.
+    pub fn mark_due(&mut self, slot: Slot) {
+        self.flags[slot as usize] |= DUE;
+    }
+
+    /// Appends those of these slots of which a copy is wanted to `due`: it is about to be made.
+    #[inline]
+    pub fn take_due(&mut self, slots: &[Slot], due: &mut Vec<Slot>) {
+        for &slot in slots {
+            let flags = &mut self.flags[slot as usize];
+            if *flags & DUE != 0 {
+                *flags &= !DUE;
+                due.push(slot);
+            }
+        }
     }
 
     /// The memory that it takes, in bytes.
@@ -172,6 +200,24 @@ mod tests {
         assert!(!clock.has_copy(0));
     }
 
+    /// A copy is wanted once, whatever happens to the slot meanwhile.
+    #[test]
+    fn wants_a_copy_once() {
+        let mut clock = Clock::default();
+        (0..4).for_each(|slot| clock.insert(slot));
+        (0..3).for_each(|slot| clock.mark_due(slot));
+        clock.touch(1);
+        let mut due = vec![];
+        clock.take_due(&[3, 1, 1, 0], &mut due);
+        assert_eq!(due, [1, 0]);
+        clock.take_due(&[0, 1, 2, 3], &mut due);
+        assert_eq!(due, [1, 0, 2]);
+        clock.remove(2);
+        clock.insert(2);
+        clock.take_due(&[2], &mut due);
+        assert_eq!(due.len(), 3, "it is another slot now");
+    }
+
     /// A change is reported once.
     #[test]
     fn reports_changes_once() {
@@ -184,5 +230,9 @@ mod tests {
         clock.mark_changed(2);
         clock.remove(1);
         assert_eq!(clock.take_changed(), [2]);
+        (3..40).for_each(|slot| clock.insert(slot));
+        clock.take_changed();
+        [9, 30, 31, 39].into_iter().for_each(|slot| clock.touch(slot));
+        assert_eq!(clock.take_changed(), [9, 30, 31, 39]);
     }
 }

@@ -32,6 +32,12 @@ use lists::NamespaceLists;
 /// What stands for "no slot" in results of look-ups.
 pub const NO_SLOT: Slot = Slot::MAX;
 
+/// Slots whose keys tell how long those of all are.
+const SAMPLE_SLOTS: usize = 64;
+
+/// Slots by which those of each key group are counted.
+const COUNTED_SLOTS: usize = 16 << 10;
+
 /// Keys that are fetched at once.
 const KEYS_AT_ONCE: usize = 32;
 
@@ -539,6 +545,16 @@ impl SlotTable {
         self.clock.take_changed()
     }
 
+    /// Notes that copies of these slots as they are now are wanted before they change.
+    pub fn mark_due(&mut self, slots: &[Slot]) {
+        slots.iter().for_each(|&slot| self.clock.mark_due(slot));
+    }
+
+    /// Appends those of these slots of which a copy is wanted to `due`: it is about to be made.
+    pub fn take_due(&mut self, slots: &[Slot], due: &mut Vec<Slot>) {
+        self.clock.take_due(slots, due);
+    }
+
     /// As [`remove`](Self::remove), of slots whose bytes are now in the backend.
     pub fn evict(&mut self, slots: &[Slot]) {
         for &slot in slots {
@@ -672,10 +688,11 @@ impl SlotTable {
         }
     }
 
-    /// How many of these slots are of each key group; as long as the last of them is great.
+    /// How many of these slots are of each key group, about; as long as the last of them is great.
     pub fn count_groups(&self, slots: &[Slot], max_parallelism: u16) -> Vec<usize> {
+        let step = step_of(slots.len(), COUNTED_SLOTS);
         let mut counts = vec![0; usize::from(max_parallelism)];
-        slots.iter().for_each(|&slot| counts[usize::from(self.key_group(slot, max_parallelism).0)] += 1);
+        slots.iter().step_by(step).for_each(|&slot| counts[usize::from(self.key_group(slot, max_parallelism).0)] += step);
         counts.truncate(counts.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1));
         counts
     }
@@ -709,7 +726,7 @@ impl SlotTable {
 
     /// The memory that a slot takes beside its state, about, in bytes: in the table, and for the copy of its key that a guest keeps. Told by these slots as
     /// far as keys differ in length.
-    pub fn bytes_per_slot(&self, sample: impl Iterator<Item = Slot>) -> u64 {
+    pub fn bytes_per_slot(&self, slots: impl ExactSizeIterator<Item = Slot>) -> u64 {
         // Vectors double when they are full, so that a third of them is empty. A hash table has a byte beside each entry, and doubles when it is half full
         // of entries, and of those that were removed.
         let vectors = (size_of::<u64>() + NamespaceLists::BYTES_PER_SLOT + Clock::BYTES_PER_SLOT) * 3 / 2;
@@ -718,17 +735,18 @@ impl SlotTable {
             return arrays as u64;
         }
         // An allocation of its own costs about a word besides.
-        let key = self.key_length(sample) + size_of::<usize>();
+        let key = self.key_length(slots) + size_of::<usize>();
         (arrays + size_of::<Box<[u8]>>() * 3 / 2 + 2 * key) as u64
     }
 
-    /// How many bytes [`key_bytes`](Self::key_bytes) writes for a slot, about; told by these slots as far as keys differ in length.
-    pub fn key_length(&self, sample: impl Iterator<Item = Slot>) -> usize {
+    /// How many bytes [`key_bytes`](Self::key_bytes) writes for one of these slots, about: told by some of them, as far as keys differ in length.
+    pub fn key_length(&self, slots: impl ExactSizeIterator<Item = Slot>) -> usize {
         match self.codec.shape() {
             KeyShape::Unit => 0,
             KeyShape::Integer => size_of::<u64>(),
             KeyShape::Text | KeyShape::Rows => {
-                let lengths = sample.map(|slot| self.bytes[slot as usize].len());
+                let step = step_of(slots.len(), SAMPLE_SLOTS);
+                let lengths = slots.step_by(step).map(|slot| self.bytes[slot as usize].len());
                 let (sum, count) = lengths.fold((0, 0), |(sum, count), length| (sum + length, count + 1));
                 1 + sum / count.max(1)
             }
@@ -744,6 +762,11 @@ impl SlotTable {
             + self.lists.bytes()
             + self.clock.bytes()
     }
+}
+
+/// The step by which so many of all are looked at.
+fn step_of(all: usize, some: usize) -> usize {
+    all.div_ceil(some).max(1)
 }
 
 /// Touches both ends of a key.

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use weir_checkpoint::{ChainSnapshot, Error, ErrorKind, FileRef, Folder as Stored, NamedFile, StateFiles};
@@ -22,29 +24,39 @@ use crate::restore::fetch_failure;
 pub(crate) type StoredFiles = HashMap<String, FileRef>;
 
 /// A copy of a database as it was at a barrier, which is being made beside the task.
-pub(crate) struct Copying(JoinHandle<Result<DatabaseCopy, weir_state::Error>>);
+pub(crate) struct Copying(JoinHandle<Result<DatabaseCopy, Reason>>);
+
+/// Why there is no copy.
+type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// A copy of a database, which goes when it is dropped.
 pub(crate) struct DatabaseCopy {
     pub files: Vec<CheckpointFile>,
+    /// the longest that the operator did nothing but copy what had changed, after the barrier
+    pub longest_copying: Duration,
     dir: ScratchDir,
 }
 
 impl Copying {
-    /// Begins to write what has changed, and to copy the database: at once, since the database waits for it.
-    pub fn begin(changes: Changes, checkpoint: u64) -> Self {
-        let dir = ScratchDir(changes.database().with_extension(format!("checkpoint-{checkpoint}")));
-        Self(spawn_blocking(move || Ok(DatabaseCopy { files: changes.write(&dir.0)?, dir })))
+    /// Begins to wait for what has changed, to write it, and to copy the database: at once, and on a thread of its own, since the database waits for it, and
+    /// with that perhaps all threads that tasks have.
+    pub fn begin(changes: mpsc::Receiver<Changes>, checkpoint: u64) -> Self {
+        Self(spawn_blocking(move || {
+            let changes = changes.recv().map_err(|_| "its task has ended before it had copied what had changed")?;
+            let dir = ScratchDir(changes.database().with_extension(format!("checkpoint-{checkpoint}")));
+            let longest_copying = changes.longest_copying();
+            Ok(DatabaseCopy { files: changes.write(&dir.0)?, longest_copying, dir })
+        }))
     }
 
     /// Waits for it.
     pub async fn finish(self) -> Result<DatabaseCopy, Error> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error {
+        let failed = |source: Reason| Error {
             kind: ErrorKind::Local,
             message: format!("the state on disk cannot be copied: {source}"),
             source: Some(source),
         };
-        self.0.await.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))
+        self.0.await.map_err(|e| failed(e.into()))?.map_err(failed)
     }
 }
 

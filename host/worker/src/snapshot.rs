@@ -85,7 +85,7 @@ pub(crate) struct Capture {
     pub captured: Captured,
     /// how long the barriers of the inputs waited for each other
     pub alignment: Duration,
-    /// how long the task did nothing but copy
+    /// how long the task did nothing but copy at the barrier
     pub copying: Duration,
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct Capture {
 pub struct Effort {
     /// how long the barriers of its inputs waited for each other
     pub alignment: Duration,
-    /// how long the task did nothing but copy
+    /// the longest that the task did nothing but copy: at the barrier, or between two steps after it
     pub copying: Duration,
     /// how long it took until all was stored
     pub persisting: Duration,
@@ -140,8 +140,8 @@ impl Persister {
             last = name;
             let result = self.store(name, stored, captured).await;
             let event = match (result, checkpoint) {
-                (Ok((snapshot, bytes)), Some(checkpoint)) => {
-                    let effort = Effort { alignment, copying, persisting: since.elapsed(), bytes };
+                (Ok((snapshot, Stored { bytes, copying: later })), Some(checkpoint)) => {
+                    let effort = Effort { alignment, copying: copying.max(later), persisting: since.elapsed(), bytes };
                     Event::Acked { checkpoint, task: self.task, snapshot: Arc::new(snapshot), effort }
                 }
                 (Ok((snapshot, _)), None) => Event::TaskEnded { task: self.task, snapshot: Arc::new(snapshot) },
@@ -157,7 +157,12 @@ impl Persister {
         }
     }
 
-    async fn store(&mut self, checkpoint: CheckpointId, stored: u64, captured: Captured) -> Result<(TaskSnapshot, u64), Error> {
+    async fn store(
+        &mut self,
+        checkpoint: CheckpointId,
+        stored: u64,
+        captured: Captured,
+    ) -> Result<(TaskSnapshot, Stored), Error> {
         let mut snapshot = TaskSnapshot {
             vertex: self.task.vertex,
             subtask: self.task.subtask,
@@ -167,8 +172,8 @@ impl Persister {
             sinks: captured.sinks,
             in_flight: vec![],
         };
-        let mut bytes = 0;
-        let Some(storage) = &self.storage.clone() else { return Ok((snapshot, 0)) };
+        let (mut bytes, mut longest) = (0, Duration::ZERO);
+        let Some(storage) = &self.storage.clone() else { return Ok((snapshot, Stored::default())) };
         for chain in captured.chains {
             let CapturedState { entries, database, operator_state, scalars } = chain.state;
             // First, so that no copy waits for what comes before it.
@@ -176,6 +181,7 @@ impl Persister {
                 Some(copying) => Some(copying.finish().await?),
                 None => None,
             };
+            longest = database.iter().fold(longest, |longest, copy| longest.max(copy.longest_copying));
             let mut files = vec![];
             if !entries.is_empty() {
                 let encoded = encode(entries).await?;
@@ -218,7 +224,7 @@ impl Persister {
             bytes += file.bytes;
             snapshot.in_flight.push(InFlight { edge, sender, batches, file });
         }
-        Ok((snapshot, bytes))
+        Ok((snapshot, Stored { bytes, copying: longest }))
     }
 
     /// Stores what of a database's copy is not among the `known` files.
@@ -265,6 +271,15 @@ impl Persister {
         };
         storage.upload(&file, source, &|_| ()).await
     }
+}
+
+/// What it took to store a capture.
+#[derive(Default)]
+struct Stored {
+    /// what was stored, bytes
+    bytes: u64,
+    /// the longest that the task did nothing but copy after the barrier
+    copying: Duration,
 }
 
 /// A database whose files are all stored.

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 use weir_operator::snapshot::Changes;
@@ -34,12 +36,18 @@ impl Disk {
         Box::new(RocksBackend::open(&self.place(), &self.memory).expect("a database can be made"))
     }
 
-    /// The checkpoint that goes with a snapshot, made on another thread.
-    pub fn write(&self, changes: Changes) -> PathBuf {
+    /// The checkpoint that goes with a snapshot, all of whose changes are there; made on another thread.
+    pub fn write(&self, changes: mpsc::Receiver<Changes>) -> PathBuf {
+        self.begin(changes).join().expect("it does not panic")
+    }
+
+    /// The same of a snapshot whose changes may come later.
+    pub fn begin(&self, changes: mpsc::Receiver<Changes>) -> JoinHandle<PathBuf> {
         let dir = self.place();
-        let copy = dir.clone();
-        std::thread::spawn(move || changes.write(&copy).expect("a checkpoint can be made")).join().expect("it does not panic");
-        dir
+        std::thread::spawn(move || {
+            changes.recv().expect("the operator copies its state").write(&dir).expect("a checkpoint can be made");
+            dir
+        })
     }
 
     /// A database with what these have of `groups`.

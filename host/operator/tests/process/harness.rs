@@ -1,8 +1,11 @@
 //! Drives process operators by steps, and gathers what they emit; alone, or as the subtasks that share the keys of one, and are replaced by others.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread::JoinHandle;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -10,7 +13,8 @@ use arrow_array::{ArrayRef, Int64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
-use weir_operator::{Body, Context, Error, NativeChain, Progress, Snapshot};
+use weir_operator::snapshot::read_database;
+use weir_operator::{Body, Context, CopyTime, Error, NativeChain, Progress, Snapshot};
 use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_state::{Entries, MemoryBackend, StateBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
@@ -190,10 +194,19 @@ impl Operator {
     }
 
     pub fn snapshot(&mut self) -> Snapshot {
-        let snapshot = run(self.chain.snapshot(&mut self.context)).expect("counting does not fail");
+        self.snapshot_at(CopyTime::Barrier)
+    }
+
+    pub fn snapshot_at(&mut self, time: CopyTime) -> Snapshot {
+        let snapshot = run(self.chain.snapshot(&mut self.context, time)).expect("counting does not fail");
         let mut snapshot = snapshot.expect("a process function has state");
         check_snapshot(&mut snapshot);
         snapshot
+    }
+
+    /// Makes some of the copies that a snapshot waits for.
+    pub fn copy_on(&mut self) {
+        run(self.chain.copy_on(&mut self.context)).expect("counting does not fail");
     }
 
     pub fn restore(&mut self, snapshots: &[Snapshot], groups: KeyGroupRange) -> std::result::Result<(), Error> {
@@ -224,6 +237,8 @@ pub struct Subtasks {
     pub all: Vec<Operator>,
     /// where their state is; none = in memory
     disk: Option<Disk>,
+    /// the checkpoints of their databases that are being made
+    begun: Vec<JoinHandle<PathBuf>>,
 }
 
 /// How many subtasks there are, and the slots that each may have.
@@ -232,26 +247,54 @@ pub type Start = (u16, Option<usize>);
 impl Subtasks {
     pub fn new(rearm: Rearm, (parallelism, slots_max): Start) -> Self {
         let new = |_| Operator::new(Counts { rearm, ..Counts::default() }, slots_max, None);
-        Self { rearm, all: (0..parallelism).map(new).collect(), disk: None }
+        Self { rearm, all: (0..parallelism).map(new).collect(), disk: None, begun: vec![] }
     }
 
     /// Subtasks whose state is on disk.
     pub fn on_disk(rearm: Rearm, (parallelism, slots_max): Start) -> Self {
         let disk = Disk::new();
         let new = |_| Operator::on(disk.open(), Counts { rearm, ..Counts::default() }, slots_max, None);
-        Self { rearm, all: (0..parallelism).map(new).collect(), disk: Some(disk) }
+        Self { rearm, all: (0..parallelism).map(new).collect(), disk: Some(disk), begun: vec![] }
     }
 
     pub fn is_on_disk(&self) -> bool {
         self.disk.is_some()
     }
 
-    /// Makes checkpoints of what is on disk, and goes on.
-    pub fn checkpoint(&mut self) {
+    /// Begins to make checkpoints of what is on disk, and goes on: what has changed is copied later.
+    pub fn begin_checkpoint(&mut self) {
         let Some(disk) = &self.disk else { return };
         for operator in &mut self.all {
-            disk.write(operator.snapshot().changes.expect("its state is on disk"));
+            let snapshot = operator.snapshot_at(CopyTime::Later);
+            self.begun.push(disk.begin(snapshot.changes.expect("its state is on disk")));
         }
+    }
+
+    /// Makes some of the copies that checkpoints wait for.
+    pub fn copy_on(&mut self) {
+        self.all.iter_mut().for_each(Operator::copy_on);
+    }
+
+    /// Completes the checkpoints that were begun, and returns the counts that they have.
+    pub fn complete_checkpoint(&mut self) -> Option<BTreeMap<i64, i64>> {
+        while self.all.iter().any(|operator| operator.chain.is_copying()) {
+            self.copy_on();
+        }
+        let disk = self.disk.as_ref().filter(|_| !self.begun.is_empty())?;
+        let mut counts = BTreeMap::new();
+        for begun in self.begun.drain(..) {
+            let all = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
+            let mut entries = Entries::default();
+            let mut database = disk.open_from(&[(all, begun.join().expect("it does not panic"))], all);
+            read_database(&mut *database, all, &mut entries).expect("it has entries of operators");
+            // An entry's key begins with its kind: those of states are the zeroth.
+            for entry in entries.iter().filter(|entry| entry.key[0] == 0) {
+                let key = i64::from_be_bytes(entry.key[1..].try_into().expect("keys are numbers"));
+                let count = i64::from_le_bytes(entry.value.try_into().expect("counts are numbers"));
+                assert!(counts.insert(key, count).is_none(), "a key is in one subtask");
+            }
+        }
+        Some(counts)
     }
 
     /// Replaces all by others, who go on from snapshots.

@@ -9,7 +9,7 @@ use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int6
 use arrow_schema::{DataType, Field, Schema};
 use weir_operator::chain::ChainOperator;
 use weir_operator::emission::Emitted;
-use weir_operator::{Context, NativeChain, Progress};
+use weir_operator::{Context, CopyTime, NativeChain, Progress};
 use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_sandbox::GuestError;
 use weir_types::call::{DueTimers, Input, Origins, Output, Reply, Slot, States, Timer};
@@ -137,7 +137,7 @@ impl Operator {
     }
 
     fn restart(&mut self, slots_max: Option<usize>) {
-        let snapshot = run(self.chain.snapshot(&mut self.context)).expect("counting does not fail");
+        let snapshot = run(self.chain.snapshot(&mut self.context, CopyTime::Barrier)).expect("counting does not fail");
         let mut snapshot = snapshot.expect("a process function has state");
         check_snapshot(&mut snapshot);
         self.chain = chain_of(&self.node, Box::<Told>::default(), slots_max, None);
@@ -189,8 +189,9 @@ fn corrupt_entries_are_errors() {
     for keys in shapes() {
         let mut operator = Operator::new(&keys, Some(7));
         operator.rows(&keys, 0, 12);
-        let mut snapshot =
-            run(operator.chain.snapshot(&mut operator.context)).expect("counting does not fail").expect("it has state");
+        let mut snapshot = run(operator.chain.snapshot(&mut operator.context, CopyTime::Barrier))
+            .expect("counting does not fail")
+            .expect("it has state");
         snapshot.entries.sort();
         let (mut refused, mut taken) = (0, 0);
         for entry in snapshot.entries.iter() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use weir_operator::CopyTime;
 use weir_types::EventTime;
 
 use crate::disk::Disk;
@@ -100,6 +101,14 @@ fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start], scale: i64
     let mut slots_max = starts[0].1;
     let mut model = Model::default();
     let (mut watermark, mut now) = (0, 0);
+    // What the checkpoint has to have that is being made.
+    let mut copied = None;
+    let complete = |operator: &mut Subtasks, copied: &mut Option<BTreeMap<i64, i64>>| -> std::result::Result<(), TestCaseError> {
+        if let (Some(counts), expected) = (operator.complete_checkpoint(), copied.take()) {
+            prop_assert_eq!(Some(counts), expected, "a checkpoint has what was at its barrier");
+        }
+        Ok(())
+    };
     for step in steps.iter().chain(&[Step::Watermark(i64::MAX)]) {
         match step {
             Step::Rows(rows) => {
@@ -115,6 +124,7 @@ fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start], scale: i64
             }
             &Step::Clock(by) => {
                 now += by * scale;
+                operator.copy_on();
                 operator.clock(now);
                 model.results.extend(Model::fire(&model.counts, &mut model.clock_timers, rearm, now));
             }
@@ -124,8 +134,11 @@ fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start], scale: i64
             }
             Step::Barrier => {
                 barriers += 1;
+                complete(&mut operator, &mut copied)?;
                 if barriers % 2 == 1 {
-                    operator.checkpoint();
+                    copied =
+                        Some(model.counts.iter().filter(|(_, count)| **count > 0).map(|(&key, &count)| (key, count)).collect());
+                    operator.begin_checkpoint();
                 }
                 let restarts = if operator.is_on_disk() { barriers % 2 == 0 } else { starts.len() > 1 };
                 if restarts && let Some(&start) = next_starts.next() {
@@ -140,7 +153,7 @@ fn check_on(mut operator: Subtasks, steps: &[Step], starts: &[Start], scale: i64
         }
         prop_assert_eq!(operator.take(), model.take(), "after {:?}", step);
     }
-    Ok(())
+    complete(&mut operator, &mut copied)
 }
 
 proptest! {
@@ -171,8 +184,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(12), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Nor does it matter that state is on disk, where barriers write what has changed: every other one is only that. Nor that timers are, near together
-    /// or seconds apart.
+    /// Nor does it matter that state is on disk, where barriers write what has changed: every other one is only that, and what it writes is copied while the
+    /// operator goes on. Nor that timers are, near together or seconds apart.
     #[test]
     fn state_on_disk_changes_nothing(
         steps in steps(),
@@ -206,6 +219,51 @@ fn many_keys_in_few_slots() {
     operator.watermark(i64::MAX).expect("the timers end");
     model.results.extend(Model::fire(&model.counts, &mut model.timers, Rearm::default(), i64::MAX));
     assert!(operator.take() == model.take(), "at the end");
+}
+
+/// Many slots are copied a piece at a time, while half of them change; and all that is left is copied before the next barrier, or before somebody looks for what
+/// was written meanwhile.
+#[test]
+fn copies_are_of_the_barrier() {
+    const KEYS: i64 = 20_000;
+    let count_all = |keys: std::ops::Range<i64>| keys.map(|key| (key, Op::Count, 0)).collect::<Vec<Row>>();
+    for slots_max in [None, Some(KEYS as usize / 2)] {
+        let mut subtasks = Subtasks::on_disk(Rearm::default(), (1, slots_max));
+        for round in 1..4 {
+            subtasks.rows(&count_all(0..KEYS));
+            subtasks.begin_checkpoint();
+            assert!(subtasks.all[0].chain.is_copying());
+            let mut pieces = 0;
+            for first in (0..KEYS / 2).step_by(1000) {
+                subtasks.rows(&count_all(first..first + 1000));
+                subtasks.copy_on();
+                pieces += i64::from(subtasks.all[0].chain.is_copying());
+            }
+            assert!(pieces > 1 || slots_max.is_some(), "it is copied in pieces");
+            let counts = subtasks.complete_checkpoint().expect("one was begun");
+            let expected = |key| if key < KEYS / 2 { 2 * round - 1 } else { round };
+            assert!(counts == (0..KEYS).map(|key| (key, expected(key))).collect(), "round {round}");
+        }
+        subtasks.begin_checkpoint();
+        subtasks.rows(&count_all(0..KEYS));
+        subtasks.take();
+        subtasks.restart((1, slots_max));
+        subtasks.rows(&count_all(0..KEYS));
+        let expected = |key| (key, if key < KEYS / 2 { 8 } else { 5 }, EventTime::MIN);
+        assert!(subtasks.take() == (0..KEYS).map(expected).collect::<Vec<_>>());
+    }
+}
+
+/// A guest that fails while copies are due has the checkpoint given up, and nobody waits for it for ever.
+#[test]
+fn copies_that_are_not_made() {
+    let disk = Disk::new();
+    let mut operator = Operator::on(disk.open(), Counts::default(), None, None);
+    operator.rows(&[(1, Op::Count, 0)]);
+    let changes = operator.snapshot_at(CopyTime::Later).changes.expect("state is on disk");
+    assert!(changes.try_recv().is_err(), "it has not been copied");
+    drop(operator);
+    assert!(changes.recv().is_err());
 }
 
 /// Of many timers a few are near, and the others on disk: a snapshot has those that are near alone beside its database.

@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, Int64Array, UInt32Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
-use weir_operator::{Body, Context, Progress, Snapshot};
+use weir_operator::{Body, Context, CopyTime, Progress, Snapshot};
 use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_state::{Entries, MemoryBackend, StateBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
@@ -132,7 +132,9 @@ impl Operator {
     }
 
     pub fn snapshot(&mut self) -> Snapshot {
-        run(self.chain.snapshot(&mut self.context)).expect("native chains do not fail").expect("windows have state")
+        run(self.chain.snapshot(&mut self.context, CopyTime::Barrier))
+            .expect("native chains do not fail")
+            .expect("windows have state")
     }
 
     /// Takes over the keys of these groups from operators with these snapshots, in chunks that come in any order.

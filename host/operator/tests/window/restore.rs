@@ -1,5 +1,7 @@
 //! What a snapshot of windows is, and what is no snapshot of them.
 
+use std::sync::mpsc;
+
 use weir_operator::{Error, Snapshot};
 use weir_plan::job::Stage;
 use weir_state::Entries;
@@ -100,9 +102,11 @@ fn checkpoints_have_what_has_changed() {
             operator.rows(rows);
             let snapshot = operator.snapshot();
             assert!(snapshot.entries.is_empty(), "all of it is on disk");
-            let changes = snapshot.changes.expect("a database keeps copies");
+            let changes = snapshot.changes.and_then(|changes| changes.recv().ok()).expect("a database keeps copies");
             let count = changes.count();
-            disk.write(changes);
+            let (tell, told) = mpsc::sync_channel(1);
+            tell.send(changes).expect("the receiver is there");
+            disk.write(told);
             count
         };
         let all: Vec<Row> = (0..100).map(|key| (key, 1, key as u32)).collect();

@@ -42,7 +42,10 @@ pub(super) struct Loan {
 enum LoanState {
     #[default]
     None,
-    Lent,
+    /// the changes are not there yet
+    Begun,
+    /// they are being written, and then the files are copied
+    Completing,
     /// the changes that were to be written are lost, or some of them: why
     Lost(String),
 }
@@ -56,21 +59,26 @@ impl Database {
     pub(super) fn is_lent(&self) -> Result<bool, Error> {
         match &*self.loan() {
             LoanState::None => Ok(false),
-            LoanState::Lent => Ok(true),
+            LoanState::Begun | LoanState::Completing => Ok(true),
             LoanState::Lost(message) => Err(self.damaged(message)),
         }
+    }
+
+    /// Whether a checkpoint is being made of it whose changes are not there yet: it may be that their owner has to give them first.
+    pub(super) fn lacks_changes(&self) -> bool {
+        matches!(*self.loan(), LoanState::Begun)
     }
 
     /// Waits until no checkpoint is being made of it.
     pub(super) fn wait_for_return(&self) -> Result<(), Error> {
-        let is_lent = |state: &mut LoanState| matches!(state, LoanState::Lent);
+        let is_lent = |state: &mut LoanState| matches!(state, LoanState::Begun | LoanState::Completing);
         match &*self.loan.changed.wait_while(self.loan(), is_lent).unwrap_or_else(PoisonError::into_inner) {
             LoanState::Lost(message) => Err(self.damaged(message)),
-            LoanState::None | LoanState::Lent => Ok(()),
+            LoanState::None | LoanState::Begun | LoanState::Completing => Ok(()),
         }
     }
 
-    fn give_back(&self, state: LoanState) {
+    fn set_loan(&self, state: LoanState) {
         *self.loan() = state;
         self.loan.changed.notify_all();
     }
@@ -116,7 +124,7 @@ pub struct Checkpointing {
 impl Checkpointing {
     /// Lends a database, which must not be lent.
     pub(super) fn of(database: &Arc<Database>) -> Self {
-        database.give_back(LoanState::Lent);
+        database.set_loan(LoanState::Begun);
         Self { database: Arc::clone(database), is_complete: false }
     }
 
@@ -143,6 +151,7 @@ impl Checkpointing {
     /// # Errors
     /// If the directory is there, or the disk fails; what is in the directory then is of no use.
     pub fn complete(mut self, operator: u32, mut changes: Entries, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
+        self.database.set_loan(LoanState::Completing);
         let written = self.database.write_changes(operator, &mut changes);
         if changes.bytes() <= SPARE_BYTES_MAX {
             changes.clear();
@@ -157,7 +166,7 @@ impl Checkpointing {
             Ok(files) => (LoanState::None, Ok(files)),
             Err((state, error)) => (state, Err(error)),
         };
-        self.database.give_back(state);
+        self.database.set_loan(state);
         result
     }
 }
@@ -165,7 +174,7 @@ impl Checkpointing {
 impl Drop for Checkpointing {
     fn drop(&mut self) {
         if !self.is_complete {
-            self.database.give_back(LoanState::Lost("a checkpoint was given up before it was made".into()));
+            self.database.set_loan(LoanState::Lost("a checkpoint was given up before it was made".into()));
         }
     }
 }

@@ -70,7 +70,7 @@ const PUT_FILE: &str = "put";
 /// Entries of one group, operator and namespace that are deleted one by one rather than by a range.
 const DELETE_KEYS_MAX: usize = 512;
 
-/// The size of the writes that wait for a checkpoint, bytes; beyond it, whoever writes waits, too.
+/// The size of the writes that wait for a checkpoint, bytes; beyond it, whoever writes waits, too, once the changes are there.
 const HELD_BYTES_MAX: usize = 32 << 20;
 
 /// The size of a batch of deletions that is written before more are collected, bytes.
@@ -200,7 +200,7 @@ impl RocksBackend {
         if batch.is_empty() {
             return Ok(());
         }
-        if self.database.is_lent()? && self.held_bytes < HELD_BYTES_MAX {
+        if self.database.is_lent()? && (self.held_bytes < HELD_BYTES_MAX || self.database.lacks_changes()) {
             self.held_bytes += batch.size_in_bytes();
             self.held.push(batch);
             return Ok(());
@@ -368,6 +368,10 @@ impl StateBackend for RocksBackend {
 
     fn has_changes(&self) -> Result<bool, Error> {
         Ok(!self.database.is_lent()?)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {

@@ -277,7 +277,7 @@ fn weighs_what_it_takes() {
     // As many as there were at once.
     let most = table.slot_bound();
     assert_eq!((table.len(), most), (50_000, 60_000));
-    let said = table.bytes_per_slot(table.sample(64)) as usize * most;
+    let said = table.bytes_per_slot(table.sample(64).collect::<Vec<_>>().into_iter()) as usize * most;
     let (takes, guest) = (table.bytes(), LENGTH * most);
     assert!(takes + guest <= said && said <= takes * 3 / 2 + guest, "{takes}, and {guest} in the guest; said were {said}");
 }

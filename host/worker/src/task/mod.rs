@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A task is one asynchronous loop. It takes what its root gives, a batch at a time, and passes it through its [`nodes`] to the end before it takes more; when the
-//! root has nothing to give, it flushes what nodes hold back, and sleeps. So rows wait for nothing but other rows.
+//! root has nothing to give, it flushes what nodes hold back, and sleeps. So rows wait for nothing but other rows, and, for a moment after a barrier, for
+//! copies that a checkpoint waits for, a piece after each batch.
 
 mod alignment;
 mod dead_letters;
@@ -189,6 +190,7 @@ impl Task {
             if nodes.next_clock().is_some_and(|time| time <= nodes.now) {
                 nodes.on_clock().await?;
             }
+            nodes.copy_on().await?;
             let draining = *parts.commands.borrow() == Command::Drain;
             let step = match root.triggered(&mut triggers, &mut nodes).await? {
                 Some(barrier) => Step::Barrier { barrier, alignment: Duration::ZERO },
@@ -210,6 +212,11 @@ impl Task {
                     nodes.flush().await?;
                     pace.flushed = Instant::now();
                     pace.worked(nodes.take_waited());
+                    if nodes.are_copying() {
+                        tokio::task::yield_now().await;
+                        pace.turn = Instant::now();
+                        continue;
+                    }
                     let timer = nodes.next_clock().map(|time| parts.clock.instant_of(time));
                     let until = [root.not_before(), timer].into_iter().flatten().min();
                     let mut changed = parts.commands.clone();

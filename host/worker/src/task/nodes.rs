@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use weir_checkpoint::SinkSnapshot;
 use weir_connector::{Reject, Writer};
 use weir_exchange::{Barrier, Message, Outbox};
-use weir_operator::{Assigner, Barred, ChainOperator, Context, Emitted, Error, Progress};
+use weir_operator::{Assigner, Barred, ChainOperator, Context, CopyTime, Emitted, Error, Progress};
 use weir_plan::job::{Edge, Node as NodePlan, NodeKind, Origin};
 use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
@@ -54,6 +54,8 @@ pub(super) struct Nodes {
     groups: KeyGroupRange,
     /// whether there are checkpoints for state to go to
     stores: bool,
+    /// whether a checkpoint waits for copies that nodes have to make
+    copies: bool,
 }
 
 /// What goes to a node.
@@ -145,6 +147,7 @@ impl Nodes {
             split_ids: vec![],
             groups: range_of(parts.subtask, vertex.parallelism, parts.plan.spec.max_parallelism),
             stores: parts.storage.is_some(),
+            copies: false,
         })
     }
 
@@ -566,8 +569,12 @@ impl Nodes {
 
     /// A barrier has come on all inputs, and what came before it is through: captures what the nodes hold, and passes the barrier on. What belongs to
     /// checkpoints up to `stored` is in the hands of the coordinator. A barrier that overtakes rows does not wait for room, nor does what goes before it.
+    ///
+    /// What has changed of states is copied later: see [`copy_on`](Self::copy_on). Not if the barrier is the end, nor if it overtakes rows: then receivers
+    /// are slow, and nobody knows when they take the next rows.
     pub(super) async fn barrier(&mut self, barrier: Barrier, stored: u64) -> Result<Captured, Box<Failure>> {
         self.set_forces(barrier.overtakes);
+        let copy_time = if barrier.stops || barrier.overtakes { CopyTime::Barrier } else { CopyTime::Later };
         let mut captured = Captured::default();
         for index in 0..self.nodes.len() {
             self.hand_on(index).await?;
@@ -578,7 +585,7 @@ impl Nodes {
                 let finished = calmly(|| writer.flush().and_then(|()| writer.finish()));
                 finished.map_err(|e| Box::new(self.failure(index, e.into())))?;
             }
-            let result = self.capture(index, barrier.checkpoint, stored, &mut captured).await;
+            let result = self.capture(index, barrier.checkpoint, stored, copy_time, &mut captured).await;
             result.map_err(|e| Box::new(self.failure(index, e)))?;
             if let Operator::Exchange(outbox) = &mut self.nodes[index].operator {
                 let sent = outbox.broadcast(Message::Barrier(barrier)).await;
@@ -598,11 +605,31 @@ impl Nodes {
         }
     }
 
+    /// Whether a checkpoint waits for copies that nodes have to make.
+    pub(super) fn are_copying(&self) -> bool {
+        self.copies
+    }
+
+    /// Makes some of the copies that a checkpoint waits for.
+    pub(super) async fn copy_on(&mut self) -> Result<(), Box<Failure>> {
+        if !std::mem::take(&mut self.copies) {
+            return Ok(());
+        }
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            let Operator::Chain(chain) = &mut node.operator else { continue };
+            let result = chain.copy_on(&mut node.context).await;
+            self.copies |= chain.is_copying();
+            result.map_err(|e| Box::new(self.failure(index, e.into())))?;
+        }
+        Ok(())
+    }
+
     /// Captures what the nodes hold after the end of the input.
     pub(super) async fn last_capture(&mut self, stored: u64) -> Result<Captured, Box<Failure>> {
         let mut captured = Captured::default();
         for index in 0..self.nodes.len() {
-            let result = self.capture(index, u64::MAX, stored, &mut captured).await;
+            let result = self.capture(index, u64::MAX, stored, CopyTime::Barrier, &mut captured).await;
             result.map_err(|e| Box::new(self.failure(index, e)))?;
         }
         Ok(captured)
@@ -618,13 +645,21 @@ impl Nodes {
         self.run().await
     }
 
-    async fn capture(&mut self, index: usize, checkpoint: u64, stored: u64, captured: &mut Captured) -> Result<(), NodeError> {
+    async fn capture(
+        &mut self,
+        index: usize,
+        checkpoint: u64,
+        stored: u64,
+        copy_time: CopyTime,
+        captured: &mut Captured,
+    ) -> Result<(), NodeError> {
         let counters = &self.metrics.nodes[self.first_counter + 1 + index];
         let node = &mut self.nodes[index];
         match &mut node.operator {
             Operator::Chain(chain) => {
                 let Some(name) = node.state.as_ref().filter(|_| self.stores) else { return Ok(()) };
-                let Some(state) = chain.snapshot(&mut node.context).await? else { return Ok(()) };
+                let Some(state) = chain.snapshot(&mut node.context, copy_time).await? else { return Ok(()) };
+                self.copies |= chain.is_copying();
                 counters.backend_bytes.store(chain.backend_bytes(), Relaxed);
                 captured.chains.push(CapturedChain {
                     operator: Arc::clone(&name.id),

@@ -1,0 +1,141 @@
+//! Copies of slots for a checkpoint, each made before its slot changes next: copy on write, as of the heap state of Apache Flink.
+//!
+//! At the barrier it is only noted which slots have changed since the last one. The operator goes on with its rows. Before it lets the guest change a slot of
+//! which a copy is due, it makes that; the others are copied little by little, a piece after each batch. So what a barrier costs in one go does
+//! not grow with the state. The longer it takes, the larger the pieces: a task that seldom gets its turn is not what a checkpoint waits for in the end.
+//!
+//! The backend's checkpoint waits for the copies, and what is written to the backend meanwhile waits for its checkpoint. So what has to see that
+//! makes all copies first: see [`Copies::finish`].
+
+use std::sync::mpsc::{self, SyncSender};
+use std::time::{Duration, Instant};
+
+use weir_state::{Slot, SlotTable};
+
+use crate::Error;
+use crate::body::Body;
+use crate::eviction::Eviction;
+use crate::snapshot::Changes;
+
+/// Slots of a piece at first: about a millisecond.
+const PIECE_SLOTS: usize = 2048;
+
+/// The time in which pieces double.
+const DOUBLING: Duration = Duration::from_millis(250);
+
+/// How often they double at most: then a piece is all that there can be.
+const DOUBLINGS_MAX: u32 = 20;
+
+/// What a backend may hold back for copies that are due, bytes: then they are made.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// The copies that a checkpoint waits for, if there are any.
+#[derive(Debug, Default)]
+pub(crate) struct Copies(Option<Due>);
+
+#[derive(Debug)]
+struct Due {
+    changes: Changes,
+    tell: SyncSender<Changes>,
+    /// all slots that had changed; of those before `next` no copy is due any more
+    slots: Vec<Slot>,
+    next: usize,
+    /// how many copies are due
+    left: usize,
+    since: Instant,
+    /// kept for its memory only
+    piece: Vec<Slot>,
+}
+
+/// Whose slots they are: what is needed to copy one.
+pub(crate) struct Owner<'a> {
+    pub table: &'a mut SlotTable,
+    pub eviction: &'a mut Eviction,
+    pub body: &'a mut Body,
+    /// the namespace of all of them
+    pub namespace: i64,
+}
+
+impl Copies {
+    /// At a barrier: copies of these slots are due, for these changes. Returns where they come from once all are made. None may be due.
+    pub fn begin(&mut self, mut changes: Changes, slots: Vec<Slot>, of: Owner<'_>) -> mpsc::Receiver<Changes> {
+        debug_assert!(self.0.is_none(), "one checkpoint is made after the other");
+        of.table.mark_due(&slots);
+        changes.reserve(of.table, &slots, of.eviction.state_bytes(), of.eviction.max_parallelism());
+        let (tell, told) = mpsc::sync_channel(1);
+        self.0 = Some(Due { changes, tell, left: slots.len(), slots, next: 0, since: Instant::now(), piece: vec![] });
+        self.end();
+        told
+    }
+
+    /// Whether copies are due.
+    pub fn are_due(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// These slots are about to change: makes those copies of them that are due.
+    pub async fn before_change(&mut self, slots: &[Slot], of: Owner<'_>) -> Result<(), Error> {
+        let Some(due) = &mut self.0 else { return Ok(()) };
+        due.piece.clear();
+        of.table.take_due(slots, &mut due.piece);
+        due.copy(of).await?;
+        self.end();
+        Ok(())
+    }
+
+    /// Makes a piece of the copies that are due.
+    pub async fn go_on(&mut self, of: Owner<'_>) -> Result<(), Error> {
+        let Some(due) = &mut self.0 else { return Ok(()) };
+        let doublings = (due.since.elapsed().as_millis() / DOUBLING.as_millis()).min(DOUBLINGS_MAX.into());
+        let piece = if of.eviction.held_bytes() > HELD_BYTES_MAX { usize::MAX } else { PIECE_SLOTS << doublings };
+        due.copy_next(piece, of).await?;
+        self.end();
+        Ok(())
+    }
+
+    /// Makes all copies that are due.
+    pub async fn finish(&mut self, of: Owner<'_>) -> Result<(), Error> {
+        let Some(due) = &mut self.0 else { return Ok(()) };
+        due.copy_next(usize::MAX, of).await?;
+        self.end();
+        Ok(())
+    }
+
+    /// Hands over the changes if all copies are made.
+    fn end(&mut self) {
+        if let Some(Due { changes, tell, .. }) = self.0.take_if(|due| due.left == 0) {
+            // If nobody takes them any more, the backend's checkpoint is given up with them.
+            let _ = tell.send(changes);
+        }
+    }
+}
+
+impl Due {
+    /// Copies so many slots, as far as there are that many.
+    async fn copy_next(&mut self, count: usize, of: Owner<'_>) -> Result<(), Error> {
+        self.piece.clear();
+        let count = count.min(self.left);
+        while self.piece.len() < count && self.next < self.slots.len() {
+            let end = self.slots.len().min(self.next + count - self.piece.len());
+            of.table.take_due(&self.slots[self.next..end], &mut self.piece);
+            self.next = end;
+        }
+        self.copy(of).await
+    }
+
+    /// Copies the slots of the piece.
+    async fn copy(&mut self, of: Owner<'_>) -> Result<(), Error> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let Owner { table, eviction, body, namespace } = of;
+        let (table, max_parallelism) = (&*table, eviction.max_parallelism());
+        let changes = &mut self.changes;
+        let push = |slots: &[Slot], states: &_| changes.push_states(table, slots, states, max_parallelism, |_| (namespace, ()));
+        eviction.export_each(body, &self.piece, push).await?;
+        self.left -= self.piece.len();
+        self.changes.note_copying(start.elapsed());
+        Ok(())
+    }
+}

@@ -4,8 +4,8 @@
 //! which a copy is due, it makes that; the others are copied little by little, a piece after each batch. So what a barrier costs in one go does
 //! not grow with the state. The longer it takes, the larger the pieces: a task that seldom gets its turn is not what a checkpoint waits for in the end.
 //!
-//! The backend's checkpoint waits for the copies, and what is written to the backend meanwhile waits for its checkpoint. So what has to see that
-//! makes all copies first: see [`Copies::finish`].
+//! The backend's checkpoint waits for the copies, and what is written to the backend meanwhile waits for its checkpoint. So what has to go through all
+//! that makes all copies first: see [`Copies::finish`].
 
 use std::sync::mpsc::{self, SyncSender};
 use std::time::{Duration, Instant};
@@ -26,8 +26,11 @@ const DOUBLING: Duration = Duration::from_millis(250);
 /// How often they double at most: then a piece is all that there can be.
 const DOUBLINGS_MAX: u32 = 20;
 
-/// What a backend may hold back for copies that are due, bytes: then they are made.
-const HELD_BYTES_MAX: usize = 16 << 20;
+/// What a backend holds back for copies that are due, bytes, from which on pieces are large: so that more slots are copied than leave for the backend.
+const HELD_BYTES: usize = 16 << 20;
+
+/// Slots of such a piece.
+const LARGE_PIECE_SLOTS: usize = 8 * PIECE_SLOTS;
 
 /// The copies that a checkpoint waits for, if there are any.
 #[derive(Debug, Default)]
@@ -87,7 +90,8 @@ impl Copies {
     pub async fn go_on(&mut self, of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
         let doublings = (due.since.elapsed().as_millis() / DOUBLING.as_millis()).min(DOUBLINGS_MAX.into());
-        let piece = if of.eviction.held_bytes() > HELD_BYTES_MAX { usize::MAX } else { PIECE_SLOTS << doublings };
+        let first = if of.eviction.held_bytes() > HELD_BYTES { LARGE_PIECE_SLOTS } else { PIECE_SLOTS };
+        let piece = first << doublings;
         due.copy_next(piece, of).await?;
         self.end();
         Ok(())

@@ -332,7 +332,7 @@ impl Eviction {
         if self.keeps_copies { Ok(self.backend.begin_checkpoint()?.map(Changes::new)) } else { Ok(None) }
     }
 
-    /// What the backend holds back until it has all that has changed, bytes. As long as there is any, nothing can be looked for there before that.
+    /// What the backend holds back until it has all that has changed, bytes. As long as there is any, it cannot be gone through before that.
     pub fn held_bytes(&self) -> usize {
         self.backend.held_bytes()
     }

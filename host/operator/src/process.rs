@@ -178,9 +178,6 @@ impl Process {
             }
         }
         let back: Vec<Slot> = self.created.iter().filter(|c| c.restore).map(|c| c.slot).collect();
-        if !back.is_empty() {
-            self.copy_before_reading().await?;
-        }
         self.eviction.bring_back::<()>(&mut self.body, &mut self.table, &back).await?;
         Ok(())
     }
@@ -358,7 +355,7 @@ impl Process {
                 return Ok(Progress::More);
             }
             if self.timers.of(sort).near.next().is_none_or(|time| time > until) {
-                self.copy_before_reading().await?;
+                self.copy_before_scan().await?;
                 self.bring_near(sort)?;
                 continue;
             }
@@ -557,8 +554,8 @@ impl Process {
         copies.before_change(slots.unwrap_or(latest), of).await
     }
 
-    /// Makes all copies that are due, if what is about to be read waits for them.
-    async fn copy_before_reading(&mut self) -> Result<(), Error> {
+    /// Makes all copies that are due, if going through entries of the backend waits for them.
+    async fn copy_before_scan(&mut self) -> Result<(), Error> {
         if self.copies.are_due() && self.eviction.held_bytes() > 0 {
             let (copies, of) = self.copies();
             copies.finish(of).await?;

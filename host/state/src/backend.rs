@@ -62,8 +62,8 @@ pub trait StateBackend: Send {
         Ok(self.keeps_copies())
     }
 
-    /// What was written since a checkpoint began, and waits for it to be completed; bytes. While there is any, what has to see it waits, too: reads, and
-    /// [`delete_all`](Self::delete_all). Who is to give the checkpoint what has changed does that before.
+    /// What was written since a checkpoint began, and waits for it to be completed; bytes. While there is any, calls that go through many entries wait, too:
+    /// [`scan`](Self::scan) and [`delete_all`](Self::delete_all). Who is to give the checkpoint what has changed does that before.
     fn held_bytes(&self) -> usize {
         0
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rocksdb::{IngestExternalFileOptions, SstFileWriter};
+use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
 
 use super::{Database, failure, options};
 use crate::Error;
@@ -12,7 +12,14 @@ use crate::Error;
 /// The room that is made for entries before their lengths are known, at most, bytes.
 const ROOM_BYTES_MAX: usize = 16 << 20;
 
-/// Entries of a batch, before they are in order.
+/// The least number of entries that are written as a file of their own.
+const INGEST_KEYS_MIN: usize = 4096;
+
+/// What such a file is called at first. The library takes no notice of names that it does not know.
+const PUT_FILE: &str = "put";
+
+/// Entries of a batch, before they are in order; those without a value are deletions.
+#[derive(Default)]
 pub(super) struct Unsorted {
     bytes: Vec<u8>,
     index: Vec<Place>,
@@ -23,7 +30,8 @@ pub(super) struct Unsorted {
 struct Place {
     start: usize,
     name_bytes: u32,
-    value_bytes: u32,
+    /// none = it is a deletion
+    value_bytes: Option<u32>,
     /// the first bytes of the name, as numbers that are ordered as they are: sorting seldom has to look at the bytes, which lie far apart
     prefix: [u128; 2],
 }
@@ -35,15 +43,16 @@ impl Unsorted {
     }
 
     /// Appends an entry whose name `write_name` appends to what it is given.
-    pub fn push(&mut self, write_name: impl FnOnce(&mut Vec<u8>), value: &[u8]) {
+    pub fn push(&mut self, write_name: impl FnOnce(&mut Vec<u8>), value: Option<&[u8]>) {
         let start = self.bytes.len();
         write_name(&mut self.bytes);
         let name = &self.bytes[start..];
         let prefix = [prefix(name, 0), prefix(name, 1)];
         // Guests have less memory than that.
         let length = |bytes: usize| u32::try_from(bytes).expect("a part of an entry is below 4 GiB");
-        self.index.push(Place { start, name_bytes: length(name.len()), value_bytes: length(value.len()), prefix });
-        self.bytes.extend_from_slice(value);
+        let value_bytes = value.map(|value| length(value.len()));
+        self.index.push(Place { start, name_bytes: length(name.len()), value_bytes, prefix });
+        self.bytes.extend_from_slice(value.unwrap_or_default());
         if self.index.len() == 1 {
             // The others are likely to be about as long, but need not be.
             self.bytes.reserve((self.bytes.len() * self.index.capacity()).min(ROOM_BYTES_MAX));
@@ -55,9 +64,19 @@ impl Unsorted {
         self.index.len()
     }
 
+    /// The memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes.capacity() + self.index.capacity() * size_of::<Place>()
+    }
+
     /// The entries as they came.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.index.iter().map(|place| self.entry(place))
+    }
+
+    /// The entry with this index.
+    pub fn get(&self, index: usize) -> (&[u8], Option<&[u8]>) {
+        self.entry(&self.index[index])
     }
 
     /// Puts them into order; of those with one name the last one is left.
@@ -75,9 +94,9 @@ impl Unsorted {
         });
     }
 
-    fn entry(&self, place: &Place) -> (&[u8], &[u8]) {
+    fn entry(&self, place: &Place) -> (&[u8], Option<&[u8]>) {
         let (name, rest) = self.bytes[place.start..].split_at(place.name_bytes as usize);
-        (name, &rest[..place.value_bytes as usize])
+        (name, place.value_bytes.map(|bytes| &rest[..bytes as usize]))
     }
 }
 
@@ -92,6 +111,25 @@ fn prefix(name: &[u8], part: usize) -> u128 {
 }
 
 impl Database {
+    /// Writes entries: many as a file of their own, and few one by one.
+    pub fn write_entries(&self, mut entries: Unsorted) -> Result<(), Error> {
+        if entries.len() >= INGEST_KEYS_MIN {
+            entries.sort();
+            return self.ingest(PUT_FILE, |writer| {
+                entries.iter().try_for_each(|(name, value)| match value {
+                    Some(value) => writer.put(name, value),
+                    None => writer.delete(name),
+                })
+            });
+        }
+        let mut batch = WriteBatch::default();
+        entries.iter().for_each(|(name, value)| match value {
+            Some(value) => batch.put(name, value),
+            None => batch.delete(name),
+        });
+        self.write(batch)
+    }
+
     /// Makes a file of what `write` writes, in order, and takes it in: over all that is there. `name` is what it is called until then; the library takes no
     /// notice of names that it does not know.
     pub fn ingest(

@@ -11,6 +11,7 @@
 //! | `memory`, `options` | the shared budget; how databases are set up, and why so |
 //! | `walk` | scans, group by group |
 //! | `checkpoint`, `lineage` | copies that share files, made beside the task; which files are the same |
+//! | `held` | what is written meanwhile |
 //! | `ingest` | many entries at once, as a file of their own |
 //! | `rescale` | dropping groups, and taking over those of another database |
 //! | `failure` | what errors mean |
@@ -41,6 +42,7 @@ use crate::{Entries, Error, StateBackend, StateKey};
 mod checkpoint;
 mod encoding;
 mod failure;
+mod held;
 mod ingest;
 mod lineage;
 mod memory;
@@ -54,18 +56,13 @@ pub use checkpoint::{CheckpointFile, Checkpointing, copy_checkpoint};
 pub use memory::RocksMemory;
 
 use checkpoint::Loan;
+use held::{Held, Known};
 use ingest::Unsorted;
 use lineage::Lineage;
 use walk::Walk;
 
 /// Keys that are looked up at once: their values, or rather the blocks with them, stay in memory until all are found.
 const GET_KEYS_MAX: usize = 1024;
-
-/// The least number of entries that are written as a file of their own.
-const INGEST_KEYS_MIN: usize = 4096;
-
-/// What such a file is called at first.
-const PUT_FILE: &str = "put";
 
 /// Entries of one group, operator and namespace that are deleted one by one rather than by a range.
 const DELETE_KEYS_MAX: usize = 512;
@@ -80,8 +77,7 @@ const DELETE_BATCH_BYTES: usize = 1 << 20;
 pub struct RocksBackend {
     database: Arc<Database>,
     /// what was written since a checkpoint began that is still being made
-    held: Vec<WriteBatch>,
-    held_bytes: usize,
+    held: Held,
 }
 
 /// A database, closed before its directory goes.
@@ -153,7 +149,7 @@ impl RocksBackend {
             Database { db, lineage, memory: memory.clone(), loan: Loan::default(), spare: Mutex::default(), directory };
         database.lineage.extend(&database.db, last).map_err(|e| failure::of_db(dir, &e))?;
         database.lineage.write(dir)?;
-        Ok(Self { database: Arc::new(database), held: vec![], held_bytes: 0 })
+        Ok(Self { database: Arc::new(database), held: Held::default() })
     }
 
     /// What a file of entries is called among the files of all databases: see [`CheckpointFile::id`].
@@ -195,25 +191,22 @@ impl RocksBackend {
         })
     }
 
-    /// Writes a batch, or holds it back while a checkpoint is being made.
-    fn write(&mut self, batch: WriteBatch) -> Result<(), Error> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        if self.database.is_lent()? && (self.held_bytes < HELD_BYTES_MAX || self.database.lacks_changes()) {
-            self.held_bytes += batch.size_in_bytes();
-            self.held.push(batch);
-            return Ok(());
-        }
-        self.settle()?;
-        self.database.write(batch)
+    /// Whether what is written now is held back, because a checkpoint is being made.
+    fn holds(&self) -> Result<bool, Error> {
+        Ok(self.database.is_lent()? && (self.held.bytes() < HELD_BYTES_MAX || self.database.lacks_changes()))
     }
 
     /// Waits for a checkpoint that is being made, and writes what was held back for it.
     fn settle(&mut self) -> Result<(), Error> {
         self.database.wait_for_return()?;
-        self.held_bytes = 0;
-        self.held.drain(..).try_for_each(|batch| self.database.write(batch))
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let (ranges, entries) = std::mem::take(&mut self.held).into_parts();
+        let mut batch = WriteBatch::default();
+        ranges.iter().for_each(|[from, to]| batch.delete_range(from, to));
+        self.database.write(batch)?;
+        self.database.write_entries(entries)
     }
 
     /// Makes what was written visible.
@@ -230,7 +223,9 @@ impl RocksBackend {
             ends.push(bytes.len());
         }
         let name = |index: u32| &bytes[ends[index as usize]..ends[index as usize + 1]];
-        let mut names: Vec<(&[u8], u32)> = (0..keys.len() as u32).map(|index| (name(index), index)).collect();
+        let held: Vec<_> = (0..keys.len() as u32).map(|index| self.held.get(name(index))).collect();
+        let is_asked = |&index: &u32| held[index as usize] == Known::Nothing;
+        let mut names: Vec<(&[u8], u32)> = (0..keys.len() as u32).filter(is_asked).map(|index| (name(index), index)).collect();
         // In order, so that a block is looked at once for all that it has.
         names.sort_unstable();
         let db = &self.database.db;
@@ -241,9 +236,11 @@ impl RocksBackend {
         for ((_, index), value) in names.iter().zip(values) {
             by_index[*index as usize] = value.map_err(|e| self.database.failed(&e))?;
         }
-        for (index, value) in by_index.iter().enumerate() {
-            if let Some(value) = value {
-                found(first + index, value);
+        for (index, (held, value)) in held.iter().zip(&by_index).enumerate() {
+            match (held, value) {
+                (Known::Value(value), _) => found(first + index, value),
+                (Known::Nothing, Some(value)) => found(first + index, value),
+                (Known::Deleted | Known::Nothing, _) => {}
             }
         }
         Ok(())
@@ -282,22 +279,20 @@ impl std::fmt::Debug for RocksBackend {
 
 impl StateBackend for RocksBackend {
     fn put(&mut self, entries: &mut dyn Iterator<Item = (StateKey<'_>, &[u8])>) -> Result<(), Error> {
-        let mut unsorted = Unsorted::new(entries.size_hint().0);
-        entries.for_each(|(at, value)| unsorted.push(|name| encoding::encode(&at, name), value));
-        if unsorted.len() >= INGEST_KEYS_MIN && !self.database.is_lent()? {
-            self.settle()?;
-            unsorted.sort();
-            return self
-                .database
-                .ingest(PUT_FILE, |writer| unsorted.iter().try_for_each(|(name, value)| writer.put(name, value)));
+        if self.holds()? {
+            entries.for_each(|(at, value)| self.held.push(|name| encoding::encode(&at, name), Some(value)));
+            return Ok(());
         }
-        let mut batch = WriteBatch::default();
-        unsorted.iter().for_each(|(name, value)| batch.put(name, value));
-        self.write(batch)
+        self.settle()?;
+        let mut unsorted = Unsorted::new(entries.size_hint().0);
+        entries.for_each(|(at, value)| unsorted.push(|name| encoding::encode(&at, name), Some(value)));
+        self.database.write_entries(unsorted)
     }
 
     fn get(&mut self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
-        self.settle_held()?;
+        if !self.held.is_empty() && !self.database.is_lent()? {
+            self.settle()?;
+        }
         for (chunk, keys) in keys.chunks(GET_KEYS_MAX).enumerate() {
             self.get_some(chunk * GET_KEYS_MAX, keys, found)?;
         }
@@ -305,13 +300,18 @@ impl StateBackend for RocksBackend {
     }
 
     fn delete(&mut self, keys: &[StateKey<'_>]) -> Result<(), Error> {
+        if self.holds()? {
+            keys.iter().for_each(|at| self.held.push(|name| encoding::encode(at, name), None));
+            return Ok(());
+        }
+        self.settle()?;
         let (mut batch, mut name) = (WriteBatch::default(), vec![]);
         for at in keys {
             name.clear();
             encoding::encode(at, &mut name);
             batch.delete(&name);
         }
-        self.write(batch)
+        self.database.write(batch)
     }
 
     fn scan(
@@ -336,6 +336,8 @@ impl StateBackend for RocksBackend {
     fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), Error> {
         self.settle_held()?;
         let database = Arc::clone(&self.database);
+        // What is held now is not written until the next call: the walk is through.
+        let holds = self.holds()?;
         let mut walk = Walk::new(&database.db, groups, operator, namespace);
         let mut batch = WriteBatch::default();
         while walk.next_group() {
@@ -346,16 +348,18 @@ impl StateBackend for RocksBackend {
                 names.push(name.to_vec());
                 walk.advance();
             }
-            match encoding::after(walk.prefix()) {
-                Some(after) if walk.entry().is_some() => batch.delete_range(walk.prefix(), &after[..]),
-                _ => names.iter().for_each(|name| batch.delete(name)),
+            match encoding::after(walk.prefix()).filter(|_| walk.entry().is_some()) {
+                Some(after) if holds => self.held.delete_range(walk.prefix().to_vec(), after),
+                Some(after) => batch.delete_range(walk.prefix(), &after[..]),
+                None if holds => names.iter().for_each(|name| self.held.push(|bytes| bytes.extend_from_slice(name), None)),
+                None => names.iter().for_each(|name| batch.delete(name)),
             }
             if batch.size_in_bytes() > DELETE_BATCH_BYTES {
-                self.write(std::mem::take(&mut batch))?;
+                database.write(std::mem::take(&mut batch))?;
             }
         }
         walk.end().map_err(|e| self.database.failed(&e))?;
-        self.write(batch)
+        database.write(batch)
     }
 
     fn bytes(&self) -> usize {
@@ -371,7 +375,7 @@ impl StateBackend for RocksBackend {
     }
 
     fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held.bytes()
     }
 
     fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {

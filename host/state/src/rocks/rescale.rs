@@ -19,6 +19,7 @@ impl RocksBackend {
     /// # Errors
     /// If the disk fails.
     pub fn keep_groups(&mut self, groups: KeyGroupRange) -> Result<(), Error> {
+        self.settle()?;
         // Two bytes are where a group begins; no name is as short, so that it does not matter whether a range includes its end.
         let (first, start, end) = ([0, 0], groups.start.to_be_bytes(), groups.end.max(groups.start).to_be_bytes());
         let last = self.last_name()?.filter(|name| **name >= end[..]);
@@ -29,7 +30,7 @@ impl RocksBackend {
         before.into_iter().chain(after).for_each(|(from, to)| batch.delete_range(from, to));
         // The last name has none after it with which a range could end.
         last.iter().for_each(|last| batch.delete(last));
-        self.write(batch)?;
+        self.database.write(batch)?;
         // Only then files, since they may hide what older files have: that is deleted now.
         for (from, to) in before.into_iter().chain(after) {
             self.database.db.delete_file_in_range(from, to).map_err(|e| self.database.failed(&e))?;

@@ -142,7 +142,8 @@ fn directory_goes_with_the_backend() {
     assert_eq!(entries(&mut again), some(0..2, b"y"));
 }
 
-/// What is written while a checkpoint is being made is not in it, and nowhere missing: reads wait for it. What has changed in slots is in both.
+/// What is written while a checkpoint is being made is not in it, and nowhere missing: scans wait for it, and gets find it. What has changed in slots is in
+/// both.
 #[test]
 fn checkpoints_are_made_beside_their_database() {
     let place = Place::new();
@@ -152,6 +153,11 @@ fn checkpoints_are_made_beside_their_database() {
     assert_eq!(entries(&mut live), some(0..4, b"old"), "what nobody writes to is there to read");
     put(&mut live, &some(1..3, b"later"));
     live.delete(&[at(3, 0, -5, b"")]).unwrap();
+
+    let mut found = vec![];
+    let keys = [at(0, 0, -5, b""), at(1, 0, -5, b""), at(3, 0, -5, b"")];
+    live.get(&keys, &mut |i, value| found.push((i, value.to_vec()))).unwrap();
+    assert_eq!(found, [(0, b"old".to_vec()), (1, b"later".to_vec())]);
 
     let mut changes = crate::Entries::default();
     for ((group, operator, namespace, key), value) in some(0..6, b"changed") {
@@ -407,6 +413,9 @@ enum Call {
     DeleteAll(u16, u16, u32, Option<i64>),
     Flush,
     Restart,
+    /// a checkpoint begins, or comes to its end
+    Begin,
+    Complete,
 }
 
 fn key() -> impl Strategy<Value = (u16, u32, i64, Vec<u8>)> {
@@ -429,6 +438,8 @@ fn call() -> impl Strategy<Value = Call> {
         3 => (0..5u16, 0..5u16, 0..3u32, namespace()).prop_map(|(s, e, o, n)| Call::DeleteAll(s, e, o, n)),
         1 => Just(Call::Flush),
         1 => Just(Call::Restart),
+        2 => Just(Call::Begin),
+        1 => Just(Call::Complete),
     ]
 }
 
@@ -457,7 +468,7 @@ fn answer(backend: &mut dyn StateBackend, call: &Call) -> Vec<(Vec<u8>, Vec<u8>)
         Call::DeleteAll(start, end, operator, namespace) => {
             backend.delete_all(groups(start, end), *operator, *namespace).unwrap()
         }
-        Call::Flush | Call::Restart => {}
+        Call::Flush | Call::Restart | Call::Begin | Call::Complete => {}
     }
     answers
 }
@@ -471,8 +482,22 @@ proptest! {
     fn agrees_with_memory(calls in prop::collection::vec(call(), 0..60)) {
         let place = Place::new();
         let (mut rocks, mut memory, mut model) = (place.open("start"), MemoryBackend::default(), Entries::new());
+        // A checkpoint that is being made, and what it has to have.
+        let mut lent: Option<(Checkpointing, Entries)> = None;
         for (number, call) in calls.iter().enumerate() {
+            let waits = match call {
+                Call::Scan(..) | Call::DeleteAll(..) => rocks.held_bytes() > 0,
+                Call::Restart | Call::Begin | Call::Complete => true,
+                _ => false,
+            };
+            if waits && let Some((checkpointing, expected)) = lent.take() {
+                let name = format!("lent-{number}");
+                checkpointing.complete(0, crate::Entries::default(), &place.path(&name)).unwrap();
+                let mut copy = place.open_copy(&name, &format!("{name}-copy"));
+                prop_assert_eq!(&entries(&mut copy), &expected);
+            }
             match call {
+                Call::Begin => lent = rocks.begin_checkpoint().unwrap().map(|checkpointing| (checkpointing, model.clone())),
                 Call::Put(entries) => model.extend(entries.iter().cloned()),
                 Call::Delete(keys) => keys.iter().for_each(|key| _ = model.remove(key)),
                 Call::DeleteAll(start, end, operator, namespace) => model.retain(|(g, o, n, _), _| {
@@ -484,10 +509,11 @@ proptest! {
                     checkpoint(&mut rocks, &place.path(&name)).unwrap();
                     rocks = place.open_copy(&name, &number.to_string());
                 }
-                Call::Get(_) | Call::Scan(..) => {}
+                Call::Get(_) | Call::Scan(..) | Call::Complete => {}
             }
             prop_assert_eq!(answer(&mut rocks, call), answer(&mut memory, call));
         }
+        drop(lent.map(|(checkpointing, _)| checkpointing.complete(0, crate::Entries::default(), &place.path("end")).unwrap()));
         prop_assert_eq!(&entries(&mut rocks), &model);
         prop_assert_eq!(&entries(&mut memory), &model);
     }

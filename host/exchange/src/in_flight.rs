@@ -102,17 +102,22 @@ fn decode_batch(payload: &[u8]) -> Result<Batch, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{NullArray, StringArray, UInt64Array};
+    use arrow_array::{NullArray, StringArray, StringViewArray, StructArray, UInt64Array};
+    use arrow_schema::DataType;
 
     use super::*;
 
-    /// What was written is read: rows with and without event times, without columns, with columns that were left out; watermarks; idleness.
+    /// What was written is read: rows with and without event times, without columns, with columns that were left out or have parts; watermarks; idleness.
     #[test]
     fn comes_back() {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(UInt64Array::from(vec![1, 2])),
             Arc::new(StringArray::from(vec![Some("a"), None])),
             Arc::new(NullArray::new(2)),
+            Arc::new(StructArray::from(vec![(
+                Arc::new(Field::new("split", DataType::Utf8View, true)),
+                Arc::new(StringViewArray::from(vec![None, Some("a path that is longer than a view")])) as ArrayRef,
+            )])),
         ];
         let timed = Batch::new(2, columns.clone(), Some(vec![7, 8].into()));
         let messages = [

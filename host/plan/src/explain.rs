@@ -52,7 +52,8 @@ fn write(plan: &JobPlan, out: &mut String) -> fmt::Result {
                 NodeKind::Exchange(edge) => {
                     let to = &plan.edges[*edge];
                     let how = partitioning(plan, vertex, node, to);
-                    writeln!(out, "exchange {edge}: {how} to vertex {}, from {}", to.to, feeds(plan, vertex, node))?;
+                    let places = if to.carries_places { ", with where rows come from" } else { "" };
+                    writeln!(out, "exchange {edge}: {how} to vertex {}, from {}{places}", to.to, feeds(plan, vertex, node))?;
                 }
             }
         }

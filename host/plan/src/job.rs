@@ -203,6 +203,10 @@ pub struct Edge {
     pub partitioning: Partitioning,
     /// the key columns, for hash
     pub key: Vec<usize>,
+    /// how many columns rows have; none of partial accumulators, which only their operator knows
+    pub columns: Option<usize>,
+    /// whether rows bring a column more, behind these, that says where they come from: they may become dead letters
+    pub carries_places: bool,
 }
 
 impl ChainNode {

@@ -402,8 +402,8 @@ fn malformed_records_have_a_stream() {
     }
 }
 
-/// Dead letters of several tasks come together in one. A window whose rows may become such sees each of them: it is not aggregated before the exchange, and
-/// all columns are read.
+/// Dead letters of several tasks come together in one. A window whose rows may become such sees each of them: it is not aggregated before the exchange,
+/// all columns are read, and rows say where they come from.
 #[test]
 fn dead_letters_of_several_tasks_meet() {
     let settings = with_letters(&[("on_error", "dead-letter"), ("parallelism", "2"), ("checkpoint.interval", "1s")]);
@@ -421,7 +421,7 @@ fn dead_letters_of_several_tasks_meet() {
           out: auction (passed), price (passed), url (passed)
           out dead-letters: job, operator, time, source, split, first_position, last_position, event_time, record, error, message, backtrace
           on error: rows become dead letters
-      1 exchange 0: hash(auction) to vertex 1, from 0
+      1 exchange 0: hash(auction) to vertex 1, from 0, with where rows come from
       2 exchange 1: forward to vertex 2, from 0.dead-letters
 
     vertex 1, 2 subtasks: window-1 → map-1 → out
@@ -453,6 +453,22 @@ fn dead_letters_of_several_tasks_meet() {
           message         utf8
           backtrace       utf8?
     ");
+}
+
+/// Rows say where they come from over all exchanges from their source to who may make dead letters of them, and no others: not where operators with state
+/// have made them, nor where nobody asks.
+#[test]
+fn rows_say_where_they_come_from() {
+    let exchanges = |settings: &[(&str, &str)]| {
+        let settings =
+            [&with_letters(settings)[..], &[("chaining", "false"), ("parallelism", "2"), ("checkpoint.interval", "1s")]].concat();
+        let text = planned(ONE, &settings, &[counts()]);
+        let lines = text.lines().filter(|line| line.contains(" to vertex "));
+        lines.map(|line| line.ends_with("with where rows come from")).collect::<Vec<_>>()
+    };
+    // To the filter; to the window, to which accumulators go besides where its rows cannot become dead letters; to the sink; and, of dead letters, to theirs.
+    assert_eq!(exchanges(&[("operators.window-1.on_error", "dead-letter")]), [true, true, false, false]);
+    assert_eq!(exchanges(&[("operators.filter-1.on_error", "dead-letter")]), [true, false, false, false, false]);
 }
 
 /// An operator's own word goes before the job's, and holds for all that run in the same call. Operators that keep state need checkpoints to do anything but

@@ -5,7 +5,7 @@ use weir_types::graph::{Assigner, Chain, Graph, Head, Partitioning, TimeDomain};
 use super::columns::Needed;
 use super::logical::{From, Kind, Logical, NodeInput};
 use super::splits::kept_together;
-use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex};
+use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex, keeps_state};
 use crate::spec::JobSpec;
 
 /// Where a logical node has got to.
@@ -44,6 +44,7 @@ pub fn build(spec: &JobSpec, graphs: &[Graph], logical: Logical, needed: Needed)
     for vertex in &mut builder.vertices {
         vertex.name = vertex_name(vertex, &sources, &logical.sinks);
     }
+    carry_places(&builder.vertices, &mut builder.edges);
     JobPlan {
         name: spec.name.clone().unwrap_or_else(|| graphs.first().map_or_else(|| "job".into(), |g| g.name.clone())),
         spec: spec.clone(),
@@ -52,6 +53,38 @@ pub fn build(spec: &JobSpec, graphs: &[Graph], logical: Logical, needed: Needed)
         sinks: logical.sinks,
         vertices: builder.vertices,
         edges: builder.edges,
+    }
+}
+
+/// Has rows carry where they come from over edges behind which somebody makes dead letters of them, if that is known before.
+fn carry_places(vertices: &[Vertex], edges: &mut [Edge]) {
+    for vertex in vertices {
+        let mut known = vec![];
+        for node in &vertex.nodes {
+            let mut feeds = node.feeds.iter().map(|feed| match (feed.from, &vertex.root) {
+                (Origin::Stream(_), _) => true,
+                (Origin::Edge(place), Root::Gate(gate)) => edges[gate[place]].carries_places,
+                (Origin::Edge(_), Root::Source(_)) => false,
+                (Origin::Node { node, .. }, _) => known[node],
+            });
+            known.push(match &node.kind {
+                // Rows that an operator with state makes come from no event alone.
+                NodeKind::Chain(chain) => !keeps_state(chain.chain.head) && feeds.any(|known| known),
+                NodeKind::Sink(_) => false,
+                NodeKind::Exchange(edge) => {
+                    edges[*edge].carries_places = feeds.any(|known| known);
+                    false
+                }
+            });
+        }
+    }
+    for (index, vertex) in vertices.iter().enumerate().rev() {
+        let wants = vertex.nodes.iter().any(|node| match &node.kind {
+            NodeKind::Chain(chain) => chain.dead_letters.is_some(),
+            NodeKind::Sink(_) => false,
+            NodeKind::Exchange(edge) => edges[*edge].carries_places,
+        });
+        edges.iter_mut().filter(|edge| edge.to == index).for_each(|edge| edge.carries_places &= wants);
     }
 }
 
@@ -105,7 +138,9 @@ impl Builder<'_> {
                         feeds.extend(self.preaggregate(from, local, vertex, input));
                     }
                     (None, ..) => {
-                        let edge = self.exchange(self.vertex_of(from), self.origin(from), vertex, input, input.key.clone());
+                        let (sender, columns) = (self.vertex_of(from), Some(input.schema.fields().len()));
+                        let edge =
+                            self.exchange(sender, self.origin(from), vertex, input.partitioning, input.key.clone(), columns);
                         feeds.push(Feed { from: Origin::Edge(edge), port });
                     }
                 }
@@ -170,26 +205,34 @@ impl Builder<'_> {
         let feeds = vec![Feed { from: self.origin(from), port: 0 }];
         self.vertices[sender].nodes.push(Node { kind: NodeKind::Chain(Box::new(local)), feeds, needed: vec![] });
         let node = self.vertices[sender].nodes.len() - 1;
-        let mut feed = |port, key| {
-            let edge = self.exchange(sender, Origin::Node { node, port }, vertex, input, key);
+        let mut feed = |port, key, columns| {
+            let edge = self.exchange(sender, Origin::Node { node, port }, vertex, input.partitioning, key, columns);
             Feed { from: Origin::Edge(edge), port }
         };
-        let partials = feed(Stage::PARTIALS, (0..input.key.len()).collect());
+        let partials = feed(Stage::PARTIALS, (0..input.key.len()).collect(), None);
         // What has no key is one accumulator, however many rows there are: they never leave as they are.
-        let rows = (!input.key.is_empty()).then(|| feed(Stage::ROWS, input.key.clone()));
+        let rows = (!input.key.is_empty()).then(|| feed(Stage::ROWS, input.key.clone(), Some(input.schema.fields().len())));
         [partials].into_iter().chain(rows).collect()
     }
 
     /// Adds an edge to `vertex`, with the sending node; returns its place in the gate.
-    fn exchange(&mut self, sender: usize, origin: Origin, vertex: usize, input: &NodeInput, key: Vec<usize>) -> usize {
+    fn exchange(
+        &mut self,
+        sender: usize,
+        origin: Origin,
+        vertex: usize,
+        partitioning: Partitioning,
+        key: Vec<usize>,
+        columns: Option<usize>,
+    ) -> usize {
         let same_parallelism = self.vertices[sender].parallelism == self.vertices[vertex].parallelism;
-        let partitioning = match input.partitioning {
+        let partitioning = match partitioning {
             Partitioning::Forward if !same_parallelism => Partitioning::Rebalance,
             Partitioning::Hash if self.vertices[vertex].parallelism == 1 => Partitioning::Rebalance,
             other => other,
         };
         let edge = self.edges.len();
-        self.edges.push(Edge { from: sender, to: vertex, partitioning, key });
+        self.edges.push(Edge { from: sender, to: vertex, partitioning, key, columns, carries_places: false });
         let feeds = vec![Feed { from: origin, port: 0 }];
         self.vertices[sender].nodes.push(Node { kind: NodeKind::Exchange(edge), feeds, needed: vec![] });
         match &mut self.vertices[vertex].root {

@@ -13,7 +13,7 @@ use weir_plan::job::{ChainNode, SourcePlan};
 use weir_sandbox::GuestErrorKind;
 use weir_types::{Batch, EventTime};
 
-use super::provenance::Provenance;
+use super::places::Place;
 use crate::restore::state_id;
 
 /// The text from which on dead letters are cut into another batch. Columns of text hold 2 GiB, and rows on which a guest fails may come by the million.
@@ -43,13 +43,13 @@ struct Common<'a> {
     job: &'a str,
     operator: Option<&'a str>,
     now: EventTime,
+    /// where rows may come from of which it is not known
     sources: &'a str,
-    split: Option<&'a str>,
 }
 
 /// What a dead letter has besides.
 struct Letter<'a> {
-    positions: Option<RangeInclusive<u64>>,
+    place: Place<'a>,
     event_time: Option<EventTime>,
     record: Cow<'a, str>,
     error: &'static str,
@@ -73,19 +73,19 @@ impl DeadLetters {
         })))
     }
 
-    /// The dead letters of rows of a batch that were given up now. The batch came from there, and from the split of this id, if that is known.
-    pub(super) fn batches(&self, rows: &[GivenUp], now: EventTime, split: Option<&str>, from: Option<&Provenance>) -> Vec<Batch> {
-        let common = Common { job: &self.job, operator: Some(&self.operator), now, sources: &self.sources, split };
-        let letters: Vec<_> = rows.iter().map(|row| self.letter(row, from)).collect();
+    /// The dead letters of rows of a batch that were given up now; `place` tells where a row of the batch comes from.
+    pub(super) fn batches<'a>(&self, rows: &'a [GivenUp], now: EventTime, place: impl Fn(usize) -> Place<'a>) -> Vec<Batch> {
+        let common = Common { job: &self.job, operator: Some(&self.operator), now, sources: &self.sources };
+        let letters: Vec<_> = rows.iter().map(|row| self.letter(row, place(row.at))).collect();
         common.batches(&letters)
     }
 
-    fn letter<'a>(&self, row: &'a GivenUp, from: Option<&Provenance>) -> Letter<'a> {
+    fn letter<'a>(&self, row: &'a GivenUp, place: Place<'a>) -> Letter<'a> {
         let mut record = vec![];
         self.records[row.port].append(&row.row, &mut record);
         let backtrace = &row.error.backtrace;
         Letter {
-            positions: from.and_then(|from| from.positions(row.at)),
+            place,
             event_time: row.row.times().and_then(|times| times.first().copied()),
             record: String::from_utf8_lossy(&record).trim_end().to_owned().into(),
             error: kind_name(row.error.kind),
@@ -103,9 +103,9 @@ impl DeadRecords {
 
     /// The dead letters of records that were found malformed now, in the split of this id.
     pub(super) fn batches(&self, rejects: &[Reject], now: EventTime, split: Option<&str>) -> Vec<Batch> {
-        let common = Common { job: &self.job, operator: None, now, sources: &self.source, split };
+        let common = Common { job: &self.job, operator: None, now, sources: &self.source };
         let letters = rejects.iter().map(|reject| Letter {
-            positions: Some(reject.position..=reject.position),
+            place: Place { source: Some(&self.source), split, positions: Some(reject.position..=reject.position) },
             event_time: None,
             record: Cow::Borrowed(&reject.record),
             error: if reject.is_base64 { "malformed-binary" } else { "malformed" },
@@ -136,15 +136,15 @@ impl Common<'_> {
         let same = |text: Option<&str>| -> ArrayRef { Arc::new(letters.iter().map(|_| text).collect::<StringArray>()) };
         let instants = |times: TimestampMillisecondArray| -> ArrayRef { Arc::new(times.with_timezone("UTC")) };
         let positions = |of: fn(&RangeInclusive<u64>) -> &u64| -> ArrayRef {
-            let position = |letter: &Letter| letter.positions.as_ref().and_then(|positions| i64::try_from(*of(positions)).ok());
+            let position = |letter: &Letter| i64::try_from(*of(letter.place.positions.as_ref()?)).ok();
             Arc::new(letters.iter().map(position).collect::<Int64Array>())
         };
         let columns = vec![
             same(Some(self.job)),
             same(self.operator),
             instants(letters.iter().map(|_| Some(self.now)).collect()),
-            same(Some(self.sources)),
-            same(self.split),
+            Arc::new(StringArray::from_iter_values(letters.iter().map(|letter| letter.place.source.unwrap_or(self.sources)))),
+            Arc::new(letters.iter().map(|letter| letter.place.split).collect::<StringArray>()),
             positions(RangeInclusive::start),
             positions(RangeInclusive::end),
             instants(letters.iter().map(|letter| letter.event_time).collect()),
@@ -190,18 +190,6 @@ mod tests {
         }
     }
 
-    /// The third row of a batch is at 12.
-    fn positions() -> Arc<dyn weir_connector::Positions> {
-        #[derive(Debug)]
-        struct Behind(u64);
-        impl weir_connector::Positions for Behind {
-            fn of(&self, _stream: usize, row: usize) -> u64 {
-                self.0 + row as u64
-            }
-        }
-        Arc::new(Behind(10))
-    }
-
     fn given_up(n: Option<i64>, text: &str, times: Option<i64>, backtrace: Vec<String>) -> GivenUp {
         let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![n])), Arc::new(StringArray::from(vec![text]))];
         let row = Batch::new(1, columns, times.map(|time| vec![time].into()));
@@ -211,9 +199,9 @@ mod tests {
     /// Goal: a dead letter fits its schema, and says what is known: the record as it could be read again, and no value for what is not known.
     #[test]
     fn letters_fit_their_schema() {
-        let from = Provenance::of_source(0, 0, 5, Some(&positions()));
+        let place = |at| Place { source: None, split: Some("topic/3"), positions: Some(at as u64 + 10..=at as u64 + 10) };
         let rows = [given_up(Some(7), "a\n\"b\"", Some(5), vec!["f".into(), "g".into()]), given_up(None, "", None, vec![])];
-        let batches = letters().batches(&rows, 99, Some("topic/3"), Some(&from));
+        let batches = letters().batches(&rows, 99, place);
         let [batch] = batches.as_slice() else { panic!("one batch") };
         let schema = weir_plan::dead_letters::schema();
         arrow_array::RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).expect("it is of the schema");
@@ -239,7 +227,7 @@ mod tests {
     fn much_text_is_cut() {
         let text = "x".repeat(BATCH_BYTES / 2);
         let rows: Vec<_> = (0..5).map(|n| given_up(Some(n), &text, None, vec![])).collect();
-        let batches = letters().batches(&rows, 0, None, None);
+        let batches = letters().batches(&rows, 0, |_| Place::default());
         assert_eq!(batches.iter().map(Batch::rows).collect::<Vec<_>>(), [2, 2, 1]);
         let records = batches.iter().flat_map(|batch| batch.column(8).as_string::<i32>().iter().flatten());
         assert!((0..5).zip(records).all(|(n, record)| record.starts_with(&format!("{{\"n\":{n},"))));

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use weir_exchange::{Barrier, Gate, Message};
-use weir_plan::job::Origin;
+use weir_plan::job::{Edge, Origin};
 use weir_plan::recovery::{CheckpointMode, CheckpointSpec};
 use weir_protocol::watermark::Merge;
 use weir_types::Watermark;
 
 use super::alignment::Alignment;
 use super::nodes::Nodes;
+use super::places::detach;
 use super::provenance::Provenance;
 use super::recording::Recording;
 use super::{Channel as Origins, Step, TURN};
@@ -48,19 +49,28 @@ struct Channel {
     edge: usize,
     /// its place in the edge's merge
     place: usize,
+    /// how many columns rows have, besides where they come from
+    columns: Option<usize>,
     is_idle: bool,
 }
 
 impl GateRoot {
-    /// `origins` says where each channel comes from, and `replayed` what an older attempt had in flight, by edge and sender.
-    pub(super) fn new(gate: Gate, origins: &[Origins], spec: &CheckpointSpec, replayed: Vec<(u32, u16, Message)>) -> Self {
+    /// `origins` says where each channel comes from, of all `edges`, and `replayed` what an older attempt had in flight, by edge and sender.
+    pub(super) fn new(
+        gate: Gate,
+        origins: &[Origins],
+        edges: &[Edge],
+        spec: &CheckpointSpec,
+        replayed: Vec<(u32, u16, Message)>,
+    ) -> Self {
         let edge_count = origins.iter().map(|origin| origin.place + 1).max().unwrap_or(0);
         let mut sizes = vec![0; edge_count];
         let channels: Vec<_> = origins
             .iter()
             .map(|origin| {
                 sizes[origin.place] += 1;
-                Channel { edge: origin.place, place: sizes[origin.place] - 1, is_idle: false }
+                let columns = edges[origin.edge as usize].columns;
+                Channel { edge: origin.place, place: sizes[origin.place] - 1, columns, is_idle: false }
             })
             .collect();
         let channel = |edge, sender| origins.iter().position(|origin| (origin.edge, origin.sender) == (edge, sender));
@@ -111,8 +121,9 @@ impl GateRoot {
             match message {
                 // Rows of an idle sender (a clock made them) leave it idle: it tells when it is not any more.
                 Message::Batch(batch) => {
+                    let (batch, places) = detach(batch, channel.columns);
                     nodes.count_in(&batch);
-                    nodes.rows(Origin::Edge(edge), batch, Provenance::of_channel(index as u32)).await?;
+                    nodes.rows(Origin::Edge(edge), batch, Provenance::of_channel(index as u32, places)).await?;
                 }
                 Message::Watermark(watermark) => {
                     if std::mem::take(&mut channel.is_idle) {

@@ -14,6 +14,7 @@ mod discovery;
 mod gate;
 mod nodes;
 mod open;
+mod places;
 mod provenance;
 mod recording;
 mod routes;
@@ -178,7 +179,13 @@ impl Task {
                     Some(restore) => restore.in_flight(parts.vertex as u32, parts.subtask).await.map_err(Box::new)?,
                     None => vec![],
                 };
-                Root::Gate(Box::new(gate::GateRoot::new(gate, &channels, &parts.plan.spec.checkpoint, replayed)))
+                Root::Gate(Box::new(gate::GateRoot::new(
+                    gate,
+                    &channels,
+                    &parts.plan.edges,
+                    &parts.plan.spec.checkpoint,
+                    replayed,
+                )))
             }
         };
         let mut triggers = parts.triggers.clone();

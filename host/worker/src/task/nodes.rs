@@ -16,14 +16,15 @@ use weir_checkpoint::SinkSnapshot;
 use weir_connector::{Reject, Writer};
 use weir_exchange::{Barrier, Message, Outbox};
 use weir_operator::{Assigner, Barred, ChainOperator, Context, CopyTime, Emitted, Error, Progress};
-use weir_plan::job::{Edge, Node as NodePlan, NodeKind, Origin};
+use weir_plan::job::{Edge, Node as NodePlan, NodeKind, Origin, Root};
 use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
 use super::dead_letters::{DeadLetters, DeadRecords};
 use super::open::open_node;
-use super::provenance::Provenance;
+use super::places::{Place, attach};
+use super::provenance::{Names, Provenance};
 use super::routes::Routes;
 use super::splits::{Reach, Splits};
 use super::{Parts, calmly};
@@ -48,8 +49,8 @@ pub(super) struct Nodes {
     metrics: Arc<JobMetrics>,
     first_counter: usize,
     subtask: u16,
-    /// the ids of the source's splits, by number, as far as they are being read or have been
-    split_ids: Vec<Option<Box<str>>>,
+    /// what the source and its splits are called
+    names: Names,
     /// the key groups that the subtask owns
     groups: KeyGroupRange,
     /// whether there are checkpoints for state to go to
@@ -84,6 +85,8 @@ pub(super) struct Node {
     pub assigner: Option<Assigner>,
     /// whether rows that leave were made here, and are of no split
     pub makes_rows: bool,
+    /// whether rows that leave say where they come from
+    pub carries_places: bool,
     /// what becomes of rows on which the guest fails, if they are not lost
     pub dead_letters: Option<Box<DeadLetters>>,
     pub reach: Reach,
@@ -144,7 +147,10 @@ impl Nodes {
             metrics: Arc::clone(&parts.metrics),
             first_counter: parts.first_counter,
             subtask: parts.subtask,
-            split_ids: vec![],
+            names: Names::new(match vertex.root {
+                Root::Source(source) => Some(&parts.plan.sources[source].name),
+                Root::Gate(_) => None,
+            }),
             groups: range_of(parts.subtask, vertex.parallelism, parts.plan.spec.max_parallelism),
             stores: parts.storage.is_some(),
             copies: false,
@@ -160,10 +166,7 @@ impl Nodes {
 
     /// A split of the source is about to be read.
     pub(super) fn name_split(&mut self, split: usize, id: &str) {
-        if self.split_ids.len() <= split {
-            self.split_ids.resize(split + 1, None);
-        }
-        self.split_ids[split] = Some(id.into());
+        self.names.add(split, id);
     }
 
     /// Passes rows of a split on.
@@ -176,16 +179,11 @@ impl Nodes {
     pub(super) async fn malformed(&mut self, letters: &DeadRecords, rejects: &[Reject], split: u32) -> Result<(), Box<Failure>> {
         let root = &self.metrics.nodes[self.first_counter];
         root.dead_letters.fetch_add(rejects.len() as u64, Relaxed);
-        for batch in letters.batches(rejects, self.now, self.split_id(split)) {
+        for batch in letters.batches(rejects, self.now, self.names.split(split)) {
             self.count_in(&batch);
-            self.route(Origin::Stream(letters.stream), batch, Some(Provenance::of_channel(split)));
+            self.route(Origin::Stream(letters.stream), batch, Some(Provenance::of_split(split)));
         }
         self.run().await
-    }
-
-    /// The id of a split of the source.
-    fn split_id(&self, split: u32) -> Option<&str> {
-        self.split_ids.get(split as usize)?.as_deref()
     }
 
     /// Time has changed at the root.
@@ -358,7 +356,8 @@ impl Nodes {
             }
             Operator::Sink { writer, .. } => writer.write(&batch)?,
             Operator::Exchange(outbox) => {
-                outbox.send(batch).await?;
+                let place = |row| from.as_ref().map_or_else(Place::default, |from| from.place(row, &self.names));
+                outbox.send(if node.carries_places { attach(&batch, place) } else { batch }).await?;
                 self.waited += outbox.take_waited();
                 self.send_full(index).await?;
             }
@@ -376,8 +375,8 @@ impl Nodes {
         if node.context.given_up.is_empty() {
             return;
         }
-        let split = from.and_then(|from| self.split_ids.get(from.split as usize)?.as_deref());
-        let batches = letters.batches(&std::mem::take(&mut node.context.given_up), self.now, split, from);
+        let place = |row| from.map_or_else(Place::default, |from| from.place(row, &self.names));
+        let batches = letters.batches(&std::mem::take(&mut node.context.given_up), self.now, place);
         self.emitted.extend(batches.into_iter().map(|batch| (letters.port, batch)));
     }
 

@@ -66,6 +66,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
                 timeless: timeless_feeds(plan, chain),
                 assigner: event_time.map(|e| Assigner::new(e.watermarks, &splits)),
                 makes_rows,
+                carries_places: false,
                 dead_letters,
                 reach,
                 // Before an exchange nothing is kept over a barrier, and the state behind it has the same name.
@@ -101,7 +102,8 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
             let edge = &parts.plan.edges[*edge];
             let outbox = Outbox::new(edge.partitioning, &edge.key, parts.subtask, spec.max_parallelism, senders);
             let outbox = if is_alone { outbox } else { outbox.beside_others() };
-            plain_node(Operator::Exchange(outbox), "exchange out", plan, reach)
+            let node = plain_node(Operator::Exchange(outbox), "exchange out", plan, reach);
+            Node { carries_places: edge.carries_places, ..node }
         }
     })
 }
@@ -115,6 +117,7 @@ fn plain_node(operator: Operator, name: &str, plan: &NodePlan, reach: Reach) -> 
         timeless: vec![false; plan.feeds.len()],
         assigner: None,
         makes_rows: false,
+        carries_places: false,
         dead_letters: None,
         reach,
         state: None,

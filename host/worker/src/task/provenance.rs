@@ -1,62 +1,105 @@
-//! Where the rows of a batch come from: their split, and as long as they are in the task of their source, which of its events they are.
+//! Where the rows of a batch come from: their split, and which of its events they are.
 //!
-//! Rows do not carry this: batches do, and it is looked at only when a guest has failed on a row.
+//! In the task of their source batches say it, and it is looked at only when a guest has failed on a row. Behind exchanges rows say it themselves, where
+//! anybody wants to know (see `places`).
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use weir_connector::Positions;
+
+use super::places::{Place, Places};
 
 /// Where the rows of a batch come from.
 #[derive(Clone)]
 pub(super) struct Provenance {
     /// the number of their split
     pub split: u32,
-    /// which events of it they are; none = that is not known
+    /// which events they are; none = that is not known
     events: Option<Events>,
-}
-
-/// The events that a source gave as a batch.
-#[derive(Clone)]
-struct Events {
-    positions: Arc<dyn Positions>,
-    stream: usize,
-    rows: usize,
     /// whether rows are these events one for one; otherwise they were made of some of them
     is_each: bool,
 }
 
+#[derive(Clone)]
+enum Events {
+    /// those of the split that its source gave as a batch
+    Given { positions: Arc<dyn Positions>, stream: usize, rows: usize },
+    /// those that rows have brought with them
+    Carried(Places),
+}
+
+/// What the source of a task and its splits are called, by which provenances know them.
+pub(super) struct Names {
+    /// none = the task reads no source
+    source: Option<Box<str>>,
+    /// by number, as far as the splits are being read or have been
+    splits: Vec<Option<Box<str>>>,
+}
+
+impl Names {
+    /// Those of a task that reads this source, and no split yet; or none.
+    pub fn new(source: Option<&str>) -> Self {
+        Self { source: source.map(Into::into), splits: vec![] }
+    }
+
+    /// A split is about to be read.
+    pub fn add(&mut self, split: usize, id: &str) {
+        if self.splits.len() <= split {
+            self.splits.resize(split + 1, None);
+        }
+        self.splits[split] = Some(id.into());
+    }
+
+    /// The id of a split.
+    pub fn split(&self, split: u32) -> Option<&str> {
+        self.splits.get(split as usize)?.as_deref()
+    }
+}
+
 impl Provenance {
+    /// Of records that became no rows.
+    pub fn of_split(split: u32) -> Self {
+        Self { split, events: None, is_each: true }
+    }
+
     /// Of rows that come by a channel, which counts as a split.
-    pub fn of_channel(channel: u32) -> Self {
-        Self { split: channel, events: None }
+    pub fn of_channel(channel: u32, places: Option<Places>) -> Self {
+        Self { split: channel, events: places.map(Events::Carried), is_each: true }
     }
 
     /// Of rows as a source has given them.
     pub fn of_source(split: u32, stream: usize, rows: usize, positions: Option<&Arc<dyn Positions>>) -> Self {
-        let events = positions.map(|positions| Events { positions: Arc::clone(positions), stream, rows, is_each: true });
-        Self { split, events }
+        let events = positions.map(|positions| Events::Given { positions: Arc::clone(positions), stream, rows });
+        Self { split, events, is_each: true }
     }
 
     /// Of rows that were made of such rows.
     #[must_use]
     pub fn made(mut self) -> Self {
-        if let Some(events) = &mut self.events {
-            events.is_each = false;
-        }
+        self.is_each = false;
         self
     }
 
-    /// The positions of the events that row `row` may come from: a single one if it is known.
-    pub fn positions(&self, row: usize) -> Option<RangeInclusive<u64>> {
-        let Events { positions, stream, rows, is_each } = self.events.as_ref()?;
-        let (first, last) = if *is_each { (row, row) } else { (0, rows.saturating_sub(1)) };
-        Some(positions.of(*stream, first)..=positions.of(*stream, last))
+    /// Where row `row` comes from: a single event if that is known.
+    pub fn place<'a>(&'a self, row: usize, names: &'a Names) -> Place<'a> {
+        let here = Place { source: names.source.as_deref(), split: names.split(self.split), positions: None };
+        match &self.events {
+            None => here,
+            Some(Events::Given { positions, stream, rows }) => {
+                let (first, last) = if self.is_each { (row, row) } else { (0, rows.saturating_sub(1)) };
+                Place { positions: Some(positions.of(*stream, first)..=positions.of(*stream, last)), ..here }
+            }
+            Some(Events::Carried(places)) if self.is_each => places.of(row),
+            Some(Events::Carried(places)) => places.of_all(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use weir_types::Batch;
+
+    use super::super::places::{attach, detach};
     use super::*;
 
     #[derive(Debug)]
@@ -68,14 +111,23 @@ mod tests {
         }
     }
 
-    /// Goal: a row of the source has a position, one that was made of a batch has the range of the batch, and what comes by a channel has none.
+    /// Goal: a row of the source has a position, one that was made of a batch has the range of the batch, and what comes by a channel has what it brings.
     #[test]
     fn positions_are_known_as_far_as_they_can_be() {
         let positions: Arc<dyn Positions> = Arc::new(Every(10));
+        let mut names = Names::new(Some("lines"));
+        names.add(3, "c");
+        let place = |positions| Place { source: Some("lines"), split: Some("c"), positions };
         let provenance = Provenance::of_source(3, 1, 5, Some(&positions));
-        assert_eq!(provenance.positions(2), Some(1020..=1020));
-        assert_eq!(provenance.made().positions(2), Some(1000..=1040));
-        assert_eq!(Provenance::of_source(3, 1, 5, None).made().positions(0), None);
-        assert_eq!(Provenance::of_channel(3).positions(0), None);
+        assert_eq!(provenance.place(2, &names), place(Some(1020..=1020)));
+        assert_eq!(provenance.clone().made().place(2, &names), place(Some(1000..=1040)));
+        assert_eq!(Provenance::of_source(3, 1, 5, None).made().place(0, &names), place(None));
+
+        let rows = Batch::new(2, vec![], None);
+        let (_, carried) = detach(attach(&rows, |row| provenance.place(row, &names)), Some(0));
+        let (carried, others) = (Provenance::of_channel(9, carried), Names::new(None));
+        assert_eq!(carried.place(1, &others), place(Some(1010..=1010)));
+        assert_eq!(carried.made().place(1, &others), place(Some(1000..=1010)));
+        assert_eq!(Provenance::of_channel(9, None).place(0, &others), Place::default());
     }
 }

@@ -5,12 +5,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use wit_component::ComponentEncoder;
 
-/// Makes a component of `module` and writes it to `output`.
+use super::divisibility::without_division;
+
+/// Makes a component of `module` and writes it to `output`. Where that has debug information, its code stays as it is.
 ///
 /// # Errors
 /// If the module is not one of a guest, or the file cannot be written.
-pub fn write(module: &Path, output: &Path) -> Result<()> {
+pub fn write(module: &Path, output: &Path, debug: bool) -> Result<()> {
     let bytes = std::fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    let bytes = if debug { bytes } else { without_division(&bytes)?.0 };
     let component = ComponentEncoder::default()
         .validate(true)
         .module(&bytes)

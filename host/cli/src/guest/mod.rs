@@ -1,7 +1,9 @@
-//! Building Rust guests: find a [`toolchain`], run [`cargo`], make a [`component`] of the module that comes out.
+//! Building Rust guests: find a [`toolchain`], run [`cargo`], make a [`component`] of the module that comes out, after what the
+//! compiler has left to do for speed ([`divisibility`]).
 
 mod cargo;
 mod component;
+mod divisibility;
 mod freshness;
 mod toolchain;
 
@@ -19,11 +21,11 @@ pub fn build(manifest: &Path, output: Option<&Path>, debug: bool) -> Result<Path
     let toolchain = toolchain::find(folder)?;
     let built = cargo::build(&manifest, &toolchain, debug)?;
     if let Some(output) = output {
-        component::write(&built.module, output)?;
+        component::write(&built.module, output, debug)?;
         return Ok(output.to_owned());
     }
     let output = component_path(folder, &built.package);
-    component::write(&built.module, &output)?;
+    component::write(&built.module, &output, debug)?;
     freshness::remember(&built.module, &manifest, &output)?;
     Ok(output)
 }

@@ -101,9 +101,10 @@ impl ChainOperator {
                 out.push((port, batch));
                 Ok(())
             }
-            Self::Transform(transform) => transform.on_batch(port, batch, context, out).await,
-            Self::Process(process) => process.on_batch(port, batch, context, out).await,
-            Self::Window(window) => window.on_batch(port, batch, context, out).await,
+            // What goes on inside them takes kilobytes, which each caller would have to move on: a pointer to it is less.
+            Self::Transform(transform) => Box::pin(transform.on_batch(port, batch, context, out)).await,
+            Self::Process(process) => Box::pin(process.on_batch(port, batch, context, out)).await,
+            Self::Window(window) => Box::pin(window.on_batch(port, batch, context, out)).await,
         };
         result.map_err(|error| {
             let error = self.explain(context.locate(error));
@@ -122,8 +123,8 @@ impl ChainOperator {
     pub async fn on_watermark(&mut self, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
         let result = match self {
             Self::Relay(_) | Self::Transform(_) => Ok(Progress::Done),
-            Self::Process(process) => process.on_watermark(context, out).await,
-            Self::Window(window) => window.on_watermark(context, out).await,
+            Self::Process(process) => Box::pin(process.on_watermark(context, out)).await,
+            Self::Window(window) => Box::pin(window.on_watermark(context, out)).await,
         };
         result.map_err(|error| self.explain(context.locate(error)))
     }

@@ -7,6 +7,7 @@
 //! The backend's checkpoint waits for the copies, and what is written to the backend meanwhile waits for its checkpoint. So what has to go through all
 //! that makes all copies first: see [`Copies::finish`].
 
+use std::ops::RangeInclusive;
 use std::sync::mpsc::{self, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -17,20 +18,21 @@ use crate::body::Body;
 use crate::eviction::Eviction;
 use crate::snapshot::Changes;
 
-/// Slots of a piece at first: about a millisecond.
-const PIECE_SLOTS: usize = 2048;
+/// Slots of a piece, at least and at most: about one and eight milliseconds.
+const PIECE_SLOTS: RangeInclusive<usize> = 2 << 10..=16 << 10;
+
+/// Slots for each millisecond since the last piece. That is twice what a millisecond is enough for: as long as pieces are not at their bounds, two thirds of the
+/// time is spent on them, since a checkpoint waits.
+const SLOTS_PER_MS: usize = 4 << 10;
 
 /// The time in which pieces double.
-const DOUBLING: Duration = Duration::from_millis(250);
+const DOUBLING: Duration = Duration::from_secs(1);
 
 /// How often they double at most: then a piece is all that there can be.
 const DOUBLINGS_MAX: u32 = 20;
 
 /// What a backend holds back for copies that are due, bytes, from which on pieces are large: so that more slots are copied than leave for the backend.
 const HELD_BYTES: usize = 16 << 20;
-
-/// Slots of such a piece.
-const LARGE_PIECE_SLOTS: usize = 8 * PIECE_SLOTS;
 
 /// The copies that a checkpoint waits for, if there are any.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ struct Due {
     /// how many copies are due
     left: usize,
     since: Instant,
+    /// when the last piece was made
+    last: Instant,
     /// kept for its memory only
     piece: Vec<Slot>,
 }
@@ -61,12 +65,12 @@ pub(crate) struct Owner<'a> {
 
 impl Copies {
     /// At a barrier: copies of these slots are due, for these changes. Returns where they come from once all are made. None may be due.
-    pub fn begin(&mut self, mut changes: Changes, slots: Vec<Slot>, of: Owner<'_>) -> mpsc::Receiver<Changes> {
+    pub fn begin(&mut self, changes: Changes, slots: Vec<Slot>, of: Owner<'_>) -> mpsc::Receiver<Changes> {
         debug_assert!(self.0.is_none(), "one checkpoint is made after the other");
         of.table.mark_due(&slots);
-        changes.reserve(of.table, &slots, of.eviction.state_bytes(), of.eviction.max_parallelism());
         let (tell, told) = mpsc::sync_channel(1);
-        self.0 = Some(Due { changes, tell, left: slots.len(), slots, next: 0, since: Instant::now(), piece: vec![] });
+        let now = Instant::now();
+        self.0 = Some(Due { changes, tell, left: slots.len(), slots, next: 0, since: now, last: now, piece: vec![] });
         self.end();
         told
     }
@@ -89,10 +93,14 @@ impl Copies {
     /// Makes a piece of the copies that are due.
     pub async fn go_on(&mut self, of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
+        let (least, most) = PIECE_SLOTS.into_inner();
+        let piece = match of.eviction.held_bytes() {
+            ..=HELD_BYTES => (due.last.elapsed().as_millis() as usize * SLOTS_PER_MS).clamp(least, most),
+            _ => most,
+        };
         let doublings = (due.since.elapsed().as_millis() / DOUBLING.as_millis()).min(DOUBLINGS_MAX.into());
-        let first = if of.eviction.held_bytes() > HELD_BYTES { LARGE_PIECE_SLOTS } else { PIECE_SLOTS };
-        let piece = first << doublings;
-        due.copy_next(piece, of).await?;
+        due.copy_next(piece << doublings, of).await?;
+        due.last = Instant::now();
         self.end();
         Ok(())
     }

@@ -247,11 +247,6 @@ impl Eviction {
         }
     }
 
-    /// What the state of a slot weighs on average, encoded, as far as that is known; bytes.
-    pub fn state_bytes(&self) -> usize {
-        if self.weight.is_known { self.weight.per_slot() as usize } else { 0 }
-    }
-
     /// How many slots are moved by one call.
     pub fn slots_per_call(&self) -> usize {
         match self.weight.is_known {

@@ -40,9 +40,6 @@ use crate::process::far;
 /// The version of the format.
 const VERSION: u64 = 1;
 
-/// What a note is taken to need, where room is made for it.
-const NOTE_BYTES: usize = 10;
-
 /// Keys whose groups are checked at once.
 const KEYS_PER_CHECK: usize = 4096;
 
@@ -81,12 +78,6 @@ pub struct Changes {
 impl Changes {
     pub(crate) fn new(checkpointing: Checkpointing) -> Self {
         Self { entries: checkpointing.entries(), checkpointing, longest: Duration::ZERO }
-    }
-
-    /// Makes room for the states of these slots, which weigh about so many bytes each.
-    pub(crate) fn reserve(&mut self, table: &SlotTable, slots: &[Slot], state_bytes: usize, max_parallelism: u16) {
-        let key_bytes = table.key_length(slots.iter().copied());
-        self.entries.reserve(&table.count_groups(slots, max_parallelism), (key_bytes + state_bytes) * 9 / 8 + NOTE_BYTES);
     }
 
     /// As [`Writer::push_states`].
@@ -199,13 +190,6 @@ impl Writer {
     /// For the state of all keys, or for what has changed, with which a database makes its checkpoint.
     pub fn new(max_parallelism: u16, changes: Option<Changes>) -> Self {
         Self { entries: Entries::default(), changes, max_parallelism, key: vec![] }
-    }
-
-    /// Makes room for the states of these slots, which weigh about so many bytes each.
-    pub fn reserve(&mut self, table: &SlotTable, slots: &[Slot], state_bytes: usize) {
-        if let Some(changes) = &mut self.changes {
-            changes.reserve(table, slots, state_bytes, self.max_parallelism);
-        }
     }
 
     /// Whether only what has changed is wanted.

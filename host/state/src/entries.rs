@@ -1,16 +1,25 @@
 //! Entries of state on their way into a snapshot, or out of one.
 //!
-//! The bytes of each key group lie in one buffer, one entry behind the other: an entry costs no allocation, and the whole is handed to another thread by
-//! moving a vector. So a task only appends; sorting and encoding happen elsewhere, a group at a time, whose bytes are few enough for a processor's cache.
+//! The bytes of each key group lie in chunks, one entry behind the other: an entry costs no allocation, what is there is never copied to make room, and the
+//! whole is handed to another thread by moving a vector. So a task only appends; sorting and encoding happen elsewhere, a group at a time, whose bytes are
+//! few enough for a processor's cache.
 
 use weir_types::KeyGroup;
+
+/// The size of a chunk. Each group wastes half of one on average.
+const CHUNK_BYTES: usize = 32 << 10;
+
+/// What has to be left of a chunk for the value of an entry, whose length is not known before: a longer one makes the chunk grow.
+const VALUE_ROOM: usize = 256;
 
 /// Entries by group, namespace and key.
 #[derive(Clone, Debug, Default)]
 pub struct Entries {
-    /// by group: of each entry its head, its key and its value
-    groups: Vec<Vec<u8>>,
+    /// by group: chunks with the head, the key and the value of each entry
+    groups: Vec<Vec<Vec<u8>>>,
     count: usize,
+    /// chunks without entries, kept for their memory
+    spare: Vec<Vec<u8>>,
 }
 
 /// What is before an entry's key and value: the namespace, and how long they are, in the processor's order of bytes.
@@ -27,7 +36,8 @@ struct Place {
     namespace: i64,
     /// the first bytes of the key as numbers, so that sorting seldom has to look at the bytes
     prefix: [u64; 2],
-    start: usize,
+    chunk: u32,
+    start: u32,
 }
 
 /// One of [`Entries`].
@@ -44,16 +54,6 @@ pub struct Entry<'a> {
 }
 
 impl Entries {
-    /// Makes room for so many entries more of each group, whose keys and values have about so many bytes each: growing copies everything that is there.
-    pub fn reserve(&mut self, counts: &[usize], bytes_each: usize) {
-        if self.groups.len() < counts.len() {
-            self.groups.resize_with(counts.len(), Vec::new);
-        }
-        for (group, count) in self.groups.iter_mut().zip(counts) {
-            group.reserve(count.saturating_mul(Head::BYTES + bytes_each));
-        }
-    }
-
     /// Appends an entry.
     ///
     /// # Panics
@@ -80,7 +80,7 @@ impl Entries {
         if group >= self.groups.len() {
             self.groups.resize_with(group + 1, Vec::new);
         }
-        let bytes = &mut self.groups[group];
+        let bytes = with_room(&mut self.groups[group], &mut self.spare, Head::BYTES + key[0].len() + key[1].len() + VALUE_ROOM);
         let length = |bytes: usize| u32::try_from(bytes).expect("a part of an entry is below 4 GiB");
         let start = bytes.len();
         // How long the value is, is known once it is there.
@@ -97,33 +97,38 @@ impl Entries {
 
     /// Puts the entries of each group in order: by namespace (signed) and key (as bytes).
     pub fn sort(&mut self) {
-        let (mut places, mut sorted) = (vec![], vec![]);
+        let mut places = vec![];
         for group in &mut self.groups {
             places.clear();
-            let mut start = 0;
-            while let Some((head, key, _)) = Head::split(&group[start..]) {
-                places.push(Place { namespace: head.namespace, prefix: prefix(key), start });
-                start += head.entry_bytes();
+            for (chunk, bytes) in (0..).zip(&*group) {
+                let mut start = 0;
+                while let Some((head, key, _)) = Head::split(&bytes[start..]) {
+                    // An entry begins where a chunk has room, which is below its usual size.
+                    places.push(Place { namespace: head.namespace, prefix: prefix(key), chunk, start: start as u32 });
+                    start += head.entry_bytes();
+                }
             }
-            let key = |place: &Place| Head::split(&group[place.start..]).map(|(_, key, _)| key);
+            let at = |place: &Place| &group[place.chunk as usize][place.start as usize..];
+            let key = |place: &Place| Head::split(at(place)).map(|(_, key, _)| key);
             places.sort_unstable_by(|a, b| {
                 let places = (a.namespace, a.prefix).cmp(&(b.namespace, b.prefix));
                 places.then_with(|| key(a).cmp(&key(b)))
             });
-            sorted.clear();
-            sorted.reserve(group.len());
+            let mut sorted = vec![];
             for place in &places {
-                let rest = &group[place.start..];
-                let bytes = Head::split(rest).map_or(0, |(head, ..)| head.entry_bytes());
-                sorted.extend_from_slice(&rest[..bytes]);
+                let rest = at(place);
+                let entry = &rest[..Head::split(rest).map_or(0, |(head, ..)| head.entry_bytes())];
+                with_room(&mut sorted, &mut self.spare, entry.len()).extend_from_slice(entry);
             }
-            std::mem::swap(group, &mut sorted);
+            self.spare.append(group);
+            *group = sorted;
         }
     }
 
     /// The entries by group, those of a group in the order in which they were pushed, or, after [`sort`](Self::sort), in theirs.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.groups.iter().zip(0..).flat_map(|(bytes, group)| {
+        let chunks = self.groups.iter().zip(0..).flat_map(|(chunks, group)| chunks.iter().map(move |bytes| (bytes, group)));
+        chunks.flat_map(|(bytes, group)| {
             let mut rest = &bytes[..];
             std::iter::from_fn(move || {
                 let (Head { namespace, .. }, key, value) = Head::split(rest)?;
@@ -143,21 +148,33 @@ impl Entries {
         self.count == 0
     }
 
-    /// Forgets all entries, and keeps the memory for the next ones, as far as these have used it.
+    /// Forgets all entries, and keeps the memory for the next ones.
     pub fn clear(&mut self) {
-        for group in &mut self.groups {
-            match group.capacity() / 4 > group.len() {
-                true => *group = vec![],
-                false => group.clear(),
-            }
-        }
+        self.groups.iter_mut().for_each(|group| self.spare.append(group));
         self.count = 0;
     }
 
-    /// The memory that they take, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.groups.iter().map(|group| group.capacity() + size_of_val(group)).sum()
+    /// Gives memory back that has no entries, but for so many bytes.
+    pub fn trim(&mut self, bytes_max: usize) {
+        self.spare.truncate(bytes_max / CHUNK_BYTES);
+        for chunk in &mut self.spare {
+            chunk.clear();
+            chunk.shrink_to(CHUNK_BYTES);
+        }
     }
+}
+
+/// The chunk to which to append so many bytes: the last one, or another if it has no room for them.
+#[inline]
+fn with_room<'a>(chunks: &'a mut Vec<Vec<u8>>, spare: &mut Vec<Vec<u8>>, bytes: usize) -> &'a mut Vec<u8> {
+    if chunks.last().is_none_or(|last| last.len() >= CHUNK_BYTES || last.capacity() - last.len() < bytes) {
+        let mut chunk = spare.pop().unwrap_or_default();
+        chunk.clear();
+        chunk.reserve(bytes.max(CHUNK_BYTES));
+        chunks.push(chunk);
+    }
+    let last = chunks.len() - 1;
+    &mut chunks[last]
 }
 
 /// The first bytes of a key, as numbers that are ordered as they are.
@@ -234,9 +251,32 @@ mod tests {
         expected.sort();
         assert_eq!(seen(&entries), expected);
         is_send(&entries);
-        assert!(entries.bytes() > 0 && entries.len() == 8);
+        assert_eq!(entries.len(), 8);
         entries.clear();
         assert!(entries.is_empty() && entries.iter().next().is_none());
+    }
+
+    /// It does not matter in how many chunks they lie, nor whether an entry is larger than one; and as much memory is kept as is wanted.
+    #[test]
+    fn fill_chunks() {
+        let mut entries = Entries::default();
+        for round in 0..3 {
+            let count = 5000_u32;
+            let value = |n: u32| vec![n as u8; if n % 1000 == 999 { 3 * CHUNK_BYTES } else { 1 + n as usize % 40 }];
+            for n in 0..count {
+                entries.push(KeyGroup((n % 2) as u16), 0, &n.wrapping_mul(0x9E37_79B9).to_be_bytes(), &value(n));
+            }
+            assert!(entries.groups.iter().all(|chunks| chunks.len() > 2));
+            entries.sort();
+            let mut expected: Vec<_> = (0..count).map(|n| (n % 2, n.wrapping_mul(0x9E37_79B9).to_be_bytes(), value(n))).collect();
+            expected.sort_unstable();
+            let found = entries.iter().map(|e| (u32::from(e.group.0), e.key.try_into().expect("four bytes"), e.value.to_vec()));
+            assert!(found.eq(expected), "round {round}");
+            entries.clear();
+            entries.trim(4 * CHUNK_BYTES);
+            assert!(entries.is_empty() && entries.spare.len() == 4);
+            assert!(entries.spare.iter().all(|chunk| chunk.is_empty() && chunk.capacity() <= 2 * CHUNK_BYTES));
+        }
     }
 
     /// Parts make up one key and one value.

@@ -35,9 +35,6 @@ pub const NO_SLOT: Slot = Slot::MAX;
 /// Slots whose keys tell how long those of all are.
 const SAMPLE_SLOTS: usize = 64;
 
-/// Slots by which those of each key group are counted.
-const COUNTED_SLOTS: usize = 16 << 10;
-
 /// Keys that are fetched at once.
 const KEYS_AT_ONCE: usize = 32;
 
@@ -688,15 +685,6 @@ impl SlotTable {
         }
     }
 
-    /// How many of these slots are of each key group, about; as long as the last of them is great.
-    pub fn count_groups(&self, slots: &[Slot], max_parallelism: u16) -> Vec<usize> {
-        let step = step_of(slots.len(), COUNTED_SLOTS);
-        let mut counts = vec![0; usize::from(max_parallelism)];
-        slots.iter().step_by(step).for_each(|&slot| counts[usize::from(self.key_group(slot, max_parallelism).0)] += step);
-        counts.truncate(counts.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1));
-        counts
-    }
-
     /// The key columns of keys as [`key_bytes`](Self::key_bytes) wrote them.
     ///
     /// # Errors
@@ -745,7 +733,7 @@ impl SlotTable {
             KeyShape::Unit => 0,
             KeyShape::Integer => size_of::<u64>(),
             KeyShape::Text | KeyShape::Rows => {
-                let step = step_of(slots.len(), SAMPLE_SLOTS);
+                let step = slots.len().div_ceil(SAMPLE_SLOTS).max(1);
                 let lengths = slots.step_by(step).map(|slot| self.bytes[slot as usize].len());
                 let (sum, count) = lengths.fold((0, 0), |(sum, count), length| (sum + length, count + 1));
                 1 + sum / count.max(1)
@@ -762,11 +750,6 @@ impl SlotTable {
             + self.lists.bytes()
             + self.clock.bytes()
     }
-}
-
-/// The step by which so many of all are looked at.
-fn step_of(all: usize, some: usize) -> usize {
-    all.div_ceil(some).max(1)
 }
 
 /// Touches both ends of a key.

@@ -707,7 +707,6 @@ impl GridWindows {
             true => self.table.take_changed(),
             false => self.parts.iter().flat_map(|&part| self.table.slots_of(part)).collect(),
         };
-        out.reserve(&self.table, &slots, eviction.state_bytes());
         let push = |slots: &[Slot], states: &States| {
             out.push_states(&self.table, slots, states, |i| (self.table.namespace(slots[i]), self.tally(slots[i])));
         };

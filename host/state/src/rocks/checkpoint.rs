@@ -153,10 +153,9 @@ impl Checkpointing {
     pub fn complete(mut self, operator: u32, mut changes: Entries, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
         self.database.set_loan(LoanState::Completing);
         let written = self.database.write_changes(operator, &mut changes);
-        if changes.bytes() <= SPARE_BYTES_MAX {
-            changes.clear();
-            *self.spare() = changes;
-        }
+        changes.clear();
+        changes.trim(SPARE_BYTES_MAX);
+        *self.spare() = changes;
         let result = written.map_err(|error| (LoanState::Lost(error.to_string()), error)).and_then(|()| {
             // Whatever becomes of the copy: the database has the changes.
             self.database.copy_to(dir).map_err(|error| (LoanState::None, error))

@@ -1,9 +1,10 @@
 //! What is written while a checkpoint is being made. It must not get into that, so that it waits here until the checkpoint is complete. Who asks for a key
 //! finds it; who goes through many entries waits, too.
 
+use std::hash::BuildHasher;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use std::hash::BuildHasher;
 
 use super::ingest::Unsorted;
 
@@ -68,9 +69,10 @@ impl Held {
         self.entries.len() == 0 && self.ranges.is_empty()
     }
 
-    /// The memory that it takes, about, in bytes.
+    /// The memory that it takes, about, in bytes; not 0 if there is anything.
     pub fn bytes(&self) -> usize {
-        self.entries.bytes() + self.newest.allocation_size()
+        let ranges = self.ranges.iter().flatten().map(|bound| size_of_val(bound) + bound.len());
+        self.entries.bytes() + self.newest.allocation_size() + ranges.sum::<usize>()
     }
 
     /// What is to be written: the ranges, and then the entries.
@@ -91,8 +93,9 @@ mod tests {
     #[test]
     fn knows_the_newest() {
         let mut held = Held::default();
-        assert!(held.is_empty());
+        assert!(held.is_empty() && held.bytes() == 0);
         held.delete_range(b"b".to_vec(), b"d".to_vec());
+        assert!(!held.is_empty() && held.bytes() > 0, "a range is something that waits");
         push(&mut held, b"a", Some(b"1"));
         push(&mut held, b"a", Some(b""));
         push(&mut held, b"c", Some(b"2"));

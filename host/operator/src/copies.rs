@@ -93,13 +93,7 @@ impl Copies {
     /// Makes a piece of the copies that are due.
     pub async fn go_on(&mut self, of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
-        let (least, most) = PIECE_SLOTS.into_inner();
-        let piece = match of.eviction.held_bytes() {
-            ..=HELD_BYTES => (due.last.elapsed().as_millis() as usize * SLOTS_PER_MS).clamp(least, most),
-            _ => most,
-        };
-        let doublings = (due.since.elapsed().as_millis() / DOUBLING.as_millis()).min(DOUBLINGS_MAX.into());
-        due.copy_next(piece << doublings, of).await?;
+        due.copy_next(piece_slots(due.last.elapsed(), due.since.elapsed(), of.eviction.held_bytes()), of).await?;
         due.last = Instant::now();
         self.end();
         Ok(())
@@ -120,6 +114,17 @@ impl Copies {
             let _ = tell.send(changes);
         }
     }
+}
+
+/// How many slots to copy now: so long after the last piece, and after the barrier, and with so much held back.
+fn piece_slots(last: Duration, barrier: Duration, held_bytes: usize) -> usize {
+    let (least, most) = PIECE_SLOTS.into_inner();
+    let piece = match held_bytes {
+        ..=HELD_BYTES => (last.as_millis() as usize).saturating_mul(SLOTS_PER_MS).clamp(least, most),
+        _ => most,
+    };
+    let doublings = (barrier.as_millis() / DOUBLING.as_millis()).min(DOUBLINGS_MAX.into());
+    piece << doublings
 }
 
 impl Due {
@@ -149,5 +154,23 @@ impl Due {
         self.left -= self.piece.len();
         self.changes.note_copying(start.elapsed());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: pieces follow the time since the last one, within their bounds; they are large where much is held back, and grow the longer a checkpoint waits.
+    #[test]
+    fn pieces_follow_the_time() {
+        let ms = Duration::from_millis;
+        let (least, most) = PIECE_SLOTS.into_inner();
+        assert_eq!(piece_slots(ms(0), ms(0), 0), least);
+        assert_eq!(piece_slots(ms(1), ms(500), HELD_BYTES), SLOTS_PER_MS);
+        assert_eq!(piece_slots(ms(900), ms(900), 0), most);
+        assert_eq!(piece_slots(ms(0), ms(10), HELD_BYTES + 1), most);
+        assert_eq!(piece_slots(ms(0), ms(3500), 0), 8 * least);
+        assert!(piece_slots(ms(u64::MAX), ms(u64::MAX), usize::MAX) > u32::MAX as usize, "then it is all that there can be");
     }
 }

@@ -233,13 +233,10 @@ fn copies_are_of_the_barrier() {
             subtasks.rows(&count_all(0..KEYS));
             subtasks.begin_checkpoint();
             assert!(subtasks.all[0].chain.is_copying());
-            let mut pieces = 0;
             for first in (0..KEYS / 2).step_by(1000) {
                 subtasks.rows(&count_all(first..first + 1000));
                 subtasks.copy_on();
-                pieces += i64::from(subtasks.all[0].chain.is_copying());
             }
-            assert!(pieces > 1 || slots_max.is_some(), "it is copied in pieces");
             let counts = subtasks.complete_checkpoint().expect("one was begun");
             let expected = |key| if key < KEYS / 2 { 2 * round - 1 } else { round };
             assert!(counts == (0..KEYS).map(|key| (key, expected(key))).collect(), "round {round}");

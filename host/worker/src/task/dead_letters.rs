@@ -105,7 +105,7 @@ impl DeadRecords {
     pub(super) fn batches(&self, rejects: &[Reject], now: EventTime, split: Option<&str>) -> Vec<Batch> {
         let common = Common { job: &self.job, operator: None, now, sources: &self.source };
         let letters = rejects.iter().map(|reject| Letter {
-            place: Place { source: Some(&self.source), split, positions: Some(reject.position..=reject.position) },
+            place: Place { source: None, split, positions: Some(reject.position..=reject.position) },
             event_time: None,
             record: Cow::Borrowed(&reject.record),
             error: if reject.is_base64 { "malformed-binary" } else { "malformed" },

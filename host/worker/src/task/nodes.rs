@@ -23,8 +23,8 @@ use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
 
 use super::dead_letters::{DeadLetters, DeadRecords};
 use super::open::open_node;
-use super::places::{Place, attach};
-use super::provenance::{Names, Provenance};
+use super::places::attach;
+use super::provenance::{Names, Provenance, places};
 use super::routes::Routes;
 use super::splits::{Reach, Splits};
 use super::{Parts, calmly};
@@ -181,7 +181,8 @@ impl Nodes {
         root.dead_letters.fetch_add(rejects.len() as u64, Relaxed);
         for batch in letters.batches(rejects, self.now, self.names.split(split)) {
             self.count_in(&batch);
-            self.route(Origin::Stream(letters.stream), batch, Some(Provenance::of_split(split)));
+            let from = Provenance::of_source(split, letters.stream, batch.rows(), None);
+            self.route(Origin::Stream(letters.stream), batch, Some(from));
         }
         self.run().await
     }
@@ -356,8 +357,8 @@ impl Nodes {
             }
             Operator::Sink { writer, .. } => writer.write(&batch)?,
             Operator::Exchange(outbox) => {
-                let place = |row| from.as_ref().map_or_else(Place::default, |from| from.place(row, &self.names));
-                outbox.send(if node.carries_places { attach(&batch, place) } else { batch }).await?;
+                let carries = node.carries_places;
+                outbox.send(if carries { attach(&batch, places(from.as_ref(), &self.names)) } else { batch }).await?;
                 self.waited += outbox.take_waited();
                 self.send_full(index).await?;
             }
@@ -375,8 +376,8 @@ impl Nodes {
         if node.context.given_up.is_empty() {
             return;
         }
-        let place = |row| from.map_or_else(Place::default, |from| from.place(row, &self.names));
-        let batches = letters.batches(&std::mem::take(&mut node.context.given_up), self.now, place);
+        let given_up = std::mem::take(&mut node.context.given_up);
+        let batches = letters.batches(&given_up, self.now, places(from, &self.names));
         self.emitted.extend(batches.into_iter().map(|batch| (letters.port, batch)));
     }
 

@@ -57,11 +57,6 @@ impl Names {
 }
 
 impl Provenance {
-    /// Of records that became no rows.
-    pub fn of_split(split: u32) -> Self {
-        Self { split, events: None, is_each: true }
-    }
-
     /// Of rows that come by a channel, which counts as a split.
     pub fn of_channel(channel: u32, places: Option<Places>) -> Self {
         Self { split: channel, events: places.map(Events::Carried), is_each: true }
@@ -80,18 +75,30 @@ impl Provenance {
         self
     }
 
-    /// Where row `row` comes from: a single event if that is known.
-    pub fn place<'a>(&'a self, row: usize, names: &'a Names) -> Place<'a> {
+    /// Where a row comes from that is one of the events, or, without a row, one that was made of some of them.
+    fn place<'a>(&'a self, row: Option<usize>, names: &'a Names) -> Place<'a> {
         let here = Place { source: names.source.as_deref(), split: names.split(self.split), positions: None };
-        match &self.events {
-            None => here,
-            Some(Events::Given { positions, stream, rows }) => {
-                let (first, last) = if self.is_each { (row, row) } else { (0, rows.saturating_sub(1)) };
+        match (&self.events, row) {
+            (None, _) => here,
+            (Some(Events::Given { positions, stream, rows }), row) => {
+                let (first, last) = row.map_or((0, rows.saturating_sub(1)), |row| (row, row));
                 Place { positions: Some(positions.of(*stream, first)..=positions.of(*stream, last)), ..here }
             }
-            Some(Events::Carried(places)) if self.is_each => places.of(row),
-            Some(Events::Carried(places)) => places.of_all(),
+            (Some(Events::Carried(places)), Some(row)) => places.of(row),
+            (Some(Events::Carried(places)), None) => places.of_all(),
         }
+    }
+}
+
+/// Where each row of a batch comes from, by its number: a single event if that is known. What all rows have in common is found out once.
+pub(super) fn places<'a>(from: Option<&'a Provenance>, names: &'a Names) -> impl Fn(usize) -> Place<'a> {
+    let common = match from {
+        None => Some(Place::default()),
+        Some(from) => (!from.is_each).then(|| from.place(None, names)),
+    };
+    move |row| match (&common, from) {
+        (None, Some(from)) => from.place(Some(row), names),
+        _ => common.clone().unwrap_or_default(),
     }
 }
 
@@ -119,15 +126,16 @@ mod tests {
         names.add(3, "c");
         let place = |positions| Place { source: Some("lines"), split: Some("c"), positions };
         let provenance = Provenance::of_source(3, 1, 5, Some(&positions));
-        assert_eq!(provenance.place(2, &names), place(Some(1020..=1020)));
-        assert_eq!(provenance.clone().made().place(2, &names), place(Some(1000..=1040)));
-        assert_eq!(Provenance::of_source(3, 1, 5, None).made().place(0, &names), place(None));
+        assert_eq!(places(Some(&provenance), &names)(2), place(Some(1020..=1020)));
+        assert_eq!(places(Some(&provenance.clone().made()), &names)(2), place(Some(1000..=1040)));
+        assert_eq!(places(Some(&Provenance::of_source(3, 1, 5, None).made()), &names)(0), place(None));
+        assert_eq!(places(None, &names)(0), Place::default());
 
         let rows = Batch::new(2, vec![], None);
-        let (_, carried) = detach(attach(&rows, |row| provenance.place(row, &names)), Some(0));
+        let (_, carried) = detach(attach(&rows, places(Some(&provenance), &names)), Some(0));
         let (carried, others) = (Provenance::of_channel(9, carried), Names::new(None));
-        assert_eq!(carried.place(1, &others), place(Some(1010..=1010)));
-        assert_eq!(carried.made().place(1, &others), place(Some(1000..=1010)));
-        assert_eq!(Provenance::of_channel(9, None).place(0, &others), Place::default());
+        assert_eq!(places(Some(&carried), &others)(1), place(Some(1010..=1010)));
+        assert_eq!(places(Some(&carried.clone().made()), &others)(1), place(Some(1000..=1010)));
+        assert_eq!(places(Some(&Provenance::of_channel(9, None)), &others)(0), Place::default());
     }
 }

@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::ingest::Unsorted;
 
@@ -39,9 +40,9 @@ impl Held {
         let hash = |index: u32| hasher.hash_one(entries.get(index as usize).0);
         let name = entries.get(index as usize).0;
         let is_same = |&other: &u32| entries.get(other as usize).0 == name;
-        match newest.find_mut(hash(index), is_same) {
-            Some(older) => *older = index,
-            None => _ = newest.insert_unique(hash(index), index, |&index| hash(index)),
+        match newest.entry(hash(index), is_same, |&index| hash(index)) {
+            Entry::Occupied(mut older) => *older.get_mut() = index,
+            Entry::Vacant(place) => _ = place.insert(index),
         }
     }
 

@@ -35,10 +35,10 @@ impl Aggregate<Demand> for Hottest {
     type Out = (u64, Vec<u64>);
 
     fn add(&self, (most, auctions): &mut Self::Accumulator, demand: Demand) {
-        match demand.bids.cmp(most) {
-            Ordering::Less => {}
-            Ordering::Equal => auctions.push(demand.auction),
-            Ordering::Greater => (*most, *auctions) = (demand.bids, vec![demand.auction]),
+        if demand.bids > *most {
+            (*most, *auctions) = (demand.bids, vec![demand.auction]);
+        } else if demand.bids == *most {
+            auctions.push(demand.auction);
         }
     }
 

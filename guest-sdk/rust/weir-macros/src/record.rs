@@ -93,6 +93,9 @@ pub fn derive(input: &DeriveInput) -> Result<TokenStream, Error> {
                 fn write(&self, writer: &mut #writer, origin: u32) {
                     #( Value::write(&self.#ident, &mut writer.#ident, origin); )*
                 }
+                fn write_all(rows: &[(u32, Self)], writer: &mut #writer) {
+                    #( Value::write_all(rows, |row| &row.#ident, &mut writer.#ident); )*
+                }
                 fn write_empty(writer: &mut #writer) {
                     #( <#ty as Value>::write_missing(&mut writer.#ident); )*
                 }

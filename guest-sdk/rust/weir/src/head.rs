@@ -94,6 +94,12 @@ impl<P: Pipeline, W: Terminal<P::Out>> Body<P, W> {
         pipeline.push(item, cx, &mut |row, cx| terminal.write(row, cx.origin, cx.time, P::SHAPE));
     }
 
+    /// Pushes items on together, each of which comes with its origin; `false` = they have to be pushed one by one.
+    pub(crate) fn push_all(&mut self, items: &[(u32, <P::Head as Head>::Item)]) -> bool {
+        let rows = if P::SHAPE.timeless { P::unchanged(items) } else { None };
+        rows.inspect(|rows| self.terminal.write_all(rows, P::SHAPE)).is_some()
+    }
+
     /// What the call has brought forth; `input` is the number of rows, where they came in as rows.
     pub(crate) fn finish(&mut self, input: Option<usize>) -> Result<Reply, String> {
         self.pipeline.finish(&mut self.cx);

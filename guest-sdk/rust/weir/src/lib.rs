@@ -80,6 +80,7 @@ mod schema;
 mod side;
 mod state;
 mod stream;
+mod stride;
 mod ttl;
 mod window;
 mod windowed;

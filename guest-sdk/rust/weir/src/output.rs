@@ -83,6 +83,19 @@ impl<T: Record, A: Appended<T>> RowBuffer<T, A> {
         self.appended.write(row);
     }
 
+    /// Adds many rows whose times the host knows, each of which comes with its origin.
+    pub(crate) fn write_all(&mut self, rows: &[(u32, T)], shape: Shape) {
+        if !shape.one_to_one {
+            self.origins.extend(rows);
+        }
+        if !shape.untouched {
+            <T as Record>::reserve(&mut self.writer, rows.len());
+            <T as Record>::write_all(rows, &mut self.writer);
+        }
+        self.appended.reserve(rows.len());
+        rows.iter().for_each(|(_, row)| self.appended.write(row));
+    }
+
     /// The rows since the last time, if there are any; `input` is how many rows came in, where all may have survived.
     pub(crate) fn finish(&mut self, port: u32, input: Option<usize>, shape: Shape) -> Result<Option<Output>, String> {
         let (rows, origins) = match input {
@@ -118,6 +131,8 @@ pub trait Terminal<T>: 'static {
     fn reserve(&mut self, rows: usize, shape: Shape);
     /// Takes a row.
     fn write(&mut self, row: T, origin: u32, time: i64, shape: Shape);
+    /// Takes many rows whose times the host knows, each of which comes with its origin.
+    fn write_all(&mut self, rows: &[(u32, T)], shape: Shape);
     /// The rows since the last time.
     fn finish(&mut self, input: Option<usize>, shape: Shape) -> Result<Option<Output>, String>;
 }
@@ -131,6 +146,9 @@ impl<T: Record, A: Appended<T>> Terminal<T> for RowBuffer<T, A> {
     #[inline(always)]
     fn write(&mut self, row: T, origin: u32, time: i64, shape: Shape) {
         Self::write(self, &row, origin, time, shape);
+    }
+    fn write_all(&mut self, rows: &[(u32, T)], shape: Shape) {
+        Self::write_all(self, rows, shape);
     }
     fn finish(&mut self, input: Option<usize>, shape: Shape) -> Result<Option<Output>, String> {
         Self::finish(self, 0, input, shape)

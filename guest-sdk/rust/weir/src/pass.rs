@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserializer, Serializer};
 
+use crate::stride::STRIDE;
 use crate::value::{Buffers, Column, Value, Writer};
 
 /// A field of type `T` that stays with the host: the job moves it on, but does not see it.
@@ -98,6 +99,14 @@ impl<T: Value> Value for Pass<T> {
         if self.token != Token::new(writer.source, origin) {
             writer.misplaced = true;
         }
+    }
+    #[inline(always)]
+    fn write_all<R>(rows: &[(u32, R)], field: impl Fn(&R) -> &Self, writer: &mut PassWriter) {
+        let is_misplaced = |(origin, row): &(u32, R)| field(row).token != Token::new(writer.source, *origin);
+        let (strides, rest) = rows.as_chunks::<STRIDE>();
+        // Without a branch a row: nearly always it is none that is looked for.
+        let misplaced = strides.iter().fold(false, |any, rows| rows.iter().fold(any, |any, row| any | is_misplaced(row)));
+        writer.misplaced |= misplaced || rest.iter().any(is_misplaced);
     }
     fn write_missing(_writer: &mut PassWriter) {}
     fn encode<S: Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {

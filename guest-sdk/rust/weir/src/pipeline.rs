@@ -35,6 +35,11 @@ pub trait Pipeline: Sized + 'static {
     /// Pushes an item through; `next` gets what comes out.
     fn push(&mut self, item: <Self::Head as Head>::Item, cx: &mut Context, next: &mut impl FnMut(Self::Out, &mut Context));
 
+    /// What comes out for these items, each of which comes with its origin, where nothing is done to them and they can go on together.
+    fn unchanged(_items: &[(u32, <Self::Head as Head>::Item)]) -> Option<&[(u32, Self::Out)]> {
+        None
+    }
+
     /// The rows of a call have all been pushed.
     fn finish(&mut self, cx: &mut Context);
 }
@@ -76,6 +81,10 @@ impl<H: Head> Pipeline for Start<H> {
     #[inline(always)]
     fn push(&mut self, item: H::Item, cx: &mut Context, next: &mut impl FnMut(H::Item, &mut Context)) {
         next(item, cx);
+    }
+
+    fn unchanged(items: &[(u32, H::Item)]) -> Option<&[(u32, H::Item)]> {
+        Some(items)
     }
 
     fn finish(&mut self, _cx: &mut Context) {}

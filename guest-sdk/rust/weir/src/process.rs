@@ -16,6 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::record::{Record, Row};
 use crate::side::Tag;
 use crate::state::{Slots, State, unassigned};
+use crate::stride::{for_each_slot, stride_of};
 use crate::time::{EventTime, TimeDomain, wire_domain};
 use crate::value::{Buffers, Column};
 
@@ -523,6 +524,9 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     #[inline(never)]
     fn push(&mut self, times: &[u8]) {
         let Self { calls, body, .. } = self;
+        if body.push_all(&calls.out) {
+            return calls.out.clear();
+        }
         body.reserve(calls.out.len());
         let times = times.as_chunks::<8>().0;
         let mut computed = calls.out_times.drain(..);
@@ -586,20 +590,16 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     ) -> Result<usize, String> {
         let Self { calls, slots: own, body } = self;
         let (keys, states) = own.all();
-        let (slots, times) = (slots.as_chunks::<4>().0, times.as_chunks::<8>().0);
-        for (row, slot) in (start..).zip(&slots[start..]) {
-            let slot = u32::from_le_bytes(*slot);
+        let times = times.as_chunks::<8>().0;
+        for_each_slot(slots, start, stride_of::<F::State>(), |row, slot| {
             let (Some(key), Some(state)) = (keys.get(slot as usize), states.get_mut(slot as usize)) else {
                 return Err(unassigned(slot));
             };
             body.cx.origin = row as u32;
             body.cx.time = times.get(row).map_or(i64::MIN, |time| i64::from_le_bytes(*time));
             calls.call(&mut body.cx, slot, key, state, |function, state, cx| call(function, state, R::read(reader, row), cx));
-            if calls.out.len() >= OUT_MAX {
-                return Ok(row + 1);
-            }
-        }
-        Ok(slots.len())
+            Ok(calls.out.len() >= OUT_MAX)
+        })
     }
 }
 

@@ -53,6 +53,8 @@ pub trait Record: Row {
     fn reserve(writer: &mut Self::Writer, rows: usize);
     /// Adds the row, which comes from input row `origin`.
     fn write(&self, writer: &mut Self::Writer, origin: u32);
+    /// Adds many rows, each of which comes with its origin, column by column.
+    fn write_all(rows: &[(u32, Self)], writer: &mut Self::Writer);
     /// Adds a row without a value.
     fn write_empty(writer: &mut Self::Writer);
     /// Moves the columns' buffers out.

@@ -11,6 +11,7 @@ use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::projection::own_columns;
 use crate::record::{Record, Row};
+use crate::stride::STRIDE;
 use crate::value::Buffers;
 
 /// The rows of a stream, read as `T`.
@@ -55,10 +56,6 @@ impl<T: Record> Head for Rows<T> {
         Box::new(Transform { body })
     }
 }
-
-/// So many rows of narrow columns are pushed in one go: the compiler unrolls what is little code, and what each turn of a loop in WebAssembly costs (it
-/// looks whether its time is up) is paid once for all of them.
-const STRIDE: usize = 4;
 
 /// A running chain without state.
 struct Transform<P: Pipeline, W> {

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bindings::weir::dataflow::types::{DataType, Field};
+use crate::stride::STRIDE;
 use crate::time::EventTime;
 
 /// The origin of a row that does not come from an input row.
@@ -124,6 +125,13 @@ pub trait Value: Sized + 'static {
     fn writer(source: u32) -> Self::Writer;
     /// Adds the value to a column; the row comes from input row `origin`.
     fn write(&self, writer: &mut Self::Writer, origin: u32);
+    /// Adds the `field` of many rows, each of which comes with its origin.
+    ///
+    /// A loop over one column needs so few values that the compiler keeps them all in registers, which it does not of a loop over all columns.
+    #[inline(always)]
+    fn write_all<R>(rows: &[(u32, R)], field: impl Fn(&R) -> &Self, writer: &mut Self::Writer) {
+        rows.iter().for_each(|(origin, row)| field(row).write(writer, *origin));
+    }
     /// Adds a row without a value to a column (of a nested record that is not there itself).
     fn write_missing(writer: &mut Self::Writer);
     /// Encodes the value as a part of state.
@@ -159,6 +167,11 @@ pub trait Plain: Sized + 'static {
     fn plain_writer() -> Self::Writer;
     /// Adds the value.
     fn write_plain(&self, writer: &mut Self::Writer);
+    /// Adds the `field` of many rows, each of which comes with its origin.
+    #[inline(always)]
+    fn write_all_plain<R>(rows: &[(u32, R)], field: impl Fn(&R) -> &Self, writer: &mut Self::Writer) {
+        rows.iter().for_each(|(_, row)| field(row).write_plain(writer));
+    }
     /// Adds a row without a value.
     fn write_empty(writer: &mut Self::Writer);
     /// Encodes the value as a part of state.
@@ -328,6 +341,14 @@ impl<const WIDTH: usize> FixedWriter<WIDTH> {
         self.0.push(bytes);
     }
 
+    /// Adds what `value` makes of many rows.
+    #[inline(always)]
+    pub fn extend<R>(&mut self, rows: &[R], value: impl Fn(&R) -> [u8; WIDTH]) {
+        let (strides, rest) = rows.as_chunks::<STRIDE>();
+        self.0.extend(strides.iter().flat_map(|rows| rows.each_ref().map(&value)));
+        self.0.extend(rest.iter().map(value));
+    }
+
     /// The rows.
     pub fn rows(&self) -> &[[u8; WIDTH]] {
         &self.0
@@ -380,6 +401,13 @@ macro_rules! fixed {
             fn write_plain(&self, writer: &mut Self::Writer) {
                 let $value = *self;
                 writer.push($to.to_le_bytes());
+            }
+            #[inline(always)]
+            fn write_all_plain<R>(rows: &[(u32, R)], field: impl Fn(&R) -> &Self, writer: &mut Self::Writer) {
+                writer.extend(rows, |(_, row)| {
+                    let $value = *field(row);
+                    $to.to_le_bytes()
+                });
             }
             fn write_empty(writer: &mut Self::Writer) {
                 writer.push([0; _]);
@@ -449,6 +477,10 @@ impl<T: Plain> Value for T {
     #[inline(always)]
     fn write(&self, writer: &mut Self::Writer, _origin: u32) {
         self.write_plain(&mut writer.0);
+    }
+    #[inline(always)]
+    fn write_all<R>(rows: &[(u32, R)], field: impl Fn(&R) -> &Self, writer: &mut Self::Writer) {
+        T::write_all_plain(rows, field, &mut writer.0);
     }
     fn write_missing(writer: &mut Self::Writer) {
         T::write_empty(&mut writer.0);

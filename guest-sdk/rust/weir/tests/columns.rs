@@ -68,6 +68,21 @@ fn all_types_make_the_round_trip() {
     assert_eq!(harness.take::<Everything>("out"), rows);
 }
 
+/// So they do where a keyed function emits several rows for each, which are written column by column.
+#[test]
+fn all_types_are_written_by_column() {
+    for copies in [1, 3] {
+        let mut harness = TestHarness::new(move |job: &Job| {
+            let rows = job.source::<Everything>("in").key_by(Everything::KIND);
+            rows.process_with(move |(): &mut (), row: Everything, cx| (0..copies).for_each(|_| cx.emit(row.clone()))).sink("out");
+        });
+        let rows: Vec<_> = (0..101).map(everything).collect();
+        harness.push("in", rows.clone());
+        let expected: Vec<_> = rows.into_iter().flat_map(|row| std::iter::repeat_n(row, copies)).collect();
+        assert_eq!(harness.take::<Everything>("out"), expected);
+    }
+}
+
 /// Rows in state are encoded and decoded with every type of field.
 #[test]
 fn all_types_survive_a_restart() {
@@ -141,6 +156,27 @@ fn misplaced_pass_is_refused() {
     // Nothing of the failed batch is left.
     harness.push("in", [full(4)]);
     assert_eq!(harness.take::<Title2>("out").iter().map(|t| t.id).collect::<Vec<_>>(), [1, 4]);
+}
+
+/// So it is by a keyed function, wherever among its rows the wrong one is.
+#[test]
+fn misplaced_pass_of_a_key_is_refused() {
+    for wrong in [None, Some(1), Some(3), Some(4), Some(9)] {
+        let mut harness = TestHarness::new(move |job: &Job| {
+            let mut before: Option<Light> = None;
+            let rows = job.source::<Light>("in").key_by(Light::ID);
+            let exchange = move |(): &mut (), row: Light, cx: &mut weir::KeyedContext<u64, Light>| {
+                let other = before.replace(row.clone()).filter(|_| Some(row.id) == wrong);
+                cx.emit(Light { name: other.map_or(row.name, |other| other.name), id: row.id });
+            };
+            rows.process_with(exchange).sink("out");
+        });
+        match (harness.try_push("in", "", (0..10).map(full)), wrong) {
+            (Ok(()), None) => assert_eq!(harness.take::<Title2>("out").len(), 10),
+            (Err(error), Some(_)) => assert!(error.contains("Pass"), "{error}"),
+            (result, _) => panic!("row {wrong:?} has the name of the one before: {result:?}"),
+        }
+    }
 }
 
 #[derive(Record)]

@@ -6,12 +6,11 @@ use arrow_array::ArrayRef;
 use weir_types::Batch;
 use weir_types::key::{group_of, hash_columns, owner, range_of};
 
+use crate::selection::{Selection, WORD};
+
 /// For so many receivers the rows of each are looked for by themselves: that takes a look at all rows, but none that has to wait for the one before, and none
 /// that guesses. For more, each row is put where it belongs.
 const SCANS_MAX: usize = 4;
-
-/// Rows that are looked at before those that were found go into a list.
-const ROWS_AT_ONCE: usize = 64;
 
 /// Knows whose each key is.
 pub(crate) struct Dealer {
@@ -28,19 +27,23 @@ impl Dealer {
         Self { key: key.to_vec(), receivers, max_parallelism, hashes: vec![] }
     }
 
-    /// Adds the numbers of each receiver's rows to its list, in their order.
-    pub fn deal(&mut self, batch: &Batch, lists: &mut [&mut Vec<u32>]) {
+    /// Picks the rows of each receiver.
+    pub fn deal(&mut self, batch: &Batch, selections: &mut [&mut Selection]) {
         let Self { receivers, max_parallelism, .. } = *self;
         let columns: Vec<ArrayRef> = self.key.iter().map(|&column| batch.column(column).clone()).collect();
-        hash_columns(batch.rows(), &columns, &mut self.hashes);
-        if lists.len() <= SCANS_MAX {
-            for (to, list) in (0..).zip(lists) {
-                find(&self.hashes, &hashes_of(to, receivers, max_parallelism), list);
+        let rows = batch.rows();
+        hash_columns(rows, &columns, &mut self.hashes);
+        if selections.len() <= SCANS_MAX {
+            for (to, selection) in (0..).zip(selections) {
+                selection.pick(rows, |words| find(&self.hashes, &hashes_of(to, receivers, max_parallelism), words));
             }
         } else {
-            for (row, &hash) in (0..).zip(&self.hashes) {
+            for selection in &mut *selections {
+                selection.pick(rows, |words| words.resize(rows.div_ceil(WORD), 0));
+            }
+            for (row, &hash) in self.hashes.iter().enumerate() {
                 let to = owner(group_of(hash, max_parallelism), receivers, max_parallelism);
-                lists[usize::from(to)].push(row);
+                selections[usize::from(to)].add(row);
             }
         }
     }
@@ -53,20 +56,63 @@ fn hashes_of(to: u16, receivers: u16, max_parallelism: u16) -> Range<u64> {
     first(groups.start)..first(groups.end)
 }
 
-/// Adds the numbers of the rows whose hashes are `wanted` to `list`.
-fn find(hashes: &[u64], wanted: &Range<u64>, list: &mut Vec<u32>) {
-    let count = wanted.end - wanted.start;
-    let mut found = [0; ROWS_AT_ONCE];
-    let mut row = 0;
-    for part in hashes.chunks(ROWS_AT_ONCE) {
-        let mut len = 0;
-        for &hash in part {
-            // What is not wanted is written over by the next one.
-            found[len] = row;
-            len += usize::from((hash >> 32).wrapping_sub(wanted.start) < count);
-            row += 1;
+/// Appends a word for every 64 hashes, with a bit for each that is `wanted`.
+fn find(hashes: &[u64], wanted: &Range<u64>, words: &mut Vec<u64>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V4::try_new() {
+        return simd.vectorize(wide::Find { simd, hashes, wanted, words });
+    }
+    words.extend(hashes.chunks(WORD).map(|hashes| word(hashes, wanted)));
+}
+
+/// The word of up to 64 hashes.
+#[inline(always)]
+fn word(hashes: &[u64], wanted: &Range<u64>) -> u64 {
+    let is_wanted = |hash: u64| (hash >> 32).wrapping_sub(wanted.start) < wanted.end - wanted.start;
+    (0..).zip(hashes).fold(0, |word, (place, &hash)| word | u64::from(is_wanted(hash)) << place)
+}
+
+/// Eight hashes at once, on processors with AVX-512: there, comparing makes bits.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::ops::Range;
+
+    use pulp::x86::V4;
+    use pulp::{NullaryFnOnce, b8, cast, u64x8};
+
+    use super::{WORD, word};
+
+    /// See [`super::find`].
+    pub struct Find<'a> {
+        pub simd: V4,
+        pub hashes: &'a [u64],
+        pub wanted: &'a Range<u64>,
+        pub words: &'a mut Vec<u64>,
+    }
+
+    impl NullaryFnOnce for Find<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            let Self { simd, hashes, wanted, words } = self;
+            let (start, count) = (simd.splat_u64x8(wanted.start), simd.splat_u64x8(wanted.end - wanted.start));
+            let (whole, rest) = hashes.as_chunks::<WORD>();
+            words.reserve(whole.len() + 1);
+            for hashes in whole {
+                let vectors: [[u64; 8]; WORD / 8] = cast(*hashes);
+                let mut bytes = [0; WORD / 8];
+                for (byte, vector) in bytes.iter_mut().zip(vectors) {
+                    let halves: u64x8 = simd.shr_const_u64x8::<32>(cast(vector));
+                    let b8(bits) = simd.cmp_lt_u64x8(simd.wrapping_sub_u64x8(halves, start), count);
+                    *byte = bits;
+                }
+                words.push(u64::from_le_bytes(bytes));
+            }
+            if !rest.is_empty() {
+                words.push(word(rest, wanted));
+            }
         }
-        list.extend_from_slice(&found[..len]);
     }
 }
 
@@ -88,12 +134,12 @@ mod tests {
             let mut dealer = Dealer::new(&[0], receivers, max_parallelism);
             for rows in [0..1000, 0..0, 500..501, 300..5000u64] {
                 let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values(rows.clone()));
-                let mut lists = vec![vec![]; usize::from(receivers)];
-                dealer.deal(&Batch::new(keys.len(), vec![keys], None), &mut lists.iter_mut().collect::<Vec<_>>());
-                for (to, list) in (0..).zip(&lists) {
+                let mut selections = vec![Selection::default(); usize::from(receivers)];
+                dealer.deal(&Batch::new(keys.len(), vec![keys], None), &mut selections.iter_mut().collect::<Vec<_>>());
+                for (to, selection) in (0..).zip(&selections) {
                     let owns = |key: u64| owner(group_of(hash_u64(key), max_parallelism), receivers, max_parallelism) == to;
-                    let wanted: Vec<u32> = (0..).zip(rows.clone()).filter(|(_, key)| owns(*key)).map(|(row, _)| row).collect();
-                    assert_eq!(*list, wanted, "rows of receiver {to} of {receivers}");
+                    let wanted: Vec<usize> = (0..).zip(rows.clone()).filter(|(_, key)| owns(*key)).map(|(row, _)| row).collect();
+                    assert_eq!(selection.each().collect::<Vec<_>>(), wanted, "rows of receiver {to} of {receivers}");
                 }
             }
         }

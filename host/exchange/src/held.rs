@@ -1,14 +1,15 @@
 //! Rows that wait to be sent to one receiver.
 //!
-//! They stay in the batches in which they came, and are known by their numbers. When they leave, each column is copied once, into memory of
-//! its final size.
+//! They stay in the batches in which they came, where they are picked. When they leave, each column is copied once, into memory of its final size.
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, NullArray, UInt32Array, make_array};
+use arrow_array::{ArrayRef, NullArray, make_array};
 use arrow_buffer::{ArrowNativeType, Buffer};
 use arrow_schema::{ArrowError, DataType};
 use weir_types::Batch;
+
+use crate::selection::Selection;
 
 /// From so many batches on, rows are copied before they leave: few rows are not to keep the memory of many others.
 const PICKS_MAX: usize = 16;
@@ -16,21 +17,21 @@ const PICKS_MAX: usize = 16;
 /// What one receiver has not been sent yet.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    /// the numbers of its rows in the batch that is being dealt out
-    pub next: Vec<u32>,
+    /// its rows in the batch that is being dealt out
+    pub next: Selection,
     /// whether the last watermark waits behind its rows
     pub watermark: bool,
     picks: Vec<Pick>,
     rows: usize,
-    /// lists without rows, kept for their memory
-    spare: Vec<Vec<u32>>,
+    /// what is not needed now, kept for its memory
+    spare: Vec<Selection>,
 }
 
-/// Rows of a batch, in its order.
+/// Rows of a batch.
 #[derive(Debug)]
 struct Pick {
     batch: Batch,
-    rows: Vec<u32>,
+    rows: Selection,
 }
 
 impl Held {
@@ -52,16 +53,16 @@ impl Held {
     /// # Errors
     /// If rows cannot be put together.
     pub fn add(&mut self, batch: &Batch) -> Result<(), ArrowError> {
-        if self.next.is_empty() {
+        if self.next.rows() == 0 {
             return Ok(());
         }
         let rows = std::mem::replace(&mut self.next, self.spare.pop().unwrap_or_default());
-        self.rows += rows.len();
+        self.rows += rows.rows();
         self.picks.push(Pick { batch: batch.clone(), rows });
         if self.picks.len() >= PICKS_MAX {
             let batch = self.take()?;
             let mut rows = self.spare.pop().unwrap_or_default();
-            rows.extend(0..batch.rows() as u32);
+            rows.pick_all(batch.rows());
             self.rows = batch.rows();
             self.picks.push(Pick { batch, rows });
         }
@@ -74,14 +75,11 @@ impl Held {
     /// If the batch would be too large for its layout.
     pub fn take(&mut self) -> Result<Batch, ArrowError> {
         let batch = match &self.picks[..] {
-            [only] if only.rows.len() == only.batch.rows() => only.batch.clone(),
+            [only] if only.rows.is_all() => only.batch.clone(),
             picks => gather(picks, self.rows)?,
         };
         self.rows = 0;
-        for Pick { mut rows, .. } in self.picks.drain(..) {
-            rows.clear();
-            self.spare.push(rows);
-        }
+        self.spare.extend(self.picks.drain(..).map(|pick| pick.rows));
         Ok(batch)
     }
 }
@@ -95,7 +93,7 @@ fn gather(picks: &[Pick], rows: usize) -> Result<Batch, ArrowError> {
         let mut times = Vec::with_capacity(rows);
         for Pick { batch, rows } in picks {
             let of: &[_] = batch.times().map_or(&[], |times| &times[..]);
-            times.extend(rows.iter().map(|&row| of[row as usize]));
+            rows.copy(of, &mut times);
         }
         times.into()
     });
@@ -109,36 +107,44 @@ fn gather_column(picks: &[Pick], column: usize, rows: usize) -> Result<ArrayRef,
     }
     let any_nulls = picks.iter().any(|pick| pick.batch.column(column).null_count() > 0);
     match data_type.primitive_width().filter(|_| !any_nulls) {
-        Some(1) => gather_values::<u8>(picks, column, rows),
-        Some(2) => gather_values::<u16>(picks, column, rows),
-        Some(4) => gather_values::<u32>(picks, column, rows),
-        Some(8) => gather_values::<u64>(picks, column, rows),
+        Some(1) => gather_values(picks, column, rows, each::<u8>),
+        Some(2) => gather_values(picks, column, rows, each::<u16>),
+        Some(4) => gather_values(picks, column, rows, each::<u32>),
+        Some(8) => gather_values(picks, column, rows, Selection::copy::<u64>),
         _ => {
-            let taken = |Pick { batch, rows }: &Pick| {
-                arrow_select::take::take(batch.column(column), &UInt32Array::from(rows.clone()), None)
-            };
-            let parts = picks.iter().map(taken).collect::<Result<Vec<_>, _>>()?;
+            let picked = |Pick { batch, rows }: &Pick| arrow_select::filter::filter(batch.column(column), &rows.mask());
+            let parts = picks.iter().map(picked).collect::<Result<Vec<_>, _>>()?;
             arrow_select::concat::concat(&parts.iter().map(|part| &**part).collect::<Vec<_>>())
         }
     }
 }
 
 /// The values of a column of numbers without nulls, whatever they stand for.
-fn gather_values<T: ArrowNativeType>(picks: &[Pick], column: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
+fn gather_values<T: ArrowNativeType>(
+    picks: &[Pick],
+    column: usize,
+    rows: usize,
+    copy: impl Fn(&Selection, &[T], &mut Vec<T>),
+) -> Result<ArrayRef, ArrowError> {
     let mut values: Vec<T> = Vec::with_capacity(rows);
     for Pick { batch, rows } in picks {
         let data = batch.column(column).to_data();
-        let of = data.buffer::<T>(0);
-        values.extend(rows.iter().map(|&row| of[row as usize]));
+        copy(rows, &data.buffer::<T>(0)[..batch.rows()], &mut values);
     }
     let first = picks[0].batch.column(column).to_data().into_builder();
     let data = first.len(rows).offset(0).nulls(None).buffers(vec![Buffer::from_vec(values)]).build()?;
     Ok(make_array(data))
 }
 
+fn each<T: Copy>(rows: &Selection, values: &[T], to: &mut Vec<T>) {
+    to.extend(rows.each().map(|row| values[row]));
+}
+
 #[cfg(test)]
 mod tests {
-    use arrow_array::{BooleanArray, Float32Array, Int8Array, Int64Array, StringArray, StringViewArray, UInt16Array};
+    use arrow_array::{
+        BooleanArray, Float32Array, Int8Array, Int64Array, StringArray, StringViewArray, UInt16Array, UInt32Array,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -175,9 +181,10 @@ mod tests {
                     let rows = picked.len() as i64;
                     let whole = batch(next, before + rows, *has_times);
                     let numbers = (0..).zip(picked).filter(|(_, picked)| **picked).map(|(row, _)| row);
-                    held.next.extend(numbers.clone());
+                    held.next.pick(picked.len(), |words| words.resize(picked.len().div_ceil(64), 0));
+                    numbers.clone().for_each(|row| held.next.add(row));
                     held.add(&whole.slice(*before as usize, picked.len())).expect("rows can be put together");
-                    wanted.extend(numbers.clone().map(|row| next + before + i64::from(row)));
+                    wanted.extend(numbers.clone().map(|row| next + before + row as i64));
                     timed &= *has_times || numbers.count() == 0;
                     next += before + rows;
                 }

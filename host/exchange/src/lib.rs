@@ -14,6 +14,7 @@ mod held;
 pub mod in_flight;
 pub mod message;
 pub mod outbox;
+mod selection;
 
 pub use channel::{Gate, Sender, gate};
 pub use message::{Barrier, Message};

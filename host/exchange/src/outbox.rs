@@ -102,8 +102,8 @@ impl Outbox {
                 }
             }
             Partitioner::Hash(dealer) => {
-                let mut lists: Vec<_> = self.held.iter_mut().map(|held| &mut held.next).collect();
-                dealer.deal(&batch, &mut lists);
+                let mut selections: Vec<_> = self.held.iter_mut().map(|held| &mut held.next).collect();
+                dealer.deal(&batch, &mut selections);
                 self.full.clear();
                 for to in 0..self.held.len() {
                     if !self.held[to].fits(&batch) {

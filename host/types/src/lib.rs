@@ -6,12 +6,14 @@
 //! - [`batch`]: rows in flight, as Arrow columns beside their event times;
 //! - [`key`]: keys, their hashes, key groups and the subtasks that own them;
 //! - [`graph`]: the dataflow graph that a component describes (the host's view of `wit/definition.wit`);
+//! - [`lanes`]: loops over columns, as wide as the processor is;
 //! - [`call`]: what goes into and comes out of one guest call (the host's view of `wit/chains.wit`).
 
 pub mod batch;
 pub mod call;
 pub mod graph;
 pub mod key;
+pub mod lanes;
 pub mod time;
 
 pub use batch::Batch;

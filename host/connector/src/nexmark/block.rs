@@ -8,10 +8,11 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use weir_types::EventTime;
+use weir_types::lanes::vectorized;
 
 use super::clock::Clock;
 use super::draw::{draw, init, skip};
-use super::lanes::{Divider, vectorized};
+use super::lanes::Divider;
 use super::tables::Table;
 
 /// What an event is.

@@ -1,15 +1,4 @@
-//! Loops over many events at once.
-//!
-//! The columns of a block are loops of multiplications and shifts without branches, of which vector units do eight at a time. That needs
-//! arithmetic that they have: no division, and no product of more than 64 bits.
-
-/// Runs a loop, compiled for the widest vectors that this processor has. The closure, and those that it calls, must be `inline(always)`:
-/// a function that is not inlined is compiled for the oldest processor. They should own what they read (`move`): what is behind a reference
-/// might be written by the loop itself, as far as the compiler can see.
-#[inline(always)]
-pub(super) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
-}
+//! Arithmetic for [loops over many events at once](weir_types::lanes): divisions by multiplications and shifts, of which vector units do eight at a time.
 
 /// Divides by a number that is known only when the program runs, by a multiplication.
 #[derive(Clone, Copy, Debug)]

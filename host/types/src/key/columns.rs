@@ -6,6 +6,7 @@ use arrow_array::{Array, ArrayRef, ArrowPrimitiveType};
 use arrow_schema::DataType;
 
 use super::{combine, hash_bytes, hash_u64};
+use crate::lanes::vectorized;
 
 /// What a null hashes to: the bits of π, as good as any.
 const NULL: u64 = 0x243F_6A88_85A3_08D3;
@@ -19,7 +20,7 @@ pub fn can_be_key(data_type: &DataType) -> bool {
     }
 }
 
-/// Writes the hash of each row's key into `hashes` (which is cleared first).
+/// Writes the hash of each row's key into `hashes`, in the place of what was there.
 ///
 /// The hash of a key of one column is that of its value; each further column is combined with it. A key of no columns
 /// (all rows are one key) hashes to that of 0.
@@ -27,15 +28,24 @@ pub fn can_be_key(data_type: &DataType) -> bool {
 /// # Panics
 /// If a column is of a type that [`can_be_key`] refuses; plans are checked against it.
 pub fn hash_columns(rows: usize, columns: &[ArrayRef], hashes: &mut Vec<u64>) {
-    hashes.clear();
+    hashes.resize(rows, 0);
     let Some((first, rest)) = columns.split_first() else {
-        hashes.resize(rows, hash_u64(0));
+        hashes.fill(hash_u64(0));
         return;
     };
-    hashes.resize(rows, 0);
-    for_each_hash(first, hashes, |hash, of_value| *hash = of_value);
+    for_each_hash(
+        first,
+        hashes,
+        #[inline(always)]
+        |hash, of_value| *hash = of_value,
+    );
     for column in rest {
-        for_each_hash(column, hashes, |hash, of_value| *hash = combine(*hash, of_value));
+        for_each_hash(
+            column,
+            hashes,
+            #[inline(always)]
+            |hash, of_value| *hash = combine(*hash, of_value),
+        );
     }
 }
 
@@ -49,7 +59,15 @@ fn for_each_hash(column: &ArrayRef, hashes: &mut [u64], each: impl Fn(&mut u64, 
     ) {
         let array = column.as_primitive::<T>();
         if array.null_count() == 0 {
-            hashes.iter_mut().zip(array.values()).for_each(|(hash, &v)| each(hash, hash_u64(bits(v))));
+            let values = &array.values()[..];
+            vectorized(
+                #[inline(always)]
+                move || {
+                    for (hash, &value) in hashes.iter_mut().zip(values) {
+                        each(hash, hash_u64(bits(value)));
+                    }
+                },
+            );
         } else {
             hashes.iter_mut().zip(array).for_each(|(hash, v)| each(hash, v.map_or(NULL, |v| hash_u64(bits(v)))));
         }

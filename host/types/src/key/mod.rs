@@ -29,13 +29,13 @@ pub const MAX_PARALLELISM_DEFAULT: u16 = 128;
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The hash of a key that is one 64-bit value (smaller integers are sign- or zero-extended first).
-#[inline]
+#[inline(always)]
 pub fn hash_u64(value: u64) -> u64 {
     mix(value.wrapping_add(GOLDEN))
 }
 
 /// Adds the hash of the next column of a key to the hash of those before it.
-#[inline]
+#[inline(always)]
 pub fn combine(hash: u64, next: u64) -> u64 {
     mix(hash.rotate_left(23) ^ next)
 }
@@ -58,7 +58,7 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
-#[inline]
+#[inline(always)]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -5,8 +5,7 @@
 //! know whether a WebAssembly component or a native chain (tests, measurements) does the user's part.
 //!
 //! In reading order: [`body`] and [`guest`] (the user's part), [`context`], [`emission`] (how replies become batches), [`chain`] (what a node does),
-//! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`snapshot`] (state beyond the task's life), `copies` (of what
-//! changes meanwhile), [`progress`], [`assigner`] (watermarks from event times),
+//! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`snapshot`] (state beyond the task's life), [`progress`], [`assigner`] (watermarks from event times),
 //! [`narrow`] (the row on which a guest fails), [`barred`] (rows that an operator is not given again).
 
 pub mod assigner;
@@ -14,7 +13,6 @@ pub mod barred;
 pub mod body;
 pub mod chain;
 pub mod context;
-mod copies;
 pub mod emission;
 pub mod error;
 mod eviction;

@@ -12,9 +12,11 @@
 //! **Cleanups** are timers by which the guest drops state that has expired. The user's function does not see them: they are kept apart, and handed to the guest
 //! in calls of their own. Whose state is fresh then, is forgotten, so that keys that are never heard of again leave nothing behind, wherever their state is.
 //!
-//! **Barriers** do not hold it up where its backend keeps copies: what has changed in slots is copied later, before it changes again (see `copies`).
+//! **Barriers** do not hold it up where its backend keeps copies: what has changed in slots is copied later, before it changes again, and so are timers (see `copies`).
 
+mod copies;
 pub(crate) mod far;
+mod frozen;
 mod owners;
 mod spent;
 mod timers;
@@ -24,18 +26,19 @@ use weir_sandbox::{GuestError, GuestErrorKind};
 use weir_state::{Created, Entries, NO_SLOT, Namespaces, Slot, SlotTable, StateKey};
 use weir_types::call::{DueTimers, Reply, States};
 use weir_types::graph::{self, TimeDomain};
-use weir_types::{Batch, EventTime, KeyGroup};
+use weir_types::{Batch, EventTime};
 
 use crate::body::Body;
 use crate::chain::Parts;
 use crate::context::Context;
-use crate::copies::{Copies, Owner};
 use crate::emission::{Emission, Emitted, Source};
 use crate::eviction::{Eviction, OPERATOR_STATE, Place};
 use crate::progress::Progress;
 use crate::snapshot::{self, CopyTime, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
+use copies::{Copies, Owner};
 use far::FarTimer;
+use frozen::Frozen;
 use owners::{OwnerId, Owners};
 use spent::Spent;
 use timers::{AllTimers, Due, Entry, Sort};
@@ -215,7 +218,7 @@ impl Process {
                 if let Some(owner) = self.owners.get(timer.slot)
                     && timers.delete(timer.time, Entry { owner, repeats: 0 })
                 {
-                    self.owners.remove_timer(owner);
+                    self.owners.remove_timer(owner, &self.table);
                 }
                 continue;
             }
@@ -270,7 +273,7 @@ impl Process {
                 for timer in self.names_of(&leaving)? {
                     self.timers.of(sort).write(timer, true);
                 }
-                leaving.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner));
+                leaving.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner, &self.table));
             }
             self.timers.of(sort).flush(&mut self.eviction)?;
         }
@@ -363,7 +366,7 @@ impl Process {
             let (times, entries) = self.take_due(sort, until);
             self.recall(&entries).await?;
             let slots: Vec<Slot> = entries.iter().filter_map(|entry| self.owners.slot(entry.owner)).collect();
-            entries.iter().for_each(|entry| self.owners.remove_timer(entry.owner));
+            entries.iter().for_each(|entry| self.owners.remove_timer(entry.owner, &self.table));
             slots.iter().for_each(|&slot| self.table.mark_changed(slot));
             self.copy_before_change(Some(&slots)).await?;
             let Sort { domain, cleanup } = sort;
@@ -482,14 +485,16 @@ impl Process {
         let (copies, of) = self.copies();
         copies.finish(of).await?;
         let mut out = Writer::new(self.eviction.max_parallelism(), None);
+        let mut timers = Frozen::of(&mut self.timers);
         let changes = match self.eviction.begin_checkpoint()? {
             Some(changes) => {
                 let slots = self.table.take_changed();
                 let (copies, of) = self.copies();
-                Some(copies.begin(changes, slots, of))
+                Some(copies.begin(changes, slots, timers, of))
             }
             None => {
                 self.snapshot_states(&mut out).await?;
+                timers.name(usize::MAX, &self.owners, &self.table, self.eviction.max_parallelism(), out.entries_mut())?;
                 None
             }
         };
@@ -497,7 +502,6 @@ impl Process {
             let (copies, of) = self.copies();
             copies.finish(of).await?;
         }
-        self.snapshot_timers(&mut out)?;
         let operator_state = match self.has_operator_state {
             true => Some(self.body.export_slots(&[OPERATOR_STATE]).await?.bytes).filter(|state| !state.is_empty()),
             false => None,
@@ -529,8 +533,8 @@ impl Process {
 
     /// The copies that a checkpoint waits for, and what is needed to make some.
     fn copies(&mut self) -> (&mut Copies, Owner<'_>) {
-        let Self { copies, table, eviction, body, .. } = self;
-        (copies, Owner { table, eviction, body, namespace: NAMESPACE })
+        let Self { copies, table, eviction, body, owners, .. } = self;
+        (copies, Owner { table, eviction, body, owners, namespace: NAMESPACE })
     }
 
     /// Whether a checkpoint waits for copies.
@@ -549,8 +553,8 @@ impl Process {
 
     /// Makes those copies of these slots that are due, or of those of the latest look-up: they are about to change.
     async fn copy_before_change(&mut self, slots: Option<&[Slot]>) -> Result<(), Error> {
-        let Self { copies, table, eviction, body, slots: latest, .. } = self;
-        let of = Owner { table, eviction, body, namespace: NAMESPACE };
+        let Self { copies, table, eviction, body, owners, slots: latest, .. } = self;
+        let of = Owner { table, eviction, body, owners, namespace: NAMESPACE };
         copies.before_change(slots.unwrap_or(latest), of).await
     }
 
@@ -559,28 +563,6 @@ impl Process {
         if self.copies.are_due() && self.eviction.held_bytes() > 0 {
             let (copies, of) = self.copies();
             copies.finish(of).await?;
-        }
-        Ok(())
-    }
-
-    fn snapshot_timers(&mut self, out: &mut Writer) -> Result<(), Error> {
-        // Owners know the groups of their keys only while these have slots.
-        let away: Vec<OwnerId> = self.owners.away().collect();
-        let mut groups = vec![KeyGroup(0); away.iter().max().map_or(0, |&last| last as usize + 1)];
-        let mut part_groups = vec![];
-        for part in away.chunks(TIMERS_PER_STEP_MAX) {
-            let keys: Vec<&[u8]> = part.iter().map(|&id| self.owners.key(id)).collect();
-            part_groups.clear();
-            self.table.key_groups(&keys, self.eviction.max_parallelism(), &mut part_groups)?;
-            part.iter().zip(&part_groups).for_each(|(&id, &group)| groups[id as usize] = group);
-        }
-        for (sort, kind) in Sort::ALL {
-            for (time, Entry { owner, .. }) in self.timers.of(sort).near.iter() {
-                match self.owners.slot(owner) {
-                    Some(slot) => out.push_slot(kind, &self.table, slot, time, (), &[]),
-                    None => out.push_key(kind, groups[owner as usize], time, self.owners.key(owner), &[]),
-                }
-            }
         }
         Ok(())
     }
@@ -669,7 +651,7 @@ impl Process {
             for timer in self.names_of(&far)? {
                 self.timers.of(sort).write(timer, true);
             }
-            far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner));
+            far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner, &self.table));
         }
         self.part_timers()
     }

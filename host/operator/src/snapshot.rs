@@ -21,7 +21,7 @@
 //! **Where the backend keeps copies**, the state of keys is in its files, and not among the entries: the snapshot has what has changed since the last one
 //! ([`Changes`]), which the backend makes a checkpoint with. Names there are as above, without the byte for the kind. To restore it is to
 //! open the backend on these files; how many entries they have at most in each namespace, the scalars say. Timers that are far off are there, too (see
-//! `process::far`).
+//! `process::far`); those that are near come with the changes (see `process::frozen`).
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -46,10 +46,10 @@ const KEYS_PER_CHECK: usize = 4096;
 /// What an operator of one subtask knows at a barrier.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// what it knows of keys, or what of it is not in the database; not in order yet
+    /// What it knows of keys, or what of it is not in the database; not in order yet. More may come [with the changes](Changes::take_beside).
     pub entries: Entries,
     /// What has changed in the database that has the state of its keys; none if it has no such. They come at once, or once the operator has copied them
-    /// (see `copies`), or not at all if it fails before.
+    /// (see `process::copies`), or not at all if it fails before.
     pub changes: Option<mpsc::Receiver<Changes>>,
     /// what a process function keeps besides: of the rows of a broadcast input. None if that is nothing
     pub operator_state: Option<Vec<u8>>,
@@ -71,13 +71,15 @@ pub enum CopyTime {
 #[derive(Debug)]
 pub struct Changes {
     entries: Entries,
+    /// what is not for the database
+    beside: Entries,
     checkpointing: Checkpointing,
     longest: Duration,
 }
 
 impl Changes {
     pub(crate) fn new(checkpointing: Checkpointing) -> Self {
-        Self { entries: checkpointing.entries(), checkpointing, longest: Duration::ZERO }
+        Self { entries: checkpointing.entries(), beside: Entries::default(), checkpointing, longest: Duration::ZERO }
     }
 
     /// As [`Writer::push_states`].
@@ -96,6 +98,16 @@ impl Changes {
                 value.extend_from_slice(states.get(i));
             });
         });
+    }
+
+    /// What a snapshot has beside its database, for entries of which there was no time at the barrier.
+    pub(crate) fn beside_mut(&mut self) -> &mut Entries {
+        &mut self.beside
+    }
+
+    /// Takes out what belongs to the entries of the snapshot, and not to the database.
+    pub fn take_beside(&mut self) -> Entries {
+        std::mem::take(&mut self.beside)
     }
 
     /// Notes that the operator did nothing but copy for so long at a stretch, after the barrier.
@@ -226,6 +238,11 @@ impl Writer {
     /// An entry of a key that has none.
     pub fn push_key(&mut self, kind: Kind, group: KeyGroup, namespace: i64, key: &[u8], value: &[u8]) {
         self.entries.push_parts(group, namespace, [&[kind as u8], key], [value, &[]]);
+    }
+
+    /// Those that there are.
+    pub fn entries_mut(&mut self) -> &mut Entries {
+        &mut self.entries
     }
 
     /// The snapshot of these entries.

@@ -70,24 +70,30 @@ impl Entries {
         self.push_with(group, namespace, key, |bytes| value.into_iter().for_each(|part| bytes.extend_from_slice(part)));
     }
 
-    /// As [`push`](Self::push), of a key that lies in two parts, and of a value that this function appends to what it is given.
+    /// As [`push`](Self::push), of a key that lies in several parts, and of a value that this function appends to what it is given.
     ///
     /// # Panics
     /// As `push`.
     #[inline]
-    pub fn push_with(&mut self, group: KeyGroup, namespace: i64, key: [&[u8]; 2], write_value: impl FnOnce(&mut Vec<u8>)) {
+    pub fn push_with<const PARTS: usize>(
+        &mut self,
+        group: KeyGroup,
+        namespace: i64,
+        key: [&[u8]; PARTS],
+        write_value: impl FnOnce(&mut Vec<u8>),
+    ) {
         let group = usize::from(group.0);
         if group >= self.groups.len() {
             self.groups.resize_with(group + 1, Vec::new);
         }
-        let bytes = with_room(&mut self.groups[group], &mut self.spare, Head::BYTES + key[0].len() + key[1].len() + VALUE_ROOM);
+        let key_bytes = key.iter().map(|part| part.len()).sum::<usize>();
+        let bytes = with_room(&mut self.groups[group], &mut self.spare, Head::BYTES + key_bytes + VALUE_ROOM);
         let length = |bytes: usize| u32::try_from(bytes).expect("a part of an entry is below 4 GiB");
         let start = bytes.len();
         // How long the value is, is known once it is there.
-        let mut head = Head { namespace, key_bytes: length(key[0].len() + key[1].len()), value_bytes: 0 };
+        let mut head = Head { namespace, key_bytes: length(key_bytes), value_bytes: 0 };
         bytes.extend_from_slice(&head.to_bytes());
-        bytes.extend_from_slice(key[0]);
-        bytes.extend_from_slice(key[1]);
+        key.iter().for_each(|part| bytes.extend_from_slice(part));
         let value = bytes.len();
         write_value(bytes);
         head.value_bytes = length(bytes.len() - value);
@@ -136,6 +142,13 @@ impl Entries {
                 Some(Entry { group: KeyGroup(group), namespace, key, value })
             })
         })
+    }
+
+    /// Appends the entries of another one.
+    pub fn append(&mut self, other: Self) {
+        self.groups.resize_with(self.groups.len().max(other.groups.len()), Vec::new);
+        self.groups.iter_mut().zip(other.groups).for_each(|(chunks, others)| chunks.extend(others));
+        self.count += other.count;
     }
 
     /// How many there are.
@@ -286,5 +299,23 @@ mod tests {
         entries.push_parts(KeyGroup(1), 2, [b"k", b"ey"], [b"", b"value"]);
         whole.push(KeyGroup(1), 2, b"key", b"value");
         assert!(entries.iter().eq(whole.iter()));
+    }
+
+    /// Entries of several are those of one, in order once they are sorted.
+    #[test]
+    fn are_appended() {
+        let (mut some, mut others, mut all) = (Entries::default(), Entries::default(), Entries::default());
+        for n in 0..100u8 {
+            let part = if n % 3 == 0 { &mut some } else { &mut others };
+            part.push(KeyGroup(u16::from(n % 5)), 0, &[n], &[n; 3]);
+            all.push(KeyGroup(u16::from(n % 5)), 0, &[n], &[n; 3]);
+        }
+        others.push(KeyGroup(9), 0, b"another group", b"");
+        all.push(KeyGroup(9), 0, b"another group", b"");
+        some.append(others);
+        some.sort();
+        all.sort();
+        assert_eq!(some.len(), all.len());
+        assert!(some.iter().eq(all.iter()));
     }
 }

@@ -32,6 +32,8 @@ type Reason = Box<dyn std::error::Error + Send + Sync>;
 /// A copy of a database, which goes when it is dropped.
 pub(crate) struct DatabaseCopy {
     pub files: Vec<CheckpointFile>,
+    /// what came with the changes, and is not for the database
+    pub beside: Entries,
     /// the longest that the operator did nothing but copy what had changed, after the barrier
     pub longest_copying: Duration,
     dir: ScratchDir,
@@ -42,10 +44,10 @@ impl Copying {
     /// with that perhaps all threads that tasks have.
     pub fn begin(changes: mpsc::Receiver<Changes>, checkpoint: u64) -> Self {
         Self(spawn_blocking(move || {
-            let changes = changes.recv().map_err(|_| "its task has ended before it had copied what had changed")?;
+            let mut changes = changes.recv().map_err(|_| "its task has ended before it had copied what had changed")?;
             let dir = ScratchDir(changes.database().with_extension(format!("checkpoint-{checkpoint}")));
-            let longest_copying = changes.longest_copying();
-            Ok(DatabaseCopy { files: changes.write(&dir.0)?, longest_copying, dir })
+            let (beside, longest_copying) = (changes.take_beside(), changes.longest_copying());
+            Ok(DatabaseCopy { files: changes.write(&dir.0)?, beside, longest_copying, dir })
         }))
     }
 

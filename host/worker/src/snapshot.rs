@@ -175,12 +175,15 @@ impl Persister {
         let (mut bytes, mut longest) = (0, Duration::ZERO);
         let Some(storage) = &self.storage.clone() else { return Ok((snapshot, Stored::default())) };
         for chain in captured.chains {
-            let CapturedState { entries, database, operator_state, scalars } = chain.state;
+            let CapturedState { mut entries, database, operator_state, scalars } = chain.state;
             // First, so that no copy waits for what comes before it.
-            let database = match database {
+            let mut database = match database {
                 Some(copying) => Some(copying.finish().await?),
                 None => None,
             };
+            if let Some(copy) = &mut database {
+                entries.append(std::mem::take(&mut copy.beside));
+            }
             longest = database.iter().fold(longest, |longest, copy| longest.max(copy.longest_copying));
             let mut files = vec![];
             if !entries.is_empty() {

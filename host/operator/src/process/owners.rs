@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use weir_state::{NO_SLOT, Slot};
+use weir_state::{NO_SLOT, Slot, SlotTable};
 
 /// An owner's number; numbers are used again.
 pub(super) type OwnerId = u32;
@@ -38,6 +38,8 @@ pub(super) struct Owners {
     /// those of evicted keys, by key
     away: HashTable<OwnerId>,
     hasher: RandomState,
+    /// those whose timers are gone, while they are kept
+    gone: Option<Vec<OwnerId>>,
 }
 
 impl Owners {
@@ -78,23 +80,48 @@ impl Owners {
         self.owners[id as usize].timers += 1;
     }
 
-    /// A timer of the owner has fired, was deleted or has gone to the backend; an owner without timers is gone.
-    pub fn remove_timer(&mut self, id: OwnerId) {
-        let Self { owners, hasher, .. } = self;
+    /// From now on, who owns timers now can be asked for its [slot](Self::slot) or [key](Self::key), also when its timers are gone.
+    pub fn keep_gone(&mut self) {
+        self.gone.get_or_insert_default();
+    }
+
+    /// Nobody asks any more for owners whose timers are gone.
+    pub fn drop_gone(&mut self) {
+        for id in self.gone.take().into_iter().flatten() {
+            self.owners[id as usize].key = Box::default();
+            self.free.push(id);
+        }
+    }
+
+    /// A timer of the owner has fired, was deleted or has gone to the backend; an owner without timers is gone. The table has its key, if that has a slot.
+    pub fn remove_timer(&mut self, id: OwnerId, table: &SlotTable) {
+        let Self { owners, hasher, gone, .. } = self;
         let owner = &mut owners[id as usize];
         owner.timers -= 1;
         if owner.timers > 0 {
             return;
         }
         if owner.slot == NO_SLOT {
-            let key = std::mem::take(&mut owner.key);
-            if let Ok(entry) = self.away.find_entry(hasher.hash_one(&*key), |&other| other == id) {
+            if let Ok(entry) = self.away.find_entry(hasher.hash_one(&*owner.key), |&other| other == id) {
                 entry.remove();
             }
         } else {
             self.of_slots[owner.slot as usize] = NO_OWNER;
         }
-        self.free.push(id);
+        match gone {
+            Some(gone) => {
+                if owner.slot != NO_SLOT {
+                    let mut key = vec![];
+                    table.key_bytes(owner.slot, &mut key);
+                    (owner.slot, owner.key) = (NO_SLOT, key.into());
+                }
+                gone.push(id);
+            }
+            None => {
+                owner.key = Box::default();
+                self.free.push(id);
+            }
+        }
     }
 
     /// The slot of the owner's key, if it has one.
@@ -105,11 +132,6 @@ impl Owners {
     /// The bytes of the owner's key, if it was evicted.
     pub fn key(&self, id: OwnerId) -> &[u8] {
         &self.owners[id as usize].key
-    }
-
-    /// The owners whose keys are evicted.
-    pub fn away(&self) -> impl Iterator<Item = OwnerId> {
-        self.away.iter().copied()
     }
 
     /// The owner of the timers of a key without a slot, as they come from a snapshot.
@@ -159,11 +181,18 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array};
+    use arrow_schema::DataType;
+    use weir_state::Namespaces;
+
     use super::*;
 
     /// An owner is found by slot, then by key, then by another slot, and is gone with its last timer.
     #[test]
     fn follow_their_key() {
+        let table = SlotTable::new(&[DataType::Int64]).expect("a number can be a key");
         let mut owners = Owners::default();
         let id = owners.get_or_make(3);
         owners.add_timer(id);
@@ -175,15 +204,44 @@ mod tests {
         owners.come_back(5, b"other");
         owners.come_back(7, b"key");
         assert_eq!((owners.get(7), owners.slot(id), owners.any_away()), (Some(id), Some(7), false));
-        owners.remove_timer(id);
+        owners.remove_timer(id, &table);
         assert_eq!(owners.get(7), Some(id));
-        owners.remove_timer(id);
+        owners.remove_timer(id, &table);
         assert_eq!(owners.get(7), None);
         assert_eq!(owners.get_or_make(0), id, "numbers are used again");
         owners.add_timer(id);
         owners.leave(0, b"key");
-        owners.remove_timer(id);
+        owners.remove_timer(id, &table);
         assert!(!owners.any_away(), "it is gone although its key has no slot");
         assert_eq!(owners.get_or_make_away(b"key"), id);
+    }
+
+    /// While they are kept, owners that are gone can be asked for their keys, and their numbers are not used again; others do not notice.
+    #[test]
+    fn are_kept() {
+        let mut table = SlotTable::new(&[DataType::Int64]).expect("a number can be a key");
+        let keys: ArrayRef = Arc::new(Int64Array::from(vec![70, 71]));
+        let (mut slots, mut created) = (vec![], vec![]);
+        table.assign(2, &[keys], Namespaces::Constant(0), &mut slots, &mut created).expect("there is room");
+        let mut owners = Owners::default();
+        let here = owners.get_or_make(slots[0]);
+        let away = owners.get_or_make_away(b"away");
+        owners.add_timer(here);
+        owners.add_timer(away);
+        owners.keep_gone();
+        owners.remove_timer(here, &table);
+        owners.remove_timer(away, &table);
+        let mut key = vec![];
+        table.key_bytes(slots[0], &mut key);
+        assert_eq!((owners.slot(here), owners.key(here)), (None, &key[..]));
+        assert_eq!((owners.slot(away), owners.key(away)), (None, &b"away"[..]));
+        assert!(!owners.any_away() && owners.get(slots[0]).is_none());
+        let others = [owners.get_or_make(slots[0]), owners.get_or_make_away(b"away")];
+        assert!(others.iter().all(|id| ![here, away].contains(id)));
+        owners.drop_gone();
+        assert!([here, away].contains(&owners.get_or_make(slots[1])), "numbers are used again");
+        owners.add_timer(others[0]);
+        owners.remove_timer(others[0], &table);
+        assert_eq!(owners.get(slots[0]), None);
     }
 }

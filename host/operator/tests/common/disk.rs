@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use weir_operator::snapshot::Changes;
 use weir_state::rocks::copy_checkpoint;
-use weir_state::{RocksBackend, RocksMemory, StateBackend};
+use weir_state::{Entries, RocksBackend, RocksMemory, StateBackend};
 use weir_types::KeyGroupRange;
 
 /// A directory of databases and of their checkpoints.
@@ -36,17 +36,19 @@ impl Disk {
         Box::new(RocksBackend::open(&self.place(), &self.memory).expect("a database can be made"))
     }
 
-    /// The checkpoint that goes with a snapshot, all of whose changes are there; made on another thread.
-    pub fn write(&self, changes: mpsc::Receiver<Changes>) -> PathBuf {
+    /// The checkpoint that goes with a snapshot, all of whose changes are there, and the entries that came with them; made on another thread.
+    pub fn write(&self, changes: mpsc::Receiver<Changes>) -> (PathBuf, Entries) {
         self.begin(changes).join().expect("it does not panic")
     }
 
     /// The same of a snapshot whose changes may come later.
-    pub fn begin(&self, changes: mpsc::Receiver<Changes>) -> JoinHandle<PathBuf> {
+    pub fn begin(&self, changes: mpsc::Receiver<Changes>) -> JoinHandle<(PathBuf, Entries)> {
         let dir = self.place();
         std::thread::spawn(move || {
-            changes.recv().expect("the operator copies its state").write(&dir).expect("a checkpoint can be made");
-            dir
+            let mut changes = changes.recv().expect("the operator copies its state");
+            let beside = changes.take_beside();
+            changes.write(&dir).expect("a checkpoint can be made");
+            (dir, beside)
         })
     }
 

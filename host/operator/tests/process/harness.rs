@@ -1,6 +1,6 @@
 //! Drives process operators by steps, and gathers what they emit; alone, or as the subtasks that share the keys of one, and are replaced by others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -238,7 +238,16 @@ pub struct Subtasks {
     /// where their state is; none = in memory
     disk: Option<Disk>,
     /// the checkpoints of their databases that are being made
-    begun: Vec<JoinHandle<PathBuf>>,
+    begun: Vec<JoinHandle<(PathBuf, Entries)>>,
+}
+
+/// What a checkpoint has.
+#[derive(Debug, Default, PartialEq)]
+pub struct Contents {
+    /// by key: counts other than zero
+    pub counts: BTreeMap<i64, i64>,
+    /// by kind: times and keys
+    pub timers: [BTreeSet<(EventTime, i64)>; 4],
 }
 
 /// How many subtasks there are, and the slots that each may have.
@@ -275,26 +284,32 @@ impl Subtasks {
         self.all.iter_mut().for_each(Operator::copy_on);
     }
 
-    /// Completes the checkpoints that were begun, and returns the counts that they have.
-    pub fn complete_checkpoint(&mut self) -> Option<BTreeMap<i64, i64>> {
+    /// Completes the checkpoints that were begun, and returns what they have.
+    pub fn complete_checkpoint(&mut self) -> Option<Contents> {
         while self.all.iter().any(|operator| operator.chain.is_copying()) {
             self.copy_on();
         }
         let disk = self.disk.as_ref().filter(|_| !self.begun.is_empty())?;
-        let mut counts = BTreeMap::new();
+        let mut contents = Contents::default();
         for begun in self.begun.drain(..) {
             let all = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
-            let mut entries = Entries::default();
-            let mut database = disk.open_from(&[(all, begun.join().expect("it does not panic"))], all);
+            let (dir, mut entries) = begun.join().expect("it does not panic");
+            let mut database = disk.open_from(&[(all, dir)], all);
             read_database(&mut *database, all, &mut entries).expect("it has entries of operators");
-            // An entry's key begins with its kind: those of states are the zeroth.
-            for entry in entries.iter().filter(|entry| entry.key[0] == 0) {
-                let key = i64::from_be_bytes(entry.key[1..].try_into().expect("keys are numbers"));
-                let count = i64::from_le_bytes(entry.value.try_into().expect("counts are numbers"));
-                assert!(counts.insert(key, count).is_none(), "a key is in one subtask");
+            for entry in entries.iter() {
+                let (kind, key) = entry.key.split_first().expect("an entry's key begins with its kind");
+                let key = i64::from_be_bytes(key.try_into().expect("keys are numbers"));
+                let is_new = match usize::from(*kind) {
+                    0 => {
+                        let count = i64::from_le_bytes(entry.value.try_into().expect("counts are numbers"));
+                        contents.counts.insert(key, count).is_none()
+                    }
+                    timer => contents.timers[timer - 1].insert((entry.namespace, key)),
+                };
+                assert!(is_new, "a key is in one subtask, and a timer is near or far");
             }
         }
-        Some(counts)
+        Some(contents)
     }
 
     /// Replaces all by others, who go on from snapshots.
@@ -318,7 +333,9 @@ impl Subtasks {
             .iter_mut()
             .enumerate()
             .map(|(index, snapshot)| {
-                let dir = disk.write(snapshot.changes.take().expect("its state is on disk"));
+                let (dir, beside) = disk.write(snapshot.changes.take().expect("its state is on disk"));
+                snapshot.entries.append(beside);
+                check_snapshot(snapshot);
                 ((range_of(index as u16, before, MAX_PARALLELISM), dir), snapshot.scalars.clone())
             })
             .collect();

@@ -4,6 +4,8 @@
 //! which a copy is due, it makes that; the others are copied little by little, a piece after each batch. So what a barrier costs in one go does
 //! not grow with the state. The longer it takes, the larger the pieces: a task that seldom gets its turn is not what a checkpoint waits for in the end.
 //!
+//! Timers that are near are not in slots; they are named in the same way (see [`frozen`](super::frozen)), before slots are copied.
+//!
 //! The backend's checkpoint waits for the copies, and what is written to the backend meanwhile waits for its checkpoint. So what has to go through all
 //! that makes all copies first: see [`Copies::finish`].
 
@@ -13,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use weir_state::{Slot, SlotTable};
 
+use super::frozen::Frozen;
+use super::owners::Owners;
 use crate::Error;
 use crate::body::Body;
 use crate::eviction::Eviction;
@@ -42,6 +46,7 @@ pub(crate) struct Copies(Option<Due>);
 struct Due {
     changes: Changes,
     tell: SyncSender<Changes>,
+    timers: Frozen,
     /// all slots that had changed; of those before `next` no copy is due any more
     slots: Vec<Slot>,
     next: usize,
@@ -59,19 +64,21 @@ pub(crate) struct Owner<'a> {
     pub table: &'a mut SlotTable,
     pub eviction: &'a mut Eviction,
     pub body: &'a mut Body,
+    pub owners: &'a mut Owners,
     /// the namespace of all of them
     pub namespace: i64,
 }
 
 impl Copies {
-    /// At a barrier: copies of these slots are due, for these changes. Returns where they come from once all are made. None may be due.
-    pub fn begin(&mut self, changes: Changes, slots: Vec<Slot>, of: Owner<'_>) -> mpsc::Receiver<Changes> {
+    /// At a barrier: copies of these slots are due, and of these timers, for these changes. Returns where they come from once all are made. None may be due.
+    pub fn begin(&mut self, changes: Changes, slots: Vec<Slot>, timers: Frozen, of: Owner<'_>) -> mpsc::Receiver<Changes> {
         debug_assert!(self.0.is_none(), "one checkpoint is made after the other");
         of.table.mark_due(&slots);
+        of.owners.keep_gone();
         let (tell, told) = mpsc::sync_channel(1);
         let now = Instant::now();
-        self.0 = Some(Due { changes, tell, left: slots.len(), slots, next: 0, since: now, last: now, piece: vec![] });
-        self.end();
+        self.0 = Some(Due { changes, tell, timers, left: slots.len(), slots, next: 0, since: now, last: now, piece: vec![] });
+        self.end(of.owners);
         told
     }
 
@@ -81,35 +88,36 @@ impl Copies {
     }
 
     /// These slots are about to change: makes those copies of them that are due.
-    pub async fn before_change(&mut self, slots: &[Slot], of: Owner<'_>) -> Result<(), Error> {
+    pub async fn before_change(&mut self, slots: &[Slot], mut of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
         due.piece.clear();
         of.table.take_due(slots, &mut due.piece);
-        due.copy(of).await?;
-        self.end();
+        due.copy(&mut of).await?;
+        self.end(of.owners);
         Ok(())
     }
 
     /// Makes a piece of the copies that are due.
-    pub async fn go_on(&mut self, of: Owner<'_>) -> Result<(), Error> {
+    pub async fn go_on(&mut self, mut of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
-        due.copy_next(piece_slots(due.last.elapsed(), due.since.elapsed(), of.eviction.held_bytes()), of).await?;
+        due.copy_next(piece_slots(due.last.elapsed(), due.since.elapsed(), of.eviction.held_bytes()), &mut of).await?;
         due.last = Instant::now();
-        self.end();
+        self.end(of.owners);
         Ok(())
     }
 
     /// Makes all copies that are due.
-    pub async fn finish(&mut self, of: Owner<'_>) -> Result<(), Error> {
+    pub async fn finish(&mut self, mut of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
-        due.copy_next(usize::MAX, of).await?;
-        self.end();
+        due.copy_next(usize::MAX, &mut of).await?;
+        self.end(of.owners);
         Ok(())
     }
 
     /// Hands over the changes if all copies are made.
-    fn end(&mut self) {
-        if let Some(Due { changes, tell, .. }) = self.0.take_if(|due| due.left == 0) {
+    fn end(&mut self, owners: &mut Owners) {
+        if let Some(Due { changes, tell, .. }) = self.0.take_if(|due| due.left == 0 && due.timers.len() == 0) {
+            owners.drop_gone();
             // If nobody takes them any more, the backend's checkpoint is given up with them.
             let _ = tell.send(changes);
         }
@@ -128,10 +136,12 @@ fn piece_slots(last: Duration, barrier: Duration, held_bytes: usize) -> usize {
 }
 
 impl Due {
-    /// Copies so many slots, as far as there are that many.
-    async fn copy_next(&mut self, count: usize, of: Owner<'_>) -> Result<(), Error> {
+    /// Copies so many timers and slots, as far as there are that many.
+    async fn copy_next(&mut self, count: usize, of: &mut Owner<'_>) -> Result<(), Error> {
+        let timers = self.timers.len().min(count);
+        self.name(timers, of)?;
         self.piece.clear();
-        let count = count.min(self.left);
+        let count = (count - timers).min(self.left);
         while self.piece.len() < count && self.next < self.slots.len() {
             let end = self.slots.len().min(self.next + count - self.piece.len());
             of.table.take_due(&self.slots[self.next..end], &mut self.piece);
@@ -140,14 +150,26 @@ impl Due {
         self.copy(of).await
     }
 
+    /// Names so many timers.
+    fn name(&mut self, count: usize, of: &Owner<'_>) -> Result<(), Error> {
+        if count == 0 {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let max_parallelism = of.eviction.max_parallelism();
+        self.timers.name(count, of.owners, of.table, max_parallelism, self.changes.beside_mut())?;
+        self.changes.note_copying(start.elapsed());
+        Ok(())
+    }
+
     /// Copies the slots of the piece.
-    async fn copy(&mut self, of: Owner<'_>) -> Result<(), Error> {
+    async fn copy(&mut self, of: &mut Owner<'_>) -> Result<(), Error> {
         if self.piece.is_empty() {
             return Ok(());
         }
         let start = Instant::now();
-        let Owner { table, eviction, body, namespace } = of;
-        let (table, max_parallelism) = (&*table, eviction.max_parallelism());
+        let Owner { table, eviction, body, namespace, .. } = of;
+        let (table, namespace, max_parallelism) = (&**table, *namespace, eviction.max_parallelism());
         let changes = &mut self.changes;
         let push = |slots: &[Slot], states: &_| changes.push_states(table, slots, states, max_parallelism, |_| (namespace, ()));
         eviction.export_each(body, &self.piece, push).await?;

@@ -145,6 +145,18 @@ mod tests {
         }
     }
 
+    /// Looking at several hashes at once finds what looking at one after the other does.
+    #[test]
+    fn words_agree() {
+        let hashes: Vec<u64> = (0..1000).map(hash_u64).collect();
+        for (to, rows) in [(0, 0), (1, 63), (2, 64), (0, 65), (1, 1000)] {
+            let wanted = hashes_of(to, 3, 128);
+            let mut words = vec![];
+            find(&hashes[..rows], &wanted, &mut words);
+            assert_eq!(words, hashes[..rows].chunks(WORD).map(|hashes| word(hashes, &wanted)).collect::<Vec<_>>());
+        }
+    }
+
     /// The ranges of hashes meet at the key groups' bounds: no hash is missing, and none is of two receivers.
     #[test]
     fn ranges_of_hashes_meet() {

@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use weir_state::rocks::KeyScan;
 use weir_state::{NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
 use weir_types::{KeyGroup, KeyGroupRange};
@@ -315,6 +316,11 @@ impl Eviction {
     /// Calls `each` with all that the backend has of the operator.
     pub fn scan(&mut self, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
         Ok(self.backend.scan(self.groups(), OPERATOR, None, each)?)
+    }
+
+    /// To read the keys that the backend has of the operator in a namespace on another thread. None if it cannot be done.
+    pub fn scan_keys(&self, namespace: i64) -> Option<KeyScan> {
+        self.backend.keys(self.groups(), OPERATOR, namespace)
     }
 
     /// Whether entries stay in the backend when they are brought back.

@@ -17,6 +17,7 @@
 mod copies;
 pub(crate) mod far;
 mod frozen;
+mod learning;
 mod owners;
 mod spent;
 mod timers;
@@ -39,6 +40,7 @@ use crate::{Error, narrow};
 use copies::{Copies, Owner};
 use far::FarTimer;
 use frozen::Frozen;
+use learning::Learning;
 use owners::{OwnerId, Owners};
 use spent::Spent;
 use timers::{AllTimers, Due, Entry, Sort};
@@ -66,6 +68,8 @@ pub struct Process {
     table: SlotTable,
     eviction: Eviction,
     copies: Copies,
+    /// whose entries the backend has, as long as that is being found out
+    learning: Option<Learning>,
     /// whether the guest has state besides that of keys: made of the rows of a broadcast input
     has_operator_state: bool,
     owners: Owners,
@@ -100,6 +104,7 @@ impl Process {
             table,
             eviction,
             copies: Copies::default(),
+            learning: None,
             owners: Owners::default(),
             spent: Spent::default(),
             timers: AllTimers::new(),
@@ -122,6 +127,7 @@ impl Process {
         out: &mut Vec<Emitted>,
     ) -> Result<(), Error> {
         self.renew_if_full().await?;
+        self.learn();
         let input = &self.inputs[port];
         let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| batch.column(c).clone()).collect();
         let keys: Vec<ArrayRef> = input.key.iter().map(|&c| batch.column(c).clone()).collect();
@@ -183,6 +189,15 @@ impl Process {
         let back: Vec<Slot> = self.created.iter().filter(|c| c.restore).map(|c| c.slot).collect();
         self.eviction.bring_back::<()>(&mut self.body, &mut self.table, &back).await?;
         Ok(())
+    }
+
+    /// Takes in what was found out about whose entries the backend has.
+    fn learn(&mut self) {
+        if let Some(learned) = self.learning.as_ref().and_then(Learning::poll) {
+            self.learning = None;
+            self.table.learned(NAMESPACE, learned);
+            self.eviction.note_filters(&self.table);
+        }
     }
 
     fn on_reply(
@@ -653,7 +668,16 @@ impl Process {
             }
             far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner, &self.table));
         }
-        self.part_timers()
+        self.part_timers()?;
+        if let Some(keys) = self.eviction.scan_keys(NAMESPACE)
+            && let Some(learner) = self.table.begin_learning(NAMESPACE)?
+        {
+            self.learning = Learning::begin(keys, learner);
+            if self.learning.is_none() {
+                self.table.learned(NAMESPACE, None);
+            }
+        }
+        Ok(())
     }
 
     /// How many keys have state in the guest.

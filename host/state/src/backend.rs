@@ -2,6 +2,7 @@
 
 use weir_types::{KeyGroup, KeyGroupRange};
 
+use crate::rocks::KeyScan;
 use crate::{Checkpointing, Error};
 
 /// What names an entry.
@@ -66,6 +67,11 @@ pub trait StateBackend: Send {
     /// [`scan`](Self::scan) and [`delete_all`](Self::delete_all). Who is to give the checkpoint what has changed does that before.
     fn held_bytes(&self) -> usize {
         0
+    }
+
+    /// Reads the keys of entries on another thread, while the backend goes on. None if it cannot.
+    fn keys(&self, _groups: KeyGroupRange, _operator: u32, _namespace: i64) -> Option<KeyScan> {
+        None
     }
 
     /// Begins a checkpoint of all that was written until now. It is completed on another thread, with what has changed in slots; what is written

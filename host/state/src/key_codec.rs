@@ -57,6 +57,14 @@ impl KeyCodec {
         Ok(Self { types: types.to_vec(), shape, converters })
     }
 
+    /// Another one for the same keys.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new): none, since there is this one.
+    pub(crate) fn again(&self) -> Result<Self, Error> {
+        Self::new(&self.types)
+    }
+
     pub(crate) fn shape(&self) -> KeyShape {
         self.shape
     }

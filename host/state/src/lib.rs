@@ -41,6 +41,6 @@ pub use entries::{Entries, Entry};
 pub use error::Error;
 pub use memory::MemoryBackend;
 pub use rocks::{Checkpointing, RocksBackend, RocksMemory};
-pub use slots::{Created, NO_SLOT, Namespaces, SlotTable};
+pub use slots::{Created, Learned, Learner, NO_SLOT, Namespaces, SlotTable};
 pub use timers::Timers;
 pub use weir_types::call::Slot;

@@ -13,6 +13,7 @@
 //! backend may have its bytes. What is in a slot is what holds: a backend that [keeps copies](crate::StateBackend::keeps_copies) may have an older entry of it, and the table knows of which slots.
 
 mod filter;
+mod learner;
 mod lists;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use weir_types::{KeyGroup, call::Slot};
 
 use crate::key_codec::{KeyCodec, KeyShape, for_each_text, widen};
 use crate::{Clock, Error};
+use filter::Filter;
+pub use learner::{Learned, Learner};
 use lists::NamespaceLists;
 
 /// What stands for "no slot" in results of look-ups.
@@ -573,12 +576,28 @@ impl SlotTable {
     }
 
     /// Notes that so many entries of a namespace have come into the backend that were in no slot of this table: those of a snapshot. Until all are back, or
-    /// forgotten, each new key may be one of them.
+    /// forgotten, or [found out](Self::begin_learning), each new key may be one of them.
     pub fn add_evicted(&mut self, namespace: i64, count: u64) {
         self.lists.add_evicted(namespace, count);
         if let Some(index) = self.lists.index(namespace) {
             self.open_table(index);
         }
+    }
+
+    /// To find out whose entries of a namespace the backend has, if it has some of which that is not known: gives what takes in their keys. Those that are
+    /// in the backend all the time from now until [`learned`](Self::learned) have to be among them.
+    ///
+    /// # Errors
+    /// If there can be no other codec of the table's types.
+    pub fn begin_learning(&mut self, namespace: i64) -> Result<Option<Learner>, Error> {
+        let Some(bytes_max) = self.lists.begin_learning(namespace) else { return Ok(None) };
+        let codec = self.codec.again()?;
+        Ok(Some(Learner { codec, null_hash: self.null_hash, bytes_max, filter: Filter::default(), hashes: vec![] }))
+    }
+
+    /// What was found out, or that it could not be.
+    pub fn learned(&mut self, namespace: i64, learned: Option<Learned>) {
+        self.lists.learned(namespace, learned.map(|Learned(filter)| filter));
     }
 
     /// How many entries of a namespace are in the backend.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use weir_operator::Error;
+use weir_state::rocks::KeyScan;
 use weir_state::{Checkpointing, StateBackend, StateKey};
 use weir_types::KeyGroupRange;
 
 use crate::disk::Disk;
-use crate::harness::{Op, Operator, Row};
+use crate::harness::{MAX_PARALLELISM, Op, Operator, Row};
 use crate::native::{Counts, Rearm};
 
 fn rows(keys: std::ops::Range<i64>, op: Op, time: i64) -> Vec<Row> {
@@ -155,10 +157,17 @@ fn endless_timers_end() {
     }
 }
 
-/// A backend that counts the entries that are written to it.
+/// A backend that counts the entries that are written to it, and those that it is asked for.
 struct Counted {
     backend: Box<dyn StateBackend>,
     written: Arc<AtomicUsize>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(backend: Box<dyn StateBackend>) -> Self {
+        Self { backend, written: Arc::default(), asked: Arc::default() }
+    }
 }
 
 impl StateBackend for Counted {
@@ -166,7 +175,11 @@ impl StateBackend for Counted {
         self.backend.put(&mut entries.inspect(|_| _ = self.written.fetch_add(1, Ordering::Relaxed)))
     }
     fn get(&mut self, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), weir_state::Error> {
+        self.asked.fetch_add(keys.len(), Ordering::Relaxed);
         self.backend.get(keys, found)
+    }
+    fn keys(&self, groups: KeyGroupRange, operator: u32, namespace: i64) -> Option<KeyScan> {
+        self.backend.keys(groups, operator, namespace)
     }
     fn delete(&mut self, keys: &[StateKey<'_>]) -> Result<(), weir_state::Error> {
         self.backend.delete(keys)
@@ -201,8 +214,8 @@ impl StateBackend for Counted {
 #[test]
 fn what_is_on_disk_is_not_written_again() {
     let disk = Disk::new();
-    let written = Arc::new(AtomicUsize::new(0));
-    let backend = Counted { backend: disk.open(), written: Arc::clone(&written) };
+    let backend = Counted::new(disk.open());
+    let written = Arc::clone(&backend.written);
     let mut operator = Operator::on(Box::new(backend), Counts::default(), Some(100), None);
     let since = || written.swap(0, Ordering::Relaxed);
     operator.rows(&rows(0..100, Op::Count, 0));
@@ -218,4 +231,47 @@ fn what_is_on_disk_is_not_written_again() {
     operator.take();
     operator.rows(&rows(0..300, Op::Count, 0));
     assert_eq!(operator.take(), (0..300).map(|key| (key, 2, i64::MIN)).collect::<Vec<_>>());
+}
+
+/// After a restore the keys that the database has are read once, beside the operator; from then on new keys are not looked for in it, and those that are there are
+/// found as before.
+#[test]
+fn restored_keys_are_learned() {
+    const KEYS: i64 = 20_000;
+    let disk = Disk::new();
+    let mut operator = Operator::on(disk.open(), Counts::default(), None, None);
+    operator.rows(&rows(0..KEYS, Op::Count, 0));
+    let snapshot = operator.snapshot();
+    let all = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
+    let (dir, _) = disk.write(snapshot.changes.expect("its state is on disk"));
+    let backend = Counted::new(disk.open_from(&[(all, dir)], all));
+    let asked = Arc::clone(&backend.asked);
+    let mut operator = Operator::on(Box::new(backend), Counts::default(), Some(1000), None);
+    operator.chain.begin_restore(std::slice::from_ref(&snapshot.scalars), &operator.context).expect("it is of counts");
+    operator.chain.restore_database(&snapshot.scalars, &operator.context).expect("it is a database of counts");
+    operator.chain.finish_restore().expect("it is whole");
+
+    let mut new = KEYS..;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut asks = |operator: &mut Operator, keys: usize| {
+        asked.store(0, Ordering::Relaxed);
+        operator.rows(&new.by_ref().take(keys).map(|key| (key, Op::Count, 0)).collect::<Vec<_>>());
+        asked.load(Ordering::Relaxed)
+    };
+    while asks(&mut operator, 1) > 0 {
+        assert!(Instant::now() < deadline, "the keys are read at some time");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let in_vain = asks(&mut operator, 10_000);
+    assert!(in_vain < 200, "of 10,000 new keys {in_vain} were looked for");
+    operator.take();
+    for count in 2..4 {
+        for first in (0..KEYS).step_by(500) {
+            operator.rows(&rows(first..first + 500, Op::Count, 0));
+        }
+        assert!(
+            operator.take() == (0..KEYS).map(|key| (key, count, i64::MIN)).collect::<Vec<_>>(),
+            "they come and go, count {count}"
+        );
+    }
 }

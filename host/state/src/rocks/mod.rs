@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `encoding` | names of entries as bytes, in their order |
 //! | `memory`, `options` | the shared budget; how databases are set up, and why so |
-//! | `walk` | scans, group by group |
+//! | `walk`, `keys` | scans, group by group; of keys alone, beside the task |
 //! | `checkpoint`, `lineage` | copies that share files, made beside the task; which files are the same |
 //! | `held` | what is written meanwhile |
 //! | `ingest` | many entries at once, as a file of their own |
@@ -44,6 +44,7 @@ mod encoding;
 mod failure;
 mod held;
 mod ingest;
+mod keys;
 mod lineage;
 mod memory;
 mod options;
@@ -53,6 +54,7 @@ mod tests;
 mod walk;
 
 pub use checkpoint::{CheckpointFile, Checkpointing, copy_checkpoint};
+pub use keys::KeyScan;
 pub use memory::RocksMemory;
 
 use checkpoint::Loan;
@@ -368,6 +370,10 @@ impl StateBackend for RocksBackend {
 
     fn keeps_copies(&self) -> bool {
         true
+    }
+
+    fn keys(&self, groups: KeyGroupRange, operator: u32, namespace: i64) -> Option<KeyScan> {
+        Some(KeyScan::of(&self.database, groups, operator, namespace))
     }
 
     fn has_changes(&self) -> Result<bool, Error> {

@@ -518,3 +518,50 @@ proptest! {
         prop_assert_eq!(&entries(&mut memory), &model);
     }
 }
+
+/// The keys of one operator and namespace are read on another thread, in parts, while entries come and go: those that stay are among them, once each.
+#[test]
+fn keys_are_read_beside() {
+    let place = Place::new();
+    let mut backend = place.open("database");
+    let key = |n: u32| n.to_be_bytes().to_vec();
+    let all: Entries = (0..30_000u32)
+        .flat_map(|n| {
+            [(0, 7), (1, 7), (0, 8)].map(|(operator, namespace)| (((n % 50) as u16, operator, namespace, key(n)), vec![1]))
+        })
+        .collect();
+    put(&mut backend, &all);
+    let groups = KeyGroupRange { start: 10, end: 40 };
+    let scan = backend.keys(groups, 0, 7).expect("a database can be read");
+    let reader = std::thread::spawn(move || {
+        let (mut keys, mut parts) = (vec![], 0);
+        scan.for_each_part(|part| {
+            keys.extend(part.iter().map(|key| u32::from_be_bytes((*key).try_into().unwrap())));
+            parts += 1;
+            true
+        })
+        .unwrap();
+        (keys, parts)
+    });
+    for n in (0..30_000).step_by(3) {
+        let name = key(n);
+        backend.delete(&[at((n % 50) as u16, 0, 7, &name)]).unwrap();
+    }
+    let (mut keys, parts) = reader.join().unwrap();
+    assert!(parts > 2);
+    let count = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), count, "each comes once");
+    let is_of_group = |n: &u32| (10..40).contains(&(n % 50));
+    assert!(keys.iter().all(is_of_group));
+    assert!((0..30_000).filter(is_of_group).filter(|n| n % 3 > 0).all(|n| keys.binary_search(&n).is_ok()));
+
+    let mut parts = 0;
+    let stops = |_: &[&[u8]]| {
+        parts += 1;
+        false
+    };
+    backend.keys(groups, 0, 7).unwrap().for_each_part(stops).unwrap();
+    assert_eq!(parts, 1, "it ends when it is told to");
+}

@@ -18,11 +18,71 @@ struct Namespace {
     count: usize,
     /// entries in the backend
     evicted: u64,
-    /// of which keys they are; none if that is not known
-    filter: Option<Filter>,
+    known: Known,
     /// the slot of the null key
     null: Slot,
 }
+
+/// What is known of whose entries the backend has.
+#[derive(Debug)]
+enum Known {
+    /// nothing: each new key may have one
+    Nothing,
+    /// Nothing yet, but it is being found out by reading them all. These hashes are of entries that have come since.
+    Soon { since: Vec<u64> },
+    /// All of them. Those that were there when it was found out are in `then`, which knows them for good; what is in there is never in `since`.
+    All { then: Filter, since: Filter },
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self::All { then: Filter::default(), since: Filter::default() }
+    }
+}
+
+impl Known {
+    #[inline]
+    fn may_have(&self, hash: u64) -> bool {
+        match self {
+            Self::Nothing | Self::Soon { .. } => true,
+            Self::All { then, since } => since.may_have(hash) || then.may_have(hash),
+        }
+    }
+
+    /// An entry has come, whose filter may take so many bytes.
+    fn note(&mut self, hash: u64, bytes_max: usize) {
+        let fits = match self {
+            Self::Nothing => true,
+            Self::Soon { since } => {
+                since.push(hash);
+                since.len() <= SOON_MAX
+            }
+            Self::All { then, since } => then.may_have(hash) || since.insert(hash, bytes_max.saturating_sub(then.bytes())),
+        };
+        if !fits {
+            *self = Self::Nothing;
+        }
+    }
+
+    /// An entry has gone.
+    fn forget(&mut self, hash: u64) {
+        if let Self::All { then, since } = self
+            && !then.may_have(hash)
+        {
+            since.remove(hash);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Soon { .. } => 0,
+            Self::All { then, since } => then.bytes() + since.bytes(),
+        }
+    }
+}
+
+/// Entries that come while it is being found out whose the others are, at most: it is given up if there are more.
+const SOON_MAX: usize = 1 << 20;
 
 /// The neighbours of a slot in the list of its namespace.
 #[derive(Clone, Copy, Debug)]
@@ -72,13 +132,13 @@ impl NamespaceLists {
         }
         list.last = slot;
         list.count += 1;
-        let is_away = list.evicted > 0 && list.filter.as_ref().is_none_or(|filter| filter.may_have(hash));
+        let is_away = list.evicted > 0 && list.known.may_have(hash);
         (index, is_away)
     }
 
     fn open(&mut self, id: i64) -> u32 {
-        let namespace =
-            Namespace { id, first: NO_SLOT, last: NO_SLOT, count: 0, evicted: 0, filter: Some(Filter::default()), null: NO_SLOT };
+        let known = Known::default();
+        let namespace = Namespace { id, first: NO_SLOT, last: NO_SLOT, count: 0, evicted: 0, known, null: NO_SLOT };
         let index = match self.free.pop() {
             Some(index) => {
                 self.namespaces[index as usize] = namespace;
@@ -156,13 +216,33 @@ impl NamespaceLists {
     pub(super) fn count_evicted(&mut self, slot: Slot, hash: u64) {
         let list = &mut self.namespaces[self.links[slot as usize].namespace as usize];
         list.evicted += 1;
-        let Some(filter) = &mut list.filter else { return };
-        let others = self.filter_bytes - filter.bytes();
+        let others = self.filter_bytes - list.known.bytes();
         let most = self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(others));
-        if !filter.insert(hash, most) {
-            list.filter = None;
+        list.known.note(hash, most);
+        self.filter_bytes = others + list.known.bytes();
+    }
+
+    /// It is being found out whose the entries of a namespace are: by [`learned`](Self::learned) it is told. Returns how many bytes that may take; none if it is
+    /// known, or there are none.
+    pub(super) fn begin_learning(&mut self, namespace: i64) -> Option<usize> {
+        let list = self.index(namespace).map(|index| &mut self.namespaces[index as usize])?;
+        if list.evicted == 0 || !matches!(list.known, Known::Nothing) {
+            return None;
         }
-        self.filter_bytes = others + list.filter.as_ref().map_or(0, Filter::bytes);
+        list.known = Known::Soon { since: vec![] };
+        Some(self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(self.filter_bytes)))
+    }
+
+    /// All entries that the backend had when that was begun, and still has, are in this filter; none = it could not be found out.
+    pub(super) fn learned(&mut self, namespace: i64, filter: Option<Filter>) {
+        let Some(index) = self.index(namespace) else { return };
+        let Known::Soon { since } = &self.namespaces[index as usize].known else { return };
+        let most = self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(self.filter_bytes));
+        let all = filter.filter(|then| then.bytes() <= most).and_then(|mut then| {
+            let fit = since.iter().all(|&hash| then.may_have(hash) || then.insert(hash, most));
+            fit.then_some(Known::All { then, since: Filter::default() })
+        });
+        self.set_known(index, all.unwrap_or(Known::Nothing));
     }
 
     /// Counts entries of which it is not told whose they are.
@@ -170,7 +250,7 @@ impl NamespaceLists {
         if count > 0 {
             let index = self.index(namespace).unwrap_or_else(|| self.open(namespace));
             self.namespaces[index as usize].evicted += count;
-            self.set_filter(index, None);
+            self.set_known(index, Known::Nothing);
         }
     }
 
@@ -179,23 +259,24 @@ impl NamespaceLists {
         let list = &mut self.namespaces[index as usize];
         list.evicted = list.evicted.checked_sub(1).expect("no more entries are restored than were evicted");
         if list.evicted == 0 {
-            self.set_filter(index, Some(Filter::default()));
-        } else if let Some(filter) = &mut list.filter {
-            filter.remove(hash);
+            self.set_known(index, Known::default());
+        } else {
+            list.known.forget(hash);
         }
     }
 
     pub(super) fn forget_evicted(&mut self, namespace: i64) {
         if let Some(index) = self.index(namespace) {
             self.namespaces[index as usize].evicted = 0;
-            self.set_filter(index, Some(Filter::default()));
+            self.set_known(index, Known::default());
             self.close_if_empty(index);
         }
     }
 
-    fn set_filter(&mut self, index: u32, filter: Option<Filter>) {
-        let old = std::mem::replace(&mut self.namespaces[index as usize].filter, filter);
-        self.filter_bytes -= old.as_ref().map_or(0, Filter::bytes);
+    fn set_known(&mut self, index: u32, known: Known) {
+        let new = known.bytes();
+        let old = std::mem::replace(&mut self.namespaces[index as usize].known, known);
+        self.filter_bytes = self.filter_bytes - old.bytes() + new;
     }
 
     pub(super) fn limit_filters(&mut self, bytes: usize) {

@@ -200,6 +200,73 @@ fn refuses_other_types() {
     assert!(table.assign(1, &[wide.clone(), wide], Namespaces::Constant(0), &mut slots, &mut created).is_err());
 }
 
+proptest! {
+    /// However keys come and go while it is being found out whose entries there were, none that is in the backend is taken for a new one; and once it is found
+    /// out, only those that have ever been there are asked for.
+    #[test]
+    fn learns_whose_entries_there_are(
+        shape in 0..7usize,
+        there in prop::collection::btree_set(0..8u8, 1..8),
+        steps in steps(),
+        learned_before in 0..30usize,
+    ) {
+        let namespace = Namespaces::Constant(0);
+        let (mut slots, mut created) = (vec![], vec![]);
+        let mut evicted: BTreeSet<u8> = there.iter().map(|&k| name(shape, k)).collect();
+        let mut ever = evicted.clone();
+        let mut table = table(shape);
+        table.add_evicted(0, evicted.len() as u64);
+        let mut learner = table.begin_learning(0).unwrap();
+        prop_assert!(table.begin_learning(0).unwrap().is_none(), "it is being found out");
+        let mut names = self::table(shape);
+        let there: Vec<_> = there.into_iter().collect();
+        names.assign(there.len(), &columns(shape, &there, false), namespace, &mut slots, &mut created).unwrap();
+        let bytes: Vec<Vec<u8>> = created.iter().map(|c| {
+            let mut bytes = vec![];
+            names.key_bytes(c.slot, &mut bytes);
+            bytes
+        }).collect();
+        prop_assert!(learner.as_mut().unwrap().add(&bytes.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>()).unwrap());
+
+        let mut model: BTreeMap<u8, Slot> = BTreeMap::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            if number == learned_before {
+                table.learned(0, learner.take().map(Learner::finish));
+            }
+            match step {
+                Step::Assign(rows, views) => {
+                    let keys: Vec<_> = rows.iter().map(|r| r.0).collect();
+                    table.assign(rows.len(), &columns(shape, &keys, views), namespace, &mut slots, &mut created).unwrap();
+                    for Created { slot, row, restore } in &created {
+                        let name = name(shape, keys[*row as usize]);
+                        prop_assert!(*restore || !evicted.contains(&name), "{} is in the backend", name);
+                        prop_assert!(!*restore || learner.is_some() || ever.contains(&name), "{} was never there", name);
+                        if evicted.remove(&name) {
+                            table.restored(&[*slot]);
+                        }
+                        model.insert(name, *slot);
+                    }
+                }
+                Step::Find(_) => {}
+                Step::Remove(k, _) => {
+                    if let Some(slot) = model.remove(&name(shape, k)) {
+                        table.remove(&[slot]);
+                    }
+                }
+                Step::Evict(count) => {
+                    let mut cold = vec![];
+                    table.coldest(count, &mut cold);
+                    table.evict(&cold);
+                    let gone: Vec<_> = model.extract_if(.., |_, slot| cold.contains(slot)).collect();
+                    ever.extend(gone.iter().map(|(name, _)| *name));
+                    evicted.extend(gone.into_iter().map(|(name, _)| name));
+                }
+            }
+            prop_assert_eq!(table.evicted(0), evicted.len() as u64);
+        }
+    }
+}
+
 /// Entries that are restored, or forgotten, are not asked for again.
 #[test]
 fn counts_evicted_entries() {
@@ -249,6 +316,31 @@ fn asks_for_all_that_it_does_not_know() {
         table.assign(100 + more, &column(start..start + 100 + more as i64), namespace, &mut slots, &mut created).unwrap();
         table.evict(&slots);
         assert!(table.filter_bytes() <= 4096);
+    }
+}
+
+/// Where there is no room to know whose entries there are, or nobody could find it out, each new key is asked for as before.
+#[test]
+fn goes_on_without_what_it_cannot_learn() {
+    let column = |keys: std::ops::Range<i64>| vec![Arc::new(Int64Array::from_iter_values(keys)) as ArrayRef];
+    let names: Vec<[u8; 8]> = (0..5000u64).map(u64::to_be_bytes).collect();
+    let names: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
+    let (mut slots, mut created) = (vec![], vec![]);
+    for (bytes_max, learns) in [(1 << 20, true), (4096, false)] {
+        let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
+        table.limit_filters(bytes_max);
+        table.add_evicted(9, 5000);
+        let mut learner = table.begin_learning(9).unwrap().expect("it is not known");
+        assert_eq!(learner.add(&names).unwrap(), learns);
+        table.learned(9, learns.then(|| learner.finish()));
+        assert_eq!(table.filter_bytes() > 5000, learns);
+        assert!(table.filter_bytes() <= bytes_max);
+        for (keys, away) in [(0..100, true), (6000..6100, !learns)] {
+            table.assign(100, &column(keys), Namespaces::Constant(9), &mut slots, &mut created).unwrap();
+            assert_eq!(created.iter().filter(|c| c.restore).count() > 50, away);
+        }
+        table.forget_evicted(9);
+        assert_eq!((table.filter_bytes(), table.begin_learning(9).unwrap().is_none()), (0, true));
     }
 }
 

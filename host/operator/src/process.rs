@@ -40,7 +40,7 @@ use crate::{Error, narrow};
 use copies::{Copies, Owner};
 use far::FarTimer;
 use frozen::Frozen;
-use learning::Learning;
+use learning::{Learning, READ_BYTES_MAX};
 use owners::{OwnerId, Owners};
 use spent::Spent;
 use timers::{AllTimers, Due, Entry, Sort};
@@ -669,7 +669,8 @@ impl Process {
             far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner, &self.table));
         }
         self.part_timers()?;
-        if let Some(keys) = self.eviction.scan_keys(NAMESPACE)
+        if self.eviction.backend_bytes() <= READ_BYTES_MAX
+            && let Some(keys) = self.eviction.scan_keys(NAMESPACE)
             && let Some(learner) = self.table.begin_learning(NAMESPACE)?
         {
             self.learning = Learning::begin(keys, learner);

@@ -584,8 +584,8 @@ impl SlotTable {
         }
     }
 
-    /// To find out whose entries of a namespace the backend has, if it has some of which that is not known: gives what takes in their keys. Those that are
-    /// in the backend all the time from now until [`learned`](Self::learned) have to be among them.
+    /// To find out whose entries of a namespace the backend has, if it has some of which that is not known, and there is room: gives what takes in their keys. Those
+    /// that are in the backend all the time from now until [`learned`](Self::learned) have to be among them.
     ///
     /// # Errors
     /// If there can be no other codec of the table's types.

@@ -1,6 +1,7 @@
 //! Finding out, after a restore, whose entries the backend has, so that new keys do not have to ask it.
 //!
-//! All keys are read for that, on a thread beside, while the operator goes on and asks for each new one.
+//! All keys are read for that, on a thread beside, while the operator goes on and asks for each new one. They lie among the values, so that the disk reads
+//! both: where that is very much, new keys go on to ask.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -9,6 +10,9 @@ use std::thread;
 
 use weir_state::rocks::KeyScan;
 use weir_state::{Learned, Learner};
+
+/// What a backend may have for its keys to be read, bytes: some ten seconds' worth.
+pub(super) const READ_BYTES_MAX: u64 = 16 << 30;
 
 /// Keys that are being read; no more once this is dropped.
 pub(super) struct Learning {

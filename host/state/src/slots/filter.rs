@@ -140,6 +140,9 @@ impl Part {
 }
 
 impl Filter {
+    /// What it takes for each hash, at least.
+    pub const PRINT_BYTES: u64 = size_of::<u64>() as u64 / BUCKET_PRINTS as u64;
+
     /// Takes in a hash. False if it cannot: it would take more than `bytes_max`, or there are very many of the same hash. Then it is of no use any more.
     #[must_use]
     pub fn insert(&mut self, hash: u64, bytes_max: usize) -> bool {

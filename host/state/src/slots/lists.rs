@@ -223,14 +223,16 @@ impl NamespaceLists {
     }
 
     /// It is being found out whose the entries of a namespace are: by [`learned`](Self::learned) it is told. Returns how many bytes that may take; none if it is
-    /// known, or there are none.
+    /// known, if there are no entries, or no room to know them all.
     pub(super) fn begin_learning(&mut self, namespace: i64) -> Option<usize> {
         let list = self.index(namespace).map(|index| &mut self.namespaces[index as usize])?;
-        if list.evicted == 0 || !matches!(list.known, Known::Nothing) {
+        let room = self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(self.filter_bytes));
+        let fits = list.evicted.saturating_mul(Filter::PRINT_BYTES) <= room as u64;
+        if list.evicted == 0 || !fits || !matches!(list.known, Known::Nothing) {
             return None;
         }
         list.known = Known::Soon { since: vec![] };
-        Some(self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(self.filter_bytes)))
+        Some(room)
     }
 
     /// All entries that the backend had when that was begun, and still has, are in this filter; none = it could not be found out.

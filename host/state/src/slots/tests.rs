@@ -326,10 +326,15 @@ fn goes_on_without_what_it_cannot_learn() {
     let names: Vec<[u8; 8]> = (0..5000u64).map(u64::to_be_bytes).collect();
     let names: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
     let (mut slots, mut created) = (vec![], vec![]);
+    let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
+    table.limit_filters(4096);
+    table.add_evicted(9, 5000);
+    assert!(table.begin_learning(9).unwrap().is_none(), "there is no room for so many");
     for (bytes_max, learns) in [(1 << 20, true), (4096, false)] {
         let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
         table.limit_filters(bytes_max);
-        table.add_evicted(9, 5000);
+        // Fewer than there are: then it is found out that there is no room.
+        table.add_evicted(9, 1000);
         let mut learner = table.begin_learning(9).unwrap().expect("it is not known");
         assert_eq!(learner.add(&names).unwrap(), learns);
         table.learned(9, learns.then(|| learner.finish()));

@@ -39,7 +39,7 @@ impl Dealer {
             }
         } else {
             for selection in &mut *selections {
-                selection.pick(rows, |words| words.resize(rows.div_ceil(WORD), 0));
+                selection.pick_none(rows);
             }
             for (row, &hash) in self.hashes.iter().enumerate() {
                 let to = owner(group_of(hash, max_parallelism), receivers, max_parallelism);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, NullArray, make_array};
 use arrow_buffer::{ArrowNativeType, Buffer};
 use arrow_schema::{ArrowError, DataType};
+use pulp::bytemuck::Pod;
 use weir_types::Batch;
 
 use crate::selection::Selection;
@@ -107,10 +108,10 @@ fn gather_column(picks: &[Pick], column: usize, rows: usize) -> Result<ArrayRef,
     }
     let any_nulls = picks.iter().any(|pick| pick.batch.column(column).null_count() > 0);
     match data_type.primitive_width().filter(|_| !any_nulls) {
-        Some(1) => gather_values(picks, column, rows, each::<u8>),
-        Some(2) => gather_values(picks, column, rows, each::<u16>),
-        Some(4) => gather_values(picks, column, rows, each::<u32>),
-        Some(8) => gather_values(picks, column, rows, Selection::copy::<u64>),
+        Some(1) => gather_values::<u8>(picks, column, rows),
+        Some(2) => gather_values::<u16>(picks, column, rows),
+        Some(4) => gather_values::<u32>(picks, column, rows),
+        Some(8) => gather_values::<u64>(picks, column, rows),
         _ => {
             let picked = |Pick { batch, rows }: &Pick| arrow_select::filter::filter(batch.column(column), &rows.mask());
             let parts = picks.iter().map(picked).collect::<Result<Vec<_>, _>>()?;
@@ -120,24 +121,15 @@ fn gather_column(picks: &[Pick], column: usize, rows: usize) -> Result<ArrayRef,
 }
 
 /// The values of a column of numbers without nulls, whatever they stand for.
-fn gather_values<T: ArrowNativeType>(
-    picks: &[Pick],
-    column: usize,
-    rows: usize,
-    copy: impl Fn(&Selection, &[T], &mut Vec<T>),
-) -> Result<ArrayRef, ArrowError> {
+fn gather_values<T: ArrowNativeType + Pod>(picks: &[Pick], column: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
     let mut values: Vec<T> = Vec::with_capacity(rows);
     for Pick { batch, rows } in picks {
         let data = batch.column(column).to_data();
-        copy(rows, &data.buffer::<T>(0)[..batch.rows()], &mut values);
+        rows.copy(&data.buffer::<T>(0)[..batch.rows()], &mut values);
     }
     let first = picks[0].batch.column(column).to_data().into_builder();
     let data = first.len(rows).offset(0).nulls(None).buffers(vec![Buffer::from_vec(values)]).build()?;
     Ok(make_array(data))
-}
-
-fn each<T: Copy>(rows: &Selection, values: &[T], to: &mut Vec<T>) {
-    to.extend(rows.each().map(|row| values[row]));
 }
 
 #[cfg(test)]
@@ -181,7 +173,7 @@ mod tests {
                     let rows = picked.len() as i64;
                     let whole = batch(next, before + rows, *has_times);
                     let numbers = (0..).zip(picked).filter(|(_, picked)| **picked).map(|(row, _)| row);
-                    held.next.pick(picked.len(), |words| words.resize(picked.len().div_ceil(64), 0));
+                    held.next.pick_none(picked.len());
                     numbers.clone().for_each(|row| held.next.add(row));
                     held.add(&whole.slice(*before as usize, picked.len())).expect("rows can be put together");
                     wanted.extend(numbers.clone().map(|row| next + before + row as i64));

@@ -23,6 +23,11 @@ impl Selection {
         self.pick(of, |words| words.extend((0..of).step_by(WORD).map(|first| u64::MAX >> (WORD - (of - first).min(WORD)))));
     }
 
+    /// Picks none of so many rows, to [add](Self::add) some.
+    pub fn pick_none(&mut self, of: usize) {
+        self.pick(of, |words| words.resize(of.div_ceil(WORD), 0));
+    }
+
     /// Picks, of so many rows, those whose bits are set in the words that `words` appends.
     #[inline(always)]
     pub fn pick(&mut self, of: usize, words: impl FnOnce(&mut Vec<u64>)) {
@@ -67,10 +72,11 @@ impl Selection {
         BooleanBuffer::new(Buffer::from_slice_ref(&self.words), 0, self.of).into()
     }
 
-    /// Appends the values, of eight bytes each, of the rows that are picked to a column.
+    /// Appends the values of the rows that are picked to a column.
     pub fn copy<T: Pod>(&self, values: &[T], to: &mut Vec<T>) {
         #[cfg(target_arch = "x86_64")]
-        if let Some(simd) = pulp::x86::V4::try_new()
+        if size_of::<T>() == size_of::<u64>()
+            && let Some(simd) = pulp::x86::V4::try_new()
             && self.rows * SPARSE >= self.of
         {
             return simd.vectorize(wide::Copy { simd, words: &self.words, values: bytemuck::cast_slice(values), to });
@@ -151,7 +157,7 @@ mod tests {
             selection.pick_all(bits.len());
             prop_assert!(selection.is_all());
             prop_assert_eq!(selection.each().collect::<Vec<_>>(), (0..bits.len()).collect::<Vec<_>>());
-            selection.pick(bits.len(), |words| words.resize(bits.len().div_ceil(WORD), 0));
+            selection.pick_none(bits.len());
             let rows: Vec<_> = (0..bits.len()).filter(|&row| bits[row]).collect();
             rows.iter().for_each(|&row| selection.add(row));
             prop_assert_eq!(selection.rows(), rows.len());
@@ -163,6 +169,9 @@ mod tests {
             selection.copy(&values, &mut copied);
             let expected: Vec<_> = std::iter::once(7).chain(rows.iter().map(|&row| values[row])).collect();
             prop_assert_eq!(copied, expected);
+            let mut narrow = vec![];
+            selection.copy(&bits.iter().map(|&bit| u8::from(bit)).collect::<Vec<_>>(), &mut narrow);
+            prop_assert_eq!(narrow, vec![1; rows.len()]);
         }
     }
 }

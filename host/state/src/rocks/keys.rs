@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use weir_types::KeyGroupRange;
 
-use super::encoding;
-use super::walk::Walk;
 use super::{Database, Error};
 
 /// Keys that are handed over together.
@@ -30,20 +28,12 @@ impl KeyScan {
     /// # Errors
     /// If the disk fails.
     pub fn for_each_part(self, mut each: impl FnMut(&[&[u8]]) -> bool) -> Result<(), Error> {
-        let mut walk = Walk::new(&self.database.db, self.groups, self.operator, Some(self.namespace));
         let (mut bytes, mut ends) = (vec![], vec![0]);
-        while walk.next_group() {
-            while let Some((name, _)) = walk.entry() {
-                let at = encoding::decode(name).ok_or_else(|| self.database.damaged("the name of an entry is cut short"))?;
-                bytes.extend_from_slice(at.key);
-                ends.push(bytes.len());
-                walk.advance();
-                if ends.len() > KEYS_PER_PART && !hand_over(&mut bytes, &mut ends, &mut each) {
-                    return Ok(());
-                }
-            }
-        }
-        walk.end().map_err(|e| self.database.failed(&e))?;
+        self.database.scan(self.groups, self.operator, Some(self.namespace), |at, _| {
+            bytes.extend_from_slice(at.key);
+            ends.push(bytes.len());
+            ends.len() <= KEYS_PER_PART || hand_over(&mut bytes, &mut ends, &mut each)
+        })?;
         hand_over(&mut bytes, &mut ends, &mut each);
         Ok(())
     }

@@ -255,6 +255,27 @@ impl Database {
         self.db.write_without_wal(batch).map_err(|e| self.failed(&e))
     }
 
+    /// Calls `each` with the entries of an operator in these groups, of one namespace or of all, until it returns false.
+    fn scan(
+        &self,
+        groups: KeyGroupRange,
+        operator: u32,
+        namespace: Option<i64>,
+        mut each: impl FnMut(StateKey<'_>, &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let mut walk = Walk::new(&self.db, groups, operator, namespace);
+        while walk.next_group() {
+            while let Some((name, value)) = walk.entry() {
+                let at = encoding::decode(name).ok_or_else(|| self.damaged("the name of an entry is cut short"))?;
+                if !each(at, value) {
+                    return Ok(());
+                }
+                walk.advance();
+            }
+        }
+        walk.end().map_err(|e| self.failed(&e))
+    }
+
     fn failed(&self, error: &rocksdb::Error) -> Error {
         failure::of_db(&self.directory.path, error)
     }
@@ -324,15 +345,10 @@ impl StateBackend for RocksBackend {
         each: &mut dyn FnMut(StateKey<'_>, &[u8]),
     ) -> Result<(), Error> {
         self.settle_held()?;
-        let mut walk = Walk::new(&self.database.db, groups, operator, namespace);
-        while walk.next_group() {
-            while let Some((name, value)) = walk.entry() {
-                let at = encoding::decode(name).ok_or_else(|| self.database.damaged("the name of an entry is cut short"))?;
-                each(at, value);
-                walk.advance();
-            }
-        }
-        walk.end().map_err(|e| self.database.failed(&e))
+        self.database.scan(groups, operator, namespace, |at, value| {
+            each(at, value);
+            true
+        })
     }
 
     fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), Error> {

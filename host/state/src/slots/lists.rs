@@ -214,10 +214,11 @@ impl NamespaceLists {
     }
 
     pub(super) fn count_evicted(&mut self, slot: Slot, hash: u64) {
-        let list = &mut self.namespaces[self.links[slot as usize].namespace as usize];
+        let index = self.index_of(slot) as usize;
+        let others = self.filter_bytes - self.namespaces[index].known.bytes();
+        let most = self.room_beside(others);
+        let list = &mut self.namespaces[index];
         list.evicted += 1;
-        let others = self.filter_bytes - list.known.bytes();
-        let most = self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(others));
         list.known.note(hash, most);
         self.filter_bytes = others + list.known.bytes();
     }
@@ -225,8 +226,8 @@ impl NamespaceLists {
     /// It is being found out whose the entries of a namespace are: by [`learned`](Self::learned) it is told. Returns how many bytes that may take; none if it is
     /// known, if there are no entries, or no room to know them all.
     pub(super) fn begin_learning(&mut self, namespace: i64) -> Option<usize> {
+        let room = self.room_beside(self.filter_bytes);
         let list = self.index(namespace).map(|index| &mut self.namespaces[index as usize])?;
-        let room = self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(self.filter_bytes));
         let fits = list.evicted.saturating_mul(Filter::PRINT_BYTES) <= room as u64;
         if list.evicted == 0 || !fits || !matches!(list.known, Known::Nothing) {
             return None;
@@ -239,7 +240,7 @@ impl NamespaceLists {
     pub(super) fn learned(&mut self, namespace: i64, filter: Option<Filter>) {
         let Some(index) = self.index(namespace) else { return };
         let Known::Soon { since } = &self.namespaces[index as usize].known else { return };
-        let most = self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(self.filter_bytes));
+        let most = self.room_beside(self.filter_bytes);
         let all = filter.filter(|then| then.bytes() <= most).and_then(|mut then| {
             let fit = since.iter().all(|&hash| then.may_have(hash) || then.insert(hash, most));
             fit.then_some(Known::All { then, since: Filter::default() })
@@ -273,6 +274,11 @@ impl NamespaceLists {
             self.set_known(index, Known::default());
             self.close_if_empty(index);
         }
+    }
+
+    /// What a filter may take beside others that take so many bytes.
+    fn room_beside(&self, others: usize) -> usize {
+        self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(others))
     }
 
     fn set_known(&mut self, index: u32, known: Known) {

@@ -298,18 +298,11 @@ impl Process {
     /// These timers, as the backend knows them.
     fn names_of(&self, timers: &[(EventTime, Entry)]) -> Result<Vec<FarTimer>, Error> {
         let mut named = Vec::with_capacity(timers.len());
-        let mut groups = vec![];
-        for &(time, Entry { owner, repeats }) in timers {
-            named.push(match self.owners.slot(owner) {
-                Some(slot) => self.far_timer(slot, time, repeats),
-                None => {
-                    let key = self.owners.key(owner);
-                    groups.clear();
-                    self.table.key_groups(&[key], self.eviction.max_parallelism(), &mut groups)?;
-                    FarTimer { group: groups[0], time, key: key.to_vec(), repeats }
-                }
-            });
-        }
+        let owners: Vec<OwnerId> = timers.iter().map(|(_, entry)| entry.owner).collect();
+        self.owners.for_each_key(&owners, &self.table, self.eviction.max_parallelism(), |i, group, key| {
+            let (time, Entry { repeats, .. }) = timers[i];
+            named.push(FarTimer { group, time, key: key.concat(), repeats });
+        })?;
         Ok(named)
     }
 

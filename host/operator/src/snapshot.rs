@@ -194,14 +194,12 @@ pub(crate) struct Writer {
     /// the states of slots, where the backend keeps copies of them
     changes: Option<Changes>,
     max_parallelism: u16,
-    /// kept for its memory only
-    key: Vec<u8>,
 }
 
 impl Writer {
     /// For the state of all keys, or for what has changed, with which a database makes its checkpoint.
     pub fn new(max_parallelism: u16, changes: Option<Changes>) -> Self {
-        Self { entries: Entries::default(), changes, max_parallelism, key: vec![] }
+        Self { entries: Entries::default(), changes, max_parallelism }
     }
 
     /// Whether only what has changed is wanted.
@@ -213,29 +211,21 @@ impl Writer {
     /// one with an index. If note and state are empty there is none, or none any more.
     pub fn push_states<N: Note>(&mut self, table: &SlotTable, slots: &[Slot], states: &States, of: impl Fn(usize) -> (i64, N)) {
         let Some(changes) = &mut self.changes else {
-            for (i, &slot) in slots.iter().enumerate() {
+            table.for_each_key(slots, self.max_parallelism, |i, group, key| {
                 let ((namespace, note), state) = (of(i), states.get(i));
                 if !state.is_empty() || N::BYTES > 0 {
-                    self.push_slot(Kind::State, table, slot, namespace, note, state);
+                    self.entries.push_with(group, namespace, [&[Kind::State as u8], key[0], key[1]], |value| {
+                        note.encode(value);
+                        value.extend_from_slice(state);
+                    });
                 }
-            }
+            });
             return;
         };
         changes.push_states(table, slots, states, self.max_parallelism, of);
     }
 
-    /// An entry of a key that has a slot in the table. Its value is a note and a state.
-    pub fn push_slot(&mut self, kind: Kind, table: &SlotTable, slot: Slot, namespace: i64, note: impl Note, state: &[u8]) {
-        self.key.clear();
-        table.key_bytes(slot, &mut self.key);
-        let group = table.key_group(slot, self.max_parallelism);
-        self.entries.push_with(group, namespace, [&[kind as u8], &self.key], |value| {
-            note.encode(value);
-            value.extend_from_slice(state);
-        });
-    }
-
-    /// An entry of a key that has none.
+    /// An entry of a key that has no slot.
     pub fn push_key(&mut self, kind: Kind, group: KeyGroup, namespace: i64, key: &[u8], value: &[u8]) {
         self.entries.push_parts(group, namespace, [&[kind as u8], key], [value, &[]]);
     }

@@ -12,6 +12,12 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use weir_state::{NO_SLOT, Slot, SlotTable};
+use weir_types::KeyGroup;
+
+use crate::Error;
+
+/// Keys that are named at once: as many as a processor's cache has room for.
+const KEYS_AT_ONCE: usize = 4096;
 
 /// An owner's number; numbers are used again.
 pub(super) type OwnerId = u32;
@@ -145,6 +151,35 @@ impl Owners {
         let Self { owners, hasher, .. } = self;
         self.away.insert_unique(hash, id, |&id| hasher.hash_one(&*owners[id as usize].key));
         id
+    }
+
+    /// Calls `each` with the index, the key group and the key, in two parts, of each of these owners, in any order.
+    ///
+    /// # Errors
+    /// If a key is not one of the table's.
+    pub fn for_each_key(
+        &self,
+        of: &[OwnerId],
+        table: &SlotTable,
+        max_parallelism: u16,
+        mut each: impl FnMut(usize, KeyGroup, [&[u8]; 2]),
+    ) -> Result<(), Error> {
+        for (first, part) in (0..).step_by(KEYS_AT_ONCE).zip(of.chunks(KEYS_AT_ONCE)) {
+            let (here, away): (Vec<usize>, Vec<usize>) = (0..part.len()).partition(|&i| self.slot(part[i]).is_some());
+            let slots: Vec<Slot> = here.iter().filter_map(|&i| self.slot(part[i])).collect();
+            table.for_each_key(&slots, max_parallelism, |i, group, key| each(first + here[i], group, key));
+            if away.is_empty() {
+                continue;
+            }
+            // Only keys that have slots have their groups at hand.
+            let keys: Vec<&[u8]> = away.iter().map(|&i| self.key(part[i])).collect();
+            let mut groups = Vec::with_capacity(keys.len());
+            table.key_groups(&keys, max_parallelism, &mut groups)?;
+            for ((i, key), group) in away.into_iter().zip(keys).zip(groups) {
+                each(first + i, group, [key, &[]]);
+            }
+        }
+        Ok(())
     }
 
     /// Whether keys with timers are evicted.

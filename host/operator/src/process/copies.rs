@@ -90,9 +90,11 @@ impl Copies {
     /// These slots are about to change: makes those copies of them that are due.
     pub async fn before_change(&mut self, slots: &[Slot], mut of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
+        let start = Instant::now();
         due.piece.clear();
         of.table.take_due(slots, &mut due.piece);
         due.copy(&mut of).await?;
+        due.changes.note_copying(start.elapsed());
         self.end(of.owners);
         Ok(())
     }
@@ -138,8 +140,9 @@ fn piece_slots(last: Duration, barrier: Duration, held_bytes: usize) -> usize {
 impl Due {
     /// Copies so many timers and slots, as far as there are that many.
     async fn copy_next(&mut self, count: usize, of: &mut Owner<'_>) -> Result<(), Error> {
+        let start = Instant::now();
         let timers = self.timers.len().min(count);
-        self.name(timers, of)?;
+        self.timers.name(timers, of.owners, of.table, of.eviction.max_parallelism(), self.changes.beside_mut())?;
         self.piece.clear();
         let count = (count - timers).min(self.left);
         while self.piece.len() < count && self.next < self.slots.len() {
@@ -147,17 +150,7 @@ impl Due {
             of.table.take_due(&self.slots[self.next..end], &mut self.piece);
             self.next = end;
         }
-        self.copy(of).await
-    }
-
-    /// Names so many timers.
-    fn name(&mut self, count: usize, of: &Owner<'_>) -> Result<(), Error> {
-        if count == 0 {
-            return Ok(());
-        }
-        let start = Instant::now();
-        let max_parallelism = of.eviction.max_parallelism();
-        self.timers.name(count, of.owners, of.table, max_parallelism, self.changes.beside_mut())?;
+        self.copy(of).await?;
         self.changes.note_copying(start.elapsed());
         Ok(())
     }
@@ -167,14 +160,12 @@ impl Due {
         if self.piece.is_empty() {
             return Ok(());
         }
-        let start = Instant::now();
         let Owner { table, eviction, body, namespace, .. } = of;
         let (table, namespace, max_parallelism) = (&**table, *namespace, eviction.max_parallelism());
         let changes = &mut self.changes;
         let push = |slots: &[Slot], states: &_| changes.push_states(table, slots, states, max_parallelism, |_| (namespace, ()));
         eviction.export_each(body, &self.piece, push).await?;
         self.left -= self.piece.len();
-        self.changes.note_copying(start.elapsed());
         Ok(())
     }
 }

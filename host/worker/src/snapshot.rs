@@ -177,13 +177,14 @@ impl Persister {
         for chain in captured.chains {
             let CapturedState { mut entries, database, operator_state, scalars } = chain.state;
             // First, so that no copy waits for what comes before it.
-            let mut database = match database {
-                Some(copying) => Some(copying.finish().await?),
+            let database = match database {
+                Some(copying) => {
+                    let mut copy = copying.finish().await?;
+                    entries.append(std::mem::take(&mut copy.beside));
+                    Some(copy)
+                }
                 None => None,
             };
-            if let Some(copy) = &mut database {
-                entries.append(std::mem::take(&mut copy.beside));
-            }
             longest = database.iter().fold(longest, |longest, copy| longest.max(copy.longest_copying));
             let mut files = vec![];
             if !entries.is_empty() {

@@ -3,7 +3,7 @@
 use weir_types::{KeyGroup, KeyGroupRange};
 
 use crate::rocks::KeyScan;
-use crate::{Checkpointing, Error};
+use crate::{Checkpointing, Clocks, Error};
 
 /// What names an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +48,10 @@ pub trait StateBackend: Send {
     /// Removes all entries that [`scan`](Self::scan) would show.
     fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), Error>;
 
+    /// From now on, values of this operator begin with their [expiry](crate::expiry), and those that have expired by these clocks are gone: gets and scans do not
+    /// show them, and the backend gives their room back when it suits it. Clocks do not go back; of one operator alone values may expire.
+    fn expire(&mut self, operator: u32, clocks: Clocks);
+
     /// Room taken, in bytes: an estimate for metrics and limits.
     fn bytes(&self) -> usize;
 
@@ -69,7 +73,7 @@ pub trait StateBackend: Send {
         0
     }
 
-    /// Reads the keys of entries on another thread, while the backend goes on. None if it cannot.
+    /// Reads the keys of entries on another thread, while the backend goes on. None if it cannot, or not now.
     fn keys(&self, _groups: KeyGroupRange, _operator: u32, _namespace: i64) -> Option<KeyScan> {
         None
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use weir_types::{KeyGroup, KeyGroupRange};
+use weir_types::graph::TimeDomain;
+use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
-use crate::{StateBackend, StateKey};
+use crate::{Clocks, Expiry, StateBackend, StateKey, expiry};
 
 type Owned = ((KeyGroup, u32, i64, Vec<u8>), Vec<u8>);
 
@@ -37,6 +38,7 @@ pub fn check(backend: &mut dyn StateBackend) {
     deletes_ranges(backend);
     keeps_borders(backend);
     holds_many(backend);
+    hides_what_has_expired(backend);
 }
 
 fn reads_what_was_written(backend: &mut dyn StateBackend) {
@@ -171,4 +173,62 @@ fn holds_many(backend: &mut dyn StateBackend) {
     assert_eq!(scan(backend, 21, 25, 5, Some(1)).len(), 1, "what is written after a delete stays");
     backend.delete_all(KeyGroupRange { start: 0, end: 100 }, 5, None).expect("a delete succeeds");
     assert_eq!(scan(backend, 0, 100, 5, None), []);
+}
+
+/// A value that expires.
+fn expiring(domain: TimeDomain, last: EventTime, text: &[u8]) -> Vec<u8> {
+    let mut value = vec![];
+    expiry::encode(Some(Expiry { domain, first: last - 10, last }), &mut value);
+    value.extend_from_slice(text);
+    value
+}
+
+/// What has expired is not shown any more, by its own clock, of the one operator; what is written over it is.
+fn hides_what_has_expired(backend: &mut dyn StateBackend) {
+    const OPERATOR: u32 = 11;
+    let mut stays = vec![];
+    expiry::encode(None, &mut stays);
+    let (event, processing) = (TimeDomain::Event, TimeDomain::Processing);
+    let values = [
+        (at(1, OPERATOR, 0, b"event 50"), expiring(event, 50, b"a")),
+        (at(1, OPERATOR, 0, b"event 60"), expiring(event, 60, b"")),
+        (at(2, OPERATOR, 0, b"clock 50"), expiring(processing, 50, b"c")),
+        (at(2, OPERATOR, 3, b"clock 40"), expiring(processing, 40, b"d")),
+        (at(3, OPERATOR, 0, b"stays"), stays),
+        (at(3, OPERATOR + 1, 0, b"another operator's"), expiring(event, 0, b"e")),
+        (at(3, OPERATOR - 1, 0, b""), vec![]),
+    ];
+    let keys: Vec<_> = values.iter().map(|(key, _)| *key).collect();
+    let put = |backend: &mut dyn StateBackend, range: std::ops::Range<usize>| {
+        backend.put(&mut values[range].iter().map(|(key, value)| (*key, &value[..]))).expect("a put succeeds");
+    };
+    let shown = |backend: &mut dyn StateBackend| -> Vec<usize> {
+        let found = get(backend, &keys);
+        let shown: Vec<_> = (0..values.len()).filter(|&i| found[i].is_some()).collect();
+        assert!(shown.iter().all(|&i| found[i].as_ref() == Some(&values[i].1)), "values are shown as they were written");
+        let mut scanned: Vec<_> = [10, 11, 12].into_iter().flat_map(|operator| scan(backend, 0, 9, operator, None)).collect();
+        let mut expected: Vec<_> = shown.iter().map(|&i| (keys[i], &values[i].1)).collect();
+        expected.sort();
+        scanned.sort();
+        let named = |(k, v): &(StateKey<'_>, &Vec<u8>)| ((k.group, k.operator, k.namespace, k.key.to_vec()), v.to_vec());
+        assert_eq!(scanned, expected.iter().map(named).collect::<Vec<_>>(), "scans show what gets show");
+        shown
+    };
+    put(backend, 0..values.len());
+    backend.expire(OPERATOR, Clocks::START);
+    assert_eq!(shown(backend), [0, 1, 2, 3, 4, 5, 6]);
+    backend.expire(OPERATOR, Clocks { event: 50, processing: 49 });
+    assert_eq!(shown(backend), [1, 2, 4, 5, 6]);
+    put(backend, 0..3);
+    assert_eq!(shown(backend), [1, 2, 4, 5, 6], "what has expired before it was written is not there either");
+    backend.put(&mut [(keys[0], &values[1].1[..])].into_iter()).expect("a put succeeds");
+    assert_eq!(get(backend, &keys[..1]), [Some(values[1].1.clone())], "it was written anew");
+    backend.delete(&keys[1..2]).expect("a delete succeeds");
+    backend.expire(OPERATOR, Clocks { event: 59, processing: 50 });
+    assert_eq!(get(backend, &keys[..5]).iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, false, false, true]);
+    put(backend, 1..2);
+    backend.expire(OPERATOR, Clocks { event: 60, processing: 50 });
+    assert_eq!(shown(backend), [4, 5, 6]);
+    backend.delete(&keys).expect("deleting what has expired succeeds");
+    assert_eq!(shown(backend), []);
 }

@@ -6,7 +6,7 @@
 //! that, batch by batch.
 //!
 //! In reading order: [`key_codec`], [`slots`], [`clock`], [`backend`] with its implementations [`memory`] and [`rocks`],
-//! [`timers`], [`entries`] (what goes into a snapshot).
+//! [`timers`], [`expiry`] (what the backend drops by itself), [`entries`] (what goes into a snapshot).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -28,6 +28,7 @@ pub mod clock;
 pub mod conformance;
 pub mod entries;
 pub mod error;
+pub mod expiry;
 pub mod key_codec;
 pub mod memory;
 pub mod rocks;
@@ -39,6 +40,7 @@ pub use backend::{StateBackend, StateKey};
 pub use clock::Clock;
 pub use entries::{Entries, Entry};
 pub use error::Error;
+pub use expiry::{Clocks, Expiry};
 pub use memory::MemoryBackend;
 pub use rocks::{Checkpointing, RocksBackend, RocksMemory};
 pub use slots::{Created, Learned, Learner, NO_SLOT, Namespaces, SlotTable};

@@ -584,23 +584,25 @@ impl SlotTable {
         }
     }
 
-    /// To find out whose entries of a namespace the backend has, if it has some of which that is not known, and there is room: gives what takes in their keys. Those
-    /// that are in the backend all the time from now until [`learned`](Self::learned) have to be among them.
+    /// To find out whose entries of a namespace the backend has, of which there are so many at least: gives what takes in their keys. Those that are in the
+    /// backend all the time from now until [`learned`](Self::learned), and do not expire, have to be among them. None if it is being found out, if there
+    /// are no entries, or no room to know them all.
     ///
     /// # Errors
     /// If there can be no other codec of the table's types.
-    pub fn begin_learning(&mut self, namespace: i64) -> Result<Option<Learner>, Error> {
-        let Some(bytes_max) = self.lists.begin_learning(namespace) else { return Ok(None) };
+    pub fn begin_learning(&mut self, namespace: i64, at_least: u64) -> Result<Option<Learner>, Error> {
+        let Some(bytes_max) = self.lists.begin_learning(namespace, at_least) else { return Ok(None) };
         let codec = self.codec.again()?;
-        Ok(Some(Learner { codec, null_hash: self.null_hash, bytes_max, filter: Filter::default(), hashes: vec![] }))
+        let (filter, hashes) = (Filter::default(), vec![]);
+        Ok(Some(Learner { codec, null_hash: self.null_hash, bytes_max, filter, count: 0, hashes }))
     }
 
     /// What was found out, or that it could not be.
     pub fn learned(&mut self, namespace: i64, learned: Option<Learned>) {
-        self.lists.learned(namespace, learned.map(|Learned(filter)| filter));
+        self.lists.learned(namespace, learned.map(|Learned { filter, count }| (filter, count)));
     }
 
-    /// How many entries of a namespace are in the backend.
+    /// How many entries of a namespace are in the backend, at most: those that have expired are among them until it is found out.
     pub fn evicted(&self, namespace: i64) -> u64 {
         self.lists.index(namespace).map_or(0, |index| self.lists.evicted(index))
     }

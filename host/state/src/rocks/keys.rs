@@ -22,14 +22,17 @@ impl KeyScan {
         Self { database: Arc::clone(database), groups, operator, namespace }
     }
 
-    /// Calls `each` with keys, many at a time, until it returns false. The keys of entries that are there all the time from when the scan was made are among
-    /// them, each once.
+    /// Calls `each` with keys, many at a time, until it returns false. The keys of entries that are there all the time from when the scan was made, and have not
+    /// expired, are among them, each once.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn for_each_part(self, mut each: impl FnMut(&[&[u8]]) -> bool) -> Result<(), Error> {
         let (mut bytes, mut ends) = (vec![], vec![0]);
-        self.database.scan(self.groups, self.operator, Some(self.namespace), |at, _| {
+        self.database.scan(self.groups, self.operator, Some(self.namespace), |at, value| {
+            if self.database.expiring.is_over(&at, value) {
+                return true;
+            }
             bytes.extend_from_slice(at.key);
             ends.push(bytes.len());
             ends.len() <= KEYS_PER_PART || hand_over(&mut bytes, &mut ends, &mut each)

@@ -12,6 +12,7 @@
 //! | `walk`, `keys` | scans, group by group; of keys alone, beside the task |
 //! | `checkpoint`, `lineage` | copies that share files, made beside the task; which files are the same |
 //! | `held` | what is written meanwhile |
+//! | `expiring` | dropping what has expired |
 //! | `ingest` | many entries at once, as a file of their own |
 //! | `rescale` | dropping groups, and taking over those of another database |
 //! | `failure` | what errors mean |
@@ -22,11 +23,9 @@
 //! without entries costs a seek; and only large ones get a tombstone of their own, of which a write buffer holds a bounded number. Tombstones of
 //! entries are cheap for gets. Scans step over them, so files with many of them are compacted early.
 //!
-//! **Expiry.** Entries have no time by which they could be dropped when nobody asks for them any more: a value is the guest's bytes, and a note of
-//! the operator. With a time at a place in the value that the backend knows, a compaction filter (`Options::set_compaction_filter` in `options`)
-//! would drop what is due while files are rewritten anyway, and gets and scans would have to hide what is due and still there. What is due has to
-//! be decided by the job's time, not by the machine's, lest a replay finds less than the first run did: the filter would read it from a cell that
-//! the operator sets, and a checkpoint would have it.
+//! **Expiry.** Values of an operator may say when they expire (see [`expiry`](crate::expiry)). A compaction filter drops them then while files are rewritten
+//! anyway, which costs no write and no read; until one comes by, gets and scans hide them. A checkpoint has what had not expired at its barrier: as long
+//! as one is being made, compactions drop no more than they might before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,10 +36,12 @@ use rocksdb::properties::{self, PropName};
 use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, Options, WriteBatch};
 use weir_types::KeyGroupRange;
 
-use crate::{Entries, Error, StateBackend, StateKey};
+use crate::expiry::is_over;
+use crate::{Clocks, Entries, Error, StateBackend, StateKey};
 
 mod checkpoint;
 mod encoding;
+mod expiring;
 mod failure;
 mod held;
 mod ingest;
@@ -58,6 +59,7 @@ pub use keys::KeyScan;
 pub use memory::RocksMemory;
 
 use checkpoint::Loan;
+use expiring::Expiring;
 use held::{Held, Known};
 use ingest::Unsorted;
 use lineage::Lineage;
@@ -80,6 +82,8 @@ pub struct RocksBackend {
     database: Arc<Database>,
     /// what was written since a checkpoint began that is still being made
     held: Held,
+    /// whose values may have expired, and by which clocks; none = nobody's
+    expiring: Option<(u32, Clocks)>,
 }
 
 /// A database, closed before its directory goes.
@@ -88,6 +92,8 @@ struct Database {
     lineage: Lineage,
     memory: RocksMemory,
     loan: Loan,
+    /// what compactions drop
+    expiring: Arc<Expiring>,
     /// the memory of the changes of the last checkpoint, for those of the next one
     spare: Mutex<Entries>,
     directory: Directory,
@@ -143,15 +149,18 @@ impl RocksBackend {
         let lineage = Lineage::read(dir)?;
         let files = if dir.is_dir() { checkpoint::list(dir)? } else { vec![] };
         let last = files.iter().filter_map(|file| lineage::number(&file.name)).max().unwrap_or(0);
-        let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let expiring = Arc::new(Expiring::new());
+        let mut of_family = options.clone();
+        expiring.filter(&mut of_family);
+        let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, of_family);
         let db = DB::open_cf_descriptors(options, dir, [family]).map_err(|e| failure::of_db(dir, &e))?;
         // From here on the directory is the database's to remove.
         let directory = Directory { path: dir.to_owned(), is_kept: AtomicBool::new(false) };
-        let mut database =
-            Database { db, lineage, memory: memory.clone(), loan: Loan::default(), spare: Mutex::default(), directory };
+        let (memory, loan, spare) = (memory.clone(), Loan::default(), Mutex::default());
+        let mut database = Database { db, lineage, memory, loan, expiring, spare, directory };
         database.lineage.extend(&database.db, last).map_err(|e| failure::of_db(dir, &e))?;
         database.lineage.write(dir)?;
-        Ok(Self { database: Arc::new(database), held: Held::default() })
+        Ok(Self { database: Arc::new(database), held: Held::default(), expiring: None })
     }
 
     /// What a file of entries is called among the files of all databases: see [`CheckpointFile::id`].
@@ -216,6 +225,11 @@ impl RocksBackend {
         if self.held.is_empty() { Ok(()) } else { self.settle() }
     }
 
+    /// Whether an entry has expired.
+    fn is_over(&self, at: &StateKey<'_>, value: &[u8]) -> bool {
+        self.expiring.is_some_and(|(operator, clocks)| at.operator == operator && is_over(value, &clocks))
+    }
+
     /// [`StateBackend::get`] of keys whose values fit into memory together.
     fn get_some(&self, first: usize, keys: &[StateKey<'_>], found: &mut dyn FnMut(usize, &[u8])) -> Result<(), Error> {
         let (mut bytes, mut ends) = (vec![], Vec::with_capacity(keys.len() + 1));
@@ -239,10 +253,13 @@ impl RocksBackend {
             by_index[*index as usize] = value.map_err(|e| self.database.failed(&e))?;
         }
         for (index, (held, value)) in held.iter().zip(&by_index).enumerate() {
-            match (held, value) {
-                (Known::Value(value), _) => found(first + index, value),
-                (Known::Nothing, Some(value)) => found(first + index, value),
-                (Known::Deleted | Known::Nothing, _) => {}
+            let value = match (held, value) {
+                (Known::Value(value), _) => value,
+                (Known::Nothing, Some(value)) => &value[..],
+                (Known::Deleted | Known::Nothing, _) => continue,
+            };
+            if !self.is_over(&keys[index], value) {
+                found(first + index, value);
             }
         }
         Ok(())
@@ -346,7 +363,9 @@ impl StateBackend for RocksBackend {
     ) -> Result<(), Error> {
         self.settle_held()?;
         self.database.scan(groups, operator, namespace, |at, value| {
-            each(at, value);
+            if !self.is_over(&at, value) {
+                each(at, value);
+            }
             true
         })
     }
@@ -380,6 +399,14 @@ impl StateBackend for RocksBackend {
         database.write(batch)
     }
 
+    fn expire(&mut self, operator: u32, clocks: Clocks) {
+        self.expiring = Some((operator, clocks));
+        // The checkpoint that is being made has what had not expired when it began.
+        if self.database.is_lent().is_ok_and(|is_lent| !is_lent) {
+            self.database.expiring.set(operator, clocks);
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.stats().map_or(0, |stats| usize::try_from(stats.live_bytes + stats.write_buffer_bytes).unwrap_or(usize::MAX))
     }
@@ -389,7 +416,8 @@ impl StateBackend for RocksBackend {
     }
 
     fn keys(&self, groups: KeyGroupRange, operator: u32, namespace: i64) -> Option<KeyScan> {
-        Some(KeyScan::of(&self.database, groups, operator, namespace))
+        // What is held it would not see.
+        self.held.is_empty().then(|| KeyScan::of(&self.database, groups, operator, namespace))
     }
 
     fn has_changes(&self) -> Result<bool, Error> {

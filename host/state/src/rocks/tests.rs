@@ -6,9 +6,10 @@ use std::fs;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use weir_types::KeyGroup;
+use weir_types::graph::TimeDomain;
 
 use super::*;
-use crate::MemoryBackend;
+use crate::{Expiry, MemoryBackend, expiry};
 
 /// A scratch directory with a budget.
 struct Place {
@@ -118,6 +119,10 @@ impl StateBackend for Flushed {
     fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), Error> {
         let result = self.0.delete_all(groups, operator, namespace);
         self.after(result)
+    }
+
+    fn expire(&mut self, operator: u32, clocks: Clocks) {
+        self.0.expire(operator, clocks);
     }
 
     fn bytes(&self) -> usize {
@@ -564,4 +569,80 @@ fn keys_are_read_beside() {
     };
     backend.keys(groups, 0, 7).unwrap().for_each_part(stops).unwrap();
     assert_eq!(parts, 1, "it ends when it is told to");
+}
+
+/// How many entries there are in the files, shown or not.
+fn stored(backend: &RocksBackend) -> usize {
+    let mut entries = backend.database.db.raw_iterator();
+    entries.seek_to_first();
+    let mut count = 0;
+    while entries.valid() {
+        count += 1;
+        entries.next();
+    }
+    count
+}
+
+fn compact(backend: &RocksBackend) {
+    backend.database.db.flush().unwrap();
+    backend.database.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+}
+
+/// An entry for each number, which is when it expires.
+fn expiring(numbers: std::ops::Range<i64>) -> Entries {
+    let value = |last| {
+        let mut value = vec![];
+        expiry::encode(Some(Expiry { domain: TimeDomain::Event, first: last, last }), &mut value);
+        value
+    };
+    numbers.map(|n| (((n % 5) as u16, 0, 0, n.to_be_bytes().to_vec()), value(n))).collect()
+}
+
+/// What has expired is not shown, whether or not it was dropped, and compactions drop it: of the operator whose values may expire, and nobody else's. What is
+/// older than it does not come back. Its keys are not read any more.
+#[test]
+fn compactions_drop_what_has_expired() {
+    let place = Place::new();
+    let mut backend = place.open("database");
+    put(&mut backend, &expiring(0..1000).into_iter().map(|(key, _)| (key, vec![0])).collect());
+    compact(&backend);
+    put(&mut backend, &expiring(0..1000));
+    let others: Entries = expiring(0..10).into_iter().map(|((group, _, n, key), value)| ((group, 1, n, key), value)).collect();
+    put(&mut backend, &others);
+    compact(&backend);
+    assert_eq!(stored(&backend), 1010);
+    backend.expire(0, Clocks { event: 599, processing: 0 });
+    let mut left = expiring(600..1000);
+    left.extend(others);
+    assert_eq!((entries(&mut backend), stored(&backend)), (left.clone(), 1010));
+    compact(&backend);
+    assert_eq!((entries(&mut backend), stored(&backend)), (left, 410));
+    let mut keys = 0;
+    backend.expire(0, Clocks { event: 899, processing: 0 });
+    let count = |part: &[&[u8]]| {
+        keys += part.len();
+        true
+    };
+    backend.keys(KeyGroupRange { start: 0, end: 5 }, 0, 0).unwrap().for_each_part(count).unwrap();
+    assert_eq!(keys, 100);
+}
+
+/// A checkpoint has what had not expired at its barrier, whatever time has come to while it is made, and whatever is compacted meanwhile.
+#[test]
+fn checkpoints_have_what_expires_later() {
+    let place = Place::new();
+    let mut backend = place.open("database");
+    put(&mut backend, &expiring(0..1000));
+    backend.expire(0, Clocks { event: 299, processing: 0 });
+    let checkpointing = backend.begin_checkpoint().unwrap().unwrap();
+    backend.expire(0, Clocks { event: 699, processing: 0 });
+    compact(&backend);
+    assert_eq!((entries(&mut backend).len(), stored(&backend)), (300, 700));
+    checkpointing.complete(0, crate::Entries::default(), &place.path("checkpoint")).unwrap();
+    backend.expire(0, Clocks { event: 799, processing: 0 });
+    compact(&backend);
+    assert_eq!((entries(&mut backend).len(), stored(&backend)), (200, 200));
+    let mut copy = place.open_copy("checkpoint", "copy");
+    copy.expire(0, Clocks { event: 299, processing: 0 });
+    assert_eq!(entries(&mut copy), expiring(300..1000));
 }

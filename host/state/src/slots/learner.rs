@@ -1,4 +1,5 @@
-//! Whose entries a backend has, found out by reading their keys: after a restore, when no slot tells.
+//! Whose entries a backend has, found out by reading their keys: after a restore, when no slot tells, and
+//! where entries expire unseen.
 
 use arrow_array::Array;
 use weir_types::key::hash_columns;
@@ -16,13 +17,19 @@ pub struct Learner {
     /// what the filter may take
     pub(super) bytes_max: usize,
     pub(super) filter: Filter,
+    /// how many keys it has taken in
+    pub(super) count: u64,
     /// what stands for the latest keys in the table; kept for its memory only
     pub(super) hashes: Vec<u64>,
 }
 
 /// What it has found out.
 #[derive(Debug)]
-pub struct Learned(pub(super) Filter);
+pub struct Learned {
+    pub(super) filter: Filter,
+    /// how many keys there were
+    pub(super) count: u64,
+}
 
 impl Learner {
     /// Takes in keys as [`key_bytes`](super::SlotTable::key_bytes) wrote them, each of which comes once. False if that would take too much memory: then it
@@ -42,11 +49,12 @@ impl Learner {
             KeyShape::Unit => self.hashes = vec![0; keys.len()],
             KeyShape::Text | KeyShape::Rows => hash_columns(keys.len(), &columns, &mut self.hashes),
         }
+        self.count += keys.len() as u64;
         Ok(self.hashes.iter().all(|&key| self.filter.insert(Entry::hash(key), self.bytes_max)))
     }
 
     /// These were all.
     pub fn finish(self) -> Learned {
-        Learned(self.filter)
+        Learned { filter: self.filter, count: self.count }
     }
 }

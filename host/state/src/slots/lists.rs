@@ -19,6 +19,8 @@ struct Namespace {
     /// entries in the backend
     evicted: u64,
     known: Known,
+    /// While it is being found out by reading them all whose entries the backend has: the hashes of those that have come since.
+    learning: Option<Vec<u64>>,
     /// the slot of the null key
     null: Slot,
 }
@@ -28,9 +30,7 @@ struct Namespace {
 enum Known {
     /// nothing: each new key may have one
     Nothing,
-    /// Nothing yet, but it is being found out by reading them all. These hashes are of entries that have come since.
-    Soon { since: Vec<u64> },
-    /// All of them. Those that were there when it was found out are in `then`, which knows them for good; what is in there is never in `since`.
+    /// All of them. Those that were there when it was found out are in `then`, which knows them until that is done again; what is in there is never in `since`.
     All { then: Filter, since: Filter },
 }
 
@@ -44,7 +44,7 @@ impl Known {
     #[inline]
     fn may_have(&self, hash: u64) -> bool {
         match self {
-            Self::Nothing | Self::Soon { .. } => true,
+            Self::Nothing => true,
             Self::All { then, since } => since.may_have(hash) || then.may_have(hash),
         }
     }
@@ -53,10 +53,6 @@ impl Known {
     fn note(&mut self, hash: u64, bytes_max: usize) {
         let fits = match self {
             Self::Nothing => true,
-            Self::Soon { since } => {
-                since.push(hash);
-                since.len() <= SOON_MAX
-            }
             Self::All { then, since } => then.may_have(hash) || since.insert(hash, bytes_max.saturating_sub(then.bytes())),
         };
         if !fits {
@@ -75,14 +71,14 @@ impl Known {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Nothing | Self::Soon { .. } => 0,
+            Self::Nothing => 0,
             Self::All { then, since } => then.bytes() + since.bytes(),
         }
     }
 }
 
 /// Entries that come while it is being found out whose the others are, at most: it is given up if there are more.
-const SOON_MAX: usize = 1 << 20;
+const LEARNING_MAX: usize = 1 << 20;
 
 /// The neighbours of a slot in the list of its namespace.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +134,8 @@ impl NamespaceLists {
 
     fn open(&mut self, id: i64) -> u32 {
         let known = Known::default();
-        let namespace = Namespace { id, first: NO_SLOT, last: NO_SLOT, count: 0, evicted: 0, known, null: NO_SLOT };
+        let (first, last, null) = (NO_SLOT, NO_SLOT, NO_SLOT);
+        let namespace = Namespace { id, first, last, count: 0, evicted: 0, known, learning: None, null };
         let index = match self.free.pop() {
             Some(index) => {
                 self.namespaces[index as usize] = namespace;
@@ -220,39 +217,52 @@ impl NamespaceLists {
         let list = &mut self.namespaces[index];
         list.evicted += 1;
         list.known.note(hash, most);
+        if let Some(since) = &mut list.learning {
+            since.push(hash);
+        }
+        list.learning.take_if(|since| since.len() > LEARNING_MAX);
         self.filter_bytes = others + list.known.bytes();
     }
 
-    /// It is being found out whose the entries of a namespace are: by [`learned`](Self::learned) it is told. Returns how many bytes that may take; none if it is
-    /// known, if there are no entries, or no room to know them all.
-    pub(super) fn begin_learning(&mut self, namespace: i64) -> Option<usize> {
-        let room = self.room_beside(self.filter_bytes);
-        let list = self.index(namespace).map(|index| &mut self.namespaces[index as usize])?;
-        let fits = list.evicted.saturating_mul(Filter::PRINT_BYTES) <= room as u64;
-        if list.evicted == 0 || !fits || !matches!(list.known, Known::Nothing) {
+    /// It is being found out whose the entries of a namespace are, of which there are so many at least: by [`learned`](Self::learned) it is told. What is known until
+    /// then, still holds. Returns how many bytes that may take; none if it is being found out, if there are no entries, or no room to know them all.
+    pub(super) fn begin_learning(&mut self, namespace: i64, at_least: u64) -> Option<usize> {
+        let index = self.index(namespace)?;
+        let room = self.room_instead(index);
+        let list = &mut self.namespaces[index as usize];
+        let fits = at_least.saturating_mul(Filter::PRINT_BYTES) <= room as u64;
+        if list.evicted == 0 || !fits || list.learning.is_some() {
             return None;
         }
-        list.known = Known::Soon { since: vec![] };
+        list.learning = Some(vec![]);
         Some(room)
     }
 
-    /// All entries that the backend had when that was begun, and still has, are in this filter; none = it could not be found out.
-    pub(super) fn learned(&mut self, namespace: i64, filter: Option<Filter>) {
+    /// All entries that the backend had when that was begun, and still has, are in this filter, and no more than so many; none = it could not be found out.
+    pub(super) fn learned(&mut self, namespace: i64, found: Option<(Filter, u64)>) {
         let Some(index) = self.index(namespace) else { return };
-        let Known::Soon { since } = &self.namespaces[index as usize].known else { return };
-        let most = self.room_beside(self.filter_bytes);
-        let all = filter.filter(|then| then.bytes() <= most).and_then(|mut then| {
-            let fit = since.iter().all(|&hash| then.may_have(hash) || then.insert(hash, most));
-            fit.then_some(Known::All { then, since: Filter::default() })
-        });
-        self.set_known(index, all.unwrap_or(Known::Nothing));
+        let most = self.room_instead(index);
+        let list = &mut self.namespaces[index as usize];
+        let Some((since, (mut then, count))) = list.learning.take().zip(found) else { return };
+        let fits = then.bytes() <= most && since.iter().all(|&hash| then.may_have(hash) || then.insert(hash, most));
+        if !fits {
+            return;
+        }
+        // Entries that have expired are not among them, and were counted until now.
+        list.evicted = list.evicted.min(count + since.len() as u64);
+        match list.evicted {
+            0 => self.forget_evicted(namespace),
+            _ => self.set_known(index, Known::All { then, since: Filter::default() }),
+        }
     }
 
     /// Counts entries of which it is not told whose they are.
     pub(super) fn add_evicted(&mut self, namespace: i64, count: u64) {
         if count > 0 {
             let index = self.index(namespace).unwrap_or_else(|| self.open(namespace));
-            self.namespaces[index as usize].evicted += count;
+            let list = &mut self.namespaces[index as usize];
+            list.evicted += count;
+            list.learning = None;
             self.set_known(index, Known::Nothing);
         }
     }
@@ -262,6 +272,7 @@ impl NamespaceLists {
         let list = &mut self.namespaces[index as usize];
         list.evicted = list.evicted.checked_sub(1).expect("no more entries are restored than were evicted");
         if list.evicted == 0 {
+            list.learning = None;
             self.set_known(index, Known::default());
         } else {
             list.known.forget(hash);
@@ -270,7 +281,8 @@ impl NamespaceLists {
 
     pub(super) fn forget_evicted(&mut self, namespace: i64) {
         if let Some(index) = self.index(namespace) {
-            self.namespaces[index as usize].evicted = 0;
+            let list = &mut self.namespaces[index as usize];
+            (list.evicted, list.learning) = (0, None);
             self.set_known(index, Known::default());
             self.close_if_empty(index);
         }
@@ -279,6 +291,11 @@ impl NamespaceLists {
     /// What a filter may take beside others that take so many bytes.
     fn room_beside(&self, others: usize) -> usize {
         self.filter_bytes_max.map_or(usize::MAX, |max| max.saturating_sub(others))
+    }
+
+    /// What a filter may take in the place of a namespace's.
+    fn room_instead(&self, index: u32) -> usize {
+        self.room_beside(self.filter_bytes - self.namespaces[index as usize].known.bytes())
     }
 
     fn set_known(&mut self, index: u32, known: Known) {

@@ -216,8 +216,8 @@ proptest! {
         let mut ever = evicted.clone();
         let mut table = table(shape);
         table.add_evicted(0, evicted.len() as u64);
-        let mut learner = table.begin_learning(0).unwrap();
-        prop_assert!(table.begin_learning(0).unwrap().is_none(), "it is being found out");
+        let mut learner = table.begin_learning(0, evicted.len() as u64).unwrap();
+        prop_assert!(table.begin_learning(0, 1).unwrap().is_none(), "it is being found out");
         let mut names = self::table(shape);
         let there: Vec<_> = there.into_iter().collect();
         names.assign(there.len(), &columns(shape, &there, false), namespace, &mut slots, &mut created).unwrap();
@@ -329,13 +329,13 @@ fn goes_on_without_what_it_cannot_learn() {
     let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
     table.limit_filters(4096);
     table.add_evicted(9, 5000);
-    assert!(table.begin_learning(9).unwrap().is_none(), "there is no room for so many");
+    assert!(table.begin_learning(9, 5000).unwrap().is_none(), "there is no room for so many");
     for (bytes_max, learns) in [(1 << 20, true), (4096, false)] {
         let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
         table.limit_filters(bytes_max);
         // Fewer than there are: then it is found out that there is no room.
         table.add_evicted(9, 1000);
-        let mut learner = table.begin_learning(9).unwrap().expect("it is not known");
+        let mut learner = table.begin_learning(9, 1000).unwrap().expect("it is not known");
         assert_eq!(learner.add(&names).unwrap(), learns);
         table.learned(9, learns.then(|| learner.finish()));
         assert_eq!(table.filter_bytes() > 5000, learns);
@@ -345,8 +345,49 @@ fn goes_on_without_what_it_cannot_learn() {
             assert_eq!(created.iter().filter(|c| c.restore).count() > 50, away);
         }
         table.forget_evicted(9);
-        assert_eq!((table.filter_bytes(), table.begin_learning(9).unwrap().is_none()), (0, true));
+        assert_eq!((table.filter_bytes(), table.begin_learning(9, 0).unwrap().is_none()), (0, true));
     }
+}
+
+/// Entries that expire unseen are forgotten once it is found out which are left: they are not asked for, not counted, and take no room; and until then it is known
+/// whose entries there may be.
+#[test]
+fn learns_anew_what_is_left() {
+    let column = |keys: std::ops::Range<i64>| vec![Arc::new(Int64Array::from_iter_values(keys)) as ArrayRef];
+    let (mut slots, mut created) = (vec![], vec![]);
+    let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
+    let evict = |table: &mut SlotTable, keys: std::ops::Range<i64>| -> Vec<Vec<u8>> {
+        let (mut slots, mut created) = (vec![], vec![]);
+        table.assign(keys.clone().count(), &column(keys), Namespaces::Constant(0), &mut slots, &mut created).unwrap();
+        let names = slots.iter().map(|&slot| {
+            let mut name = vec![];
+            table.key_bytes(slot, &mut name);
+            name
+        });
+        let names = names.collect();
+        table.evict(&slots);
+        names
+    };
+    let names = evict(&mut table, 0..20_000);
+    let room = table.filter_bytes();
+    let mut learner = table.begin_learning(0, 0).unwrap().expect("there are entries");
+    assert!(table.begin_learning(0, 0).unwrap().is_none(), "it is being found out");
+    evict(&mut table, 20_000..20_010);
+    let mut asked = |table: &mut SlotTable, keys: std::ops::Range<i64>| {
+        table.assign(keys.clone().count(), &column(keys), Namespaces::Constant(0), &mut slots, &mut created).unwrap();
+        table.remove(&slots);
+        created.iter().filter(|c| c.restore).count()
+    };
+    assert_eq!(asked(&mut table, 0..100), 100);
+    assert!(asked(&mut table, 50_000..50_100) < 10, "what is known still holds");
+    assert!(learner.add(&names[..50].iter().map(|name| &name[..]).collect::<Vec<_>>()).unwrap());
+    table.learned(0, Some(learner.finish()));
+    assert_eq!((table.evicted(0), asked(&mut table, 0..50), asked(&mut table, 20_000..20_010)), (60, 50, 10));
+    assert!(asked(&mut table, 100..200) < 10 && table.filter_bytes() < room / 10);
+
+    let learner = table.begin_learning(0, 0).unwrap().expect("there are entries");
+    table.learned(0, Some(learner.finish()));
+    assert_eq!((table.evicted(0), table.filter_bytes(), asked(&mut table, 0..50)), (0, 0, 0), "none is left");
 }
 
 /// A slot is taken for no less than it needs in the table, also where keys have come and gone, and half as much again at most; and once more for its key, of

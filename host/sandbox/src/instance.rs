@@ -179,7 +179,7 @@ impl Instance {
     /// As every call.
     pub async fn import_slots(&mut self, chain: u32, slots: &[Slot], states: &States) -> Result<(), GuestError> {
         let Self { guest, graph, exports, .. } = self;
-        let states = wit::StatesIn { offsets: states.offsets.to_byte_slice(), bytes: &states.bytes };
+        let states = wit::StatesIn { offsets: states.offsets.to_byte_slice(), bytes: &states.bytes, expiries: None };
         let params = (chain, slots.to_byte_slice(), states);
         guest.call(|| place(graph, chain, "import-slots"), exports.import_slots, params).await
     }

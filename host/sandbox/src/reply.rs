@@ -5,7 +5,7 @@
 use arrow_array::UInt32Array;
 use arrow_schema::FieldRef;
 use weir_types::EventTime;
-use weir_types::call::{Origins, Output, Reply, States, Timer};
+use weir_types::call::{Expiries, Origins, Output, Reply, States, Timer};
 use weir_types::graph::{Chain, ColumnOrigin, Graph, Head};
 
 use crate::decode::{decode, numbers};
@@ -201,7 +201,18 @@ pub(crate) fn states(slots: usize, states: wit::StatesOut) -> Result<States, Str
     if end != states.bytes.len() {
         return Err(format!("the last offset is {end}, but there are {} bytes", states.bytes.len()));
     }
-    Ok(States { offsets: offsets.to_vec(), bytes: states.bytes })
+    let expiries = states.expiries.map(|expiries| self::expiries(slots, expiries)).transpose()?;
+    Ok(States { offsets: offsets.to_vec(), bytes: states.bytes, expiries })
+}
+
+fn expiries(slots: usize, expiries: wit::ExpiriesOut) -> Result<Expiries, String> {
+    let cleanups = numbers::<EventTime>("the list of cleanups", slots, expiries.cleanups)?.to_vec();
+    let ends = numbers::<EventTime>("the list of ends", slots, expiries.ends)?.to_vec();
+    if let Some(slot) = cleanups.iter().zip(&ends).position(|(cleanup, end)| cleanup > end) {
+        let (cleanup, end) = (cleanups[slot], ends[slot]);
+        return Err(format!("the state of slot number {slot} ends at {end}, before its cleanup at {cleanup}"));
+    }
+    Ok(Expiries { domain: time_domain(expiries.domain), cleanups, ends })
 }
 
 #[cfg(test)]

@@ -379,6 +379,15 @@ pub(crate) struct DueTimers<'a> {
 pub(crate) struct StatesOut {
     pub offsets: Vec<u8>,
     pub bytes: Vec<u8>,
+    pub expiries: Option<ExpiriesOut>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct ExpiriesOut {
+    pub domain: TimeDomain,
+    pub cleanups: Vec<u8>,
+    pub ends: Vec<u8>,
 }
 
 /// Exported state on its way back in.
@@ -387,4 +396,14 @@ pub(crate) struct StatesOut {
 pub(crate) struct StatesIn<'a> {
     pub offsets: &'a [u8],
     pub bytes: &'a [u8],
+    /// of states that go in there are none
+    pub expiries: Option<ExpiriesIn<'a>>,
+}
+
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(record)]
+pub(crate) struct ExpiriesIn<'a> {
+    pub domain: TimeDomain,
+    pub cleanups: &'a [u8],
+    pub ends: &'a [u8],
 }

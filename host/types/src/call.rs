@@ -126,9 +126,41 @@ pub struct States {
     pub offsets: Vec<u32>,
     /// all states, one after another
     pub bytes: Vec<u8>,
+    /// of exported ones: when they expire, if any does
+    pub expiries: Option<Expiries>,
+}
+
+/// When states expire as a whole. Checked: both lists are as long as there are slots, and no state has ended before its cleanup.
+#[derive(Clone, Debug)]
+pub struct Expiries {
+    /// by which clock
+    pub domain: TimeDomain,
+    /// when the timer for the slot's cleanup is due
+    pub cleanups: Vec<EventTime>,
+    /// when all of the slot's state has expired; the greatest time = never
+    pub ends: Vec<EventTime>,
+}
+
+impl Expiries {
+    /// When one of the slots is cleaned up, and when all of its state has expired. None if it never does.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<(EventTime, EventTime)> {
+        let end = self.ends[index];
+        (end < EventTime::MAX).then(|| (self.cleanups[index], end))
+    }
 }
 
 impl States {
+    /// States that do not expire.
+    pub fn new(offsets: Vec<u32>, bytes: Vec<u8>) -> Self {
+        Self { offsets, bytes, expiries: None }
+    }
+
+    /// None yet.
+    pub fn none() -> Self {
+        Self::new(vec![0], vec![])
+    }
+
     /// The state of each slot, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.offsets.windows(2).map(|range| &self.bytes[range[0] as usize..range[1] as usize])

@@ -4,6 +4,8 @@
 //! the timer is set again for what is left. So a key that is written again and again costs a timer once in a lifetime of its state, and one that is never heard of
 //! again is empty in the end, which is when the host forgets it, also if it was evicted. Times are rounded up, so that items which expire one by one are dropped
 //! several at a time.
+//!
+//! The host is told when all of a state has expired, so that it may drop what was evicted without a timer: see [`end`].
 
 use std::cell::Cell;
 
@@ -45,6 +47,15 @@ impl Cleanups {
     #[inline]
     pub fn get(&self, slot: u32) -> Deadlines {
         self.by_slot.get(slot as usize).copied().unwrap_or(NEVER)
+    }
+
+    /// The clock by which all that there is to clean up of a slot expires; none if that is nothing, or takes both.
+    pub fn only_domain(&self, slot: u32) -> Option<TimeDomain> {
+        match self.get(slot).map(|deadline| deadline < i64::MAX) {
+            [true, false] => Some(TimeDomain::Event),
+            [false, true] => Some(TimeDomain::Processing),
+            [false, false] | [true, true] => None,
+        }
     }
 
     fn put(&mut self, slot: u32, deadlines: Deadlines) {
@@ -122,7 +133,23 @@ struct Sweep {
     time: i64,
     /// when the first of what is left expires, rounded up
     next: i64,
+    /// when the last of what was dropped has expired, rounded up
+    last: i64,
     dropped: bool,
+}
+
+impl Sweep {
+    fn at(domain: TimeDomain, time: i64) -> Self {
+        Self { domain, time, next: i64::MAX, last: i64::MIN, dropped: false }
+    }
+
+    /// Encodes a state, without what this drops of it. Returns that, and what there was to drop.
+    fn encode<S: State>(self, state: &S) -> Result<(Vec<u8>, Self), String> {
+        SWEEP.set(Some(self));
+        let encoded = encode(state, vec![]);
+        let sweep = SWEEP.take();
+        Ok((encoded?, sweep.expect("it was set for this state")))
+    }
 }
 
 thread_local! {
@@ -133,14 +160,17 @@ thread_local! {
 /// Drops what has expired of a state by a clock that shows `time`; returns when the next of it does, rounded up. What expires is found by encoding the state, so
 /// that it may be anywhere in types that only serde knows.
 pub(crate) fn sweep<S: State>(state: &mut S, domain: TimeDomain, time: i64) -> Result<i64, String> {
-    SWEEP.set(Some(Sweep { domain, time, next: i64::MAX, dropped: false }));
-    let encoded = encode(state, vec![]);
-    let sweep = SWEEP.take();
-    let (bytes, sweep) = (encoded?, sweep.expect("it was set for this state"));
+    let (bytes, sweep) = Sweep::at(domain, time).encode(state)?;
     if sweep.dropped {
         *state = decode(&bytes)?.0;
     }
     Ok(sweep.next)
+}
+
+/// When all has expired of a state that makes it different from a fresh one, by this clock and rounded up; [`i64::MAX`] = never.
+pub(crate) fn end<S: State>(state: &S, fresh: &S, domain: TimeDomain) -> Result<i64, String> {
+    let (bytes, sweep) = Sweep::at(domain, i64::MAX).encode(state)?;
+    Ok(if bytes == encode(fresh, vec![])? { sweep.last } else { i64::MAX })
 }
 
 /// Whether what expires at `expiry` is to be encoded: not if it is to be dropped.
@@ -149,7 +179,7 @@ pub(crate) fn is_kept(domain: TimeDomain, expiry: i64, step: i64) -> bool {
     let is_kept = sweep.time < expiry;
     match is_kept {
         true => sweep.next = sweep.next.min(round_up(expiry, step)),
-        false => sweep.dropped = true,
+        false => (sweep.dropped, sweep.last) = (true, sweep.last.max(round_up(expiry, step))),
     }
     SWEEP.set(Some(sweep));
     is_kept
@@ -178,6 +208,26 @@ mod tests {
         assert!(!cleanups.fired(7, TimeDomain::Event, 50));
         assert!(cleanups.fired(7, TimeDomain::Processing, 50) && !cleanups.fired(7, TimeDomain::Processing, 50));
         assert_eq!(cleanups.get(7), [20, i64::MAX]);
+    }
+
+    /// A state ends with the last of what expires in it, if nothing else is in it.
+    #[test]
+    fn states_end() {
+        struct Second;
+        impl crate::Expiry for Second {
+            const TTL: crate::Ttl = crate::Ttl::new(crate::secs(1));
+        }
+        type Mixed = (u64, crate::ExpiringValue<u8, Second>);
+        let state = |count: u64, stamps: &[i64]| -> (u64, crate::ExpiringList<u8, Second>) {
+            let items: Vec<(i64, u8)> = stamps.iter().map(|&stamp| (stamp, 7)).collect();
+            decode(&encode(&(count, items), vec![]).expect("it is encoded")).expect("a list is its items").0
+        };
+        let end = |count, stamps: &[i64], domain| end(&state(count, stamps), &state(0, &[]), domain).expect("it is encoded");
+        assert_eq!(end(0, &[100, 130, 20], TimeDomain::Processing), round_up(1130, 125));
+        assert_eq!(end(0, &[100], TimeDomain::Event), i64::MAX, "not by this clock");
+        assert_eq!(end(1, &[100], TimeDomain::Processing), i64::MAX, "there is something else");
+        assert_eq!(end(0, &[i64::MAX], TimeDomain::Processing), i64::MAX);
+        assert_eq!(super::end(&Mixed::default(), &Mixed::default(), TimeDomain::Event), Ok(i64::MIN), "it has ended");
     }
 
     #[test]

@@ -204,6 +204,11 @@ impl<T: Record> RowsByTime<T> {
         }
         self.rows.first().map_or(i64::MAX, |(time, _)| time.saturating_add(upper))
     }
+
+    /// Until when there are rows, if they meet those up to `upper` ms later.
+    fn end(&self, upper: i64) -> i64 {
+        self.rows.last().map_or(i64::MIN, |(time, _)| time.saturating_add(upper))
+    }
 }
 
 impl<T: Record> Serialize for RowsByTime<T> {
@@ -267,6 +272,9 @@ where
         if !cx.is_late(&row, self.late_right.as_ref()) {
             arrive(row, self.bounds.reversed(), (right, left), cx, |right, left| (self.f)(left, right));
         }
+    }
+    fn end(&self, (left, right): &Self::State, _fresh: &Self::State, _: TimeDomain) -> Result<i64, String> {
+        Ok(left.end(self.bounds.upper).max(right.end(self.bounds.reversed().upper)))
     }
     fn expire(&mut self, (left, right): &mut Self::State, _: TimeDomain, time: i64) -> Result<i64, String> {
         let next_left = left.drop_until(time, self.bounds.upper);

@@ -208,6 +208,15 @@ impl<T> WaitingRows<T> {
         }
         self.rows.iter().map(|waiting| round_up(ttl.expiry(waiting.stamp), ttl.step())).min().unwrap_or(i64::MAX)
     }
+
+    /// When the last row has expired by a clock, rounded up; [`i64::MAX`] if one never does.
+    fn end(&self, ttl: Option<Ttl>, domain: TimeDomain) -> i64 {
+        let end = |waiting: &Waiting<T>| match ttl.filter(|ttl| ttl.domain() == domain) {
+            Some(ttl) => round_up(ttl.expiry(waiting.stamp), ttl.step()),
+            None => i64::MAX,
+        };
+        self.rows.iter().map(end).max().unwrap_or(i64::MIN)
+    }
 }
 
 impl<T: Record> Serialize for WaitingRows<T> {
@@ -281,6 +290,9 @@ where
     fn right(&mut self, (left, right): &mut Self::State, row: R, cx: &mut KeyedContext<'_, K, O>) {
         let f = &mut self.f;
         arrive(row, (self.right, right), (self.left, left), cx, |retracts, right, left| f(retracts, left, right));
+    }
+    fn end(&self, (left, right): &Self::State, _fresh: &Self::State, domain: TimeDomain) -> Result<i64, String> {
+        Ok(left.end(self.left.ttl, domain).max(right.end(self.right.ttl, domain)))
     }
     fn expire(&mut self, (left, right): &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {
         Ok(left.expire(self.left.ttl, domain, time).min(right.expire(self.right.ttl, domain, time)))

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::bindings::exports::weir::dataflow::chains::{DueTimers, Input, Reply, States, Timer as WireTimer};
+use crate::bindings::exports::weir::dataflow::chains::{DueTimers, Expiries, Input, Reply, States, Timer as WireTimer};
 use crate::bindings::exports::weir::dataflow::definition::{self as wit, ChainInput};
 use crate::bindings::weir::dataflow::types::Batch;
 use crate::chain::{Chain, slots_of, times_of};
@@ -354,6 +354,10 @@ pub trait KeyedFunction: 'static {
     fn expire(&mut self, state: &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {
         cleanup::sweep(state, domain, time)
     }
+    /// When nothing is left of a key's state, compared with a fresh one, because all of it has expired by a clock, rounded up; [`i64::MAX`] = never.
+    fn end(&self, state: &Self::State, fresh: &Self::State, domain: TimeDomain) -> Result<i64, String> {
+        cleanup::end(state, fresh, domain)
+    }
     /// What the state of a key was before.
     fn migrations() -> Migrations<Self::State> {
         Migrations::none()
@@ -557,6 +561,23 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         Ok(())
     }
 
+    /// When the states of these slots expire as a whole, if any does. The host takes those of one clock at a time.
+    fn expiries(&self, slots: &[u8]) -> Result<Option<Expiries>, String> {
+        let Some(domain) = slots_of(slots).find_map(|slot| self.calls.cleanups.only_domain(slot)) else { return Ok(None) };
+        let (mut cleanups, mut ends) = (Vec::with_capacity(2 * slots.len()), Vec::with_capacity(2 * slots.len()));
+        let fresh = F::State::default();
+        for slot in slots_of(slots) {
+            let cleanup = self.calls.cleanups.get(slot)[place(domain)];
+            let end = match self.calls.cleanups.only_domain(slot) == Some(domain) {
+                true => self.calls.function.end(self.slots.peek(slot)?.1, &fresh, domain)?.max(cleanup),
+                false => i64::MAX,
+            };
+            cleanups.extend_from_slice(&cleanup.to_le_bytes());
+            ends.extend_from_slice(&end.to_le_bytes());
+        }
+        Ok(Some(Expiries { domain: wire_domain(domain), cleanups, ends }))
+    }
+
     /// Calls the function for each row of a keyed input.
     fn rows<R: Row>(
         &mut self,
@@ -676,11 +697,12 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     }
     fn export_slots(&mut self, slots: &[u8]) -> Result<States, String> {
         if *slots != OPERATOR_STATE {
-            return self.slots.export(slots, |slot, bytes| self.calls.cleanups.encode(slot, bytes));
+            let states = self.slots.export(slots, |slot, bytes| self.calls.cleanups.encode(slot, bytes))?;
+            return Ok(States { expiries: self.expiries(slots)?, ..states });
         }
         let bytes = self.calls.function.export()?;
         let end = u32::try_from(bytes.len()).map_err(|_| "the state to export is larger than 4 GiB")?;
-        Ok(States { offsets: [0, end].map(u32::to_le_bytes).concat(), bytes })
+        Ok(States { offsets: [0, end].map(u32::to_le_bytes).concat(), bytes, expiries: None })
     }
     fn import_slots(&mut self, slots: &[u8], states: &States) -> Result<(), String> {
         match *slots == OPERATOR_STATE {

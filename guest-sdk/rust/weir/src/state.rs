@@ -106,7 +106,7 @@ impl<K: Key, S: State> Slots<K, S> {
             let end = u32::try_from(bytes.len()).map_err(|_| "the state to export is larger than 4 GiB")?;
             offsets.extend_from_slice(&end.to_le_bytes());
         }
-        Ok(States { offsets, bytes })
+        Ok(States { offsets, bytes, expiries: None })
     }
 
     /// Decodes states and hands each to `put` with its slot, the state that is there, and what was appended to it.

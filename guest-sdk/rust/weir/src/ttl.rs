@@ -18,6 +18,9 @@ use crate::time::TimeDomain;
 ///
 /// What has expired is never seen again. It is dropped soon afterwards, at the latest after an eighth of its lifetime, and keys of which nothing is left are
 /// forgotten, whether or not they were evicted.
+///
+/// Where state is on disk, the state of an evicted key costs least if all of it expires, by one clock: then nobody has to look at it again, and its room is given back
+/// when the disk's files are rewritten. Beside a field that does not expire, or one that does by the other clock, it comes back from the disk to be cleaned up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl {
     millis: i64,

@@ -2,6 +2,7 @@
 
 use weir_sandbox::GuestErrorKind;
 use weir_types::call::Origins;
+use weir_types::graph::TimeDomain;
 
 use crate::support::{input, instance, rows};
 
@@ -93,6 +94,19 @@ async fn slots_are_checked() {
     guest.assign_slots(1, &[0, 1], &keys).await.expect("slots");
     let error = guest.export_slots(1, &[0, 1]).await.expect_err("offsets that go back");
     assert!(error.message.contains("the state of slot number 1 ends before it starts"), "{error}");
+    for (mode, reason) in [
+        ("expiries", "the state of slot number 0 ends at 5, before its cleanup at 10"),
+        ("short-expiries", "the list of ends has 0 bytes instead of 2 × 8"),
+    ] {
+        let mut guest = instance(mode).await.expect("it starts");
+        guest.assign_slots(1, &[0, 1], &keys).await.expect("slots");
+        let error = guest.export_slots(1, &[0, 1]).await.expect_err("times that are none");
+        assert!(error.message.contains(reason), "{error}");
+    }
+    let mut guest = instance("expire").await.expect("it starts");
+    guest.assign_slots(1, &[0, 1], &keys).await.expect("slots");
+    let expiries = guest.export_slots(1, &[0, 1]).await.expect("states").expiries.expect("they expire");
+    assert_eq!((expiries.domain, expiries.get(0), expiries.get(1)), (TimeDomain::Processing, Some((5, 10)), Some((5, 10))));
 }
 
 /// The host's own mistakes are refused before a guest sees them.

@@ -21,7 +21,7 @@ use std::cell::{Cell, RefCell};
 wit_bindgen::generate!({ world: "job", path: "../../../wit" });
 
 use exports::weir::dataflow::chains::{
-    Batch, DueTimers, Guest as Chains, Input, Origins, Output, Panes, Reply, States, Subtask, Timer,
+    Batch, DueTimers, Expiries, Guest as Chains, Input, Origins, Output, Panes, Reply, States, Subtask, Timer,
 };
 use exports::weir::dataflow::definition::{
     Argument, Assigner, Chain, ChainInput, ChainOutput, ChainPort, ColumnOrigin, Endpoint, EventTimeAssigner, Graph,
@@ -304,7 +304,16 @@ impl Chains for Hostile {
         if mode("states") {
             offsets[1] = 4096;
         }
-        Ok(States { offsets: offsets.into_iter().flat_map(u32::to_le_bytes).collect(), bytes })
+        let count = slots.len() / 4;
+        let times = |time: i64| time.to_le_bytes().repeat(count);
+        let expiries = |cleanups, ends| Some(Expiries { domain: TimeDomain::Processing, cleanups, ends });
+        let expiries = match () {
+            () if mode("expiries") => expiries(times(10), times(5)),
+            () if mode("short-expiries") => expiries(times(5), vec![]),
+            () if mode("expire") => expiries(times(5), times(10)),
+            () => None,
+        };
+        Ok(States { offsets: offsets.into_iter().flat_map(u32::to_le_bytes).collect(), bytes, expiries })
     }
 
     fn import_slots(chain: u32, slots: Vec<u8>, states: States) -> Result<(), String> {

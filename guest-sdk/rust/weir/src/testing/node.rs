@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cell::{Cell, decode, encode, top_level};
 use super::window::Windows;
-use crate::bindings::exports::weir::dataflow::chains::{DueTimers, Input, Origins, Output, Reply};
+use crate::bindings::exports::weir::dataflow::chains::{DueTimers, Input, Origins, Output, Reply, States};
 use crate::bindings::exports::weir::dataflow::definition::{
     Chain as Description, ColumnOrigin, Graph, Head, Partitioning, TimeDomain, Watermarks,
 };
@@ -158,9 +158,23 @@ impl Node {
             State::Window(windows) => windows.slots().map(|(_, slot)| slot).collect(),
         };
         let packed: Vec<u8> = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
-        let states = self.chain.running()?.export_slots(&packed)?;
+        let states = self.export(&packed)?;
         let ends: Vec<u32> = slots_of(&states.offsets).collect();
         Ok(ends.windows(2).filter(|bounds| bounds[0] < bounds[1]).count())
+    }
+
+    /// The state of slots. What is said of when it expires has to be what the host goes by.
+    fn export(&mut self, slots: &[u8]) -> Result<States, String> {
+        let states = self.chain.running()?.export_slots(slots)?;
+        let (State::Process { timers, .. }, Some(expiries)) = (&self.state, &states.expiries) else { return Ok(states) };
+        let cleanups = &timers.sorts[1][usize::from(expiries.domain == TimeDomain::Processing)];
+        let times = times_of(&expiries.cleanups).zip(times_of(&expiries.ends));
+        for (slot, (cleanup, end)) in slots_of(slots).zip(times).filter(|(_, (_, end))| *end < i64::MAX) {
+            if end < cleanup || !cleanups.contains(&(cleanup, slot)) {
+                return Err(format!("state that ends at {end} is to be cleaned up at {cleanup}, for which no timer is set"));
+            }
+        }
+        Ok(states)
     }
 
     /// Moves all state to another version of the chain.
@@ -182,7 +196,7 @@ impl Node {
             State::Window(windows) => windows.slots().collect(),
         };
         let slots: Vec<u8> = keys.iter().flat_map(|(_, slot)| slot.to_le_bytes()).collect();
-        let exported = if keys.is_empty() { None } else { Some(self.chain.running()?.export_slots(&slots)?) };
+        let exported = if keys.is_empty() { None } else { Some(self.export(&slots)?) };
         let is_process = matches!(self.state, State::Process { .. });
         let own = if is_process { Some(self.chain.running()?.export_slots(&OPERATOR_STATE)?) } else { None };
         self.chain.running = running;

@@ -7,11 +7,13 @@
 //! Where the backend *keeps copies*, what is brought back stays there, too, and what has changed in slots is written over it at every barrier. So it has all
 //! state then, and a checkpoint costs what has changed. Between barriers its entries of what is in slots are old, and nobody looks at them; when a key or a
 //! window is over, its entry has to go. What has not changed since the last barrier need not be written again to be evicted.
+//!
+//! State of a process function may *expire*: its entry says so, and the backend drops it then (see `weir_state::expiry`).
 
 use std::ops::Range;
 
 use weir_state::rocks::KeyScan;
-use weir_state::{NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey};
+use weir_state::{Clocks, Expiry, NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey, expiry};
 use weir_types::call::States;
 use weir_types::{KeyGroup, KeyGroupRange};
 
@@ -58,21 +60,34 @@ const BATCHES_PER_SAMPLE: u64 = 64;
 pub const OPERATOR_STATE: Slot = Slot::MAX;
 
 /// What an operator keeps with a slot's state in the backend.
-pub(crate) trait Note: Copy + Default {
-    /// The length of [`encode`](Self::encode)'s bytes.
+pub(crate) trait Note: Copy {
+    /// The most bytes that [`encode`](Self::encode) writes.
     const BYTES: usize;
+    /// Whether it is kept if there is no state besides.
+    const ALONE: bool = true;
     /// Writes it.
     fn encode(self, out: &mut Vec<u8>);
     /// Reads it; returns it and the bytes after it. None if they are not those of one.
     fn decode(bytes: &[u8]) -> Option<(Self, &[u8])>;
 }
 
-impl Note for () {
-    const BYTES: usize = 0;
-    fn encode(self, _out: &mut Vec<u8>) {}
-    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        Some(((), bytes))
+/// When the state expires, if it does.
+impl Note for Option<Expiry> {
+    const BYTES: usize = expiry::BYTES_MAX;
+    const ALONE: bool = false;
+    fn encode(self, out: &mut Vec<u8>) {
+        expiry::encode(self, out);
     }
+    fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        expiry::decode(bytes)
+    }
+}
+
+/// When one of these exported states expires, if it does.
+pub(crate) fn expiry_of(states: &States, index: usize) -> Option<Expiry> {
+    let expiries = states.expiries.as_ref()?;
+    let (first, last) = expiries.get(index)?;
+    Some(Expiry { domain: expiries.domain, first, last })
 }
 
 impl<A: Note, B: Note> Note for (A, B) {
@@ -114,7 +129,7 @@ pub(crate) struct Taken<N> {
 
 impl<N: Note> Taken<N> {
     fn new() -> Self {
-        Self { found: vec![], notes: vec![], states: States { offsets: vec![0], bytes: vec![] } }
+        Self { found: vec![], notes: vec![], states: States::none() }
     }
 
     /// Adds an entry; false if its bytes are not those of one.
@@ -323,6 +338,11 @@ impl Eviction {
         self.backend.keys(self.groups(), OPERATOR, namespace)
     }
 
+    /// What has expired by these clocks is gone from the backend.
+    pub fn expire(&mut self, clocks: Clocks) {
+        self.backend.expire(OPERATOR, clocks);
+    }
+
     /// Whether entries stay in the backend when they are brought back.
     pub fn keeps_copies(&self) -> bool {
         self.keeps_copies
@@ -359,7 +379,7 @@ impl Eviction {
             let offsets = &states.offsets[i * most..=i * most + part.len()];
             let (start, end) = (offsets[0], offsets[part.len()]);
             let bytes = states.bytes[start as usize..end as usize].to_vec();
-            let states = States { offsets: offsets.iter().map(|offset| offset - start).collect(), bytes };
+            let states = States::new(offsets.iter().map(|offset| offset - start).collect(), bytes);
             body.import_slots(part, &states).await?;
         }
         Ok(())
@@ -402,7 +422,8 @@ impl Eviction {
         (0..pieces).map(move |piece| KeyGroupRange { start: bound(piece), end: bound(piece + 1) })
     }
 
-    /// Moves slots from the guest to the backend: exports their state, keeps it at `places` with `notes`, and clears them. `is_current` tells of which
+    /// Moves slots from the guest to the backend: exports their state, keeps it at `places` with what `note` makes of a slot's index and expiry, and clears them.
+    /// `is_current` tells of which
     /// the backend has what they are, once the last checkpoint has come to its end. Returns for each slot whether there is an entry of it: where `drops_empty`,
     /// a slot without any state is not kept.
     #[expect(clippy::too_many_arguments, reason = "what is moved, and what is known of it")]
@@ -412,21 +433,23 @@ impl Eviction {
         table: &SlotTable,
         slots: &[Slot],
         places: &[Place],
-        notes: &[N],
+        mut note: impl FnMut(usize, Option<Expiry>) -> N,
         is_current: impl Fn(Slot) -> bool,
         drops_empty: bool,
     ) -> Result<Vec<bool>, Error> {
         let mut kept = Vec::with_capacity(slots.len());
-        let mut rest = (slots, places, notes);
+        let mut rest = (slots, places);
         while !rest.0.is_empty() {
             let count = self.slots_per_call().min(rest.0.len());
             let ((slots, slots_after), (places, places_after)) = (rest.0.split_at(count), rest.1.split_at(count));
-            let (notes, notes_after) = rest.2.split_at(count);
             let states = self.export(body, slots).await?;
+            // Where entries are only ever in one place, nothing is won by having them expire there.
+            let expiry = |i| if self.keeps_copies { expiry_of(&states, i) } else { None };
+            let notes: Vec<N> = (0..count).map(|i| note(kept.len() + i, expiry(i))).collect();
             // What was written at the last barrier and has not changed since is there already, once that has come to its end.
             let any_current = self.keeps_copies && self.backend.has_changes()?;
             let is_wanted = |i: usize| !(drops_empty && states.get(i).is_empty() || any_current && is_current(slots[i]));
-            self.put(table, places, notes, &states, is_wanted)?;
+            self.put(table, places, &notes, &states, is_wanted)?;
             if drops_empty && self.keeps_copies {
                 let empty = slots.iter().zip(states.iter()).filter(|(_, state)| state.is_empty());
                 let empty: Vec<Slot> = empty.map(|(&slot, _)| slot).collect();
@@ -435,7 +458,7 @@ impl Eviction {
             self.moved += slots.len() as u64;
             kept.extend(states.iter().map(|state| !state.is_empty() || !drops_empty));
             body.clear_slots(slots).await?;
-            rest = (slots_after, places_after, notes_after);
+            rest = (slots_after, places_after);
         }
         Ok(kept)
     }

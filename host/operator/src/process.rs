@@ -10,11 +10,13 @@
 //! that is set again and again at the end of the input: neither would ever end.
 //!
 //! **Cleanups** are timers by which the guest drops state that has expired. The user's function does not see them: they are kept apart, and handed to the guest
-//! in calls of their own. Whose state is fresh then, is forgotten, so that keys that are never heard of again leave nothing behind, wherever their state is.
+//! in calls of their own. Whose state is fresh then, is forgotten, so that keys that are never heard of again leave nothing behind. Where the backend drops
+//! by itself what has expired, evicted keys do without them (see `expiring`).
 //!
 //! **Barriers** do not hold it up where its backend keeps copies: what has changed in slots is copied later, before it changes again, and so are timers (see `copies`).
 
 mod copies;
+mod expiring;
 pub(crate) mod far;
 mod frozen;
 mod learning;
@@ -24,7 +26,7 @@ mod timers;
 
 use arrow_array::{ArrayRef, UInt32Array};
 use weir_sandbox::{GuestError, GuestErrorKind};
-use weir_state::{Created, Entries, NO_SLOT, Namespaces, Slot, SlotTable, StateKey};
+use weir_state::{Created, Entries, Expiry, NO_SLOT, Namespaces, Slot, SlotTable, StateKey};
 use weir_types::call::{DueTimers, Reply, States};
 use weir_types::graph::{self, TimeDomain};
 use weir_types::{Batch, EventTime};
@@ -38,6 +40,7 @@ use crate::progress::Progress;
 use crate::snapshot::{self, CopyTime, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
 use copies::{Copies, Owner};
+use expiring::Expiring;
 use far::FarTimer;
 use frozen::Frozen;
 use learning::{Learning, READ_BYTES_MAX};
@@ -70,6 +73,7 @@ pub struct Process {
     copies: Copies,
     /// whose entries the backend has, as long as that is being found out
     learning: Option<Learning>,
+    expiring: Expiring,
     /// whether the guest has state besides that of keys: made of the rows of a broadcast input
     has_operator_state: bool,
     owners: Owners,
@@ -105,6 +109,7 @@ impl Process {
             eviction,
             copies: Copies::default(),
             learning: None,
+            expiring: Expiring::new(),
             owners: Owners::default(),
             spent: Spent::default(),
             timers: AllTimers::new(),
@@ -128,6 +133,7 @@ impl Process {
     ) -> Result<(), Error> {
         self.renew_if_full().await?;
         self.learn();
+        self.advance_clock(context);
         let input = &self.inputs[port];
         let columns: Vec<ArrayRef> = input.columns.iter().map(|&c| batch.column(c).clone()).collect();
         let keys: Vec<ArrayRef> = input.key.iter().map(|&c| batch.column(c).clone()).collect();
@@ -135,7 +141,7 @@ impl Process {
         let keyed = is_keyed(input);
         if keyed {
             self.table.assign(batch.rows(), &keys, Namespaces::Constant(NAMESPACE), &mut self.slots, &mut self.created)?;
-            self.open_slots(&keys).await?;
+            self.open_slots(&keys, context, out).await?;
             self.copy_before_change(None).await?;
         }
         let input = context.input(port, &self.inputs[port], batch, &columns, keyed.then_some(&self.slots[..]));
@@ -144,7 +150,7 @@ impl Process {
             Err(Error::Guest(error)) => return Err(self.blame(error, port, batch, &columns, context).await),
             Err(error) => return Err(error),
         }
-        self.evict().await
+        self.make_room().await
     }
 
     /// The error to report after the guest failed on rows: with the row that it fails on, if one does by itself.
@@ -169,8 +175,8 @@ impl Process {
     }
 
     /// Tells the guest about the slots in `created` (`keys` are the key columns of the rows that they were made for), and brings back what belongs to
-    /// their keys.
-    async fn open_slots(&mut self, keys: &[ArrayRef]) -> Result<(), Error> {
+    /// their keys, as if it had never been away.
+    async fn open_slots(&mut self, keys: &[ArrayRef], context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
         if self.created.is_empty() {
             return Ok(());
         }
@@ -187,8 +193,51 @@ impl Process {
             }
         }
         let back: Vec<Slot> = self.created.iter().filter(|c| c.restore).map(|c| c.slot).collect();
-        self.eviction.bring_back::<()>(&mut self.body, &mut self.table, &back).await?;
+        let (found, expiries) = self.eviction.bring_back::<Option<Expiry>>(&mut self.body, &mut self.table, &back).await?;
+        let expire = found.into_iter().zip(expiries).filter_map(|(slot, expiry)| Some((slot, expiry?)));
+        self.set_cleanups(expire.collect(), context, out).await
+    }
+
+    /// Sets the timers for cleanups of states that have come back. Those that have been due meanwhile fire now.
+    async fn set_cleanups(
+        &mut self,
+        of: Vec<(Slot, Expiry)>,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
+        if of.is_empty() {
+            return Ok(());
+        }
+        let mut overdue = vec![];
+        for (slot, Expiry { domain, first, .. }) in of {
+            match first <= self.expiring.clocks().of(domain) {
+                true => overdue.push((domain, first, slot)),
+                false => self.set_timer(Sort { domain, cleanup: true }, slot, first, 0),
+            }
+        }
+        overdue.sort_unstable();
+        for overdue in overdue.chunk_by(|a, b| a.0 == b.0) {
+            let (times, slots): (Vec<EventTime>, Vec<Slot>) = overdue.iter().map(|&(_, time, slot)| (time, slot)).unzip();
+            let (domain, watermark, now) = (overdue[0].0, context.watermark.0, context.now);
+            let timers = DueTimers { slots: &slots, times: &times, domain, cleanup: true, watermark, now };
+            let reply = self.body.timers_fired(timers).await?;
+            self.on_reply(reply, &Source::Times(&times), None, context, out)?;
+        }
         Ok(())
+    }
+
+    /// Begins to find out whose entries the backend has, of which there are so many at least; false if that cannot be done, or not now.
+    fn begin_learning(&mut self, at_least: u64) -> Result<bool, Error> {
+        if self.eviction.backend_bytes() > READ_BYTES_MAX {
+            return Ok(false);
+        }
+        let Some(keys) = self.eviction.scan_keys(NAMESPACE) else { return Ok(false) };
+        let Some(learner) = self.table.begin_learning(NAMESPACE, at_least)? else { return Ok(false) };
+        self.learning = Learning::begin(keys, learner);
+        if self.learning.is_none() {
+            self.table.learned(NAMESPACE, None);
+        }
+        Ok(self.learning.is_some())
     }
 
     /// Takes in what was found out about whose entries the backend has.
@@ -196,8 +245,17 @@ impl Process {
         if let Some(learned) = self.learning.as_ref().and_then(Learning::poll) {
             self.learning = None;
             self.table.learned(NAMESPACE, learned);
+            self.expiring.found_out(self.table.evicted(NAMESPACE));
             self.eviction.note_filters(&self.table);
         }
+    }
+
+    /// Begins to find out what is left of states that expire, if it is time to.
+    fn learn_anew(&mut self) -> Result<(), Error> {
+        if self.learning.is_none() && self.expiring.wants_to_know() && self.begin_learning(0)? {
+            self.expiring.find_out(self.table.evicted(NAMESPACE));
+        }
+        Ok(())
     }
 
     fn on_reply(
@@ -223,27 +281,37 @@ impl Process {
             if repeats > REPEATS_MAX {
                 return Err(Error::EndlessTimer { operator: context.operator.clone(), time: timer.time });
             }
-            if self.timers.of(sort).far.has(timer.time) {
-                let far = self.far_timer(timer.slot, timer.time, repeats);
-                self.timers.of(sort).write(far, !timer.delete);
-                continue;
-            }
-            let timers = &mut self.timers.of(sort).near;
-            if timer.delete {
-                if let Some(owner) = self.owners.get(timer.slot)
-                    && timers.delete(timer.time, Entry { owner, repeats: 0 })
-                {
-                    self.owners.remove_timer(owner, &self.table);
-                }
-                continue;
-            }
-            let owner = self.owners.get_or_make(timer.slot);
-            if timers.set(timer.time, Entry { owner, repeats }) {
-                self.owners.add_timer(owner);
+            match timer.delete {
+                true => self.delete_timer(sort, timer.slot, timer.time),
+                false => self.set_timer(sort, timer.slot, timer.time, repeats),
             }
         }
-        self.part_timers()?;
         self.emission.assemble(source, reply.outputs, out)
+    }
+
+    /// Sets a timer; one that is far off waits to be [written](Self::part_timers).
+    fn set_timer(&mut self, sort: Sort, slot: Slot, time: EventTime, repeats: u16) {
+        if self.timers.of(sort).far.has(time) {
+            let far = self.far_timer(slot, time, repeats);
+            return self.timers.of(sort).write(far, true);
+        }
+        let owner = self.owners.get_or_make(slot);
+        if self.timers.of(sort).near.set(time, Entry { owner, repeats }) {
+            self.owners.add_timer(owner);
+        }
+    }
+
+    /// Deletes a timer, as [`set_timer`](Self::set_timer) sets one.
+    fn delete_timer(&mut self, sort: Sort, slot: Slot, time: EventTime) {
+        if self.timers.of(sort).far.has(time) {
+            let far = self.far_timer(slot, time, 0);
+            return self.timers.of(sort).write(far, false);
+        }
+        if let Some(owner) = self.owners.get(slot)
+            && self.timers.of(sort).near.delete(time, Entry { owner, repeats: 0 })
+        {
+            self.owners.remove_timer(owner, &self.table);
+        }
     }
 
     /// Fires event-time timers that the context's watermark has reached.
@@ -349,7 +417,17 @@ impl Process {
                 return Ok(Progress::More);
             }
         }
+        if self.expiring.advance(domain, until) {
+            self.eviction.expire(self.expiring.clocks());
+        }
         Ok(Progress::Done)
+    }
+
+    /// Time has got on to now if no timer in processing time is due, for which it would be [told](Self::on_clock).
+    fn advance_clock(&mut self, context: &Context) {
+        if self.next_clock().is_none_or(|next| next > context.now) && self.expiring.advance(TimeDomain::Processing, context.now) {
+            self.eviction.expire(self.expiring.clocks());
+        }
     }
 
     /// Fires what is due of one sort, until a batch's worth of timers has fired.
@@ -372,7 +450,7 @@ impl Process {
             }
             self.renew_if_full().await?;
             let (times, entries) = self.take_due(sort, until);
-            self.recall(&entries).await?;
+            self.recall(&entries, context, out).await?;
             let slots: Vec<Slot> = entries.iter().filter_map(|entry| self.owners.slot(entry.owner)).collect();
             entries.iter().for_each(|entry| self.owners.remove_timer(entry.owner, &self.table));
             slots.iter().for_each(|&slot| self.table.mark_changed(slot));
@@ -387,7 +465,7 @@ impl Process {
             if until < EventTime::MAX {
                 self.forget_spent(slots, cleanup).await?;
             }
-            self.evict().await?;
+            self.make_room().await?;
             fired += times.len();
         }
         Ok(Progress::Done)
@@ -405,7 +483,7 @@ impl Process {
     }
 
     /// Brings back the keys of these timers that were evicted.
-    async fn recall(&mut self, entries: &[Entry]) -> Result<(), Error> {
+    async fn recall(&mut self, entries: &[Entry], context: &mut Context, out: &mut Vec<Emitted>) -> Result<(), Error> {
         let mut away: Vec<OwnerId> = entries.iter().map(|e| e.owner).filter(|&id| self.owners.slot(id).is_none()).collect();
         away.sort_unstable();
         away.dedup();
@@ -415,7 +493,14 @@ impl Process {
         let keys = self.table.decode_keys(away.iter().map(|&id| self.owners.key(id)))?;
         let namespace = Namespaces::Constant(NAMESPACE);
         self.table.assign(away.len(), &keys, namespace, &mut self.slots, &mut self.created)?;
-        self.open_slots(&keys).await
+        self.open_slots(&keys, context, out).await
+    }
+
+    /// Makes room: for slots, then for timers, since some go with their slots.
+    async fn make_room(&mut self) -> Result<(), Error> {
+        self.evict().await?;
+        self.part_timers()?;
+        self.learn_anew()
     }
 
     /// Evicts cold slots if there are too many.
@@ -431,9 +516,18 @@ impl Process {
         self.table.coldest(surplus, &mut cold);
         self.copy_before_change(Some(&cold)).await?;
         let places: Vec<_> = cold.iter().map(|&slot| Place { key: slot, namespace: NAMESPACE }).collect();
-        let notes = vec![(); cold.len()];
+        let (mut expire, clocks) = (vec![], self.expiring.clocks());
+        let note = |i: usize, expiry: Option<Expiry>| {
+            let expiry = expiry.filter(|expiry| clocks.are_before(*expiry));
+            expire.extend(expiry.map(|expiry| (cold[i], expiry)));
+            expiry
+        };
         let is_current = |slot| self.table.has_current_copy(slot);
-        let kept = self.eviction.put_away(&mut self.body, &self.table, &cold, &places, &notes, is_current, true).await?;
+        let kept = self.eviction.put_away(&mut self.body, &self.table, &cold, &places, note, is_current, true).await?;
+        for &(slot, Expiry { domain, first, .. }) in &expire {
+            self.delete_timer(Sort { domain, cleanup: true }, slot, first);
+        }
+        self.expiring.note_evicted(expire.len());
         let mut key = vec![];
         for &slot in &cold {
             if self.owners.get(slot).is_some() {
@@ -481,7 +575,7 @@ impl Process {
         }
         let live: Vec<_> = self.table.slots_of(NAMESPACE).map(|slot| (slot, slot)).collect();
         self.eviction.renew(&mut self.body, &self.table, &live, self.has_operator_state).await?;
-        self.evict().await
+        self.make_room().await
     }
 
     /// What the operator knows, and all that it knows: see [`crate::snapshot`].
@@ -515,6 +609,7 @@ impl Process {
             false => None,
         };
         let mut snapshot = Snapshot { changes, ..out.finish(LAYOUT, None, operator_state) };
+        snapshot::set_clocks(&mut snapshot.scalars, self.expiring.clocks());
         if snapshot.changes.is_some() {
             let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
             snapshot::set_counts(&mut snapshot.scalars, std::iter::once((NAMESPACE, most)));
@@ -526,7 +621,7 @@ impl Process {
     /// All states, and those timers that are in the backend.
     async fn snapshot_states(&mut self, out: &mut Writer) -> Result<(), Error> {
         let (table, slots) = (&self.table, self.table.slots_of(NAMESPACE).collect::<Vec<_>>());
-        let push = |slots: &[Slot], states: &States| out.push_states(table, slots, states, |_| (NAMESPACE, ()));
+        let push = |slots: &[Slot], states: &States| out.push_states(table, slots, states, |_| (NAMESPACE, None::<Expiry>));
         self.eviction.export_each(&mut self.body, &slots, push).await?;
         self.eviction.scan(&mut |at, state| out.push_key(Kind::State, at.group, at.namespace, at.key, state))?;
         for (sort, kind) in Sort::ALL {
@@ -541,8 +636,8 @@ impl Process {
 
     /// The copies that a checkpoint waits for, and what is needed to make some.
     fn copies(&mut self) -> (&mut Copies, Owner<'_>) {
-        let Self { copies, table, eviction, body, owners, .. } = self;
-        (copies, Owner { table, eviction, body, owners, namespace: NAMESPACE })
+        let Self { copies, table, eviction, body, owners, expiring, .. } = self;
+        (copies, Owner { table, eviction, body, owners, namespace: NAMESPACE, clocks: expiring.clocks() })
     }
 
     /// Whether a checkpoint waits for copies.
@@ -561,8 +656,8 @@ impl Process {
 
     /// Makes those copies of these slots that are due, or of those of the latest look-up: they are about to change.
     async fn copy_before_change(&mut self, slots: Option<&[Slot]>) -> Result<(), Error> {
-        let Self { copies, table, eviction, body, owners, slots: latest, .. } = self;
-        let of = Owner { table, eviction, body, owners, namespace: NAMESPACE };
+        let Self { copies, table, eviction, body, owners, expiring, slots: latest, .. } = self;
+        let of = Owner { table, eviction, body, owners, namespace: NAMESPACE, clocks: expiring.clocks() };
         copies.before_change(slots.unwrap_or(latest), of).await
     }
 
@@ -580,7 +675,10 @@ impl Process {
     /// # Errors
     /// If they are not, or of an unknown version.
     pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
-        snapshot::check(scalars, LAYOUT)
+        snapshot::check(scalars, LAYOUT)?;
+        self.expiring.restore(snapshot::least_clocks(scalars)?);
+        self.eviction.expire(self.expiring.clocks());
+        Ok(())
     }
 
     /// Takes in what the backend has, which was opened on a database of a snapshot with these scalars.
@@ -632,7 +730,7 @@ impl Process {
             return Err(corrupt("it has state of a broadcast input, which the operator does not have"));
         }
         let length = u32::try_from(state.len()).map_err(|_| corrupt("the state of a broadcast input is larger than 4 GiB"))?;
-        self.body.import_slots(&[OPERATOR_STATE], &States { offsets: vec![0, length], bytes: state.to_vec() }).await
+        self.body.import_slots(&[OPERATOR_STATE], &States::new(vec![0, length], state.to_vec())).await
     }
 
     /// Sets the timers of the snapshot. Those of one time fire in the order of their keys, however the entries came.
@@ -662,16 +760,7 @@ impl Process {
             far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner, &self.table));
         }
         self.part_timers()?;
-        if self.eviction.backend_bytes() <= READ_BYTES_MAX
-            && let Some(keys) = self.eviction.scan_keys(NAMESPACE)
-            && let Some(learner) = self.table.begin_learning(NAMESPACE)?
-        {
-            self.learning = Learning::begin(keys, learner);
-            if self.learning.is_none() {
-                self.table.learned(NAMESPACE, None);
-            }
-        }
-        Ok(())
+        self.begin_learning(self.table.evicted(NAMESPACE)).map(|_| ())
     }
 
     /// How many keys have state in the guest.

@@ -4,17 +4,17 @@
 //!
 //! | kind | namespace | key | value |
 //! |---|---|---|---|
-//! | state of a process function | 0 | the key | state |
+//! | state of a process function | 0 | the key | its expiry, state |
 //! | state of a window or a cell of the grid | its start | the key | tally, state |
 //! | state of a session | its start | the key | its end, whether it was emitted, tally, state |
 //! | timer in event time, timer in processing time | its time | the key | none |
 //! | cleanup in event time, cleanup in processing time | its time | the key | none |
 //!
-//! *State* is what the guest exports, and the key is as in the state backend (`SlotTable::key_bytes`). Slots, sessions and owners of timers have
+//! *State* is what the guest exports, its expiry is as in `weir_state::expiry`, and the key is as in the state backend (`SlotTable::key_bytes`). Slots, sessions and owners of timers have
 //! numbers that mean something in one subtask alone, so that none of them is in an entry.
 //!
 //! What is not of a key is in the *scalars*, of which each subtask has its own: the version of this format, what the namespaces are (the *layout*; windows on
-//! another grid are no windows of the operator), and of windows the progress of their clock.
+//! another grid are no windows of the operator), of windows the progress of their clock, and of process functions that of the clocks by which state expires.
 //!
 //! State comes back as if it had been evicted: it is put into the backend, and goes to the guest when a row, a timer or a watermark asks for it.
 //!
@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_state::rocks::CheckpointFile;
-use weir_state::{Checkpointing, Entries, Slot, SlotTable, StateBackend, StateKey};
+use weir_state::{Checkpointing, Clocks, Entries, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
 use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
@@ -38,7 +38,7 @@ use crate::eviction::{Note, OPERATOR, TIMERS};
 use crate::process::far;
 
 /// The version of the format.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Keys whose groups are checked at once.
 const KEYS_PER_CHECK: usize = 4096;
@@ -93,9 +93,12 @@ impl Changes {
     ) {
         table.for_each_key(slots, max_parallelism, |i, group, key| {
             let (namespace, note) = of(i);
+            let state = states.get(i);
             self.entries.push_with(group, namespace, key, |value| {
-                note.encode(value);
-                value.extend_from_slice(states.get(i));
+                if N::ALONE || !state.is_empty() {
+                    note.encode(value);
+                    value.extend_from_slice(state);
+                }
             });
         });
     }
@@ -139,15 +142,19 @@ impl Changes {
     }
 }
 
-/// Appends what a database of a snapshot has in these key groups to `entries`, as entries of a snapshot.
+/// Appends what a database of a snapshot with these scalars has in these key groups to `entries`, as entries of a snapshot.
 ///
 /// # Errors
 /// If the disk fails.
 pub fn read_database(
     database: &mut dyn StateBackend,
+    scalars: &Value,
     groups: KeyGroupRange,
     entries: &mut Entries,
 ) -> Result<(), weir_state::Error> {
+    if let Some(clocks) = clocks(scalars) {
+        database.expire(OPERATOR, clocks);
+    }
     let mut each = |at: StateKey<'_>, value: &[u8]| {
         entries.push_parts(at.group, at.namespace, [&[Kind::State as u8], at.key], [value, &[]]);
     };
@@ -208,12 +215,12 @@ impl Writer {
     }
 
     /// The states of keys that have these slots in the table: a note and a state of each, and its namespace; `of` tells the namespace and the note of the
-    /// one with an index. If note and state are empty there is none, or none any more.
+    /// one with an index. If the state is empty, and the note is not kept alone, there is none, or none any more.
     pub fn push_states<N: Note>(&mut self, table: &SlotTable, slots: &[Slot], states: &States, of: impl Fn(usize) -> (i64, N)) {
         let Some(changes) = &mut self.changes else {
             table.for_each_key(slots, self.max_parallelism, |i, group, key| {
                 let ((namespace, note), state) = (of(i), states.get(i));
-                if !state.is_empty() || N::BYTES > 0 {
+                if N::ALONE || !state.is_empty() {
                     self.entries.push_with(group, namespace, [&[Kind::State as u8], key[0], key[1]], |value| {
                         note.encode(value);
                         value.extend_from_slice(state);
@@ -313,6 +320,25 @@ pub(crate) fn counts(scalars: &Value) -> Result<Vec<(i64, u64)>, Error> {
     let count = |pair: &Value| Some((pair.get(0)?.as_i64()?, pair.get(1)?.as_u64()?));
     let counts = scalars.get("entries").and_then(Value::as_array).and_then(|pairs| pairs.iter().map(count).collect());
     counts.ok_or_else(|| corrupt("it does not say how many entries its database has"))
+}
+
+/// Adds to the scalars of a snapshot by which clocks state has expired.
+pub(crate) fn set_clocks(scalars: &mut Value, clocks: Clocks) {
+    scalars["clocks"] = json!([clocks.event, clocks.processing]);
+}
+
+/// What [`set_clocks`] has added, if it has.
+fn clocks(scalars: &Value) -> Option<Clocks> {
+    let clocks = scalars.get("clocks")?;
+    Some(Clocks { event: clocks.get(0)?.as_i64()?, processing: clocks.get(1)?.as_i64()? })
+}
+
+/// By which clocks none of these subtasks has anything that has expired.
+pub(crate) fn least_clocks(scalars: &[Value]) -> Result<Clocks, Error> {
+    let clocks = |scalars: &Value| clocks(scalars).ok_or_else(|| corrupt("it does not say by which clocks its state expires"));
+    let mut all = scalars.iter().map(clocks);
+    let first = all.next().transpose()?.unwrap_or(Clocks::START);
+    all.try_fold(first, |least, clocks| Ok(least.least(clocks?)))
 }
 
 /// The progress of a clock that none of these subtasks was behind; none if there are none.

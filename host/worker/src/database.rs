@@ -113,6 +113,7 @@ pub(crate) async fn open(
 /// Gives a chain whose state is not in a database what the database of a part has in `groups`.
 pub(crate) async fn restore_entries(
     files: &[NamedFile],
+    scalars: &serde_json::Value,
     groups: KeyGroupRange,
     stored: &Stored,
     folder: &Folder,
@@ -124,7 +125,7 @@ pub(crate) async fn restore_entries(
     for group in groups.start..groups.end {
         entries.clear();
         let of_group = KeyGroupRange { start: group, end: group + 1 };
-        read_database(&mut database, of_group, &mut entries).map_err(|e| unusable(&e))?;
+        read_database(&mut database, scalars, of_group, &mut entries).map_err(|e| unusable(&e))?;
         chain.restore_entries(&entries, context).map_err(|e| Failure::new(FailureKind::Damaged, e.to_string()))?;
         tokio::task::yield_now().await;
     }

@@ -197,7 +197,8 @@ impl Restore {
                 StateFiles::RocksDb { files, entries } => {
                     let shared =
                         KeyGroupRange { start: part.groups.start.max(groups.start), end: part.groups.end.min(groups.end) };
-                    database::restore_entries(files, shared, &self.folder, &*disk.folder()?, chain, context).await?;
+                    let (disk, scalars) = (disk.folder()?, &part.scalars);
+                    database::restore_entries(files, scalars, shared, &self.folder, &disk, chain, context).await?;
                     entries
                 }
             };

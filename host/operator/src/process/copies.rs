@@ -13,13 +13,14 @@ use std::ops::RangeInclusive;
 use std::sync::mpsc::{self, SyncSender};
 use std::time::{Duration, Instant};
 
-use weir_state::{Slot, SlotTable};
+use weir_state::{Clocks, Slot, SlotTable};
+use weir_types::call::States;
 
 use super::frozen::Frozen;
 use super::owners::Owners;
 use crate::Error;
 use crate::body::Body;
-use crate::eviction::Eviction;
+use crate::eviction::{Eviction, expiry_of};
 use crate::snapshot::Changes;
 
 /// Slots of a piece, at least and at most: about one and eight milliseconds.
@@ -67,6 +68,8 @@ pub(crate) struct Owner<'a> {
     pub owners: &'a mut Owners,
     /// the namespace of all of them
     pub namespace: i64,
+    /// by which clocks their states expire
+    pub clocks: Clocks,
 }
 
 impl Copies {
@@ -160,10 +163,13 @@ impl Due {
         if self.piece.is_empty() {
             return Ok(());
         }
-        let Owner { table, eviction, body, namespace, .. } = of;
+        let Owner { table, eviction, body, namespace, clocks, .. } = of;
         let (table, namespace, max_parallelism) = (&**table, *namespace, eviction.max_parallelism());
         let changes = &mut self.changes;
-        let push = |slots: &[Slot], states: &_| changes.push_states(table, slots, states, max_parallelism, |_| (namespace, ()));
+        let push = |slots: &[Slot], states: &States| {
+            let expiry = |i| expiry_of(states, i).filter(|expiry| clocks.are_before(*expiry));
+            changes.push_states(table, slots, states, max_parallelism, |i| (namespace, expiry(i)));
+        };
         eviction.export_each(body, &self.piece, push).await?;
         self.left -= self.piece.len();
         Ok(())

@@ -99,7 +99,7 @@ impl<'a> Feed<'a> {
                 }
             }
             Content::Partials { states, .. } => {
-                let mut selected = States { offsets: vec![0], bytes: vec![] };
+                let mut selected = States::none();
                 let mut push = |row: usize| {
                     selected.bytes.extend_from_slice(states.value(row));
                     // The batch's own bytes have 31-bit offsets, and a row comes once.

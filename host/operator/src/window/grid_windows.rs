@@ -684,9 +684,9 @@ impl GridWindows {
         let mut cold = vec![];
         self.table.coldest(surplus, &mut cold);
         let places: Vec<_> = cold.iter().map(|&slot| Place::of(&self.table, slot)).collect();
-        let tallies: Vec<Tally> = cold.iter().map(|&slot| self.tally(slot)).collect();
+        let tally = |i: usize, _| self.tally(cold[i]);
         let is_current = |slot| self.table.has_current_copy(slot);
-        turn.eviction.put_away(turn.body, &self.table, &cold, &places, &tallies, is_current, false).await?;
+        turn.eviction.put_away(turn.body, &self.table, &cold, &places, tally, is_current, false).await?;
         self.table.evict(&cold);
         turn.eviction.note_filters(&self.table);
         Ok(())

@@ -436,9 +436,9 @@ impl Sessions {
         let (filled, empty): (Vec<Slot>, Vec<Slot>) = cold.into_iter().partition(|s| self.intervals.get(owner(s)).tally.filled);
         let session = |slot: &Slot| self.intervals.get(owner(slot));
         let places: Vec<_> = filled.iter().map(session).map(|s| Place { key: s.key, namespace: s.span.start }).collect();
-        let notes: Vec<_> = filled.iter().map(session).map(Session::note).collect();
+        let note = |i: usize, _| session(&filled[i]).note();
         let is_current = |slot| !session(&slot).outdated;
-        turn.eviction.put_away(turn.body, &self.table, &filled, &places, &notes, is_current, false).await?;
+        turn.eviction.put_away(turn.body, &self.table, &filled, &places, note, is_current, false).await?;
         if !empty.is_empty() {
             turn.body.clear_slots(&empty).await?;
         }
@@ -467,7 +467,7 @@ impl Sessions {
             }
         }
         let sessions = &*self;
-        sessions.write(out, &fresh, &States { offsets: vec![0; fresh.len() + 1], bytes: vec![] });
+        sessions.write(out, &fresh, &States::new(vec![0; fresh.len() + 1], vec![]));
         let owner = |slot: &Slot| sessions.slots.owners[*slot as usize];
         let write = |slots: &[Slot], states: &States| {
             sessions.write(out, &slots.iter().map(owner).collect::<Vec<_>>(), states);

@@ -16,7 +16,7 @@ use weir_operator::emission::Emitted;
 use weir_operator::snapshot::read_database;
 use weir_operator::{Body, Context, CopyTime, Error, NativeChain, Progress, Snapshot};
 use weir_plan::job::{ChainNode, OnError, Stage};
-use weir_state::{Entries, MemoryBackend, StateBackend};
+use weir_state::{Entries, MemoryBackend, StateBackend, expiry};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
 use weir_types::key::{group_of, hash_u64, owner, range_of};
 use weir_types::{Batch, EventTime, KeyGroupRange, Watermark};
@@ -47,13 +47,33 @@ pub enum Op {
     SetClock,
     /// a cleanup is set: then the count is zero again
     SetCleanup,
+    /// the count lives until then, at least; some of it has expired once time comes to the first such time
+    Live,
 }
 
 impl Op {
-    pub const ALL: [Self; 6] = [Self::Count, Self::Forget, Self::Set, Self::Delete, Self::SetClock, Self::SetCleanup];
+    pub const ALL: [Self; 7] = [Self::Count, Self::Forget, Self::Set, Self::Delete, Self::SetClock, Self::SetCleanup, Self::Live];
+
+    /// What entries of a snapshot with cleanups in event time begin with.
+    const CLEANUP: usize = 3;
 
     pub fn of(number: i64) -> Self {
         Self::ALL[number as usize]
+    }
+
+    /// The time of a cleanup that was set: none at which a count ends.
+    pub fn cleans_up_at(time: EventTime) -> EventTime {
+        time & !1
+    }
+
+    /// What is left of a count of which some has expired.
+    pub fn some_expired(count: u64) -> u64 {
+        if count > 1 { count - 1 } else { count }
+    }
+
+    /// The time at which a count ends.
+    pub fn lives_until(time: EventTime) -> EventTime {
+        time | 1
     }
 }
 
@@ -238,7 +258,7 @@ pub struct Subtasks {
     /// where their state is; none = in memory
     disk: Option<Disk>,
     /// the checkpoints of their databases that are being made
-    begun: Vec<JoinHandle<(PathBuf, Entries)>>,
+    begun: Vec<(JoinHandle<(PathBuf, Entries)>, serde_json::Value)>,
 }
 
 /// What a checkpoint has.
@@ -246,7 +266,7 @@ pub struct Subtasks {
 pub struct Contents {
     /// by key: counts other than zero
     pub counts: BTreeMap<i64, i64>,
-    /// by kind: times and keys
+    /// by kind: times and keys; those without which a count that expires may do are left out
     pub timers: [BTreeSet<(EventTime, i64)>; 4],
 }
 
@@ -275,7 +295,7 @@ impl Subtasks {
         let Some(disk) = &self.disk else { return };
         for operator in &mut self.all {
             let snapshot = operator.snapshot_at(CopyTime::Later);
-            self.begun.push(disk.begin(snapshot.changes.expect("its state is on disk")));
+            self.begun.push((disk.begin(snapshot.changes.expect("its state is on disk")), snapshot.scalars));
         }
     }
 
@@ -291,19 +311,21 @@ impl Subtasks {
         }
         let disk = self.disk.as_ref().filter(|_| !self.begun.is_empty())?;
         let mut contents = Contents::default();
-        for begun in self.begun.drain(..) {
+        for (begun, scalars) in self.begun.drain(..) {
             let all = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
             let (dir, mut entries) = begun.join().expect("it does not panic");
             let mut database = disk.open_from(&[(all, dir)], all);
-            read_database(&mut *database, all, &mut entries).expect("it has entries of operators");
+            read_database(&mut *database, &scalars, all, &mut entries).expect("it has entries of operators");
             for entry in entries.iter() {
                 let (kind, key) = entry.key.split_first().expect("an entry's key begins with its kind");
                 let key = i64::from_be_bytes(key.try_into().expect("keys are numbers"));
                 let is_new = match usize::from(*kind) {
                     0 => {
-                        let count = i64::from_le_bytes(entry.value.try_into().expect("counts are numbers"));
-                        contents.counts.insert(key, count).is_none()
+                        let (_, state) = expiry::decode(entry.value).expect("it says when it expires");
+                        let count = state.first_chunk().expect("counts are numbers");
+                        contents.counts.insert(key, i64::from_le_bytes(*count)).is_none()
                     }
+                    timer if timer == Op::CLEANUP && Op::lives_until(entry.namespace) == entry.namespace => true,
                     timer => contents.timers[timer - 1].insert((entry.namespace, key)),
                 };
                 assert!(is_new, "a key is in one subtask, and a timer is near or far");

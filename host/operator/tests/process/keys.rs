@@ -67,7 +67,7 @@ impl NativeChain for Told {
     }
 
     fn export_slots(&mut self, slots: &[Slot]) -> Result<States, GuestError> {
-        let mut states = States { offsets: vec![0], bytes: vec![] };
+        let mut states = States::none();
         for slot in slots {
             states.bytes.extend((self.slots[slot].1 > 0).then_some(self.slots[slot].1 as u8));
             states.offsets.push(states.bytes.len() as u32);

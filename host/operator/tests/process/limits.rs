@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use weir_operator::Error;
 use weir_state::rocks::KeyScan;
-use weir_state::{Checkpointing, StateBackend, StateKey};
+use weir_state::{Checkpointing, Clocks, StateBackend, StateKey};
 use weir_types::KeyGroupRange;
 
 use crate::disk::Disk;
@@ -196,6 +196,9 @@ impl StateBackend for Counted {
     fn delete_all(&mut self, groups: KeyGroupRange, operator: u32, namespace: Option<i64>) -> Result<(), weir_state::Error> {
         self.backend.delete_all(groups, operator, namespace)
     }
+    fn expire(&mut self, operator: u32, clocks: Clocks) {
+        self.backend.expire(operator, clocks);
+    }
     fn bytes(&self) -> usize {
         self.backend.bytes()
     }
@@ -273,5 +276,63 @@ fn restored_keys_are_learned() {
             operator.take() == (0..KEYS).map(|key| (key, count, i64::MIN)).collect::<Vec<_>>(),
             "they come and go, count {count}"
         );
+    }
+}
+
+/// Evicted keys whose state expires leave nothing behind: no timers meanwhile, no reads and no writes once it has, and what is known of them is forgotten as new
+/// ones come. One that comes back in time is as it was.
+#[test]
+fn what_expires_on_disk_costs_nothing_more() {
+    const KEYS: i64 = 700_000;
+    let disk = Disk::new();
+    let backend = Counted::new(disk.open());
+    let (written, asked) = (Arc::clone(&backend.written), Arc::clone(&backend.asked));
+    let mut operator = Operator::on(Box::new(backend), Counts::default(), Some(1000), None);
+    let live = |keys: std::ops::Range<i64>| keys.map(|key| (key, Op::Live, key + 10_000)).collect::<Vec<Row>>();
+    for first in (0..KEYS).step_by(1000) {
+        operator.rows(&live(first..first + 1000));
+        operator.watermark(first).expect("the timers end");
+        operator.take();
+    }
+    let (written, asked) = (written.load(Ordering::Relaxed) as i64, asked.load(Ordering::Relaxed) as i64);
+    assert!((KEYS - 1000..=KEYS).contains(&written), "{written} writes: each key is written once, and no timer");
+    assert!(asked < KEYS / 50, "{asked} of {KEYS} new keys were looked for");
+
+    operator.rows(&live(KEYS - 2000..KEYS - 1000));
+    assert!(operator.take().iter().all(|(_, count, _)| *count == 2), "they are still there");
+    operator.rows(&live(0..1000));
+    assert!(operator.take().iter().all(|(_, count, _)| *count == 1), "they are gone");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let known = loop {
+        let snapshot = operator.snapshot();
+        disk.write(snapshot.changes.expect("its state is on disk"));
+        let known = snapshot.scalars["entries"][0][1].as_i64().expect("a number");
+        operator.rows(&[(0, Op::Count, 0)]);
+        if known < KEYS / 2 || Instant::now() > deadline {
+            break known;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    assert!(known < KEYS / 2, "{known} keys are taken for evicted ones");
+}
+
+/// A key that comes back has lost what expired while it was away, before anything else happens to it; what is left of it expires in its time.
+#[test]
+fn comes_back_without_what_has_expired() {
+    let disk = Disk::new();
+    for backend in [disk.open(), Box::new(weir_state::MemoryBackend::default())] {
+        let mut operator = Operator::on(backend, Counts::default(), Some(1), None);
+        let mut count = |watermark: i64, op, time| {
+            operator.watermark(watermark).expect("the timers end");
+            operator.rows(&[(1, op, time)]);
+            // Another key takes its slot.
+            operator.rows(&[(2, Op::Forget, 0)]);
+            operator.take()[0].1
+        };
+        assert_eq!(count(0, Op::Live, 10), 1);
+        assert_eq!(count(5, Op::Live, 30), 2);
+        assert_eq!(count(15, Op::Count, 0), 2, "of two, one has expired");
+        assert_eq!(count(16, Op::Count, 0), 3, "it expires once");
+        assert_eq!(count(40, Op::Count, 0), 1, "all of it has expired");
     }
 }

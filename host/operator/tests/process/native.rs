@@ -9,7 +9,7 @@ use arrow_array::{ArrayRef, Int64Array, UInt32Array};
 use weir_operator::NativeChain;
 use weir_sandbox::GuestError;
 use weir_types::EventTime;
-use weir_types::call::{DueTimers, Input, Origins, Output, Reply, Slot, States, Timer};
+use weir_types::call::{DueTimers, Expiries, Input, Origins, Output, Reply, Slot, States, Timer};
 use weir_types::graph::TimeDomain;
 
 use crate::harness::Op;
@@ -35,6 +35,8 @@ impl Rearm {
 #[derive(Default)]
 pub struct Counts {
     pub slots: HashMap<Slot, (i64, u64)>,
+    /// of counts that end: when that is to be looked at, and when it is
+    pub lives: HashMap<Slot, (EventTime, EventTime)>,
     /// rows of the broadcast input
     pub broadcast: u64,
     pub rearm: Rearm,
@@ -49,6 +51,32 @@ pub struct Counts {
 impl Counts {
     fn weight(&self) -> usize {
         self.slots.len() * (self.ballast + 8)
+    }
+
+    /// What a cleanup finds: a count of which some or all has expired, or any, if it was set.
+    fn clean_up(&mut self, due: DueTimers<'_>) -> Vec<Timer> {
+        let mut timers = vec![];
+        for (&slot, &time) in due.slots.iter().zip(due.times) {
+            let count = &mut self.slots.get_mut(&slot).expect("slots are assigned").1;
+            let timer = |time, delete| Timer { slot, domain: TimeDomain::Event, time, delete, cleanup: true };
+            match self.lives.get_mut(&slot) {
+                _ if Op::cleans_up_at(time) == time => {
+                    *count = 0;
+                    timers.extend(self.lives.remove(&slot).map(|(next, _)| timer(next, true)));
+                }
+                Some((next, end)) if *next == time && *end > due.watermark => {
+                    *count = Op::some_expired(*count);
+                    *next = *end;
+                    timers.push(timer(*end, false));
+                }
+                Some((next, _)) if *next == time => {
+                    *count = 0;
+                    self.lives.remove(&slot);
+                }
+                _ => {}
+            }
+        }
+        timers
     }
 
     fn reply(&self, rows: Vec<(i64, u64, EventTime)>, origins: Vec<u32>, timers: Vec<Timer>) -> Reply {
@@ -85,14 +113,25 @@ impl NativeChain for Counts {
             rows.push((state.0, state.1 + self.broadcast, EventTime::MIN));
             let time = ats.value(row);
             let timer = |domain, delete| Timer { slot, domain, time, delete, cleanup: false };
-            let cleanup = Timer { cleanup: true, ..timer(TimeDomain::Event, false) };
+            let cleanup = |time, delete| Timer { time, cleanup: true, ..timer(TimeDomain::Event, delete) };
             match Op::of(ops.value(row)) {
                 Op::Count => {}
-                Op::Forget => state.1 = 0,
+                Op::Forget => {
+                    state.1 = 0;
+                    timers.extend(self.lives.remove(&slot).map(|(next, _)| cleanup(next, true)));
+                }
                 Op::Set => timers.push(timer(TimeDomain::Event, false)),
                 Op::Delete => timers.push(timer(TimeDomain::Event, true)),
                 Op::SetClock => timers.push(timer(TimeDomain::Processing, false)),
-                Op::SetCleanup => timers.push(cleanup),
+                Op::SetCleanup => timers.push(cleanup(Op::cleans_up_at(time), false)),
+                Op::Live => {
+                    let until = Op::lives_until(time);
+                    let (_, end) = self.lives.entry(slot).or_insert_with(|| {
+                        timers.push(cleanup(until, false));
+                        (until, until)
+                    });
+                    *end = until.max(*end);
+                }
             }
         }
         Ok(self.reply(rows, (0..input.rows as u32).collect(), timers))
@@ -100,8 +139,7 @@ impl NativeChain for Counts {
 
     fn timers_fired(&mut self, due: DueTimers<'_>) -> Result<Reply, GuestError> {
         if due.cleanup {
-            due.slots.iter().for_each(|slot| self.slots.get_mut(slot).expect("slots are assigned").1 = 0);
-            return Ok(Reply::default());
+            return Ok(Reply { timers: self.clean_up(due), ..Reply::default() });
         }
         let (mut rows, mut timers) = (vec![], vec![]);
         for (&slot, &time) in due.slots.iter().zip(due.times) {
@@ -119,16 +157,22 @@ impl NativeChain for Counts {
     fn clear_slots(&mut self, slots: &[Slot]) -> Result<(), GuestError> {
         for slot in slots {
             assert!(self.slots.remove(slot).is_some(), "slot {slot} was cleared twice");
+            self.lives.remove(slot);
         }
         Ok(())
     }
 
     fn export_slots(&mut self, slots: &[Slot]) -> Result<States, GuestError> {
-        let mut states = States { offsets: vec![0], bytes: vec![] };
+        let mut states = States::none();
+        let lives = |slot: &Slot| self.lives.get(slot).copied();
+        let (cleanups, ends) = slots.iter().map(|slot| lives(slot).unwrap_or((EventTime::MAX, EventTime::MAX))).unzip();
+        states.expiries = Some(Expiries { domain: TimeDomain::Event, cleanups, ends });
         for &slot in slots {
             let count = if slot == OPERATOR_STATE { self.broadcast } else { self.slots[&slot].1 };
             if count > 0 {
                 states.bytes.extend(count.to_le_bytes());
+                let (next, end) = lives(&slot).unwrap_or((EventTime::MAX, EventTime::MAX));
+                [next, end].iter().for_each(|time| states.bytes.extend(time.to_le_bytes()));
                 states.bytes.resize(states.bytes.len() + self.ballast, 0);
             }
             states.offsets.push(states.bytes.len() as u32);
@@ -143,9 +187,14 @@ impl NativeChain for Counts {
             let bytes = &states.bytes[range[0] as usize..range[1] as usize];
             let Some(count) = bytes.first_chunk::<8>() else { continue };
             let count = u64::from_le_bytes(*count);
-            match slot {
-                OPERATOR_STATE => self.broadcast = count,
-                slot => self.slots.get_mut(&slot).expect("slots are assigned before").1 = count,
+            if slot == OPERATOR_STATE {
+                self.broadcast = count;
+                continue;
+            }
+            self.slots.get_mut(&slot).expect("slots are assigned before").1 = count;
+            let [next, end] = [8, 16].map(|at| EventTime::from_le_bytes(*bytes[at..].first_chunk().expect("it has times")));
+            if end < EventTime::MAX {
+                self.lives.insert(slot, (next, end));
             }
         }
         Ok(())
@@ -153,6 +202,7 @@ impl NativeChain for Counts {
 
     fn renew(&mut self) -> Result<(), GuestError> {
         self.slots.clear();
+        self.lives.clear();
         self.broadcast = 0;
         self.leaked = 0;
         Ok(())

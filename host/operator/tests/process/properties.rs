@@ -41,6 +41,8 @@ struct Model {
     timers: BTreeSet<(EventTime, i64)>,
     clock_timers: BTreeSet<(EventTime, i64)>,
     cleanups: BTreeSet<(EventTime, i64)>,
+    /// of counts that end: when some of them has expired next, and when all
+    lives: BTreeMap<i64, (EventTime, EventTime)>,
     broadcast: i64,
     results: Vec<Result>,
 }
@@ -52,11 +54,19 @@ impl Model {
         self.results.push((key, *count + self.broadcast, EventTime::MIN));
         match op {
             Op::Count => {}
-            Op::Forget => *count = 0,
+            Op::Forget => {
+                *count = 0;
+                self.lives.remove(&key);
+            }
             Op::Set => _ = self.timers.insert((time, key)),
             Op::Delete => _ = self.timers.remove(&(time, key)),
             Op::SetClock => _ = self.clock_timers.insert((time, key)),
-            Op::SetCleanup => _ = self.cleanups.insert((time, key)),
+            Op::SetCleanup => _ = self.cleanups.insert((Op::cleans_up_at(time), key)),
+            Op::Live => {
+                let until = Op::lives_until(time);
+                let (_, end) = self.lives.entry(key).or_insert((until, until));
+                *end = until.max(*end);
+            }
         }
     }
 
@@ -75,6 +85,15 @@ impl Model {
         while let Some(&(_, key)) = self.cleanups.first().filter(|(time, _)| *time <= until) {
             self.cleanups.pop_first();
             self.counts.insert(key, 0);
+            self.lives.remove(&key);
+        }
+        for (key, _) in self.lives.extract_if(.., |_, (_, end)| *end <= until) {
+            self.counts.insert(key, 0);
+        }
+        for (key, (next, end)) in self.lives.iter_mut().filter(|(_, (next, _))| *next <= until) {
+            let count = self.counts.entry(*key).or_default();
+            *count = Op::some_expired(*count as u64) as i64;
+            *next = *end;
         }
     }
 

@@ -78,7 +78,7 @@ impl NativeChain for RowIds {
     }
 
     fn export_slots(&mut self, slots: &[Slot]) -> Result<States, GuestError> {
-        let mut states = States { offsets: vec![0], bytes: vec![] };
+        let mut states = States::none();
         for &slot in slots {
             states.bytes.extend(self.ids(slot).iter().flat_map(|id| id.to_le_bytes()));
             states.offsets.push(states.bytes.len() as u32);

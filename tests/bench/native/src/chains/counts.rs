@@ -84,7 +84,7 @@ impl NativeChain for Counts {
 
     fn export_slots(&mut self, slots: &[Slot]) -> Result<States, GuestError> {
         let bytes = slots.iter().flat_map(|&slot| self.slots[slot as usize].1.to_le_bytes()).collect();
-        Ok(States { offsets: (0..=slots.len() as u32).map(|i| i * 8).collect(), bytes })
+        Ok(States::new((0..=slots.len() as u32).map(|i| i * 8).collect(), bytes))
     }
 
     fn import_slots(&mut self, slots: &[Slot], states: &States) -> Result<(), GuestError> {

@@ -105,7 +105,7 @@ impl NativeChain for Hottest {
 
     /// A slot's state: the number of bids, then the auctions.
     fn export_slots(&mut self, slots: &[Slot]) -> Result<States, GuestError> {
-        let mut states = States { offsets: vec![0], bytes: vec![] };
+        let mut states = States::none();
         for &slot in slots {
             let Hot { bids, auctions } = &self.slots[slot as usize].1;
             states.bytes.extend(std::iter::once(bids).chain(auctions).flat_map(|number| number.to_le_bytes()));

@@ -1,6 +1,6 @@
 //! What the benchmark runs besides the Nexmark queries; the argument `job` picks one.
 
-use weir::{EventTime, Job, Pass, Record, Str};
+use weir::{EventTime, ExpiringValue, Expiry, Job, KeyedContext, Pass, Record, Str, Ttl, Watermarks, secs};
 
 /// A bid with all its fields, none of which the guest looks at.
 #[derive(Clone, Record)]
@@ -111,7 +111,7 @@ fn latency(job: &Job) {
 }
 
 /// A count of each of very many keys of 100 bytes. There is an event for each millisecond. In the first `fill_ms` of them each row has a key of its own; after
-/// them only a hundredth of these keys come, and another one every now and then.
+/// them only a hundredth of these keys come, and another one every now and then. With the argument `expires`, a key is forgotten after a million events.
 fn state(job: &Job) -> Result<(), String> {
     const START: i64 = 1_436_918_400_000;
     const TURN_MS: i64 = 20_000_000;
@@ -119,19 +119,34 @@ fn state(job: &Job) -> Result<(), String> {
     const ROUND_MS: i64 = 50;
     let fill: i64 = job.argument("fill_ms").and_then(|ms| ms.parse().ok()).ok_or("the argument `fill_ms` is a number")?;
     let part = (fill / 100 / ROUND_MS).max(1) * ROUND_MS;
-    job.source_stream::<Moment>("nexmark", "bid")
-        .map(move |bid| {
-            let at = bid.date_time.millis() - START;
-            let at = if at < fill { at } else { at / TURN_MS % 100 * part + at % part };
-            Wide { key: key_of(at as u64) }
-        })
-        .key_by(Wide::KEY)
-        .process_with(|rows: &mut u64, _, cx| {
-            *rows += 1;
-            cx.emit(Seen { rows: *rows });
-        })
-        .sink("out");
+    let wide = move |bid: Moment| {
+        let at = bid.date_time.millis() - START;
+        let at = if at < fill { at } else { at / TURN_MS % 100 * part + at % part };
+        Wide { key: key_of(at as u64) }
+    };
+    let bids = job.source_stream::<Moment>("nexmark", "bid");
+    if job.argument("expires").as_deref() == Some("true") {
+        let timed = bids.event_time(Moment::DATE_TIME, Watermarks::bounded(secs(0)));
+        let count = |rows: &mut ExpiringValue<u64, MillionEvents>, _, cx: &mut KeyedContext<'_, String, Seen>| {
+            let rows = *rows.reduce(1, |a, b| a + b, cx);
+            cx.emit(Seen { rows });
+        };
+        timed.map(wide).key_by(Wide::KEY).process_with(count).sink("out");
+        return Ok(());
+    }
+    let count = |rows: &mut u64, _, cx: &mut KeyedContext<'_, String, Seen>| {
+        *rows += 1;
+        cx.emit(Seen { rows: *rows });
+    };
+    bids.map(wide).key_by(Wide::KEY).process_with(count).sink("out");
     Ok(())
+}
+
+/// There is an event for each millisecond.
+struct MillionEvents;
+
+impl Expiry for MillionEvents {
+    const TTL: Ttl = Ttl::new(secs(1000)).event_time();
 }
 
 /// A hundred letters that no compression makes short.

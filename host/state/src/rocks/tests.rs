@@ -604,7 +604,7 @@ fn expiring(numbers: std::ops::Range<i64>) -> Entries {
 fn compactions_drop_what_has_expired() {
     let place = Place::new();
     let mut backend = place.open("database");
-    put(&mut backend, &expiring(0..1000).into_iter().map(|(key, _)| (key, vec![0])).collect());
+    put(&mut backend, &expiring(0..1000).into_keys().map(|key| (key, vec![0])).collect());
     compact(&backend);
     put(&mut backend, &expiring(0..1000));
     let others: Entries = expiring(0..10).into_iter().map(|((group, _, n, key), value)| ((group, 1, n, key), value)).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrow_array::ArrayRef;
-use weir_sandbox::{GuestError, GuestErrorKind, Instance};
+use weir_sandbox::{ComponentHash, GuestError, GuestErrorKind, Instance};
 use weir_types::call::{DueTimers, Input, Panes, Reply, Slot, States};
 
 use crate::Error;
@@ -203,6 +203,13 @@ impl Body {
             User::Guest(_, start) => Some(start),
             User::Native(_) => None,
         }
+    }
+
+    /// What its code is known by: the component, and the arguments that it was given. All native chains are of one code.
+    pub fn code(&self) -> String {
+        self.guest_start().map_or_else(String::new, |GuestStart { component, args, .. }| {
+            ComponentHash::of(format!("{} {args:?}", component.hash()).as_bytes()).to_string()
+        })
     }
 
     /// Rows for a `transform` or `process` head.

@@ -85,9 +85,8 @@ impl Note for Option<Expiry> {
 
 /// When one of these exported states expires, if it does.
 pub(crate) fn expiry_of(states: &States, index: usize) -> Option<Expiry> {
-    let expiries = states.expiries.as_ref()?;
-    let (first, last) = expiries.get(index)?;
-    Some(Expiry { domain: expiries.domain, first, last })
+    let (domain, first, last) = states.expiries.as_ref()?.get(index)?;
+    Some(Expiry { domain, first, last })
 }
 
 impl<A: Note, B: Note> Note for (A, B) {
@@ -331,6 +330,11 @@ impl Eviction {
     /// Calls `each` with all that the backend has of the operator.
     pub fn scan(&mut self, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
         Ok(self.backend.scan(self.groups(), OPERATOR, None, each)?)
+    }
+
+    /// Calls `each` with all that the backend has of the operator in a key group.
+    pub fn scan_group(&mut self, group: KeyGroup, each: &mut dyn FnMut(StateKey<'_>, &[u8])) -> Result<(), Error> {
+        Ok(self.backend.scan(KeyGroupRange { start: group.0, end: group.0 + 1 }, OPERATOR, None, each)?)
     }
 
     /// To read the keys that the backend has of the operator in a namespace on another thread. None if it cannot be done.

@@ -16,7 +16,7 @@
 //! **Barriers** do not hold it up where its backend keeps copies: what has changed in slots is copied later, before it changes again, and so are timers (see `copies`).
 
 mod copies;
-mod expiring;
+pub(crate) mod expiring;
 pub(crate) mod far;
 mod frozen;
 mod learning;
@@ -26,10 +26,10 @@ mod timers;
 
 use arrow_array::{ArrayRef, UInt32Array};
 use weir_sandbox::{GuestError, GuestErrorKind};
-use weir_state::{Created, Entries, Expiry, NO_SLOT, Namespaces, Slot, SlotTable, StateKey};
+use weir_state::{Created, Entries, Expiry, NO_SLOT, Namespaces, Slot, SlotTable, StateKey, expiry};
 use weir_types::call::{DueTimers, Reply, States};
 use weir_types::graph::{self, TimeDomain};
-use weir_types::{Batch, EventTime};
+use weir_types::{Batch, EventTime, KeyGroup};
 
 use crate::body::Body;
 use crate::chain::Parts;
@@ -40,7 +40,7 @@ use crate::progress::Progress;
 use crate::snapshot::{self, CopyTime, Kind, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
 use copies::{Copies, Owner};
-use expiring::Expiring;
+use expiring::{Expiring, saved_clocks};
 use far::FarTimer;
 use frozen::Frozen;
 use learning::{Learning, READ_BYTES_MAX};
@@ -74,6 +74,8 @@ pub struct Process {
     /// whose entries the backend has, as long as that is being found out
     learning: Option<Learning>,
     expiring: Expiring,
+    /// whether other code has said when states of the snapshot expire
+    is_upgraded: bool,
     /// whether the guest has state besides that of keys: made of the rows of a broadcast input
     has_operator_state: bool,
     owners: Owners,
@@ -97,6 +99,7 @@ impl Process {
         key_types: &[arrow_schema::DataType],
         emission: Emission,
     ) -> Result<Self, Error> {
+        let expiring = Expiring::new(parts.body.code());
         let (eviction, body) = Eviction::new(parts);
         let mut table = SlotTable::new(key_types)?;
         eviction.limit_filters(&mut table);
@@ -109,7 +112,8 @@ impl Process {
             eviction,
             copies: Copies::default(),
             learning: None,
-            expiring: Expiring::new(),
+            expiring,
+            is_upgraded: false,
             owners: Owners::default(),
             spent: Spent::default(),
             timers: AllTimers::new(),
@@ -198,7 +202,7 @@ impl Process {
         self.set_cleanups(expire.collect(), context, out).await
     }
 
-    /// Sets the timers for cleanups of states that have come back. Those that have been due meanwhile fire now.
+    /// Sets the timers for cleanups of states that have come back. Those that have been due meanwhile fire now, and see the time that was when they would have.
     async fn set_cleanups(
         &mut self,
         of: Vec<(Slot, Expiry)>,
@@ -218,7 +222,11 @@ impl Process {
         overdue.sort_unstable();
         for overdue in overdue.chunk_by(|a, b| a.0 == b.0) {
             let (times, slots): (Vec<EventTime>, Vec<Slot>) = overdue.iter().map(|&(_, time, slot)| (time, slot)).unzip();
-            let (domain, watermark, now) = (overdue[0].0, context.watermark.0, context.now);
+            let (domain, clocks) = (overdue[0].0, self.expiring.clocks());
+            let (watermark, now) = match domain {
+                TimeDomain::Event => (clocks.event, context.now),
+                TimeDomain::Processing => (context.watermark.0, clocks.processing),
+            };
             let timers = DueTimers { slots: &slots, times: &times, domain, cleanup: true, watermark, now };
             let reply = self.body.timers_fired(timers).await?;
             self.on_reply(reply, &Source::Times(&times), None, context, out)?;
@@ -226,18 +234,18 @@ impl Process {
         Ok(())
     }
 
-    /// Begins to find out whose entries the backend has, of which there are so many at least; false if that cannot be done, or not now.
-    fn begin_learning(&mut self, at_least: u64) -> Result<bool, Error> {
+    /// Begins to find out whose entries the backend has, of which there are so many at least, if that can be done now.
+    fn begin_learning(&mut self, at_least: u64) -> Result<(), Error> {
+        let Some(keys) = self.eviction.scan_keys(NAMESPACE) else { return Ok(()) };
         if self.eviction.backend_bytes() > READ_BYTES_MAX {
-            return Ok(false);
+            return Ok(());
         }
-        let Some(keys) = self.eviction.scan_keys(NAMESPACE) else { return Ok(false) };
-        let Some(learner) = self.table.begin_learning(NAMESPACE, at_least)? else { return Ok(false) };
+        let Some(learner) = self.table.begin_learning(NAMESPACE, at_least)? else { return Ok(()) };
         self.learning = Learning::begin(keys, learner);
         if self.learning.is_none() {
             self.table.learned(NAMESPACE, None);
         }
-        Ok(self.learning.is_some())
+        Ok(())
     }
 
     /// Takes in what was found out about whose entries the backend has.
@@ -245,17 +253,20 @@ impl Process {
         if let Some(learned) = self.learning.as_ref().and_then(Learning::poll) {
             self.learning = None;
             self.table.learned(NAMESPACE, learned);
-            self.expiring.found_out(self.table.evicted(NAMESPACE));
+            self.expiring.find_out(self.table.evicted(NAMESPACE), self.table.knows_nothing(NAMESPACE));
             self.eviction.note_filters(&self.table);
         }
     }
 
     /// Begins to find out what is left of states that expire, if it is time to.
     fn learn_anew(&mut self) -> Result<(), Error> {
-        if self.learning.is_none() && self.expiring.wants_to_know() && self.begin_learning(0)? {
-            self.expiring.find_out(self.table.evicted(NAMESPACE));
+        let (keys, is_unknown) = (self.table.evicted(NAMESPACE), self.table.knows_nothing(NAMESPACE));
+        if self.learning.is_some() || !self.expiring.wants_to_know(keys, is_unknown) {
+            return Ok(());
         }
-        Ok(())
+        // If it cannot be done now, it can once there are more.
+        self.expiring.find_out(keys, is_unknown);
+        self.begin_learning(0)
     }
 
     fn on_reply(
@@ -527,7 +538,9 @@ impl Process {
         for &(slot, Expiry { domain, first, .. }) in &expire {
             self.delete_timer(Sort { domain, cleanup: true }, slot, first);
         }
-        self.expiring.note_evicted(expire.len());
+        if !expire.is_empty() {
+            self.expiring.note_evicted();
+        }
         let mut key = vec![];
         for &slot in &cold {
             if self.owners.get(slot).is_some() {
@@ -609,7 +622,7 @@ impl Process {
             false => None,
         };
         let mut snapshot = Snapshot { changes, ..out.finish(LAYOUT, None, operator_state) };
-        snapshot::set_clocks(&mut snapshot.scalars, self.expiring.clocks());
+        self.expiring.save(&mut snapshot.scalars);
         if snapshot.changes.is_some() {
             let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
             snapshot::set_counts(&mut snapshot.scalars, std::iter::once((NAMESPACE, most)));
@@ -676,8 +689,10 @@ impl Process {
     /// If they are not, or of an unknown version.
     pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
         snapshot::check(scalars, LAYOUT)?;
-        self.expiring.restore(snapshot::least_clocks(scalars)?);
-        self.eviction.expire(self.expiring.clocks());
+        self.is_upgraded = self.expiring.restore(scalars)?;
+        if self.expiring.is_used() {
+            self.eviction.expire(self.expiring.clocks());
+        }
         Ok(())
     }
 
@@ -690,7 +705,8 @@ impl Process {
             if namespace != NAMESPACE {
                 return Err(corrupt("the state of a key is in a window"));
             }
-            self.table.add_evicted(namespace, most);
+            // Where time was later, there may be some again that had expired.
+            self.table.add_evicted(namespace, most, saved_clocks(scalars).is_none());
         }
         for (i, timers) in self.timers.iter_mut().enumerate() {
             let known = scalars.get(FAR_TIMERS).and_then(|all| timers.far.add_scalars(all.get(i)?));
@@ -716,8 +732,45 @@ impl Process {
             }
         }
         let states_only = entries.iter().filter(|entry| entry.kind == Kind::State);
-        self.eviction.put_restored(states_only.map(|entry| (entry.group, entry.namespace, entry.key, entry.value)))?;
-        self.table.add_evicted(NAMESPACE, states);
+        let states_only = states_only.map(|entry| (entry.group, entry.key, entry.value));
+        if self.is_upgraded || !self.eviction.keeps_copies() {
+            let mut stay = Entries::default();
+            for (group, key, value) in states_only {
+                self.keep_for_cleanup(group, key, value, &mut stay)?;
+            }
+            self.eviction.put_restored(stay.iter().map(|entry| (entry.group, NAMESPACE, entry.key, entry.value)))?;
+        } else {
+            self.eviction.put_restored(states_only.map(|(group, key, value)| (group, NAMESPACE, key, value)))?;
+        }
+        self.table.add_evicted(NAMESPACE, states, true);
+        Ok(())
+    }
+
+    /// Adds a state of a snapshot to those that stay: if it would have expired, it has a timer for its cleanup instead.
+    fn keep_for_cleanup(&mut self, group: KeyGroup, key: &[u8], value: &[u8], stay: &mut Entries) -> Result<(), Error> {
+        let (expiry, state) = expiry::decode(value).ok_or_else(|| corrupt("a state does not say whether it expires"))?;
+        if let Some(Expiry { domain, first, .. }) = expiry {
+            self.restored.push((Sort { domain, cleanup: true }, first, self.owners.get_or_make_away(key)));
+        }
+        stay.push_with(group, NAMESPACE, [key], |value| {
+            expiry::encode(None, value);
+            value.extend_from_slice(state);
+        });
+        Ok(())
+    }
+
+    /// Has all states in the backend stay until they are cleaned up: other code has said when they expire.
+    fn keep_all_for_cleanup(&mut self) -> Result<(), Error> {
+        for group in 0..self.eviction.max_parallelism() {
+            let mut expire = Entries::default();
+            let mut each = |at: StateKey<'_>, value: &[u8]| expire.push(at.group, at.namespace, at.key, value);
+            self.eviction.scan_group(KeyGroup(group), &mut each)?;
+            let mut stay = Entries::default();
+            for entry in expire.iter().filter(|entry| matches!(expiry::decode(entry.value), Some((Some(_), _)))) {
+                self.keep_for_cleanup(entry.group, entry.key, entry.value, &mut stay)?;
+            }
+            self.eviction.put_restored(stay.iter().map(|entry| (entry.group, NAMESPACE, entry.key, entry.value)))?;
+        }
         Ok(())
     }
 
@@ -738,6 +791,9 @@ impl Process {
     /// # Errors
     /// If they are many, and the backend fails.
     pub fn finish_restore(&mut self) -> Result<(), Error> {
+        if self.is_upgraded && self.eviction.keeps_copies() {
+            self.keep_all_for_cleanup()?;
+        }
         let mut timers = std::mem::take(&mut self.restored);
         timers.sort_unstable_by(|(_, a_time, a), (_, b_time, b)| {
             a_time.cmp(b_time).then_with(|| self.owners.key(*a).cmp(self.owners.key(*b)))
@@ -760,7 +816,10 @@ impl Process {
             far.iter().for_each(|(_, entry)| self.owners.remove_timer(entry.owner, &self.table));
         }
         self.part_timers()?;
-        self.begin_learning(self.table.evicted(NAMESPACE)).map(|_| ())
+        let (keys, is_unknown) = (self.table.evicted(NAMESPACE), self.table.knows_nothing(NAMESPACE));
+        self.expiring.find_out(keys, is_unknown);
+        // Of those that expire fewer may be left.
+        self.begin_learning(if self.expiring.is_used() { 0 } else { keys })
     }
 
     /// How many keys have state in the guest.

@@ -14,7 +14,8 @@
 //! numbers that mean something in one subtask alone, so that none of them is in an entry.
 //!
 //! What is not of a key is in the *scalars*, of which each subtask has its own: the version of this format, what the namespaces are (the *layout*; windows on
-//! another grid are no windows of the operator), of windows the progress of their clock, and of process functions that of the clocks by which state expires.
+//! another grid are no windows of the operator), of windows the progress of their clock, and of process functions whose state
+//! expires (see `process::expiring`) by which clocks it does.
 //!
 //! State comes back as if it had been evicted: it is put into the backend, and goes to the guest when a row, a timer or a watermark asks for it.
 //!
@@ -29,12 +30,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_state::rocks::CheckpointFile;
-use weir_state::{Checkpointing, Clocks, Entries, Slot, SlotTable, StateBackend, StateKey};
+use weir_state::{Checkpointing, Entries, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
 use weir_types::{EventTime, KeyGroup, KeyGroupRange};
 
 use crate::Error;
 use crate::eviction::{Note, OPERATOR, TIMERS};
+use crate::process::expiring::saved_clocks;
 use crate::process::far;
 
 /// The version of the format.
@@ -152,7 +154,7 @@ pub fn read_database(
     groups: KeyGroupRange,
     entries: &mut Entries,
 ) -> Result<(), weir_state::Error> {
-    if let Some(clocks) = clocks(scalars) {
+    if let Some(clocks) = saved_clocks(scalars) {
         database.expire(OPERATOR, clocks);
     }
     let mut each = |at: StateKey<'_>, value: &[u8]| {
@@ -320,25 +322,6 @@ pub(crate) fn counts(scalars: &Value) -> Result<Vec<(i64, u64)>, Error> {
     let count = |pair: &Value| Some((pair.get(0)?.as_i64()?, pair.get(1)?.as_u64()?));
     let counts = scalars.get("entries").and_then(Value::as_array).and_then(|pairs| pairs.iter().map(count).collect());
     counts.ok_or_else(|| corrupt("it does not say how many entries its database has"))
-}
-
-/// Adds to the scalars of a snapshot by which clocks state has expired.
-pub(crate) fn set_clocks(scalars: &mut Value, clocks: Clocks) {
-    scalars["clocks"] = json!([clocks.event, clocks.processing]);
-}
-
-/// What [`set_clocks`] has added, if it has.
-fn clocks(scalars: &Value) -> Option<Clocks> {
-    let clocks = scalars.get("clocks")?;
-    Some(Clocks { event: clocks.get(0)?.as_i64()?, processing: clocks.get(1)?.as_i64()? })
-}
-
-/// By which clocks none of these subtasks has anything that has expired.
-pub(crate) fn least_clocks(scalars: &[Value]) -> Result<Clocks, Error> {
-    let clocks = |scalars: &Value| clocks(scalars).ok_or_else(|| corrupt("it does not say by which clocks its state expires"));
-    let mut all = scalars.iter().map(clocks);
-    let first = all.next().transpose()?.unwrap_or(Clocks::START);
-    all.try_fold(first, |least, clocks| Ok(least.least(clocks?)))
 }
 
 /// The progress of a clock that none of these subtasks was behind; none if there are none.

@@ -6,7 +6,7 @@ use arrow_array::UInt32Array;
 use arrow_schema::FieldRef;
 use weir_types::EventTime;
 use weir_types::call::{Expiries, Origins, Output, Reply, States, Timer};
-use weir_types::graph::{Chain, ColumnOrigin, Graph, Head};
+use weir_types::graph::{Chain, ColumnOrigin, Graph, Head, TimeDomain};
 
 use crate::decode::{decode, numbers};
 use crate::graph::{PARTS_MAX, time_domain};
@@ -206,13 +206,20 @@ pub(crate) fn states(slots: usize, states: wit::StatesOut) -> Result<States, Str
 }
 
 fn expiries(slots: usize, expiries: wit::ExpiriesOut) -> Result<Expiries, String> {
+    let clocks = numbers::<u8>("the list of clocks", slots, expiries.clocks)?;
+    let domain = |(slot, clock): (usize, &u8)| match clock {
+        0 => Ok(TimeDomain::Event),
+        1 => Ok(TimeDomain::Processing),
+        other => Err(format!("the state of slot number {slot} expires by clock {other}, and there are 0 and 1")),
+    };
+    let domains = clocks.iter().enumerate().map(domain).collect::<Result<Vec<_>, _>>()?;
     let cleanups = numbers::<EventTime>("the list of cleanups", slots, expiries.cleanups)?.to_vec();
     let ends = numbers::<EventTime>("the list of ends", slots, expiries.ends)?.to_vec();
     if let Some(slot) = cleanups.iter().zip(&ends).position(|(cleanup, end)| cleanup > end) {
         let (cleanup, end) = (cleanups[slot], ends[slot]);
         return Err(format!("the state of slot number {slot} ends at {end}, before its cleanup at {cleanup}"));
     }
-    Ok(Expiries { domain: time_domain(expiries.domain), cleanups, ends })
+    Ok(Expiries { domains, cleanups, ends })
 }
 
 #[cfg(test)]

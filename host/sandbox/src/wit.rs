@@ -385,7 +385,7 @@ pub(crate) struct StatesOut {
 #[derive(ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct ExpiriesOut {
-    pub domain: TimeDomain,
+    pub clocks: Vec<u8>,
     pub cleanups: Vec<u8>,
     pub ends: Vec<u8>,
 }
@@ -403,7 +403,7 @@ pub(crate) struct StatesIn<'a> {
 #[derive(ComponentType, Lower, Clone, Copy)]
 #[component(record)]
 pub(crate) struct ExpiriesIn<'a> {
-    pub domain: TimeDomain,
+    pub clocks: &'a [u8],
     pub cleanups: &'a [u8],
     pub ends: &'a [u8],
 }

@@ -577,8 +577,10 @@ impl SlotTable {
 
     /// Notes that so many entries of a namespace have come into the backend that were in no slot of this table: those of a snapshot. Until all are back, or
     /// forgotten, or [found out](Self::begin_learning), each new key may be one of them.
-    pub fn add_evicted(&mut self, namespace: i64, count: u64) {
-        self.lists.add_evicted(namespace, count);
+    ///
+    /// If the count is not `is_sure`, there may be more.
+    pub fn add_evicted(&mut self, namespace: i64, count: u64, is_sure: bool) {
+        self.lists.add_evicted(namespace, count, is_sure);
         if let Some(index) = self.lists.index(namespace) {
             self.open_table(index);
         }
@@ -607,7 +609,12 @@ impl SlotTable {
         self.lists.index(namespace).map_or(0, |index| self.lists.evicted(index))
     }
 
-    /// Keeps what the table takes to know evicted keys by within so many bytes. Beyond it, each new key may be one.
+    /// Whether each new key of a namespace may be an evicted one.
+    pub fn knows_nothing(&self, namespace: i64) -> bool {
+        self.lists.index(namespace).is_some_and(|index| self.lists.knows_nothing(index))
+    }
+
+    /// Keeps what the table takes to know evicted keys by within so many bytes, or twice that while it is found out anew. Beyond it, each new key may be one.
     pub fn limit_filters(&mut self, bytes: usize) {
         self.lists.limit_filters(bytes);
     }

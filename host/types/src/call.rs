@@ -130,11 +130,11 @@ pub struct States {
     pub expiries: Option<Expiries>,
 }
 
-/// When states expire as a whole. Checked: both lists are as long as there are slots, and no state has ended before its cleanup.
+/// When states expire as a whole. Checked: all lists are as long as there are slots, and no state has ended before its cleanup.
 #[derive(Clone, Debug)]
 pub struct Expiries {
-    /// by which clock
-    pub domain: TimeDomain,
+    /// by which clock the slot's state does
+    pub domains: Vec<TimeDomain>,
     /// when the timer for the slot's cleanup is due
     pub cleanups: Vec<EventTime>,
     /// when all of the slot's state has expired; the greatest time = never
@@ -142,11 +142,11 @@ pub struct Expiries {
 }
 
 impl Expiries {
-    /// When one of the slots is cleaned up, and when all of its state has expired. None if it never does.
+    /// By which clock the state of one of the slots expires, when it is cleaned up, and when all of it has expired. None if it never does.
     #[inline]
-    pub fn get(&self, index: usize) -> Option<(EventTime, EventTime)> {
+    pub fn get(&self, index: usize) -> Option<(TimeDomain, EventTime, EventTime)> {
         let end = self.ends[index];
-        (end < EventTime::MAX).then(|| (self.cleanups[index], end))
+        (end < EventTime::MAX).then(|| (self.domains[index], self.cleanups[index], end))
     }
 }
 

@@ -49,12 +49,12 @@ impl Cleanups {
         self.by_slot.get(slot as usize).copied().unwrap_or(NEVER)
     }
 
-    /// The clock by which all that there is to clean up of a slot expires; none if that is nothing, or takes both.
-    pub fn only_domain(&self, slot: u32) -> Option<TimeDomain> {
-        match self.get(slot).map(|deadline| deadline < i64::MAX) {
-            [true, false] => Some(TimeDomain::Event),
-            [false, true] => Some(TimeDomain::Processing),
-            [false, false] | [true, true] => None,
+    /// The timer of a slot that has just one: by which clock, and when.
+    pub fn only(&self, slot: u32) -> Option<(TimeDomain, i64)> {
+        match self.get(slot) {
+            [event, i64::MAX] if event < i64::MAX => Some((TimeDomain::Event, event)),
+            [i64::MAX, processing] if processing < i64::MAX => Some((TimeDomain::Processing, processing)),
+            _ => None,
         }
     }
 
@@ -167,10 +167,10 @@ pub(crate) fn sweep<S: State>(state: &mut S, domain: TimeDomain, time: i64) -> R
     Ok(sweep.next)
 }
 
-/// When all has expired of a state that makes it different from a fresh one, by this clock and rounded up; [`i64::MAX`] = never.
-pub(crate) fn end<S: State>(state: &S, fresh: &S, domain: TimeDomain) -> Result<i64, String> {
+/// When all has expired of a state that makes it different from a fresh one, whose bytes these are, by this clock and rounded up; [`i64::MAX`] = never.
+pub(crate) fn end<S: State>(state: &S, fresh: &[u8], domain: TimeDomain) -> Result<i64, String> {
     let (bytes, sweep) = Sweep::at(domain, i64::MAX).encode(state)?;
-    Ok(if bytes == encode(fresh, vec![])? { sweep.last } else { i64::MAX })
+    Ok(if bytes == fresh { sweep.last } else { i64::MAX })
 }
 
 /// Whether what expires at `expiry` is to be encoded: not if it is to be dropped.
@@ -217,17 +217,17 @@ mod tests {
         impl crate::Expiry for Second {
             const TTL: crate::Ttl = crate::Ttl::new(crate::secs(1));
         }
-        type Mixed = (u64, crate::ExpiringValue<u8, Second>);
         let state = |count: u64, stamps: &[i64]| -> (u64, crate::ExpiringList<u8, Second>) {
             let items: Vec<(i64, u8)> = stamps.iter().map(|&stamp| (stamp, 7)).collect();
             decode(&encode(&(count, items), vec![]).expect("it is encoded")).expect("a list is its items").0
         };
-        let end = |count, stamps: &[i64], domain| end(&state(count, stamps), &state(0, &[]), domain).expect("it is encoded");
+        let fresh = encode(&state(0, &[]), vec![]).expect("it is encoded");
+        let end = |count, stamps: &[i64], domain| end(&state(count, stamps), &fresh, domain).expect("it is encoded");
         assert_eq!(end(0, &[100, 130, 20], TimeDomain::Processing), round_up(1130, 125));
         assert_eq!(end(0, &[100], TimeDomain::Event), i64::MAX, "not by this clock");
         assert_eq!(end(1, &[100], TimeDomain::Processing), i64::MAX, "there is something else");
         assert_eq!(end(0, &[i64::MAX], TimeDomain::Processing), i64::MAX);
-        assert_eq!(super::end(&Mixed::default(), &Mixed::default(), TimeDomain::Event), Ok(i64::MIN), "it has ended");
+        assert_eq!(end(0, &[], TimeDomain::Event), i64::MIN, "it has ended");
     }
 
     #[test]

@@ -273,7 +273,7 @@ where
             arrive(row, self.bounds.reversed(), (right, left), cx, |right, left| (self.f)(left, right));
         }
     }
-    fn end(&self, (left, right): &Self::State, _fresh: &Self::State, _: TimeDomain) -> Result<i64, String> {
+    fn end(&self, (left, right): &Self::State, _fresh: &[u8], _: TimeDomain) -> Result<i64, String> {
         Ok(left.end(self.bounds.upper).max(right.end(self.bounds.reversed().upper)))
     }
     fn expire(&mut self, (left, right): &mut Self::State, _: TimeDomain, time: i64) -> Result<i64, String> {

@@ -291,7 +291,7 @@ where
         let f = &mut self.f;
         arrive(row, (self.right, right), (self.left, left), cx, |retracts, right, left| f(retracts, left, right));
     }
-    fn end(&self, (left, right): &Self::State, _fresh: &Self::State, domain: TimeDomain) -> Result<i64, String> {
+    fn end(&self, (left, right): &Self::State, _fresh: &[u8], domain: TimeDomain) -> Result<i64, String> {
         Ok(left.end(self.left.ttl, domain).max(right.end(self.right.ttl, domain)))
     }
     fn expire(&mut self, (left, right): &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {

@@ -15,7 +15,7 @@ use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::record::{Record, Row};
 use crate::side::Tag;
-use crate::state::{Slots, State, unassigned};
+use crate::state::{Slots, State, encode, unassigned};
 use crate::stride::{for_each_slot, stride_of};
 use crate::time::{EventTime, TimeDomain, wire_domain};
 use crate::value::{Buffers, Column};
@@ -354,8 +354,8 @@ pub trait KeyedFunction: 'static {
     fn expire(&mut self, state: &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {
         cleanup::sweep(state, domain, time)
     }
-    /// When nothing is left of a key's state, compared with a fresh one, because all of it has expired by a clock, rounded up; [`i64::MAX`] = never.
-    fn end(&self, state: &Self::State, fresh: &Self::State, domain: TimeDomain) -> Result<i64, String> {
+    /// When nothing is left of a key's state that a fresh one, encoded, would not have, because all of it has expired by a clock; [`i64::MAX`] = never.
+    fn end(&self, state: &Self::State, fresh: &[u8], domain: TimeDomain) -> Result<i64, String> {
         cleanup::end(state, fresh, domain)
     }
     /// What the state of a key was before.
@@ -561,21 +561,27 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         Ok(())
     }
 
-    /// When the states of these slots expire as a whole, if any does. The host takes those of one clock at a time.
+    /// When the states of these slots expire as a whole, if any does.
     fn expiries(&self, slots: &[u8]) -> Result<Option<Expiries>, String> {
-        let Some(domain) = slots_of(slots).find_map(|slot| self.calls.cleanups.only_domain(slot)) else { return Ok(None) };
-        let (mut cleanups, mut ends) = (Vec::with_capacity(2 * slots.len()), Vec::with_capacity(2 * slots.len()));
-        let fresh = F::State::default();
-        for slot in slots_of(slots) {
-            let cleanup = self.calls.cleanups.get(slot)[place(domain)];
-            let end = match self.calls.cleanups.only_domain(slot) == Some(domain) {
-                true => self.calls.function.end(self.slots.peek(slot)?.1, &fresh, domain)?.max(cleanup),
-                false => i64::MAX,
-            };
-            cleanups.extend_from_slice(&cleanup.to_le_bytes());
-            ends.extend_from_slice(&end.to_le_bytes());
+        let timers = &self.calls.cleanups;
+        if slots_of(slots).all(|slot| timers.only(slot).is_none()) {
+            return Ok(None);
         }
-        Ok(Some(Expiries { domain: wire_domain(domain), cleanups, ends }))
+        let fresh = encode(&F::State::default(), vec![])?;
+        let mut expiries = Expiries { clocks: vec![], cleanups: vec![], ends: vec![] };
+        for slot in slots_of(slots) {
+            let (domain, cleanup, end) = match timers.only(slot) {
+                Some((domain, cleanup)) => {
+                    let end = self.calls.function.end(self.slots.peek(slot)?.1, &fresh, domain)?;
+                    (domain, cleanup, end.max(cleanup))
+                }
+                None => (TimeDomain::Event, i64::MAX, i64::MAX),
+            };
+            expiries.clocks.push(place(domain) as u8);
+            expiries.cleanups.extend_from_slice(&cleanup.to_le_bytes());
+            expiries.ends.extend_from_slice(&end.to_le_bytes());
+        }
+        Ok(Some(expiries))
     }
 
     /// Calls the function for each row of a keyed input.

@@ -1,19 +1,30 @@
 //! State that expires, and the timers that it does without.
 //!
 //! While it is in a slot, a timer for a cleanup has its owner drop what has expired. A state of which nothing is left from some time on needs none in a backend
-//! that drops it by then: it takes its timer with it when it is evicted, and costs neither memory nor a write nor a read any more if its key never comes
-//! back. If the key does, the timer is set again; one that has been due meanwhile fires before anything else happens to the key, so that where a state
-//! was makes no difference to what is seen of it. A state that is to be cleaned up already (rows that come late leave such) stays and has its timer.
+//! that drops it by then: it takes its timer with it when it is evicted, and costs no write and no read any more if its key never comes back. If the key
+//! does, the timer is set again; one that has been due meanwhile fires before anything else happens to the key, by the clock at which it would have, so that
+//! where a state was makes no difference to what is seen of it. A state that is to be cleaned up already (rows that come late leave such) stays and has its
+//! timer.
 //!
-//! Nobody tells which entries the backend has dropped. So what the slot table knows of evicted keys (and takes memory for) is found out anew whenever as many
-//! have been evicted as there were: that costs each of them the same, however many there are.
+//! Nobody tells which entries the backend has dropped. So what the slot table knows of evicted keys (and takes memory for) is found out anew whenever it takes there
+//! to be twice as many as there were.
+//!
+//! When a state expires was said by the code that wrote it. Another version may have other lifetimes, and be asked only what it thinks of a state that it is
+//! given. So after an upgrade no state expires by itself that the version before has left: all of them are given timers for a cleanup again.
 
+use serde_json::{Value, json};
 use weir_state::Clocks;
 use weir_types::EventTime;
 use weir_types::graph::TimeDomain;
 
-/// The fewest evictions between two times that it is found out which entries are left.
-const EVICTIONS_MIN: u64 = 256 << 10;
+use crate::Error;
+use crate::snapshot::corrupt;
+
+/// Under which name the scalars of a snapshot say by which clocks state has expired, and whose code has said when it does.
+const NAME: &str = "expiry";
+
+/// So few keys more are no reason to find out which are left.
+const FEW: u64 = 256 << 10;
 
 /// By which clocks state has expired, and when to find out what is left of it.
 #[derive(Debug)]
@@ -21,15 +32,18 @@ pub(super) struct Expiring {
     clocks: Clocks,
     /// whether anything may expire
     is_used: bool,
-    /// states that expire and were evicted since it was found out
-    evicted: u64,
-    /// after how many it is to be found out again
-    most: u64,
+    /// what the code is known by that says when state expires
+    code: String,
+    /// how many keys there were when it was found out last
+    left: u64,
+    /// whether they were too many to be known
+    are_unknown: bool,
 }
 
 impl Expiring {
-    pub fn new() -> Self {
-        Self { clocks: Clocks::START, is_used: false, evicted: 0, most: EVICTIONS_MIN }
+    /// Of what this code says.
+    pub fn new(code: String) -> Self {
+        Self { clocks: Clocks::START, is_used: false, code, left: 0, are_unknown: false }
     }
 
     /// Up to when all cleanups have fired.
@@ -37,13 +51,34 @@ impl Expiring {
         self.clocks
     }
 
-    /// Takes over the clocks of a snapshot.
-    pub fn restore(&mut self, clocks: Clocks) {
-        (self.clocks, self.is_used) = (clocks, true);
+    /// Whether anything may expire.
+    pub fn is_used(&self) -> bool {
+        self.is_used
     }
 
-    /// All cleanups up to a time have fired; returns whether that is news for the backend. At the end of the input time stands still: its last watermark is no time by which
-    /// anything could be told to be old.
+    /// Adds to the scalars of a snapshot what is to be known of state that expires.
+    pub fn save(&self, scalars: &mut Value) {
+        if self.is_used {
+            let Clocks { event, processing } = self.clocks;
+            scalars[NAME] = json!({ "clocks": [event, processing], "code": self.code });
+        }
+    }
+
+    /// Goes on from snapshots with these scalars; returns whether other code has said when their states expire.
+    pub fn restore(&mut self, scalars: &[Value]) -> Result<bool, Error> {
+        let mut is_foreign = false;
+        for saved in scalars.iter().filter_map(|scalars| scalars.get(NAME)) {
+            let clocks = clocks(saved).ok_or_else(|| corrupt("it does not say by which clocks its state expires"))?;
+            // What none of them has is not hidden.
+            self.clocks = if self.is_used { self.clocks.least(clocks) } else { clocks };
+            self.is_used = true;
+            is_foreign |= saved.get("code").and_then(Value::as_str) != Some(&self.code);
+        }
+        Ok(is_foreign)
+    }
+
+    /// All cleanups up to a time have fired; returns whether that is news for the backend. At the end of the input time stands still: its last watermark is no
+    /// time by which anything could be told to be old.
     pub fn advance(&mut self, domain: TimeDomain, to: EventTime) -> bool {
         let before = self.clocks;
         if to < EventTime::MAX {
@@ -52,61 +87,86 @@ impl Expiring {
         self.is_used && self.clocks != before
     }
 
-    /// So many states that expire were evicted.
-    pub fn note_evicted(&mut self, states: usize) {
-        self.evicted += states as u64;
-        self.is_used |= states > 0;
+    /// States that expire were evicted.
+    pub fn note_evicted(&mut self) {
+        self.is_used = true;
     }
 
-    /// Whether it is time to find out which are left.
-    pub fn wants_to_know(&self) -> bool {
-        self.evicted >= self.most
+    /// Whether it is time to find out which keys are left, where there are so many as far as is known, or nothing is known.
+    pub fn wants_to_know(&self, keys: u64, is_unknown: bool) -> bool {
+        self.is_used && (keys >= (2 * self.left).max(self.left + FEW) || is_unknown && !self.are_unknown)
     }
 
-    /// It is being found out, of so many at most.
-    pub fn find_out(&mut self, most: u64) {
-        self.evicted = 0;
-        self.most = most.max(EVICTIONS_MIN);
+    /// It is being found out, or was: there are so many as far as is known, or nothing is known.
+    pub fn find_out(&mut self, keys: u64, is_unknown: bool) {
+        (self.left, self.are_unknown) = (keys, is_unknown);
     }
+}
 
-    /// It was found out that there are so many.
-    pub fn found_out(&mut self, left: u64) {
-        self.most = left.max(EVICTIONS_MIN);
-    }
+/// By which clocks the state of a snapshot with these scalars has expired, if any does.
+pub(crate) fn saved_clocks(scalars: &Value) -> Option<Clocks> {
+    clocks(scalars.get(NAME)?)
+}
+
+fn clocks(saved: &Value) -> Option<Clocks> {
+    let clocks = saved.get("clocks")?;
+    Some(Clocks { event: clocks.get(0)?.as_i64()?, processing: clocks.get(1)?.as_i64()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// It is found out again once as many were evicted as were left, few do not count.
+    /// It is found out again once there are twice as many, few do not count; and once nothing is known any more, unless it cannot be known.
     #[test]
     fn finds_out_in_proportion() {
-        let mut expiring = Expiring::new();
-        let evict = |expiring: &mut Expiring, states: u64| {
-            expiring.note_evicted(states as usize);
-            expiring.wants_to_know()
-        };
-        assert!(!evict(&mut expiring, EVICTIONS_MIN - 1));
-        assert!(evict(&mut expiring, 1));
-        expiring.find_out(10 * EVICTIONS_MIN);
-        assert!(!evict(&mut expiring, 2 * EVICTIONS_MIN));
-        expiring.found_out(3 * EVICTIONS_MIN);
-        assert!(!evict(&mut expiring, EVICTIONS_MIN - 1));
-        assert!(evict(&mut expiring, 1));
-        expiring.find_out(0);
-        assert!(!evict(&mut expiring, EVICTIONS_MIN - 1));
+        let mut expiring = Expiring::new(String::new());
+        assert!(!expiring.wants_to_know(10 * FEW, true), "nothing expires");
+        expiring.note_evicted();
+        assert!(!expiring.wants_to_know(FEW - 1, false) && expiring.wants_to_know(FEW, false));
+        assert!(expiring.wants_to_know(1, true));
+        expiring.find_out(FEW, true);
+        assert!(!expiring.wants_to_know(2 * FEW - 1, true) && expiring.wants_to_know(2 * FEW, true));
+        expiring.find_out(5 * FEW, false);
+        assert!(!expiring.wants_to_know(10 * FEW - 1, false) && expiring.wants_to_know(10 * FEW, false));
+        assert!(expiring.wants_to_know(5 * FEW, true));
     }
 
     /// Time does not go back, and stands still at the end of the input.
     #[test]
     fn time_gets_on() {
-        let mut expiring = Expiring::new();
+        let mut expiring = Expiring::new(String::new());
         assert!(!expiring.advance(TimeDomain::Event, 4), "nothing expires");
-        expiring.note_evicted(1);
+        expiring.note_evicted();
         assert!(expiring.advance(TimeDomain::Event, 5));
         assert!(!expiring.advance(TimeDomain::Event, 5) && !expiring.advance(TimeDomain::Event, 4));
         assert!(!expiring.advance(TimeDomain::Event, EventTime::MAX));
         assert_eq!(expiring.clocks(), Clocks { event: 5, processing: EventTime::MIN });
+    }
+
+    /// Of several snapshots that have state which expires the clocks hold that all have reached; other code is noticed.
+    #[test]
+    fn goes_on() {
+        let saved = |event, code: &str| {
+            let mut scalars = json!({});
+            let mut expiring = Expiring::new(code.into());
+            expiring.note_evicted();
+            expiring.advance(TimeDomain::Event, event);
+            expiring.save(&mut scalars);
+            scalars
+        };
+        let mut none = json!({});
+        Expiring::new("a".into()).save(&mut none);
+        assert_eq!(none, json!({}));
+        let restore = |scalars: &[Value]| {
+            let mut expiring = Expiring::new("a".into());
+            let is_foreign = expiring.restore(scalars);
+            (is_foreign.expect("they are whole"), expiring.is_used, expiring.clocks.event)
+        };
+        assert_eq!(restore(std::slice::from_ref(&none)), (false, false, EventTime::MIN));
+        assert_eq!(restore(&[none, saved(7, "a"), saved(5, "a")]), (false, true, 5));
+        assert_eq!(restore(&[saved(7, "a"), saved(9, "b")]), (true, true, 7));
+        assert_eq!(saved_clocks(&saved(7, "a")).map(|clocks| clocks.event), Some(7));
+        Expiring::new("a".into()).restore(&[json!({ "expiry": { "clocks": [1] } })]).expect_err("a clock is missing");
     }
 }

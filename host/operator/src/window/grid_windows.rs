@@ -726,7 +726,7 @@ impl GridWindows {
     pub fn restore_counts(&mut self, counts: &[(i64, u64)], time: EventTime) -> Result<(), Error> {
         for &(part, count) in counts {
             self.reopen(part, time)?;
-            self.table.add_evicted(part, count);
+            self.table.add_evicted(part, count, true);
         }
         Ok(())
     }
@@ -741,7 +741,7 @@ impl GridWindows {
             };
             any_changed |= tally.changed && tally.filled;
             self.reopen(entry.namespace, time)?;
-            self.table.add_evicted(entry.namespace, 1);
+            self.table.add_evicted(entry.namespace, 1, true);
         }
         eviction.put_restored(entries.iter().map(|entry| (entry.group, entry.namespace, entry.key, entry.value)))?;
         Ok(any_changed)

@@ -321,9 +321,12 @@ impl Subtasks {
                 let key = i64::from_be_bytes(key.try_into().expect("keys are numbers"));
                 let is_new = match usize::from(*kind) {
                     0 => {
-                        let (_, state) = expiry::decode(entry.value).expect("it says when it expires");
-                        let count = state.first_chunk().expect("counts are numbers");
-                        contents.counts.insert(key, i64::from_le_bytes(*count)).is_none()
+                        let (expiry, state) = expiry::decode(entry.value).expect("it says when it expires");
+                        let count = u64::from_le_bytes(*state.first_chunk().expect("counts are numbers"));
+                        // What comes back from it is cleaned up first.
+                        let is_due = expiry.is_some_and(|expiry| Some(expiry.first) <= scalars["expiry"]["clocks"][0].as_i64());
+                        let count = if is_due { Op::some_expired(count) } else { count };
+                        contents.counts.insert(key, count as i64).is_none()
                     }
                     timer if timer == Op::CLEANUP && Op::lives_until(entry.namespace) == entry.namespace => true,
                     timer => contents.timers[timer - 1].insert((entry.namespace, key)),

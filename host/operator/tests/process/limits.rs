@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use weir_operator::Error;
+use weir_operator::snapshot::read_database;
+use weir_operator::{Error, Snapshot};
 use weir_state::rocks::KeyScan;
-use weir_state::{Checkpointing, Clocks, StateBackend, StateKey};
+use weir_state::{Checkpointing, Clocks, Entries, StateBackend, StateKey};
 use weir_types::KeyGroupRange;
 
 use crate::disk::Disk;
@@ -335,4 +336,72 @@ fn comes_back_without_what_has_expired() {
         assert_eq!(count(16, Op::Count, 0), 3, "it expires once");
         assert_eq!(count(40, Op::Count, 0), 1, "all of it has expired");
     }
+}
+
+/// A timer that is due with a cleanup, and before it in time, finds what had not expired by then, also where its key was evicted.
+#[test]
+fn timers_find_what_had_not_expired() {
+    let disk = Disk::new();
+    for slots_max in [None, Some(1)] {
+        let mut operator = Operator::on(disk.open(), Counts::default(), slots_max, None);
+        operator.rows(&[(1, Op::Live, 3), (1, Op::Count, 0), (1, Op::Live, 61), (1, Op::Set, 50)]);
+        operator.rows(&[(2, Op::Forget, 0)]);
+        operator.watermark(5).expect("the timers end");
+        operator.take();
+        operator.watermark(100).expect("the timers end");
+        assert_eq!(operator.take(), [(1, 3, 50)], "of four, one has expired");
+        operator.rows(&[(1, Op::Count, 0)]);
+        assert_eq!(operator.take(), [(1, 1, i64::MIN)], "all of it has expired");
+    }
+}
+
+/// State of which another version of the code has said when it expires stays until this one has cleaned it up, whatever it thinks of it; in a database and
+/// where it comes from one.
+#[test]
+fn other_code_is_asked_again() {
+    let disk = Disk::new();
+    let mut old = Operator::on(disk.open(), Counts::default(), Some(1), None);
+    for key in 1..100 {
+        old.rows(&[(key, Op::Live, 11), (key, Op::Live, 31)]);
+    }
+    old.watermark(5).expect("the timers end");
+    let mut snapshot = old.snapshot();
+    let all = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
+    let (dir, beside) = disk.write(snapshot.changes.take().expect("its state is on disk"));
+    snapshot.entries.append(beside);
+    for (code, in_database) in [("", true), ("other", true), ("other", false), ("", false)] {
+        let mut snapshot = Snapshot { entries: snapshot.entries.clone(), scalars: snapshot.scalars.clone(), ..empty() };
+        snapshot.scalars["expiry"]["code"] = code.into();
+        let mut database = disk.open_from(&[(all, dir.clone())], all);
+        let mut new = if in_database {
+            let mut new = Operator::on(database, Counts::default(), Some(1), None);
+            new.chain.restore_database(&snapshot.scalars, &new.context).expect("it is a database of counts");
+            new
+        } else {
+            read_database(&mut *database, &snapshot.scalars, all, &mut snapshot.entries).expect("it has entries");
+            Operator::new(Counts::default(), Some(1), None)
+        };
+        new.restore(&[snapshot], all).expect("it is of counts");
+        let mut snapshot = new.snapshot();
+        if let Some(changes) = snapshot.changes.take() {
+            let (dir, mut entries) = disk.write(changes);
+            read_database(&mut *disk.open_from(&[(all, dir)], all), &snapshot.scalars, all, &mut entries)
+                .expect("it has entries");
+            snapshot.entries.append(entries);
+        }
+        let cleanups = snapshot.entries.iter().filter(|entry| entry.key[0] == 3).count();
+        assert_eq!(cleanups > 90, code == "other" || !in_database, "{code:?}, {cleanups} timers");
+        new.watermark(12).expect("the timers end");
+        for key in 1..100 {
+            new.rows(&[(key, Op::Count, 0)]);
+        }
+        assert!(new.take().iter().all(|(_, count, _)| *count == 2), "of two one has expired, and there is one more");
+        new.watermark(40).expect("the timers end");
+        new.rows(&[(7, Op::Count, 0)]);
+        assert_eq!(new.take(), [(7, 1, i64::MIN)]);
+    }
+}
+
+fn empty() -> Snapshot {
+    Snapshot { entries: Entries::default(), changes: None, operator_state: None, scalars: serde_json::Value::Null }
 }

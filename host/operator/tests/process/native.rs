@@ -166,7 +166,7 @@ impl NativeChain for Counts {
         let mut states = States::none();
         let lives = |slot: &Slot| self.lives.get(slot).copied();
         let (cleanups, ends) = slots.iter().map(|slot| lives(slot).unwrap_or((EventTime::MAX, EventTime::MAX))).unzip();
-        states.expiries = Some(Expiries { domain: TimeDomain::Event, cleanups, ends });
+        states.expiries = Some(Expiries { domains: vec![TimeDomain::Event; slots.len()], cleanups, ends });
         for &slot in slots {
             let count = if slot == OPERATOR_STATE { self.broadcast } else { self.slots[&slot].1 };
             if count > 0 {

@@ -49,9 +49,14 @@ impl Expiring {
     pub fn filter(self: &Arc<Self>, options: &mut Options) {
         let expiring = Arc::clone(self);
         // What is removed leaves a tombstone where older entries of the name may lie further down.
-        options.set_compaction_filter(NAME, move |_, name, value| match encoding::decode(name) {
-            Some(at) if expiring.is_over(&at, value) => CompactionDecision::Remove,
-            _ => CompactionDecision::Keep,
+        options.set_compaction_filter(NAME, move |_, name, value| {
+            if expiring.operator.load(Ordering::Relaxed) == NO_OPERATOR {
+                return CompactionDecision::Keep;
+            }
+            match encoding::decode(name) {
+                Some(at) if expiring.is_over(&at, value) => CompactionDecision::Remove,
+                _ => CompactionDecision::Keep,
+            }
         });
     }
 }

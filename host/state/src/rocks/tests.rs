@@ -121,6 +121,10 @@ impl StateBackend for Flushed {
         self.after(result)
     }
 
+    fn keeps_copies(&self) -> bool {
+        self.0.keeps_copies()
+    }
+
     fn expire(&mut self, operator: u32, clocks: Clocks) {
         self.0.expire(operator, clocks);
     }

@@ -16,13 +16,22 @@ struct Namespace {
     first: Slot,
     last: Slot,
     count: usize,
-    /// entries in the backend
+    /// entries in the backend: at most so many, unless the count is not sure
     evicted: u64,
+    /// whether there may be some that were not counted
+    is_unsure: bool,
     known: Known,
     /// While it is being found out by reading them all whose entries the backend has: the hashes of those that have come since.
     learning: Option<Vec<u64>>,
     /// the slot of the null key
     null: Slot,
+}
+
+impl Namespace {
+    #[inline]
+    fn may_have_entries(&self) -> bool {
+        self.evicted > 0 || self.is_unsure
+    }
 }
 
 /// What is known of whose entries the backend has.
@@ -128,14 +137,14 @@ impl NamespaceLists {
         }
         list.last = slot;
         list.count += 1;
-        let is_away = list.evicted > 0 && list.known.may_have(hash);
+        let is_away = list.may_have_entries() && list.known.may_have(hash);
         (index, is_away)
     }
 
     fn open(&mut self, id: i64) -> u32 {
         let known = Known::default();
         let (first, last, null) = (NO_SLOT, NO_SLOT, NO_SLOT);
-        let namespace = Namespace { id, first, last, count: 0, evicted: 0, known, learning: None, null };
+        let namespace = Namespace { id, first, last, count: 0, evicted: 0, is_unsure: false, known, learning: None, null };
         let index = match self.free.pop() {
             Some(index) => {
                 self.namespaces[index as usize] = namespace;
@@ -169,7 +178,7 @@ impl NamespaceLists {
 
     fn close_if_empty(&mut self, index: u32) {
         let namespace = &self.namespaces[index as usize];
-        if namespace.count == 0 && namespace.evicted == 0 {
+        if namespace.count == 0 && !namespace.may_have_entries() {
             self.indexes.remove(&namespace.id);
             self.free.push(index);
         }
@@ -210,6 +219,11 @@ impl NamespaceLists {
         self.namespaces[index as usize].evicted
     }
 
+    /// Whether entries are there of which nothing is known.
+    pub(super) fn knows_nothing(&self, index: u32) -> bool {
+        matches!(self.namespaces[index as usize].known, Known::Nothing)
+    }
+
     pub(super) fn count_evicted(&mut self, slot: Slot, hash: u64) {
         let index = self.index_of(slot) as usize;
         let others = self.filter_bytes - self.namespaces[index].known.bytes();
@@ -231,7 +245,7 @@ impl NamespaceLists {
         let room = self.room_instead(index);
         let list = &mut self.namespaces[index as usize];
         let fits = at_least.saturating_mul(Filter::PRINT_BYTES) <= room as u64;
-        if list.evicted == 0 || !fits || list.learning.is_some() {
+        if !list.may_have_entries() || !fits || list.learning.is_some() {
             return None;
         }
         list.learning = Some(vec![]);
@@ -248,8 +262,9 @@ impl NamespaceLists {
         if !fits {
             return;
         }
-        // Entries that have expired are not among them, and were counted until now.
-        list.evicted = list.evicted.min(count + since.len() as u64);
+        // Entries that have expired are not among them, and were counted until now. Those of slots are, and are not counted otherwise.
+        let found = count + since.len() as u64;
+        list.evicted = if std::mem::take(&mut list.is_unsure) { found } else { list.evicted.min(found) };
         match list.evicted {
             0 => self.forget_evicted(namespace),
             _ => self.set_known(index, Known::All { then, since: Filter::default() }),
@@ -257,11 +272,12 @@ impl NamespaceLists {
     }
 
     /// Counts entries of which it is not told whose they are.
-    pub(super) fn add_evicted(&mut self, namespace: i64, count: u64) {
-        if count > 0 {
+    pub(super) fn add_evicted(&mut self, namespace: i64, count: u64, is_sure: bool) {
+        if count > 0 || !is_sure {
             let index = self.index(namespace).unwrap_or_else(|| self.open(namespace));
             let list = &mut self.namespaces[index as usize];
             list.evicted += count;
+            list.is_unsure |= !is_sure;
             list.learning = None;
             self.set_known(index, Known::Nothing);
         }
@@ -270,8 +286,11 @@ impl NamespaceLists {
     pub(super) fn count_restored(&mut self, slot: Slot, hash: u64) {
         let index = self.index_of(slot);
         let list = &mut self.namespaces[index as usize];
-        list.evicted = list.evicted.checked_sub(1).expect("no more entries are restored than were evicted");
-        if list.evicted == 0 {
+        list.evicted = match list.is_unsure {
+            true => list.evicted.saturating_sub(1),
+            false => list.evicted.checked_sub(1).expect("no more entries are restored than were evicted"),
+        };
+        if !list.may_have_entries() {
             list.learning = None;
             self.set_known(index, Known::default());
         } else {
@@ -282,7 +301,7 @@ impl NamespaceLists {
     pub(super) fn forget_evicted(&mut self, namespace: i64) {
         if let Some(index) = self.index(namespace) {
             let list = &mut self.namespaces[index as usize];
-            (list.evicted, list.learning) = (0, None);
+            (list.evicted, list.is_unsure, list.learning) = (0, false, None);
             self.set_known(index, Known::default());
             self.close_if_empty(index);
         }

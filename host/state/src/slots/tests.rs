@@ -215,7 +215,7 @@ proptest! {
         let mut evicted: BTreeSet<u8> = there.iter().map(|&k| name(shape, k)).collect();
         let mut ever = evicted.clone();
         let mut table = table(shape);
-        table.add_evicted(0, evicted.len() as u64);
+        table.add_evicted(0, evicted.len() as u64, true);
         let mut learner = table.begin_learning(0, evicted.len() as u64).unwrap();
         prop_assert!(table.begin_learning(0, 1).unwrap().is_none(), "it is being found out");
         let mut names = self::table(shape);
@@ -294,7 +294,7 @@ fn asks_for_all_that_it_does_not_know() {
     let column = |keys: std::ops::Range<i64>| vec![Arc::new(Int64Array::from_iter_values(keys)) as ArrayRef];
     let (mut slots, mut created) = (vec![], vec![]);
     let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
-    table.add_evicted(9, 1);
+    table.add_evicted(9, 1, true);
     table.assign(2, &column(0..2), namespace, &mut slots, &mut created).unwrap();
     assert!(created.iter().all(|c| c.restore));
     table.evict(&slots[..1]);
@@ -328,13 +328,13 @@ fn goes_on_without_what_it_cannot_learn() {
     let (mut slots, mut created) = (vec![], vec![]);
     let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
     table.limit_filters(4096);
-    table.add_evicted(9, 5000);
+    table.add_evicted(9, 5000, true);
     assert!(table.begin_learning(9, 5000).unwrap().is_none(), "there is no room for so many");
     for (bytes_max, learns) in [(1 << 20, true), (4096, false)] {
         let mut table = SlotTable::new(&[DataType::Int64]).unwrap();
         table.limit_filters(bytes_max);
         // Fewer than there are: then it is found out that there is no room.
-        table.add_evicted(9, 1000);
+        table.add_evicted(9, 1000, true);
         let mut learner = table.begin_learning(9, 1000).unwrap().expect("it is not known");
         assert_eq!(learner.add(&names).unwrap(), learns);
         table.learned(9, learns.then(|| learner.finish()));

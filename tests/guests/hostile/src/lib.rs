@@ -306,11 +306,12 @@ impl Chains for Hostile {
         }
         let count = slots.len() / 4;
         let times = |time: i64| time.to_le_bytes().repeat(count);
-        let expiries = |cleanups, ends| Some(Expiries { domain: TimeDomain::Processing, cleanups, ends });
+        let clocks = vec![if mode("third-clock") { 2 } else { 1 }; count];
+        let expiries = |cleanups, ends| Some(Expiries { clocks, cleanups, ends });
         let expiries = match () {
             () if mode("expiries") => expiries(times(10), times(5)),
             () if mode("short-expiries") => expiries(times(5), vec![]),
-            () if mode("expire") => expiries(times(5), times(10)),
+            () if mode("expire") || mode("third-clock") => expiries(times(5), times(10)),
             () => None,
         };
         Ok(States { offsets: offsets.into_iter().flat_map(u32::to_le_bytes).collect(), bytes, expiries })

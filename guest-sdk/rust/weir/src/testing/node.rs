@@ -167,10 +167,10 @@ impl Node {
     fn export(&mut self, slots: &[u8]) -> Result<States, String> {
         let states = self.chain.running()?.export_slots(slots)?;
         let (State::Process { timers, .. }, Some(expiries)) = (&self.state, &states.expiries) else { return Ok(states) };
-        let cleanups = &timers.sorts[1][usize::from(expiries.domain == TimeDomain::Processing)];
         let times = times_of(&expiries.cleanups).zip(times_of(&expiries.ends));
-        for (slot, (cleanup, end)) in slots_of(slots).zip(times).filter(|(_, (_, end))| *end < i64::MAX) {
-            if end < cleanup || !cleanups.contains(&(cleanup, slot)) {
+        for ((slot, clock), (cleanup, end)) in slots_of(slots).zip(&expiries.clocks).zip(times) {
+            let is_set = timers.sorts[1][usize::from(*clock)].contains(&(cleanup, slot));
+            if end < i64::MAX && (end < cleanup || !is_set) {
                 return Err(format!("state that ends at {end} is to be cleaned up at {cleanup}, for which no timer is set"));
             }
         }

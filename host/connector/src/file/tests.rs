@@ -180,6 +180,31 @@ fn records_longer_than_a_block_are_read() {
 }
 
 #[test]
+fn lines_that_are_too_long_are_one_event() {
+    // Goal: no position is within such a line, so that readers that go on read none of its rest; the lines after it have their numbers. The
+    // rejects file has its beginning.
+    let folder = Folder::new();
+    let spaces = " ".repeat(40 << 20);
+    folder.write("in.jsonl", &format!("{{\"n\":1}}\n{spaces}{{\"n\":2}}\n{{\"n\":3}}\nfour\n"));
+    let options = "path = \"in.jsonl\"\non_malformed = \"rejects\"\nrejects_path = \"rejects.jsonl\"";
+    let source = folder.source(options, &numbers()).unwrap();
+    let mut split = source.splits(1).unwrap().remove(0);
+    let mut events = Vec::new();
+    loop {
+        let mut reader = source.reader(&split, &Arc::new(Notify::new())).unwrap();
+        let Fetched::Rows(fetch) = reader.read(1).unwrap() else { break };
+        events.push((fetch.malformed, fetch.positions.unwrap().of(0, 0)));
+        split.position = Some(reader.position());
+    }
+    assert_eq!(events, [(0, 1), (1, 0), (0, 3), (1, 0)], "malformed ones, and the lines of rows");
+    let rejects: Vec<serde_json::Value> =
+        folder.read("rejects.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(rejects.iter().map(|reject| reject["line"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(4)]);
+    assert!(rejects[0]["reason"].as_str().unwrap().contains("16 MiB"));
+    assert_eq!(rejects[0]["text"].as_str().unwrap(), &spaces[..1024]);
+}
+
+#[test]
 fn malformed_lines_follow_the_policy() {
     // Goal: fail names the place; skip counts; rejects writes each malformed line with its place and reason.
     let folder = Folder::new();

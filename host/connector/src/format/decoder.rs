@@ -11,8 +11,11 @@ use super::malformed::{Place, Policy};
 use crate::positions::Runs;
 use crate::{Error, Fetch, Reject};
 
-/// A record longer than this is malformed: a missing quote must not read a whole file into memory.
+/// A record longer than this, without its line end, is malformed: a missing quote must not read a whole file into memory.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// How much is kept of a malformed line that is longer than a record may be.
+pub(crate) const EXCERPT_BYTES: usize = 1 << 10;
 
 /// A format of text, and how it looks.
 #[derive(Clone, Debug)]
@@ -38,6 +41,25 @@ impl Records {
     }
 }
 
+/// The length of the line that `bytes` begins with, or of what is there of it.
+fn first_line(bytes: &[u8]) -> usize {
+    memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
+}
+
+/// Whether a record, or what is there of one, is longer than a record may be. What follows does not change a yes, so it does not matter
+/// where the input is cut.
+fn is_over_long(record: &[u8]) -> bool {
+    let text = record.strip_suffix(b"\n").unwrap_or(record);
+    text.strip_suffix(b"\r").unwrap_or(text).len() > RECORD_BYTES_MAX
+}
+
+/// The beginning of a line that is longer than a record may be. Where the line is UTF-8, so is the beginning.
+fn excerpt(line: &[u8]) -> &[u8] {
+    let begins_char = |&at: &usize| line[at] & 0xC0 != 0x80;
+    let end = (EXCERPT_BYTES - 3..=EXCERPT_BYTES).rev().find(begins_char).unwrap_or(EXCERPT_BYTES);
+    &line[..end]
+}
+
 /// Decodes one input.
 pub(crate) struct Decoder {
     input: String,
@@ -46,6 +68,8 @@ pub(crate) struct Decoder {
     /// by row: the number of its line
     positions: Runs,
     policy: Arc<Policy>,
+    /// whether what comes up to the next line end belongs to a line that was too long, and was dealt with
+    skips_line: bool,
     /// lines that were decoded
     lines: u64,
     /// what was decoded since the last `take`
@@ -75,6 +99,7 @@ impl Decoder {
             rows,
             positions: Runs::default(),
             policy,
+            skips_line: false,
             lines: 0,
             events: 0,
             malformed: 0,
@@ -98,9 +123,11 @@ impl Decoder {
         self.lines = lines;
     }
 
-    /// Whether there is as much to take as was asked for.
+    /// Whether there is as much to take as was asked for. Never within a line that is skipped: a reader that went on from there would
+    /// take the rest of the line for a line.
     pub fn has_enough(&self, max_rows: usize) -> bool {
-        self.rows.are_enough(max_rows) || self.malformed >= max_rows as u64 || self.rejects_bytes >= RECORD_BYTES_MAX
+        !self.skips_line
+            && (self.rows.are_enough(max_rows) || self.malformed >= max_rows as u64 || self.rejects_bytes >= RECORD_BYTES_MAX)
     }
 
     /// Decodes records until there are enough rows. Returns how many bytes they were; what is left is the start of a record whose end is
@@ -109,12 +136,24 @@ impl Decoder {
         let mut at = 0;
         while at < bytes.len() && (self.awaits_header() || !self.has_enough(max_rows)) {
             let rest = &bytes[at..];
-            let length = match self.records.next(rest, at_end) {
+            if self.skips_line {
+                let length = first_line(rest);
+                self.skips_line = rest[length - 1] != b'\n';
+                at += length;
+                continue;
+            }
+            let next = self.records.next(rest, at_end);
+            let length = match next {
+                // Whether or not its end is there.
+                _ if is_over_long(&rest[..next.unwrap_or(rest.len())]) => {
+                    self.over_long_record(rest)?;
+                    continue;
+                }
                 Some(length) => {
                     self.record(&rest[..length])?;
                     length
                 }
-                None if at_end || rest.len() > RECORD_BYTES_MAX => self.unending_record(rest, at_end)?,
+                None if at_end => self.unending_record(rest)?,
                 None => break,
             };
             self.lines += match &self.records {
@@ -138,14 +177,25 @@ impl Decoder {
         Some(Fetch { batches, events, malformed, bytes: 0, rejects, positions })
     }
 
-    /// A record that does not end, or not soon enough: its first line is malformed. Decoding goes on behind it.
-    fn unending_record(&mut self, rest: &[u8], at_end: bool) -> Result<usize, Error> {
-        let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-        let why = match at_end {
-            true => "a quoted field does not end".into(),
-            false => format!("a line or a quoted field does not end within {} MiB", RECORD_BYTES_MAX >> 20),
-        };
-        self.reject(Reason(why), &rest[..line])?;
+    /// A record that is too long: its first line is malformed. What comes up to the end of that line is skipped, as it comes. Decoding
+    /// goes on behind it, also in CSV: if a quote is missing, the lines after it are records.
+    #[cold]
+    fn over_long_record(&mut self, rest: &[u8]) -> Result<(), Error> {
+        let why = format!("a line or a quoted field does not end within {} MiB", RECORD_BYTES_MAX >> 20);
+        if self.awaits_header() {
+            return Err(Error::malformed(format!("the header of {}: {why}", self.input)));
+        }
+        let line = &rest[..first_line(rest)];
+        self.reject(Reason(why), if is_over_long(line) { excerpt(line) } else { line })?;
+        self.lines += 1;
+        self.skips_line = true;
+        Ok(())
+    }
+
+    /// A quoted field that does not end: the first line of its record is malformed. Decoding goes on behind it.
+    fn unending_record(&mut self, rest: &[u8]) -> Result<usize, Error> {
+        let line = first_line(rest);
+        self.reject(Reason("a quoted field does not end".into()), &rest[..line])?;
         Ok(line)
     }
 

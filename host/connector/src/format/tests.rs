@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 
 use super::csv::Dialect;
-use super::decoder::{Decoder, TextFormat};
+use super::decoder::{Decoder, EXCERPT_BYTES, RECORD_BYTES_MAX, TextFormat};
 use super::encoder::Encoder;
 use super::malformed::{OnMalformed, Policy};
 use crate::{Error, conformance};
@@ -144,6 +146,89 @@ fn malformed_lines_are_passed_over() {
     let input = "n,text,x,at\nz,a,,\n1,a,,\n1,a\n2,\"open,,\n3,,,\n";
     let (rows, malformed) = decode(&csv(None), &schema(), OnMalformed::Skip, input.as_bytes()).unwrap();
     assert_eq!((rows.as_str(), malformed), ("{\"n\":1,\"text\":\"a\"}\n{\"n\":3}\n", 3));
+}
+
+/// Decodes what comes in blocks, an event at a time, as a reader does: the numbers of the rows and the texts of malformed lines, each with
+/// its line. No more than a record and a block may be kept, and no position may be within a line.
+fn decode_blocks(format: &TextFormat, input: &[u8], block: usize) -> (Vec<(u64, i64)>, Vec<(u64, String)>) {
+    let numbers: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+    let mut decoder = decoder(format, &numbers, OnMalformed::DeadLetter);
+    let (mut rows, mut malformed) = (Vec::new(), Vec::new());
+    let (mut from, mut to, mut at_end) = (0, 0, false);
+    loop {
+        from += decoder.decode(&input[from..to], at_end, 1).unwrap();
+        if !at_end && !decoder.has_enough(1) {
+            assert!(to - from <= RECORD_BYTES_MAX + 2, "{} bytes are kept", to - from);
+            at_end = to == input.len();
+            to = input.len().min(to + block);
+            continue;
+        }
+        assert!(from == input.len() || input[from - 1] == b'\n', "{from} is within a line");
+        let Some(fetch) = decoder.take() else { return (rows, malformed) };
+        let positions = fetch.positions.unwrap();
+        for (_, batch) in &fetch.batches {
+            let numbers = batch.column(0).as_primitive::<Int64Type>().values();
+            rows.extend(numbers.iter().enumerate().map(|(row, &number)| (positions.of(0, row), number)));
+        }
+        malformed.extend(fetch.rejects.into_iter().map(|reject| (reject.position, reject.record)));
+    }
+}
+
+#[test]
+fn lines_that_are_too_long_are_malformed() {
+    // Goal: a line of the limit is a row. One that is longer, by a byte or several times, is one malformed line, and the lines after it
+    // have their numbers: wherever the input is cut, and whatever the line ends with. What fills the line is such that its rest would be
+    // a row wherever it is cut.
+    let json = (TextFormat::Jsonl, "{\"n\":0}\n{\"n\":1}\n", " ", "{\"n\":3}", "{\"n\":4}\n{\"n\":5}\n");
+    let csv = (csv(None), "n\n1\n", "0", "3", "4\n5\n");
+    for (format, before, filler, row, after) in [json, csv] {
+        for (over, line_end) in [0, 1, RECORD_BYTES_MAX * 3 / 2].into_iter().flat_map(|o| ["", "\n", "\r\n"].map(|e| (o, e))) {
+            let line = filler.repeat(RECORD_BYTES_MAX + over - row.len()) + row;
+            let after = if line_end.is_empty() { "" } else { after };
+            let input = format!("{before}{line}{line_end}{after}");
+            let numbers = [(1, 0), (2, 1), (3, 3), (4, 4), (5, 5)];
+            let is_row = |&(line, _): &(u64, i64)| match line {
+                1 => matches!(format, TextFormat::Jsonl),
+                2 => true,
+                3 => over == 0,
+                _ => !after.is_empty(),
+            };
+            let rows: Vec<_> = numbers.into_iter().filter(is_row).collect();
+            let malformed = if over == 0 { Vec::new() } else { vec![(3, filler.repeat(EXCERPT_BYTES))] };
+            for block in [3 << 20, input.len()] {
+                let decoded = decode_blocks(&format, input.as_bytes(), block);
+                assert_eq!(decoded.0, rows, "{format:?}, {over}, {line_end:?}, {block}");
+                assert_eq!(decoded.1, malformed, "{format:?}, {over}, {line_end:?}, {block}");
+            }
+        }
+    }
+}
+
+#[test]
+fn records_of_several_lines_that_are_too_long_are_malformed_in_the_first() {
+    // Goal: of a field that is quoted for too long, the first line is malformed, and those after it are records: with and without a
+    // closing quote, whether or not that is in sight.
+    let long = "x".repeat(RECORD_BYTES_MAX * 2 / 3);
+    for last in ["5,y\n", "5,y\"\n"] {
+        let input = format!("n,x\n1,a\n2,\"b\n3,{long}\n4,{long}\n{last}");
+        for block in [3 << 20, input.len()] {
+            let (rows, malformed) = decode_blocks(&csv(None), input.as_bytes(), block);
+            assert_eq!(rows, [(2, 1), (4, 3), (5, 4), (6, 5)], "{last}, {block}");
+            assert_eq!(malformed, [(3, "2,\"b".to_string())], "{last}, {block}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_line_that_is_too_long_is_text() {
+    // Goal: the beginning of a line of text is cut between characters. A header that is too long fails, whatever the policy.
+    let line = format!("x{}", "ä".repeat(RECORD_BYTES_MAX / 2));
+    let kept = format!("x{}", "ä".repeat(EXCERPT_BYTES / 2 - 1));
+    assert_eq!(decode_blocks(&TextFormat::Jsonl, line.as_bytes(), line.len()).1, [(1, kept)]);
+    let Err(error) = decode(&csv(None), &schema(), OnMalformed::Skip, line.as_bytes()) else { panic!("it is no header") };
+    assert!(error.message.contains("the header of in") && error.message.contains("16 MiB"), "{error}");
+    let Err(error) = decode(&TextFormat::Jsonl, &schema(), OnMalformed::Fail, line.as_bytes()) else { panic!("it is no row") };
+    assert!(error.message.contains("in, line 1") && error.message.contains("16 MiB"), "{error}");
 }
 
 #[test]

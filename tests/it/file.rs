@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::run::Run;
+use crate::run::{Run, root};
+use crate::server::Server;
 
 /// A job whose guest (in C) keeps every bid and makes the channel upper case; what is upper case already stays as it is.
 fn copy(from: &Path, to: &Path, settings: &[(&str, &str)]) -> Value {
@@ -113,4 +115,94 @@ fn pattern_reads_all_files() {
 fn unknown_option() {
     let error = Run::new("tests/guests/c/job.toml").set("sources.bids.pathh", "x").failure();
     assert!(error.contains("pathh"), "{error}");
+}
+
+/// A job with a source and four sinks, some of which these settings bind to files.
+fn many_sinks(settings: &[(&str, String)]) -> Run {
+    settings.iter().fold(Run::new("tests/it/hostile.toml"), |run, (path, value)| run.set(path, value))
+}
+
+/// Goal: two options that name one file to write to, or one that names a file that is read, are refused whatever the spelling, with both options and
+/// the path; and nothing is lost by it.
+#[test]
+fn files_that_would_be_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let row = "{\"id\":7,\"text\":\"\",\"number\":1,\"at\":\"2015-07-15T00:00:00Z\"}\n";
+    fs::create_dir(path("in")).unwrap();
+    fs::write(path("in/rows.jsonl"), row).unwrap();
+    fs::hard_link(path("in/rows.jsonl"), path("other-name.jsonl")).unwrap();
+    std::os::unix::fs::symlink("in", path("link")).unwrap();
+
+    let file = |key, name: &str| (key, format!("{{ connector = \"file\", format = \"jsonl\", path = \"{}\" }}", path(name)));
+    let folder = |key, name: &str| (key, format!("{{ connector = \"file\", format = \"jsonl\", folder = \"{}\" }}", path(name)));
+    let (counts, sums) = ("sinks.counts", "sinks.sums");
+    let on_malformed = || ("sources.in.on_malformed", "rejects".to_owned());
+    let rejects = |name: &str| ("sources.in.rejects_path", path(name));
+    for (settings, says, shown) in [
+        (
+            vec![file(counts, "a.jsonl"), file(sums, "in/../a.jsonl")],
+            "counts.path and sinks.sums.path would both write to",
+            "in/../a.jsonl",
+        ),
+        (
+            vec![file(counts, "in/new/a"), file(sums, "link/new/a")],
+            "counts.path and sinks.sums.path would both write to",
+            "link/new/a",
+        ),
+        (
+            vec![on_malformed(), rejects("a.jsonl"), file(sums, "a.jsonl")],
+            "sources.in.rejects_path and sinks.sums.path would both write to",
+            "a.jsonl",
+        ),
+        (vec![on_malformed(), rejects("in/rows.jsonl")], "sources.in.rejects_path would overwrite", "in/rows.jsonl"),
+        (vec![file(sums, "in/rows.jsonl")], "sinks.sums.path would overwrite", "in/rows.jsonl"),
+        (vec![file(sums, "link/rows.jsonl")], "sinks.sums.path would overwrite", "link/rows.jsonl"),
+        (vec![file(sums, "other-name.jsonl")], "sinks.sums.path would overwrite", "other-name.jsonl"),
+    ] {
+        let says = format!("{says} {}", path(shown));
+        for read in ["in/rows.jsonl", "in/*"] {
+            let told = many_sinks(&settings).set("sources.in.path", path(read)).failure();
+            assert!(told.contains(&says), "{says}: {told}");
+            assert!(!says.contains("overwrite") || told.contains(", which sources.in.path reads"), "{told}");
+        }
+        assert_eq!(fs::read_to_string(path("in/rows.jsonl")).unwrap(), row);
+        for made in ["a.jsonl", "in/new"] {
+            assert!(!Path::new(&path(made)).exists(), "{made} is there");
+        }
+    }
+
+    // Neither new files beside those that are read do harm, nor parts of two sinks in one folder, nor what keeps nothing.
+    let null = || "{ connector = \"file\", format = \"jsonl\", path = \"/dev/null\" }".to_owned();
+    let settings = [folder(sums, "in"), folder("sinks.fired", "in"), (counts, null())];
+    many_sinks(&settings).set("sources.in.path", path("in/*.jsonl")).finish();
+    let written: String = crate::recovery::published(Path::new(&path("in"))).concat();
+    assert!(written.contains("{\"sum\":1}"), "{written}");
+}
+
+/// Goal: the same of a job on a server, which has failed then.
+#[tokio::test]
+async fn files_that_would_be_overwritten_on_a_server() {
+    let server = Server::start(1);
+    let row = "{\"id\":1,\"fault\":\"\"}\n";
+    server.put_file("items.jsonl", row);
+    let client = server.client();
+    let component = client.upload(fs::read(root().join("tests/guests/picky/picky.wasm")).unwrap()).await.unwrap().id;
+    let spec = json!({
+        "component": component,
+        "sources": { "items": { "connector": "file", "path": "*.jsonl" } },
+        "sinks": { "out": { "connector": "file", "path": "./items.jsonl" } },
+    });
+    let id = client.submit(&spec).await.unwrap().id;
+    let job = loop {
+        let job = client.job(&id).await.unwrap().job;
+        if job.is_ended() {
+            break job;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(job.state, "failed");
+    let message = job.failure.expect("a failed job says why").message;
+    assert!(message.contains("sinks.out.path would overwrite ./items.jsonl, which sources.items.path reads"), "{message}");
+    assert_eq!(fs::read_to_string(server.data().join("files/default/items.jsonl")).unwrap(), row);
 }

@@ -7,11 +7,12 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, MetadataExt as _};
 
 use crate::Error;
 
@@ -31,6 +32,22 @@ enum Kind {
     File,
     Folder,
     Other,
+}
+
+/// What tells a file or a folder from all others, whatever path leads to it, and whether it is there yet or not.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// absolute, and without links as far as it is there
+    path: PathBuf,
+    /// of what is there: its device, and its number on that, which all names of a file have in common
+    inode: Option<(u64, u64)>,
+}
+
+impl Identity {
+    /// Whether both are the same file or folder.
+    pub fn is(&self, other: &Self) -> bool {
+        self.path == other.path || self.inode.is_some() && self.inode == other.inode
+    }
 }
 
 impl Files {
@@ -203,6 +220,30 @@ impl Files {
         Ok(paths)
     }
 
+    /// What is at this path, or would be made there; none for what keeps nothing that could be overwritten, such as a pipe or `/dev/null`.
+    pub(crate) fn identity(&self, path: &Path) -> Option<Identity> {
+        if matches!(self.kind(path), Ok(Kind::Other)) {
+            return None;
+        }
+        let inode = match &self.confined {
+            None => std::fs::metadata(self.root.join(path)).map(|m| (m.dev(), m.ino())),
+            Some(dir) => dir.metadata(path).map(|m| (m.dev(), m.ino())),
+        };
+        Some(Identity { path: self.resolved(path), inode: inode.ok() })
+    }
+
+    /// A path that is absolute, and without links as far as it is there.
+    fn resolved(&self, path: &Path) -> PathBuf {
+        let there = match &self.confined {
+            None => self.root.join(path).canonicalize(),
+            Some(dir) => dir.canonicalize(path).map(|inside| self.root.join(inside)),
+        };
+        there.unwrap_or_else(|_| match (path.parent(), path.components().next_back()) {
+            (Some(parent), Some(name)) => self.resolved(parent).join(name),
+            _ => self.root.join(path),
+        })
+    }
+
     /// What there is at this path.
     fn kind(&self, path: &Path) -> io::Result<Kind> {
         let (is_file, is_dir) = match &self.confined {
@@ -345,6 +386,40 @@ mod tests {
             assert!(files.list("sub/*/*.csv").is_err());
             assert_eq!(files.list("sub/.weir/*.csv").unwrap(), [Path::new("sub/.weir/b.csv")]);
         }
+    }
+
+    #[test]
+    fn files_are_known_by_all_their_names() {
+        // Goal: what is one file or folder is known as such by every path to it, whether it is there or not, and nothing else is.
+        let (outside, confined) = prison();
+        let inside = outside.path().join("inside");
+        symlink("sub", inside.join("way-down")).unwrap();
+        std::fs::hard_link(inside.join("sub/a.csv"), inside.join("other-name.csv")).unwrap();
+        std::fs::write(inside.join("sub/b.csv"), "mine").unwrap();
+        for files in [Files::free(&inside), confined] {
+            let is = |a: &str, b: &str| {
+                let [a, b] = [a, b].map(|path| files.identity(Path::new(path)).unwrap());
+                a.is(&b) && b.is(&a)
+            };
+            for (a, b) in [
+                ("sub/a.csv", "./sub/../sub/a.csv"),
+                ("sub/a.csv", "good-link.csv"),
+                ("sub/a.csv", "other-name.csv"),
+                ("sub", "way-down/"),
+                ("new.csv", "./new.csv"),
+                ("new.csv", "sub/../new.csv"),
+                ("sub/new/new.csv", "way-down/new/./new.csv"),
+            ] {
+                assert!(is(a, b), "{a}, {b}");
+            }
+            for (a, b) in [("sub/a.csv", "sub/b.csv"), ("sub/a.csv", "a.csv"), ("sub/new.csv", "new.csv"), ("sub", "sub/new")] {
+                assert!(!is(a, b), "{a}, {b}");
+            }
+        }
+        let free = Files::free(&inside);
+        let absolute = free.identity(&inside.join("new.csv")).unwrap();
+        assert!(absolute.is(&free.identity(Path::new("new.csv")).unwrap()));
+        assert!(free.identity(Path::new("/dev/null")).is_none());
     }
 
     #[test]

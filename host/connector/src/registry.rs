@@ -1,11 +1,15 @@
 //! The table of connectors.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use parking_lot::Mutex;
+use weir_plan::JobSpec;
+use weir_plan::spec::Binding;
 
+use crate::files::Identity;
 use crate::{Error, Files, Sink, Source, blackhole, file, kafka, nexmark, postgres, stdin, stdout};
 
 /// What a job gives to all its connectors.
@@ -73,4 +77,52 @@ pub fn find(name: &str) -> Result<&'static dyn Connector, Error> {
         let names: Vec<_> = connectors().iter().map(|c| c.name()).collect();
         Error::options(format!("there is no connector \"{name}\"; there are: {}", names.join(", ")))
     })
+}
+
+/// Refuses a job that would destroy data by itself: where two of its options name one file to write to, or one names a file that the job reads, which would be
+/// empty before it is read. It counts what paths lead to, so that neither another spelling nor a link hides it. (Sinks may share a folder: their parts have
+/// their names.) To be asked before anything is opened for writing.
+///
+/// # Errors
+/// If there are two such options; the message names both, and the path.
+pub fn keep_apart(spec: &JobSpec, files: &Files) -> Result<(), Error> {
+    let rejects =
+        spec.sources.iter().filter_map(|(name, binding)| Some(("sources", name, "rejects_path", text(binding, "rejects_path")?)));
+    let sinks = spec.sinks.iter().filter(|(_, binding)| is_file(binding));
+    let sinks = sinks.filter_map(|(name, binding)| Some(("sinks", name, "path", text(binding, "path")?)));
+    let mut written: Vec<(String, &str, Identity)> = vec![];
+    for (table, name, option, path) in rejects.chain(sinks) {
+        let key = format!("{table}.{name}.{option}");
+        let Some(identity) = files.identity(Path::new(path)) else { continue };
+        if let Some((other, ..)) = written.iter().find(|(.., other)| other.is(&identity)) {
+            return Err(Error::options(format!(
+                "{other} and {key} would both write to {}; give each of them a place of its own",
+                files.shown(Path::new(path))
+            )));
+        }
+        written.push((key, path, identity));
+    }
+    for (name, binding) in spec.sources.iter().filter(|(_, binding)| is_file(binding) && !written.is_empty()) {
+        // What cannot be listed, the source says better.
+        let read = text(binding, "path").map_or_else(Vec::new, |path| files.list(path).unwrap_or_default());
+        for identity in read.iter().filter_map(|path| files.identity(path)) {
+            if let Some((key, path, _)) = written.iter().find(|(.., written)| written.is(&identity)) {
+                return Err(Error::options(format!(
+                    "{key} would overwrite {}, which sources.{name}.path reads; write to a file that the job does not read",
+                    files.shown(Path::new(path))
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a binding's `path` is one of files: other connectors may mean something else by these.
+fn is_file(binding: &Binding) -> bool {
+    binding.connector == file::File.name()
+}
+
+/// An option that is text. One that is not is for its connector to refuse.
+fn text<'a>(binding: &'a Binding, option: &str) -> Option<&'a str> {
+    binding.options.get(option)?.as_str()
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::run::{Run, root, weir};
+use crate::server::Server;
 
 /// Two files of rows for the guest `picky`, `count` in all, of which these have a fault; and where results go.
 struct Job {
@@ -361,4 +363,72 @@ fn wrong_policies_are_refused() {
         let error = job.run().set("on_error", "dead-letter").set(path, value).failure();
         assert!(error.contains(says), "{setting}: {error}");
     }
+}
+
+/// What a job's error ends with that would have started again, had it not been asked to stop.
+const STOPPED: &str = "(the job was asked to stop, so it does not start again)";
+
+/// Goal: a job that waits for its restart ends at the first interrupt, with checkpoints as without: as one that has failed, with its last error.
+#[test]
+fn interrupted_before_a_restart() {
+    let job = Job::new(10, &[(3, "error")]);
+    for has_checkpoints in [false, true] {
+        let mut run = Run::new("tests/guests/picky/job.toml")
+            .set("sources.items.path", job.path("rows-*.jsonl").display())
+            .set("restart.strategy", "fixed")
+            .set("restart.delay", "1h");
+        if has_checkpoints {
+            run = run.set("checkpoint.storage", job.path("checkpoints").display()).set("checkpoint.interval", "50ms");
+        }
+        let mut live = run.start();
+        live.wait_for("starts again in 3600s");
+        live.interrupt();
+        let told = live.failure();
+        assert!(told.contains("this row is not to my taste") && told.contains(STOPPED), "{has_checkpoints}: {told}");
+    }
+}
+
+/// Goal: a job that fails while it drains does not start again, although its strategy says so.
+#[test]
+fn failed_while_it_drains() {
+    let mut live = Run::new("tests/it/hostile.toml")
+        .set("sources.in", "{ connector = \"stdin\" }")
+        .set("sinks.out.connector", "stdout")
+        .set("args", "{ mode = \"trap\", at = \"sum.emit\" }")
+        .set("restart.strategy", "fixed")
+        .start();
+    live.write(&format!("{}\n", Keyed::row(0)));
+    live.lines(1);
+    live.interrupt();
+    let told = live.failure();
+    assert!(told.contains("operator \"sum\" failed") && told.contains(STOPPED), "{told}");
+    assert!(!told.contains("starts again"), "{told}");
+}
+
+/// Goal: on a server, too, a job that waits for its restart ends when it is told to stop, and has failed.
+#[tokio::test]
+async fn stopped_before_a_restart() {
+    let server = Server::start(1);
+    server.put_file("items.jsonl", "{\"id\":1,\"fault\":\"error\"}\n");
+    let client = server.client();
+    let component = client.upload(fs::read(root().join("tests/guests/picky/picky.wasm")).unwrap()).await.unwrap().id;
+    let spec = json!({
+        "component": component,
+        "sources": { "items": { "connector": "file", "path": "items.jsonl" } },
+        "sinks": { "out": { "connector": "stdout" } },
+        "restart": { "strategy": "fixed", "delay": "1h" },
+    });
+    let id = client.submit(&spec).await.unwrap().id;
+    let wait = async |state: &str| loop {
+        let job = client.job(&id).await.unwrap().job;
+        if job.state == state {
+            break job;
+        }
+        assert!(!job.is_ended(), "{job:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    wait("restarting").await;
+    client.stop(&id).await.unwrap();
+    let failure = wait("failed").await.failure.expect("a failed job says why");
+    assert!(failure.message.contains("this row is not to my taste") && failure.message.contains(STOPPED), "{failure:?}");
 }

@@ -72,7 +72,7 @@ impl Run {
         Live {
             stdin: child.stdin.take().expect("standard input is piped"),
             stdout: BufReader::new(child.stdout.take().expect("standard output is piped")),
-            stderr: child.stderr.take().expect("standard error is piped"),
+            stderr: BufReader::new(child.stderr.take().expect("standard error is piped")),
             child,
         }
     }
@@ -92,7 +92,7 @@ pub struct Live {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    stderr: ChildStderr,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Live {
@@ -110,6 +110,29 @@ impl Live {
             line
         };
         (0..count).map(|_| line()).collect()
+    }
+
+    /// Waits until it says this in a line of its standard error.
+    pub fn wait_for(&mut self, says: &str) {
+        let mut line = String::new();
+        while !line.contains(says) {
+            line.clear();
+            assert!(self.stderr.read_line(&mut line).expect("it is text") > 0, "the job has ended, and did not say: {says}");
+        }
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        crate::server::interrupt(&self.child);
+    }
+
+    /// Waits for the end of a job that must fail with exit code 1, with its input open: what it said on standard error since.
+    pub fn failure(self) -> String {
+        let Self { mut child, stdin: _stdin, stdout: _stdout, mut stderr } = self;
+        let mut told = String::new();
+        stderr.read_to_string(&mut told).expect("it is text");
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{told}");
+        told
     }
 
     /// Ends its input: the rows that were not read yet.

@@ -600,8 +600,33 @@ fn damaged_state() {
         bytes[middle] ^= 1;
         fs::write(path, bytes).expect("the folder is ours");
     }
-    let told = job.finish(&[]);
+    // That is no restart that a strategy would have to allow.
+    let told = job.finish(&["--set", "restart.strategy=none"]);
     assert!(told.contains(&format!("checkpoint {newest} of \"nexmark-q5\" is damaged")), "{told}");
     assert!(told.contains("going back to the one before"), "{told}");
+    job.expect_rows("q5", false);
+}
+
+/// Goal: where the savepoint that a job is to start from is damaged, it fails at once, and says so: there is none before it.
+#[test]
+fn damaged_savepoint() {
+    let job = Local::new("q5");
+    job.interrupted();
+    printed(job.command(&["savepoint", "create", "--id", "kept"]));
+    let kept = Path::new(&job.storage()).join("savepoints/kept");
+    let state = files_below(&kept).into_iter().filter(|path| path.components().any(|part| part.as_os_str() == "files"));
+    for path in state {
+        let mut bytes = fs::read(&path).expect("it is there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        // It may be a link to a file of a checkpoint.
+        fs::remove_file(&path).and_then(|()| fs::write(&path, bytes)).expect("the folder is ours");
+    }
+    let kept = kept.display().to_string();
+    let told = refusal(job.command(&["run", "--from-savepoint", &kept]));
+    assert!(told.contains("the savepoint that it was to start from is damaged"), "{told}");
+    assert!(!told.contains("going back"), "{told}");
+    // The job's own checkpoints are as good as before.
+    job.finish(&[]);
     job.expect_rows("q5", false);
 }

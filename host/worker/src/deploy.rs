@@ -182,9 +182,13 @@ async fn supervise(
                     Err(error) if error.is_panic() => Outcome::Failed { failure: panicked(error) },
                     Err(_) => Outcome::Cancelled,
                 };
-                if outcome == Outcome::Finished {
-                    outcome = next;
-                    commands.send_replace(Command::Cancel);
+                match &outcome {
+                    Outcome::Finished => {
+                        outcome = next;
+                        commands.send_replace(Command::Cancel);
+                    }
+                    Outcome::Failed { failure } if failure.is_consequence && matches!(next, Outcome::Failed { .. }) => outcome = next,
+                    Outcome::Failed { .. } | Outcome::Cancelled => {}
                 }
             }
         }
@@ -241,6 +245,9 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(deployment: &'a Deployment, connectors: &[Box<dyn Connector>], disk: &'a StateDisk) -> Result<Self, Failure> {
         let plan = &deployment.plan;
+        // Before sinks are bound, which may already touch what is there.
+        weir_connector::registry::keep_apart(&plan.spec, &deployment.context.files)
+            .map_err(|e| Failure { is_final: true, ..Failure::new(FailureKind::Connector, e.message) })?;
         let find = |name: &str| match connectors.iter().find(|c| c.name() == name) {
             Some(connector) => Ok(&**connector),
             None => weir_connector::find(name),

@@ -40,6 +40,9 @@ pub struct Failure {
     /// whether another attempt would fail in the same way, because the spec or the state is wrong
     #[serde(skip)]
     pub is_final: bool,
+    /// whether it is only that another task has ended, which knows why
+    #[serde(skip)]
+    pub is_consequence: bool,
     /// the row that is to blame, where another attempt can do without it
     #[serde(skip)]
     pub barred: Option<Arc<Barred>>,
@@ -48,6 +51,15 @@ pub struct Failure {
 impl Failure {
     /// A failure of this kind with this message.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), operator: None, subtask: None, backtrace: vec![], is_final: false, barred: None }
+        Self {
+            kind,
+            message: message.into(),
+            operator: None,
+            subtask: None,
+            backtrace: vec![],
+            is_final: false,
+            is_consequence: false,
+            barred: None,
+        }
     }
 }

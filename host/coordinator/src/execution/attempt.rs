@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weir_checkpoint::{Appended, Entry, JobStorage, Kind as StoredKind, Manifest, Sweep, TaskSnapshot, Vertex};
 use weir_plan::JobPlan;
@@ -92,6 +92,9 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         end: None,
     };
     attempt.carry_out(orders);
+    for request in std::mem::take(&mut attempt.runs.waiting) {
+        attempt.on_request(request);
+    }
     attempt.drive(tick).await
 }
 
@@ -114,18 +117,12 @@ struct Flight {
     manifest: Option<Arc<Manifest>>,
 }
 
-/// Somebody waits for a checkpoint.
-struct Waiting {
-    savepoint: Option<String>,
-    reply: oneshot::Sender<Result<Made, Unmade>>,
-}
-
 /// What was done beside the tasks.
 enum Done {
     Appended(CheckpointId, Result<Appended, weir_checkpoint::Error>),
     Committed(CheckpointId, Result<(), Failure>),
     Collected(Result<(), weir_checkpoint::Error>),
-    SavepointWritten(u64, Waiting, Result<String, weir_checkpoint::Error>),
+    SavepointWritten(u64, Request, Result<String, weir_checkpoint::Error>),
 }
 
 struct Attempt<'a> {
@@ -140,7 +137,8 @@ struct Attempt<'a> {
     to_commit: BTreeMap<CheckpointId, Transactions>,
     /// what tasks have left that have ended
     ended: BTreeMap<TaskId, Arc<TaskSnapshot>>,
-    requests: HashMap<RequestId, Waiting>,
+    /// those that wait for a checkpoint
+    requests: HashMap<RequestId, Request>,
     next_request: u64,
     /// whether garbage is being collected
     collecting: bool,
@@ -168,7 +166,12 @@ impl Attempt<'_> {
             }
         };
         for (_, waiting) in self.requests.drain() {
-            let _ = waiting.reply.send(Err(Unmade::Interrupted));
+            if waiting.is_for_end() {
+                // It holds for the next attempt, if there is one.
+                self.runs.waiting.push(waiting);
+            } else {
+                let _ = waiting.reply.send(Err(Unmade::Interrupted));
+            }
         }
         end
     }
@@ -251,8 +254,9 @@ impl Attempt<'_> {
     fn on_request(&mut self, request: Request) {
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        self.requests.insert(id, Waiting { savepoint: request.savepoint, reply: request.reply });
-        self.tell(Happening::Requested { request: id, kind: request.kind });
+        let kind = request.kind;
+        self.requests.insert(id, request);
+        self.tell(Happening::Requested { request: id, kind });
     }
 
     fn on_done(&mut self, done: Result<Done, tokio::task::JoinError>) {
@@ -446,7 +450,7 @@ impl Attempt<'_> {
     }
 
     /// Tells somebody of a checkpoint that is complete; of a savepoint, once it is copied.
-    fn answer(&mut self, checkpoint: CheckpointId, waiting: Waiting) {
+    fn answer(&mut self, checkpoint: CheckpointId, waiting: Request) {
         let manifest = self.flights.get(&checkpoint).and_then(|flight| flight.manifest.clone());
         match (&self.log, &self.runs.checkpoints, waiting.savepoint.clone(), manifest) {
             (Some((storage, _)), Some(checkpoints), Some(id), Some(manifest)) => {

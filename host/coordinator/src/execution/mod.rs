@@ -9,6 +9,8 @@
 //! What is decided, `weir-protocol` decides: [`claim`](weir_protocol::claim) who owns the job and what it starts from,
 //! [`checkpoint`](weir_protocol::checkpoint) when barriers go out and sinks commit, [`restart`](weir_protocol::restart) whether it goes on after a failure.
 //! A failure that is a row's fault, where the spec says to go on without the row, is no failure of the job's: the next attempt is told of the row.
+//! After any other failure, a job that was asked to stop does not start again. It has failed, for what it has read is not finished; a later start goes on from
+//! its newest checkpoint, and commits what stands there.
 //! Here it is carried out: [`origin`] reads and claims the log, [`attempt`] drives the tasks.
 
 mod attempt;
@@ -100,6 +102,13 @@ pub(crate) struct Request {
     reply: oneshot::Sender<Result<Made, Unmade>>,
 }
 
+impl Request {
+    /// Whether it is for the job's end alone. Whoever wants a savepoint of it does not want an end without one.
+    fn is_for_end(&self) -> bool {
+        self.kind.stops() && self.savepoint.is_none()
+    }
+}
+
 /// What became of a wish for a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
@@ -151,7 +160,8 @@ impl Controls {
     pub async fn checkpoint(&self, kind: Kind, savepoint: Option<String>) -> Result<Made, Unmade> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request { kind, savepoint, reply }).map_err(|_| Unmade::Ended)?;
-        answer.await.map_err(|_| Unmade::Interrupted)?
+        // Only who has ended leaves a request without an answer.
+        answer.await.map_err(|_| Unmade::Ended)?
     }
 }
 
@@ -169,6 +179,7 @@ impl Execution {
             start,
             commands: command_receiver,
             requests: request_receiver,
+            waiting: vec![],
             events: event_sender.clone(),
         };
         let driver = tokio::spawn(async move {
@@ -213,6 +224,8 @@ pub(crate) struct Runs {
     start: Start,
     commands: watch::Receiver<Command>,
     requests: mpsc::UnboundedReceiver<Request>,
+    /// those that the next attempt is to carry out
+    waiting: Vec<Request>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -240,13 +253,13 @@ impl Runs {
                 Ok(origin) => attempt::run(&mut self, origin).await,
                 Err(failure) => End::Job(Outcome::Failed { failure }),
             };
-            let failure = match ended {
+            let mut failure = match ended {
                 End::Job(Outcome::Failed { failure }) => failure,
                 End::Job(outcome) => return outcome,
                 End::Fenced => return Outcome::Failed { failure: fenced(&self.deployment.plan.name) },
             };
-            origins.failed(&failure, &self.events);
-            if self.bars(&failure) {
+            let goes_back = origins.failed(&mut failure, &self.events);
+            if self.bars(&failure) || goes_back && !self.is_stopping() {
                 let _ = self.events.send(Event::Restarts { failure, delay: Duration::ZERO });
                 continue;
             }
@@ -254,12 +267,39 @@ impl Runs {
             let Some(delay) = restarts.failed(now_ms).filter(|_| is_transient(&failure)) else {
                 return Outcome::Failed { failure };
             };
+            if self.is_stopping() {
+                return Outcome::Failed { failure: stopped(failure) };
+            }
             let delay = Duration::from_millis(delay);
-            let _ = self.events.send(Event::Restarts { failure, delay });
-            let mut commands = self.commands.clone();
+            let _ = self.events.send(Event::Restarts { failure: failure.clone(), delay });
+            match self.pause(delay).await {
+                Command::Run => {}
+                Command::Drain => return Outcome::Failed { failure: stopped(failure) },
+                Command::Cancel => return Outcome::Cancelled,
+            }
+        }
+    }
+
+    /// Whether the job was asked to stop: to drain, or to end at a checkpoint.
+    fn is_stopping(&self) -> bool {
+        *self.commands.borrow() == Command::Drain || self.waiting.iter().any(Request::is_for_end)
+    }
+
+    /// Waits before the next attempt, unless the job is asked to stop or cancelled: that is what it returns then.
+    async fn pause(&mut self, delay: Duration) -> Command {
+        let mut commands = self.commands.clone();
+        let mut over = std::pin::pin!(tokio::time::sleep(delay));
+        loop {
             tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                _ = commands.wait_for(|command| *command == Command::Cancel) => return Outcome::Cancelled,
+                () = &mut over => return Command::Run,
+                told = commands.wait_for(|command| *command != Command::Run) => return told.map_or(Command::Cancel, |told| *told),
+                Some(request) = self.requests.recv() => {
+                    let is_for_end = request.is_for_end();
+                    self.waiting.push(request);
+                    if is_for_end {
+                        return Command::Drain;
+                    }
+                }
             }
         }
     }
@@ -281,6 +321,12 @@ impl Runs {
 /// Whether another attempt may end otherwise: not where the spec or the state is wrong.
 fn is_transient(failure: &Failure) -> bool {
     !failure.is_final
+}
+
+/// The failure of a job that would start again, had it not been asked to stop.
+fn stopped(mut failure: Failure) -> Failure {
+    failure.message.push_str(" (the job was asked to stop, so it does not start again)");
+    failure
 }
 
 fn fenced(job: &str) -> Failure {

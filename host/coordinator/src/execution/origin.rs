@@ -34,15 +34,26 @@ pub(super) struct Origins {
     /// the generation of the first attempt, once there was one
     first: Option<Generation>,
     last: Generation,
-    /// checkpoints whose files turned out to be damaged
+    /// the job's own checkpoints whose files turned out to be damaged
     damaged: HashSet<u64>,
     /// what the current attempt has started from
-    current: Option<u64>,
+    current: Source,
+}
+
+/// What an attempt starts from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// nothing
+    Nothing,
+    /// the savepoint that the user names
+    Savepoint,
+    /// one of the job's own checkpoints
+    Own(u64),
 }
 
 impl Origins {
     pub fn new(job: String, checkpoints: Option<Checkpoints>, start: Start) -> Self {
-        Self { job, checkpoints, start, first: None, last: Generation(0), damaged: HashSet::new(), current: None }
+        Self { job, checkpoints, start, first: None, last: Generation(0), damaged: HashSet::new(), current: Source::Nothing }
     }
 
     /// The origin of the next attempt.
@@ -50,7 +61,9 @@ impl Origins {
         let Some(checkpoints) = &self.checkpoints else {
             // There is no log that numbers attempts.
             self.last = Generation((self.last.0 + 1).max(now_ms() as u64));
-            return Ok(Origin { generation: self.last, log: None, base: None, restore: self.savepoint() });
+            let (source, restore) = self.savepoint();
+            self.current = source;
+            return Ok(Origin { generation: self.last, log: None, base: None, restore });
         };
         let has_run = self.first.is_some();
         let failure = |error: &Error| failure(error, has_run);
@@ -81,9 +94,9 @@ impl Origins {
                 let _ = events.send(Event::Note(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
             }
             let base = decision.base.and_then(|base| Some((base, Arc::new(manifest_at(log, base)?))));
-            let restore = self.choose(base.as_ref(), &storage, events);
+            let (source, restore) = self.choose(base.as_ref(), &storage, events);
             self.first.get_or_insert(decision.generation);
-            self.current = restore.as_ref().map(|restore| restore.manifest.checkpoint);
+            self.current = source;
             return Ok(Origin { generation: decision.generation, log: Some((storage, decision.won())), base, restore });
         }
         let message = format!("others claim the job \"{}\" all the time; is it started in a loop somewhere?", self.job);
@@ -96,7 +109,7 @@ impl Origins {
         base: Option<&(Base, Arc<Manifest>)>,
         storage: &JobStorage,
         events: &mpsc::UnboundedSender<Event>,
-    ) -> Option<Arc<Restore>> {
+    ) -> (Source, Option<Arc<Restore>>) {
         let wants_other = self.start.fresh || self.start.savepoint.is_some();
         let base = base.filter(|(_, manifest)| !wants_other || self.first.is_some_and(|first| manifest.generation >= first.0));
         let Some((_, manifest)) = base else { return self.savepoint() };
@@ -112,30 +125,42 @@ impl Origins {
             };
             let _ = events.send(Event::Note(note));
         }
+        let source = Source::Own(manifest.checkpoint);
         let (manifest, folder) = (Arc::clone(manifest), storage.folder().clone());
-        Some(Arc::new(Restore { manifest, folder, drops_unmatched: self.start.drops_unmatched }))
+        (source, Some(Arc::new(Restore { manifest, folder, drops_unmatched: self.start.drops_unmatched })))
     }
 
-    fn savepoint(&self) -> Option<Arc<Restore>> {
-        let savepoint = self.start.savepoint.as_ref()?;
-        Some(Arc::new(Restore {
+    fn savepoint(&self) -> (Source, Option<Arc<Restore>>) {
+        let Some(savepoint) = &self.start.savepoint else { return (Source::Nothing, None) };
+        let restore = Restore {
             manifest: Arc::new(savepoint.manifest().clone()),
             folder: savepoint.folder().clone(),
             drops_unmatched: self.start.drops_unmatched,
-        }))
+        };
+        (Source::Savepoint, Some(Arc::new(restore)))
     }
 
-    /// An attempt has failed. If the files of its checkpoint are damaged, the next one starts from the checkpoint before.
-    pub fn failed(&mut self, failure: &Failure, events: &mpsc::UnboundedSender<Event>) {
-        if failure.kind == FailureKind::Damaged
-            && let Some(checkpoint) = self.current
-        {
-            self.damaged.insert(checkpoint);
-            let note = format!(
-                "checkpoint {checkpoint} of \"{}\" is damaged ({}): going back to the one before; rows committed since then are written again",
-                self.job, failure.message
-            );
-            let _ = events.send(Event::Note(note));
+    /// An attempt has failed. If the files of its checkpoint are damaged, the next one starts from the checkpoint before: returns whether it does. That is no
+    /// matter of how often a job may restart. There is nothing before a savepoint that the user names: no attempt would end otherwise.
+    pub fn failed(&mut self, failure: &mut Failure, events: &mpsc::UnboundedSender<Event>) -> bool {
+        if failure.kind != FailureKind::Damaged {
+            return false;
+        }
+        match self.current {
+            Source::Nothing => false,
+            Source::Savepoint => {
+                failure.is_final = true;
+                failure.message.insert_str(0, "the savepoint that it was to start from is damaged: ");
+                false
+            }
+            Source::Own(checkpoint) => {
+                let note = format!(
+                    "checkpoint {checkpoint} of \"{}\" is damaged ({}): going back to the one before; rows committed since then are written again",
+                    self.job, failure.message
+                );
+                let _ = events.send(Event::Note(note));
+                self.damaged.insert(checkpoint)
+            }
         }
     }
 }

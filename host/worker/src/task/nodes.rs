@@ -708,7 +708,10 @@ impl Nodes {
         let mut failure = match (&self.nodes[node].operator, error) {
             (Operator::Sink { name, .. }, NodeError::Connector(error)) => connector_failure("sink", name, &error),
             (_, NodeError::Connector(error)) => Failure::new(FailureKind::Connector, error.to_string()),
-            (_, NodeError::Exchange(error)) => Failure::new(FailureKind::Internal, error.to_string()),
+            (_, NodeError::Exchange(error)) => {
+                let is_consequence = matches!(error, weir_exchange::outbox::Error::Closed(_));
+                Failure { is_consequence, ..Failure::new(FailureKind::Internal, error.to_string()) }
+            }
             (_, NodeError::Operator(error)) => operator_failure(&error),
         };
         let Node { id, context, .. } = &self.nodes[node];

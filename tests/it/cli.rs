@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -77,6 +78,7 @@ fn exit_codes() {
         (&["run", "job.toml", "--set", "nonsense"], 2),
         (&["run", "no-such-file.toml"], 1),
         (&["inspect", "Cargo.toml"], 1),
+        (&["server", "--slots", "0"], 2),
         (&["explain", "examples/nexmark/q0.toml", "--set", "sinks.out.connector=pigeon", "--set", "parallelism=0"], 1),
     ] {
         let output = output(args);
@@ -155,6 +157,22 @@ fn closed_pipes() {
     assert_eq!(status.code(), Some(1));
 }
 
+/// Goal: where standard output cannot be written, a command says that it was this, be it rows, a summary or another text.
+#[test]
+fn full_outputs_are_named() {
+    for args in [
+        &["version"][..],
+        &["run", "examples/nexmark/q2.toml", "--set", "sources.nexmark.events=1000", "--summary", "json"],
+        &["run", "examples/nexmark/q0.toml", "--set", "sources.nexmark.events=1000", "--set", "sinks.out.connector=stdout"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("the system has this device");
+        let output = weir().current_dir(root()).args(args).stdout(full).output().expect("the binary can be started");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {told}");
+        assert!(told.contains("the standard output cannot be written: No space left on device"), "{args:?}: {told}");
+    }
+}
+
 /// Goal: where compiled components cannot be kept, a command says so and does its work.
 #[test]
 fn without_a_home() {
@@ -168,6 +186,10 @@ fn without_a_home() {
 
 /// A job without end that prints all bids, started.
 fn endless() -> Child {
+    endless_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started")
+}
+
+fn endless_command() -> Command {
     let mut command = weir();
     command.arg("run").arg(root().join("examples/nexmark/q0.toml")).args(["--summary", "json"]);
     for setting in ["name=endless", "sources.nexmark.rate=50000", "sinks.out.connector=stdout"] {
@@ -175,7 +197,59 @@ fn endless() -> Child {
     }
     // The spec bounds the number of events; this is as good as no bound.
     command.args(["--set", "sources.nexmark.events=1000000000000"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started")
+    command
+}
+
+/// Waits until rows were printed, and then until the pipe is full since no more are read.
+fn stall(stdout: &mut impl Read) {
+    stdout.read_exact(&mut [0]).expect("there are rows");
+    // In this time the job makes many times as much as a pipe holds.
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+/// Checks that a job that was interrupted twice ends soon.
+fn ends_interrupted(mut child: Child) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut status = None;
+    while status.is_none() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+        status = child.try_wait().expect("it can be waited for");
+    }
+    if status.is_none() {
+        child.kill().and_then(|()| child.wait()).expect("it can be killed");
+    }
+    assert_eq!(status.expect("it ends by itself").code(), Some(130));
+}
+
+/// Goal: a second interrupt ends a job soon although it waits for a reader of its rows.
+#[test]
+fn second_interrupt_ends() {
+    let mut child = endless();
+    let mut stdout = child.stdout.take().expect("standard output is piped");
+    stall(&mut stdout);
+    interrupt(&child);
+    let mut told = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
+    let stops = told.any(|line| line.expect("it is text").contains("press Ctrl-C again"));
+    assert!(stops, "it does not say that it stops");
+    interrupt(&child);
+    ends_interrupted(child);
+}
+
+/// Goal: the same where standard error goes into the same full pipe, so that nothing can be told either.
+#[test]
+fn second_interrupt_ends_in_silence() {
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = endless_command();
+    command.stdout(writer.try_clone().expect("a pipe can be shared")).stderr(writer);
+    let child = command.spawn().expect("the binary can be started");
+    // With its ends of the pipe: without them, the job's end is the pipe's.
+    drop(command);
+    stall(&mut reader);
+    interrupt(&child);
+    // Signals that come at once may count as one.
+    std::thread::sleep(Duration::from_millis(500));
+    interrupt(&child);
+    ends_interrupted(child);
 }
 
 /// Goal: one interrupt drains the job: every event that was read comes out, whole, and it ends well.
@@ -320,4 +394,17 @@ fn new_refuses() {
     fs::create_dir(dir.path().join("taken")).expect("the folder is ours");
     assert!(new("taken").contains("is there already"));
     assert!(new("Page Views").contains("cannot be the name of a job"));
+}
+
+/// Goal: a folder that cannot be made is named.
+#[test]
+fn new_names_the_folder() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("file");
+    fs::write(&file, "").expect("the folder is ours");
+    let project = file.join("page-views");
+    let output = weir().arg("new").arg(&project).env("WEIR_HOME", dir.path().join("home")).output().expect("it can be started");
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("cannot make the folder {}", project.display())), "{told}");
 }

@@ -11,6 +11,9 @@ use std::process::ExitCode;
 
 use crate::out;
 
+/// The exit code of a command that was interrupted a second time.
+pub const INTERRUPTED: u8 = 130;
+
 /// Why a command did not end well.
 #[derive(Debug)]
 pub enum Failure {
@@ -37,6 +40,6 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
             ExitCode::from(1)
         }
         Err(Failure::Told) => ExitCode::from(1),
-        Err(Failure::Interrupted) => ExitCode::from(130),
+        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
     }
 }

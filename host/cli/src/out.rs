@@ -9,6 +9,9 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use crate::exit::Failure;
 
+/// What went wrong, where the system says only why.
+pub const UNWRITABLE: &str = "the standard output cannot be written";
+
 /// Prints data. If its reader has gone there is nobody to miss it.
 ///
 /// # Errors
@@ -27,8 +30,8 @@ pub fn print(text: &str) -> io::Result<()> {
 pub fn try_print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let is_terminal = stdout.is_terminal();
-    stdout.write_all(shown(text, is_terminal).as_bytes())?;
-    stdout.flush()
+    let written = stdout.write_all(shown(text, is_terminal).as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|e| io::Error::new(e.kind(), format!("{UNWRITABLE}: {e}")))
 }
 
 /// Prints data for programs.
@@ -49,7 +52,10 @@ pub fn table(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            line += &format!("{cell:width$}  ", width = width(column));
+            // By hand, since a width in a format string is at most 65,535.
+            let spaces = width(column).saturating_sub(cell.chars().count()) + 2;
+            line += cell;
+            line += &" ".repeat(spaces);
         }
         out += line.trim_end();
         out.push('\n');
@@ -89,7 +95,7 @@ pub fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::{shown, table};
 
     /// On a terminal, sequences that clear it, colour it or go back are shown; a pipe gets what there is.
     #[test]
@@ -98,5 +104,15 @@ mod tests {
         assert_eq!(shown(text, false), text);
         assert_eq!(shown(text, true), "a\\u{1b}[2J\\r\\u{9b}1m\\u{7}\tb\n");
         assert_eq!(shown("größer\n", true), "größer\n");
+    }
+
+    /// Columns are as wide as their longest cell, also where that is wider than a format string can say.
+    #[test]
+    fn long_cells_widen_their_columns() {
+        let long = "ß".repeat(70_000);
+        let rows = [["JOB", "NAME", "STATE"], ["j", long.as_str(), "running"]].map(|row| row.map(str::to_owned).to_vec());
+        let expected = format!("JOB  NAME{}  STATE\nj    {long}  running\n", " ".repeat(69_996));
+        // Without the lines themselves: they are too long to be read.
+        assert!(table(&rows) == expected, "the table has other lines");
     }
 }

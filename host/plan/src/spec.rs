@@ -236,6 +236,9 @@ pub enum ErrorPolicy {
     DeadLetter,
 }
 
+/// The longest name of a job, in characters.
+const NAME_CHARACTERS_MAX: usize = 200;
+
 /// The most retries of a call, and the longest pause before each: while a task pauses, rows and checkpoints wait.
 const RETRIES_MAX: u16 = 100;
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
@@ -274,7 +277,7 @@ impl JobSpec {
     /// Checks what types alone cannot say.
     ///
     /// # Errors
-    /// If a number is out of its range, or there is not exactly one way to find the components.
+    /// If a number is out of its range, the name cannot be shown in a line, or there is not exactly one way to find the components.
     pub fn check(&self) -> Result<(), Error> {
         if self.max_parallelism == 0 || self.max_parallelism > 32_768 {
             return Err(Error::new("max_parallelism must be from 1 to 32768"));
@@ -291,6 +294,7 @@ impl JobSpec {
         if self.state.slots_max == Some(0) {
             return Err(Error::new("state.slots_max must be at least 1"));
         }
+        self.check_name()?;
         self.checkpoint.check()?;
         self.check_retries()?;
         if self.component.is_some() != self.components.is_empty() {
@@ -305,6 +309,17 @@ impl JobSpec {
     /// Whether the job has checkpoints, as far as the spec can tell: on a server, the storage is not in it.
     pub fn has_checkpoints(&self) -> bool {
         self.checkpoint.storage.is_some() || self.checkpoint.interval.is_some()
+    }
+
+    /// A name has a column in lists of jobs, and a place in messages: it is there, stays in its line, and moves no cursor.
+    fn check_name(&self) -> Result<(), Error> {
+        let fits = |name: &str| (1..=NAME_CHARACTERS_MAX).contains(&name.chars().count()) && !name.contains(char::is_control);
+        if self.name.as_deref().is_some_and(|name| !fits(name)) {
+            return Err(Error::new(format!(
+                "name must have from 1 to {NAME_CHARACTERS_MAX} characters, and no line breaks or other control characters"
+            )));
+        }
+        Ok(())
     }
 
     fn check_retries(&self) -> Result<(), Error> {
@@ -373,6 +388,19 @@ mod tests {
         assert_eq!(spec.parallelism, 2);
         assert_eq!(spec.sources["in"].options["path"].as_str(), Some("/a b/*.csv"));
         assert_eq!(spec.args["q"].to_string(), "q5");
+    }
+
+    /// A name is some text in a line, and not too much of it.
+    #[test]
+    fn names_stay_in_their_lines() {
+        let named = |name: &str| JobSpec::from_toml(SPEC, &settings(&[("name", name)]));
+        for name in ["", "a\nb", "a\rb", "a\tb", "\u{1b}[2J", "a\u{85}b", "ß".repeat(201).as_str()] {
+            let error = named(name).expect_err(name).to_string();
+            assert!(error.contains("name must have from 1 to 200 characters, and no line breaks"), "{name:?}: {error}");
+        }
+        for name in ["x", "größer – 𝒳 \"q\"", "ß".repeat(200).as_str()] {
+            assert_eq!(named(name).expect("a good name").name.as_deref(), Some(name));
+        }
     }
 
     /// Every mistake is refused with a message that names the key.

@@ -44,7 +44,8 @@ fn package_name(folder: &Path) -> anyhow::Result<String> {
 
 /// Writes a folder of the template, with the placeholders filled in.
 fn write(template: &Dir<'_>, root: &Path, values: &[(&str, &str)]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(root.join(template.path()))?;
+    let folder = root.join(template.path());
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     for file in template.files() {
         let text = file.contents_utf8().context("the template is text")?;
         let text = values.iter().fold(text.to_owned(), |text, (placeholder, value)| text.replace(placeholder, value));

@@ -29,7 +29,14 @@ pub struct Args {
     bind: SocketAddr,
 
     /// How many slots there are; a job takes as many as its parallelism
-    #[arg(long, value_name = "N", default_value_t = Options::default().slots, env = "WEIR_SLOTS", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = Options::default().slots,
+        value_parser = clap::value_parser!(u16).range(1..),
+        env = "WEIR_SLOTS",
+        hide_env_values = true
+    )]
     slots: u16,
 
     /// Where components, compiled code and files of jobs are kept

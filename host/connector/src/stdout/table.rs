@@ -48,9 +48,7 @@ impl Table {
         let widths: Vec<_> = self.columns.iter().map(width).collect();
         let mut text = String::new();
         let mut line = |cell: &dyn Fn(usize) -> String| {
-            let cells = widths.iter().enumerate().map(|(i, &width)| {
-                if self.columns[i].is_number { format!("{:>width$}", cell(i)) } else { format!("{:<width$}", cell(i)) }
-            });
+            let cells = widths.iter().enumerate().map(|(i, &width)| padded(&cell(i), width, self.columns[i].is_number));
             text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
             text.push('\n');
         };
@@ -62,6 +60,12 @@ impl Table {
         }
         text
     }
+}
+
+/// A cell as wide as its column, a number at its right. By hand, since a width in a format string is at most 65,535.
+fn padded(cell: &str, width: usize, is_number: bool) -> String {
+    let spaces = " ".repeat(width.saturating_sub(cell.chars().count()));
+    if is_number { spaces + cell } else { cell.to_owned() + &spaces }
 }
 
 /// A cell's text; empty where there is no value.
@@ -112,4 +116,35 @@ fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, StringArray, UInt64Array};
+    use arrow_schema::{Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn long_cells_widen_their_columns() {
+        // Goal: columns are as wide as their longest cell, on both sides, also where that is wider than a format string can say.
+        let long = "ß".repeat(70_000);
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from(vec![long.as_str(), "y"])), Arc::new(UInt64Array::from(vec![1, 20]))];
+        let names = ["text", long.as_str()];
+        let fields: Vec<_> = names.iter().zip(&columns).map(|(n, c)| Field::new(*n, c.data_type().clone(), false)).collect();
+        let mut table = Table::new(&Arc::new(Schema::new(fields)), 10);
+        table.add(&Batch::new(2, columns, None));
+        let spaces = |count: usize| " ".repeat(count);
+        let expected = [
+            format!("text{}  {long}", spaces(69_996)),
+            format!("{0}  {0}", "-".repeat(70_000)),
+            format!("{long}  {}1", spaces(69_999)),
+            format!("y{}  {}20", spaces(69_999), spaces(69_998)),
+        ];
+        // Without the lines themselves: they are too long to be read.
+        assert!(table.render().lines().eq(expected), "the table has other lines");
+    }
 }

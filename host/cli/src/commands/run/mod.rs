@@ -1,5 +1,6 @@
 //! `weir run`
 
+mod interrupts;
 mod lines;
 mod progress;
 mod stdout;
@@ -7,9 +8,9 @@ mod summary;
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Notify;
+use anyhow::Context as _;
+use tokio::sync::{Notify, mpsc};
 use weir_base::Clock;
 use weir_connector::{Context, Files};
 use weir_coordinator::execution::{Controls, Event, History, Start, when};
@@ -19,10 +20,10 @@ use weir_protocol::checkpoint::Kind;
 use weir_worker::metrics::JobMetrics;
 use weir_worker::{Command, Deployment, Failure, Outcome, StateOptions, Worker};
 
-use crate::signals::Signals;
 use crate::spec_file::{self, Opened, SpecArgs};
 use crate::state_args::StateArgs;
 use crate::{checkpoints, exit, out};
+use interrupts::JOB_GRACE;
 use lines::Lines;
 use progress::Progress;
 use stdout::Stdout;
@@ -75,9 +76,6 @@ enum SummaryFormat {
     Text,
 }
 
-/// How long a job that was interrupted twice may take to end.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// What a run ended with, besides the job's outcome.
 enum Ended {
     Job(Outcome),
@@ -124,7 +122,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         clock,
         native: None,
     };
-    let mut signals = Signals::listen()?;
+    let mut interrupts = interrupts::listen()?;
     let stops_at_checkpoint = checkpoints.is_some();
     let worker = Worker::new(slots).with_state(args.state.options(|| StateOptions::default().directory));
     let mut execution = Execution::start(worker, deployment, checkpoints, start);
@@ -136,11 +134,12 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         metrics: None,
         history: History::default(),
     };
-    let ended = drive(&mut execution, &mut watch, stops_at_checkpoint, &closed, &mut signals).await;
+    let ended = drive(&mut execution, &mut watch, stops_at_checkpoint, &closed, &mut interrupts).await;
     let Watch { progress, metrics, history, .. } = watch;
     drop(progress);
+    // If a task still writes to it, this waits; what ends that is a second interrupt.
     let mut stdout = stdout.lock();
-    stdout.flush()?;
+    let mut printed = stdout.flush().context(out::UNWRITABLE);
     let Some(metrics) = metrics else {
         // It has not come so far that it did anything.
         return match ended {
@@ -152,15 +151,16 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     match args.summary {
         // By the job's own buffer, so that it comes last.
         Some(SummaryFormat::Json) => {
-            writeln!(stdout, "{}", serde_json::to_string(&summary)?)?;
-            stdout.flush()?;
+            let line = serde_json::to_string(&summary)?;
+            printed = printed.and_then(|()| writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context(out::UNWRITABLE));
         }
         Some(SummaryFormat::Text) => out::tell(summary.to_string().trim_end()),
         None if watched => out::tell(summary.to_string().trim_end()),
         None => {}
     }
     match ended {
-        Ended::Job(Outcome::Finished) => Ok(()),
+        Ended::Job(Outcome::Finished) => Ok(printed?),
+        // What could not be printed matters less than this, and may be why.
         Ended::Job(Outcome::Cancelled) | Ended::Interrupted => Err(exit::Failure::Interrupted),
         Ended::Job(Outcome::Failed { failure }) => Err(tell(&name, &failure)),
     }
@@ -222,7 +222,7 @@ async fn drive(
     watch: &mut Watch<'_>,
     stops_at_checkpoint: bool,
     stdout_closed: &Notify,
-    signals: &mut Signals,
+    interrupts: &mut mpsc::UnboundedReceiver<()>,
 ) -> Ended {
     let mut interrupted = false;
     let mut tick = tokio::time::interval(progress::INTERVAL);
@@ -237,12 +237,12 @@ async fn drive(
             _ = tick.tick(), if watch.progress.is_some() => watch.show(),
             // Nobody reads the rows any more (`weir run … | head`): there is no use in making others.
             () = stdout_closed.notified() => controls.send(Command::Drain),
-            () = signals.next() => {
+            Some(()) = interrupts.recv() => {
                 if interrupted {
                     controls.send(Command::Cancel);
                     // If it does not end by itself, so be it.
                     let ended = async { while execution.event().await.is_some() {} };
-                    drop(tokio::time::timeout(GRACE, ended).await);
+                    drop(tokio::time::timeout(JOB_GRACE, ended).await);
                     return Ended::Interrupted;
                 }
                 interrupted = true;

@@ -54,7 +54,7 @@ impl Progress {
         bar.set_style(
             ProgressStyle::with_template("{spinner} {prefix}  {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        // A name may be anything, and must stay in its line.
+        // It must stay in its line.
         bar.set_prefix(in_line(name));
         lines.stay_above(bar.clone());
         Self { bar, last: Mutex::default() }

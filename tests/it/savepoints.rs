@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use weir_client::{Client, Error, JobDetail, StartFrom};
 use crate::recovery::bucket::{Bucket, SILENCE};
 use crate::recovery::{difference, files_below, published, undisturbed};
 use crate::run::{root, weir};
-use crate::server::{Server, interrupt};
+use crate::server::{Server, interrupt, signal};
 
 /// How long something is waited for that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -183,6 +184,50 @@ async fn drains_with_a_savepoint() {
         let savepoint = client.savepoint(id).await.expect("it is there");
         assert_eq!(savepoint.operators.iter().all(|operator| operator.bytes == 0), drain, "{savepoint:?}");
     }
+}
+
+/// Goal: a checkpoint is made when somebody asks for it, long before it is time for the next one.
+#[tokio::test]
+async fn checkpoints_on_request() {
+    let server = Server::start(4);
+    let client = server.client();
+    let (job, _) = endless(&client, "q5", Some("1h")).await;
+    wait(&client, &job, |detail| detail.job.state == "running").await;
+    let first = client.checkpoint(&job).await.expect("a checkpoint").checkpoint;
+    let told = printed(server.weir(&["job", "checkpoint", &job]));
+    let second = told.trim().strip_prefix("checkpoint ").and_then(|told| told.strip_suffix(" is complete")).expect(&told);
+    assert!(second.parse::<u64>().is_ok_and(|second| second > first), "{first}, {told}");
+    let made = client.checkpoints(&job).await.expect("the job is there");
+    assert!(made.iter().any(|one| one.checkpoint == first && one.failure.is_none()), "{made:?}");
+    client.cancel(&job).await.expect("it runs");
+    wait(&client, &job, |detail| detail.job.is_ended()).await;
+    assert_eq!(refused(client.checkpoint(&job).await), (409, "WEIR-JOB-005".into()));
+    let (bare, _) = endless(&client, "q5", None).await;
+    wait(&client, &bare, |detail| detail.job.state == "running").await;
+    assert_eq!(refused(client.checkpoint(&bare).await), (409, "WEIR-SAVEPOINT-001".into()));
+}
+
+/// Goal: the same of a job of `weir run`, by a signal.
+#[test]
+fn checkpoint_by_signal() {
+    let job = Local::new("q5");
+    let mut command = job.command(&["run"]);
+    set(&mut command, [job.paces[0], ("checkpoint.interval", "1h")]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it can be started");
+    let mut told = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    // It has claimed its log before anything runs, and listens by then.
+    let since = Instant::now();
+    while job.entries().is_empty() {
+        assert!(since.elapsed() < PATIENCE, "the job does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, rustix::process::Signal::USR1);
+    let complete = told.by_ref().map(|line| line.expect("it is text")).find(|line| line.contains("checkpoint"));
+    assert!(complete.as_ref().is_some_and(|line| line.ends_with("is complete")), "{complete:?}");
+    assert_eq!(job.entries().len(), 2, "the claim, and the checkpoint");
+    interrupt(&child);
+    told.for_each(drop);
+    assert!(child.wait().expect("it ends").success());
 }
 
 /// Goal: what cannot be is refused with a code, and leaves the job as it is.

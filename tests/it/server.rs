@@ -85,6 +85,10 @@ impl Drop for Server {
 
 /// Ctrl-C.
 pub fn interrupt(child: &Child) {
-    let id = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("the process runs");
+    signal(child, rustix::process::Signal::INT);
+}
+
+/// Sends a signal to a process.
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).expect("the process runs");
 }

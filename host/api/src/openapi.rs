@@ -18,6 +18,7 @@ use crate::v1;
         v1::jobs::list,
         v1::jobs::get,
         v1::jobs::checkpoints,
+        v1::jobs::checkpoint,
         v1::jobs::stop,
         v1::jobs::cancel,
         v1::lines::output,

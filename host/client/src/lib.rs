@@ -23,8 +23,8 @@ use serde::de::DeserializeOwned;
 
 pub use error::Error;
 pub use types::{
-    Checkpoint, Component, Job, JobDetail, Line, Lines, Page, Savepoint, SavepointDetail, SavepointWish, SavepointWritten,
-    StartFrom,
+    Checkpoint, Checkpointed, Component, Job, JobDetail, Line, Lines, Page, Savepoint, SavepointDetail, SavepointWish,
+    SavepointWritten, StartFrom,
 };
 
 /// Talks to one server. Cheap to clone.
@@ -140,6 +140,14 @@ impl Client {
     /// If the server cannot be reached, or there is no such job.
     pub async fn checkpoints(&self, id: &str) -> Result<Vec<Checkpoint>, Error> {
         self.json(self.http.get(self.url(&format!("jobs/{id}/checkpoints")))).await
+    }
+
+    /// Makes a checkpoint of a job now, and waits until it is complete.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn checkpoint(&self, id: &str) -> Result<Checkpointed, Error> {
+        self.json(self.http.post(self.url(&format!("jobs/{id}/checkpoints")))).await
     }
 
     /// Makes a savepoint of a job, and waits until it is complete.

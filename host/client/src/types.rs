@@ -89,6 +89,13 @@ pub struct JobDetail {
     pub plan: String,
 }
 
+/// A checkpoint that was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpointed {
+    /// its number
+    pub checkpoint: u64,
+}
+
 /// How a checkpoint went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {

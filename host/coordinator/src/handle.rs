@@ -15,7 +15,7 @@ use weir_worker::{Deployment, Restore};
 
 use crate::component::{self, ComponentView, Store};
 use crate::error::{self, Error, ErrorKind};
-use crate::execution::{CheckpointReport, Checkpoints, Start, Unmade, storage_url};
+use crate::execution::{CheckpointReport, Checkpoints, Controls, Start, Unmade, storage_url};
 use crate::files;
 use crate::job::{Job, JobId, JobSummary, JobView};
 use crate::limits;
@@ -190,33 +190,35 @@ impl Handle {
             let message = "`drain` is a way to stop: set `stop`, too, or leave `drain` out";
             return Err(Error::new(ErrorKind::Invalid, error::SAVEPOINT_INVALID, message));
         }
-        let (summary, controls, storage) = self.ask(|reply| Message::Controls { id: job, reply }).await?;
-        let ended =
-            || Error::new(ErrorKind::Conflict, error::JOB_ENDED, format!("the job {job} has ended: there is nothing to save"));
-        let no_checkpoints = || {
-            let message = format!(
-                "the job {job} has no checkpoints, so there can be no savepoint of it; set checkpoint.interval in its spec (\"1h\", if none is needed otherwise) and start it anew"
-            );
-            Error::new(ErrorKind::Conflict, error::NO_CHECKPOINTS, message)
-        };
-        let not_made = |message: String| Error::new(ErrorKind::Unavailable, error::SAVEPOINT_NOT_MADE, message);
-        if summary.state.is_end() {
-            return Err(ended());
-        }
-        let storage = storage.ok_or_else(no_checkpoints)?.storage;
-        let controls = controls.ok_or_else(|| not_made(format!("the job {job} is being started; try again in a moment")))?;
+        let Saving { summary, controls, storage } = self.saving(job).await?;
         let id = wish.id.unwrap_or_else(|| savepoint::default_id(&summary.name, service::now(&self.shared.clock)));
         // It is looked at once more when it is written. But then the job may have been stopped.
         storage.savepoints().check_free(&id).await.map_err(|e| savepoint::refused(&e))?;
         let kind = if wish.stop { Kind::StopWithSavepoint { drain: wish.drain } } else { Kind::Savepoint };
-        let made = controls.checkpoint(kind, Some(id.clone())).await.map_err(|unmade| match unmade {
-            Unmade::Ended => ended(),
-            Unmade::Refused(Refusal::NoStorage) => no_checkpoints(),
-            Unmade::Interrupted | Unmade::Refused(_) => not_made(unmade.to_string()),
-            Unmade::NotCopied { ref error, .. } => Error { message: unmade.to_string(), ..savepoint::refused(error) },
-        })?;
-        let url = made.savepoint.ok_or_else(no_checkpoints)?;
+        let made = controls.checkpoint(kind, Some(id.clone())).await.map_err(|unmade| refused(job, &unmade))?;
+        let url = made.savepoint.ok_or_else(|| no_checkpoints(job))?;
         Ok(Written { checkpoint: made.checkpoint, savepoint: id, url })
+    }
+
+    /// Makes a checkpoint of a job now, and waits until it is complete; returns its number.
+    ///
+    /// # Errors
+    /// If there is no such job, it has ended or has no checkpoints, or the checkpoint fails.
+    pub async fn checkpoint(&self, job: JobId) -> Result<u64, Error> {
+        let Saving { controls, .. } = self.saving(job).await?;
+        let made = controls.checkpoint(Kind::Checkpoint, None).await.map_err(|unmade| refused(job, &unmade))?;
+        Ok(made.checkpoint)
+    }
+
+    /// What it takes to have checkpoints of a job made.
+    async fn saving(&self, job: JobId) -> Result<Saving, Error> {
+        let (summary, controls, checkpoints) = self.ask(|reply| Message::Controls { id: job, reply }).await?;
+        if summary.state.is_end() {
+            return Err(ended(job));
+        }
+        let storage = checkpoints.ok_or_else(|| no_checkpoints(job))?.storage;
+        let controls = controls.ok_or_else(|| not_made(format!("the job {job} is being started; try again in a moment")))?;
+        Ok(Saving { summary, controls, storage })
     }
 
     /// A tenant's savepoints, by their ids.
@@ -342,5 +344,37 @@ pub fn level_name(level: Level) -> &'static str {
         Level::Info => "info",
         Level::Warn => "warn",
         Level::Error => "error",
+    }
+}
+
+/// A job of which checkpoints can be made.
+struct Saving {
+    summary: JobSummary,
+    controls: Controls,
+    storage: Storage,
+}
+
+fn ended(job: JobId) -> Error {
+    Error::new(ErrorKind::Conflict, error::JOB_ENDED, format!("the job {job} has ended: there is nothing to save"))
+}
+
+fn no_checkpoints(job: JobId) -> Error {
+    let message = format!(
+        "the job {job} has no checkpoints, so there can be no savepoint of it; set checkpoint.interval in its spec (\"1h\", if none is needed otherwise) and start it anew"
+    );
+    Error::new(ErrorKind::Conflict, error::NO_CHECKPOINTS, message)
+}
+
+fn not_made(message: String) -> Error {
+    Error::new(ErrorKind::Unavailable, error::SAVEPOINT_NOT_MADE, message)
+}
+
+/// Why there is no checkpoint.
+fn refused(job: JobId, unmade: &Unmade) -> Error {
+    match unmade {
+        Unmade::Ended => ended(job),
+        Unmade::Refused(Refusal::NoStorage) => no_checkpoints(job),
+        Unmade::Interrupted | Unmade::Refused(_) => not_made(unmade.to_string()),
+        Unmade::NotCopied { error, .. } => Error { message: unmade.to_string(), ..savepoint::refused(error) },
     }
 }

@@ -118,6 +118,30 @@ pub async fn checkpoints(State(app): State<App>, Path(id): Path<String>) -> Resu
     Ok(Json(app.coordinator.checkpoint_reports(id.parse()?).await?))
 }
 
+/// Make a checkpoint of a job now
+///
+/// The answer comes when it is complete.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/checkpoints", tag = "jobs",
+    params(("id" = String, Path, description = "`job_…`")),
+    responses(
+        (status = 201, description = "it is complete", body = Checkpointed),
+        (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "the job has ended or has no checkpoints", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "the checkpoint failed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn checkpoint(State(app): State<App>, Path(id): Path<String>) -> Result<(StatusCode, Json<Checkpointed>), Problem> {
+    Ok((StatusCode::CREATED, Json(Checkpointed { checkpoint: app.coordinator.checkpoint(id.parse()?).await? })))
+}
+
+/// A checkpoint that was made.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub struct Checkpointed {
+    /// its number
+    checkpoint: u64,
+}
+
 /// Drain a job: it finishes what it has read, and ends
 #[utoipa::path(
     post, path = "/v1/jobs/{id}/stop", tag = "jobs",

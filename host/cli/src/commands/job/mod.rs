@@ -35,6 +35,13 @@ enum Action {
         /// The job's id
         job: String,
     },
+    /// Make a checkpoint of a job now, and wait until it is complete
+    ///
+    /// Example: weir job checkpoint job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4
+    Checkpoint {
+        /// The job's id
+        job: String,
+    },
     /// Let a job finish what it has read, and end
     ///
     /// With --savepoint, it stops at once instead, with a savepoint from which a job can go on.
@@ -86,6 +93,10 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
         Action::Get { job } => {
             let detail = client.job(job).await?;
             if json { out::print_json(&detail)? } else { out::print(&text(&detail))? }
+        }
+        Action::Checkpoint { job } => {
+            let made = client.checkpoint(job).await?;
+            if json { out::print_json(&made)? } else { out::print(&format!("checkpoint {} is complete\n", made.checkpoint))? }
         }
         Action::Stop { job, savepoint: Some(id), drain } => {
             let wish = SavepointWish { id: id.clone(), stop: true, drain: *drain };

@@ -10,6 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use weir_base::Clock;
 use weir_connector::{Context, Files};
@@ -123,6 +124,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         native: None,
     };
     let mut interrupts = interrupts::listen()?;
+    let mut demands = signal(SignalKind::user_defined1())?;
     let stops_at_checkpoint = checkpoints.is_some();
     let worker = Worker::new(slots).with_state(args.state.options(|| StateOptions::default().directory));
     let mut execution = Execution::start(worker, deployment, checkpoints, start);
@@ -134,7 +136,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         metrics: None,
         history: History::default(),
     };
-    let ended = drive(&mut execution, &mut watch, stops_at_checkpoint, &closed, &mut interrupts).await;
+    let ended = drive(&mut execution, &mut watch, stops_at_checkpoint, &closed, &mut interrupts, &mut demands).await;
     let Watch { progress, metrics, history, .. } = watch;
     drop(progress);
     // If a task still writes to it, this waits; what ends that is a second interrupt.
@@ -216,13 +218,14 @@ impl Watch<'_> {
     }
 }
 
-/// Waits for the job's end, shows its progress, and passes interrupts on.
+/// Waits for the job's end, shows its progress, and passes on what signals ask for.
 async fn drive(
     execution: &mut Execution,
     watch: &mut Watch<'_>,
     stops_at_checkpoint: bool,
     stdout_closed: &Notify,
     interrupts: &mut mpsc::UnboundedReceiver<()>,
+    demands: &mut Signal,
 ) -> Ended {
     let mut interrupted = false;
     let mut tick = tokio::time::interval(progress::INTERVAL);
@@ -237,6 +240,9 @@ async fn drive(
             _ = tick.tick(), if watch.progress.is_some() => watch.show(),
             // Nobody reads the rows any more (`weir run … | head`): there is no use in making others.
             () = stdout_closed.notified() => controls.send(Command::Drain),
+            Some(()) = demands.recv() => {
+                tokio::spawn(checkpoint(controls.clone()));
+            }
             Some(()) = interrupts.recv() => {
                 if interrupted {
                     controls.send(Command::Cancel);
@@ -255,6 +261,14 @@ async fn drive(
                 }
             }
         }
+    }
+}
+
+/// Has a checkpoint made now: that is what `SIGUSR1` asks for.
+async fn checkpoint(controls: Controls) {
+    match controls.checkpoint(Kind::Checkpoint, None).await {
+        Ok(made) => out::tell(&format!("checkpoint {} is complete", made.checkpoint)),
+        Err(error) => out::tell(&format!("there is no checkpoint: {error}")),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Finding out, after a restore, whose entries the backend has, so that new keys do not have to ask it.
+//! Finding out whose entries the backend has, so that new keys do not have to ask it: after a restore, when nothing tells, and where entries expire unseen.
 //!
-//! All keys are read for that, on a thread beside, while the operator goes on and asks for each new one. They lie among the values, so that the disk reads
-//! both: where that is very much, new keys go on to ask.
+//! All keys are read for that, on a thread beside, while the operator goes on by what it knows; after a restore it asks for each new one until then. They lie
+//! among the values, so that the disk reads both: where that is very much, new keys go on to ask.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};

@@ -428,15 +428,20 @@ impl Process {
                 return Ok(Progress::More);
             }
         }
-        if self.expiring.advance(domain, until) {
-            self.eviction.expire(self.expiring.clocks());
-        }
+        self.advance(domain, until);
         Ok(Progress::Done)
     }
 
     /// Time has got on to now if no timer in processing time is due, for which it would be [told](Self::on_clock).
     fn advance_clock(&mut self, context: &Context) {
-        if self.next_clock().is_none_or(|next| next > context.now) && self.expiring.advance(TimeDomain::Processing, context.now) {
+        if self.next_clock().is_none_or(|next| next > context.now) {
+            self.advance(TimeDomain::Processing, context.now);
+        }
+    }
+
+    /// All cleanups up to a time have fired: what has expired by then may go from the backend.
+    fn advance(&mut self, domain: TimeDomain, to: EventTime) {
+        if self.expiring.advance(domain, to) {
             self.eviction.expire(self.expiring.clocks());
         }
     }
@@ -734,11 +739,7 @@ impl Process {
         let states_only = entries.iter().filter(|entry| entry.kind == Kind::State);
         let states_only = states_only.map(|entry| (entry.group, entry.key, entry.value));
         if self.is_upgraded || !self.eviction.keeps_copies() {
-            let mut stay = Entries::default();
-            for (group, key, value) in states_only {
-                self.keep_for_cleanup(group, key, value, &mut stay)?;
-            }
-            self.eviction.put_restored(stay.iter().map(|entry| (entry.group, NAMESPACE, entry.key, entry.value)))?;
+            self.put_for_cleanup(states_only)?;
         } else {
             self.eviction.put_restored(states_only.map(|(group, key, value)| (group, NAMESPACE, key, value)))?;
         }
@@ -746,30 +747,33 @@ impl Process {
         Ok(())
     }
 
-    /// Adds a state of a snapshot to those that stay: if it would have expired, it has a timer for its cleanup instead.
-    fn keep_for_cleanup(&mut self, group: KeyGroup, key: &[u8], value: &[u8], stay: &mut Entries) -> Result<(), Error> {
-        let (expiry, state) = expiry::decode(value).ok_or_else(|| corrupt("a state does not say whether it expires"))?;
-        if let Some(Expiry { domain, first, .. }) = expiry {
-            self.restored.push((Sort { domain, cleanup: true }, first, self.owners.get_or_make_away(key)));
+    /// Puts states of a snapshot into the backend, where they stay: those that would have expired have timers for their cleanup instead.
+    fn put_for_cleanup<'a>(&mut self, states: impl Iterator<Item = (KeyGroup, &'a [u8], &'a [u8])>) -> Result<(), Error> {
+        let mut stay = Entries::default();
+        for (group, key, value) in states {
+            let (expiry, state) = expiry::decode(value).ok_or_else(|| corrupt("a state does not say whether it expires"))?;
+            if let Some(Expiry { domain, first, .. }) = expiry {
+                self.restored.push((Sort { domain, cleanup: true }, first, self.owners.get_or_make_away(key)));
+            }
+            stay.push_with(group, NAMESPACE, [key], |value| {
+                expiry::encode(None, value);
+                value.extend_from_slice(state);
+            });
         }
-        stay.push_with(group, NAMESPACE, [key], |value| {
-            expiry::encode(None, value);
-            value.extend_from_slice(state);
-        });
-        Ok(())
+        self.eviction.put_restored(stay.iter().map(|entry| (entry.group, NAMESPACE, entry.key, entry.value)))
     }
 
     /// Has all states in the backend stay until they are cleaned up: other code has said when they expire.
     fn keep_all_for_cleanup(&mut self) -> Result<(), Error> {
         for group in 0..self.eviction.max_parallelism() {
             let mut expire = Entries::default();
-            let mut each = |at: StateKey<'_>, value: &[u8]| expire.push(at.group, at.namespace, at.key, value);
+            let mut each = |at: StateKey<'_>, value: &[u8]| {
+                if matches!(expiry::decode(value), Some((Some(_), _))) {
+                    expire.push(at.group, at.namespace, at.key, value);
+                }
+            };
             self.eviction.scan_group(KeyGroup(group), &mut each)?;
-            let mut stay = Entries::default();
-            for entry in expire.iter().filter(|entry| matches!(expiry::decode(entry.value), Some((Some(_), _)))) {
-                self.keep_for_cleanup(entry.group, entry.key, entry.value, &mut stay)?;
-            }
-            self.eviction.put_restored(stay.iter().map(|entry| (entry.group, NAMESPACE, entry.key, entry.value)))?;
+            self.put_for_cleanup(expire.iter().map(|entry| (entry.group, entry.key, entry.value)))?;
         }
         Ok(())
     }

@@ -34,8 +34,8 @@ struct Head {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     namespace: i64,
-    /// the first bytes of the key as numbers, so that sorting seldom has to look at the bytes
-    prefix: [u64; 2],
+    /// the first bytes of the key as a number, so that sorting seldom has to look at the bytes
+    prefix: u128,
     chunk: u32,
     start: u32,
 }
@@ -89,15 +89,16 @@ impl Entries {
         let key_bytes = key.iter().map(|part| part.len()).sum::<usize>();
         let bytes = with_room(&mut self.groups[group], &mut self.spare, Head::BYTES + key_bytes + VALUE_ROOM);
         let length = |bytes: usize| u32::try_from(bytes).expect("a part of an entry is below 4 GiB");
-        let start = bytes.len();
         // How long the value is, is known once it is there.
-        let mut head = Head { namespace, key_bytes: length(key_bytes), value_bytes: 0 };
-        bytes.extend_from_slice(&head.to_bytes());
+        bytes.extend_from_slice(&namespace.to_ne_bytes());
+        bytes.extend_from_slice(&length(key_bytes).to_ne_bytes());
+        let value_bytes = bytes.len();
+        bytes.extend_from_slice(&[0; size_of::<u32>()]);
         key.iter().for_each(|part| bytes.extend_from_slice(part));
         let value = bytes.len();
         write_value(bytes);
-        head.value_bytes = length(bytes.len() - value);
-        bytes[start..][..Head::BYTES].copy_from_slice(&head.to_bytes());
+        let written = length(bytes.len() - value).to_ne_bytes();
+        bytes[value_bytes..][..size_of::<u32>()].copy_from_slice(&written);
         self.count += 1;
     }
 
@@ -116,10 +117,12 @@ impl Entries {
             }
             let at = |place: &Place| &group[place.chunk as usize][place.start as usize..];
             let key = |place: &Place| Head::split(at(place)).map(|(_, key, _)| key);
-            places.sort_unstable_by(|a, b| {
-                let places = (a.namespace, a.prefix).cmp(&(b.namespace, b.prefix));
-                places.then_with(|| key(a).cmp(&key(b)))
-            });
+            let by_key = |a: &Place, b: &Place| a.prefix.cmp(&b.prefix).then_with(|| key(a).cmp(&key(b)));
+            // Without windows all are of one namespace: then there is one number to compare.
+            match places.iter().all(|place| place.namespace == places[0].namespace) {
+                true => places.sort_unstable_by(by_key),
+                false => places.sort_unstable_by(|a, b| a.namespace.cmp(&b.namespace).then_with(|| by_key(a, b))),
+            }
             let mut sorted = vec![];
             for place in &places {
                 let rest = at(place);
@@ -190,25 +193,17 @@ fn with_room<'a>(chunks: &'a mut Vec<Vec<u8>>, spare: &mut Vec<Vec<u8>>, bytes: 
     &mut chunks[last]
 }
 
-/// The first bytes of a key, as numbers that are ordered as they are.
-fn prefix(key: &[u8]) -> [u64; 2] {
+/// The first bytes of a key, as a number that is ordered as they are.
+fn prefix(key: &[u8]) -> u128 {
     let number = |bytes: &[u8]| match bytes.first_chunk() {
         Some(all) => u64::from_be_bytes(*all),
         None => bytes.iter().zip([56, 48, 40, 32, 24, 16, 8]).fold(0, |number, (byte, shift)| number | u64::from(*byte) << shift),
     };
-    [number(key), number(key.get(size_of::<u64>()..).unwrap_or_default())]
+    u128::from(number(key)) << 64 | u128::from(number(key.get(size_of::<u64>()..).unwrap_or_default()))
 }
 
 impl Head {
     const BYTES: usize = size_of::<i64>() + 2 * size_of::<u32>();
-
-    fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..8].copy_from_slice(&self.namespace.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&self.key_bytes.to_ne_bytes());
-        bytes[12..].copy_from_slice(&self.value_bytes.to_ne_bytes());
-        bytes
-    }
 
     /// The head, the key and the value of the entry that these bytes begin with; none if there are no more.
     #[inline]

@@ -139,7 +139,7 @@ impl Database {
     ) -> Result<(), Error> {
         let file = Scratch(self.directory.path.join(name));
         let failed = |e| failure::of_db(&file.0, &e);
-        let options = options::options(&self.memory).map_err(failed)?;
+        let options = options::of_young_files(&self.memory).map_err(failed)?;
         let mut writer = SstFileWriter::create(&options);
         writer.open(&file.0).map_err(failed)?;
         write(&mut writer).map_err(failed)?;

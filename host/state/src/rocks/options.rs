@@ -32,8 +32,8 @@ const FIRST_LEVEL_BYTES: u64 = 128 << 20;
 /// The size of a file of entries, bytes, but for young ones: a compaction rewrites whole files, and each is stored and linked by its own.
 const FILE_BYTES: u64 = 32 << 20;
 
-/// How levels are compressed, young files first; the last one holds for all after it, and for files that are taken in as they are. What is in the first
-/// level is rewritten by every compaction of young files, and where values do not compress, trying to would be a sixth of the work.
+/// How levels are compressed, young files first; the last one holds for all after it. What is in the first level is rewritten by every compaction of young
+/// files, and where values do not compress, trying to would be a sixth of the work.
 const COMPRESSION: [DBCompressionType; 3] = [DBCompressionType::None, DBCompressionType::None, DBCompressionType::Lz4];
 
 /// The least by which a write buffer grows, bytes. By default it would be a megabyte, which many idle databases would take each.
@@ -67,6 +67,13 @@ pub(super) fn options(memory: &RocksMemory) -> Result<Options, rocksdb::Error> {
     options.set_keep_log_file_num(1);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
+    Ok(options)
+}
+
+/// The same, for files that are made beside the database and taken in as they are: young ones.
+pub(super) fn of_young_files(memory: &RocksMemory) -> Result<Options, rocksdb::Error> {
+    let mut options = options(memory)?;
+    options.set_compression_per_level(&COMPRESSION[..1]);
     Ok(options)
 }
 

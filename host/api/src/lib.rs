@@ -5,7 +5,7 @@
 //! | `POST /v1/components` | uploads a component (its bytes); answers its id and its graph in short |
 //! | `GET /v1/components`, `GET /v1/components/{id}`, `DELETE …` | what was uploaded |
 //! | `POST /v1/jobs` | starts a job: a spec as JSON or TOML; with `from_savepoint=…`, from a savepoint |
-//! | `GET /v1/jobs`, `GET /v1/jobs/{id}` | jobs: state, failure, metrics, plan |
+//! | `GET /v1/jobs`, `GET /v1/jobs/{id}` | jobs: state, failure, metrics, checkpoints, plan |
 //! | `POST /v1/jobs/{id}/stop`, `…/cancel` | ends a job: after what it has read, or now |
 //! | `GET /v1/jobs/{id}/output`, `…/logs` | the last lines; with `follow=true` also those to come, as server-sent events |
 //! | `GET /v1/jobs/{id}/checkpoints` | the last checkpoints |
@@ -17,6 +17,7 @@
 //! [coordinator](weir_coordinator) decides. Who asks is not known yet: every request is the default tenant's, so a server is to be bound to an
 //! address that only friends can reach.
 
+mod health;
 mod metrics;
 mod openapi;
 mod origin;
@@ -48,7 +49,7 @@ pub fn router(coordinator: Handle, clock: Clock) -> Router {
     let component_bytes_max = coordinator.component_bytes_max();
     Router::new()
         .nest("/v1", v1::router(component_bytes_max))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health::get))
         .route("/metrics", get(metrics::get))
         .route("/openapi.json", get(openapi::get))
         .fallback(|| async { Problem::no_such_route().into_response() })

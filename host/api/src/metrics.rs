@@ -10,11 +10,16 @@ use axum::response::IntoResponse;
 use weir_coordinator::JobSummary;
 use weir_coordinator::execution::{CheckpointReport, History};
 use weir_coordinator::service::Figures;
-use weir_worker::metrics::{OperatorSnapshot, Snapshot};
+use weir_worker::metrics::{OperatorSnapshot, RecoverySnapshot, Snapshot, StateMemory};
 
 use crate::App;
 use crate::problem::Problem;
 
+/// Show the figures of the server and its jobs
+#[utoipa::path(
+    get, path = "/metrics", tag = "server",
+    responses((status = 200, description = "samples in the text format of Prometheus", body = String, content_type = "text/plain"))
+)]
 pub async fn get(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
     let text = encode(&app.coordinator.figures().await?, app.clock.now_ms());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
@@ -37,11 +42,13 @@ const OPERATORS: &[OperatorMetric] = &[
         "Rows on which the guest failed, and malformed events of a source, that became dead letters.",
         |o| o.dead_letters as f64,
     ),
-    ("weir_task_busy_seconds_total", "counter", "Seconds of work.", |o| o.busy_seconds),
+    ("weir_task_busy_seconds_total", "counter", "Seconds of the operator's own work.", |o| o.busy_seconds),
+    ("weir_task_idle_seconds_total", "counter", "Seconds for which the operator's tasks had no input.", |o| o.idle_seconds),
+    ("weir_task_backpressured_seconds_total", "counter", "Seconds for which they waited for room.", |o| o.backpressured_seconds),
     ("weir_task_busy_ratio", "gauge", "Share of time that the operator's tasks worked.", |o| o.busy_ratio),
     ("weir_task_idle_ratio", "gauge", "Share of time that they had no input.", |o| o.idle_ratio),
     ("weir_task_backpressured_ratio", "gauge", "Share of time that they waited for room.", |o| o.backpressured_ratio),
-    ("weir_udf_seconds_total", "counter", "Seconds of guest code.", |o| o.guest_seconds),
+    ("weir_udf_seconds_total", "counter", "Seconds of CPU time of guest code.", |o| o.guest_seconds),
     ("weir_udf_errors_total", "counter", "Batches on which guests failed.", |o| o.errors as f64),
     ("weir_udf_retries_total", "counter", "Guest calls that were made again after a failure.", |o| o.retries as f64),
     (
@@ -57,6 +64,33 @@ const OPERATORS: &[OperatorMetric] = &[
     ("weir_state_backend_bytes", "gauge", "Room that the state backend takes, in memory or on disk.", |o| o.backend_bytes as f64),
 ];
 
+/// One metric of operators that have a value of it only now and then.
+type KnownMetric = (&'static str, &'static str, fn(&OperatorSnapshot) -> Option<f64>);
+
+const KNOWN: &[KnownMetric] = &[
+    ("weir_task_watermark_timestamp_seconds", "The watermark, in seconds since 1970.", |o| Some(watermark(o)? as f64 / 1e3)),
+    ("weir_source_lag_records", "Events that are there and that the source has not read yet.", |o| {
+        o.lag_records.map(|records| records as f64)
+    }),
+    ("weir_state_database_files", "Files of entries of state on disk.", |o| Some(o.database?.file_count as f64)),
+    ("weir_state_database_file_bytes", "The bytes of files of entries of state on disk.", |o| {
+        Some(o.database?.file_bytes as f64)
+    }),
+    ("weir_state_database_write_buffer_bytes", "Write buffers of state on disk.", |o| {
+        Some(o.database?.write_buffer_bytes as f64)
+    }),
+    (
+        "weir_state_database_pending_compaction_bytes",
+        "What compactions of state on disk would have to rewrite: if it grows for long, the disk is too slow.",
+        |o| Some(o.database?.pending_compaction_bytes as f64),
+    ),
+];
+
+/// The watermark that an operator waits at, ms. At the end of the input it is at the end of time: there is nothing to wait for.
+fn watermark(operator: &OperatorSnapshot) -> Option<i64> {
+    operator.watermark.filter(|&watermark| watermark != i64::MAX)
+}
+
 /// One metric of jobs.
 type JobMetric = (&'static str, &'static str, &'static str, fn(&Snapshot) -> f64);
 
@@ -65,6 +99,26 @@ const JOBS: &[JobMetric] = &[
     ("weir_source_bytes_total", "counter", "Bytes that sources read.", |s| s.bytes_in as f64),
     ("weir_source_malformed_total", "counter", "Malformed events that were passed over.", |s| s.malformed as f64),
     ("weir_sink_rows_total", "counter", "Rows that sinks took.", |s| s.rows_out as f64),
+    (
+        "weir_checkpoint_uploaded_bytes_total",
+        "counter",
+        "Bytes uploaded for checkpoints, also for those that were given up.",
+        |s| s.bytes_uploaded as f64,
+    ),
+];
+
+/// One metric of how a job's current attempt starts from checkpoints and commits them.
+type RecoveryMetric = (&'static str, &'static str, fn(&RecoverySnapshot) -> Option<f64>);
+
+const RECOVERIES: &[RecoveryMetric] = &[
+    ("weir_job_restore_seconds", "How long it took from the start from a checkpoint until all tasks ran.", |r| r.restore_seconds),
+    ("weir_checkpoints_in_flight", "Checkpoints that have begun and are neither complete nor given up.", |r| {
+        Some(r.checkpoints_in_flight as f64)
+    }),
+    ("weir_sink_transactions_pending", "Transactions that sinks have prepared and that are not committed yet.", |r| {
+        Some(r.transactions_pending as f64)
+    }),
+    ("weir_sink_commit_seconds", "How long sinks took for the last commit of transactions.", |r| r.commit_seconds),
 ];
 
 /// One metric of jobs over all their attempts.
@@ -93,11 +147,25 @@ const CHECKPOINTS: &[CheckpointMetric] = &[
 
 const CHECKPOINT_AGE: &str = "weir_checkpoint_age_seconds";
 
+const STATE_MEMORY: &str = "weir_worker_state_memory_bytes";
+
 fn encode(figures: &Figures, now_ms: i64) -> String {
     let mut text = Text(String::new());
     text.metric("weir_worker_slots", "gauge", "Slots, by whether jobs hold them.");
     text.sample("weir_worker_slots", &[("state", "used")], figures.slots_used);
     text.sample("weir_worker_slots", &[("state", "free")], figures.slots - figures.slots_used);
+    text.metric(
+        STATE_MEMORY,
+        "gauge",
+        "Memory of all state on disk, by what it is: the budget, what is used of it, and what of that is pinned or write buffers.",
+    );
+    // All jobs are on one worker: each that has state on disk knows the same.
+    if let Some(memory) = with_figures(figures).find_map(|(_, snapshot)| snapshot.state_memory) {
+        let StateMemory { budget, used, pinned, write_buffers } = memory;
+        for (part, bytes) in [("budget", budget), ("used", used), ("pinned", pinned), ("write_buffers", write_buffers)] {
+            text.sample(STATE_MEMORY, &[("part", part)], bytes);
+        }
+    }
     text.metric("weir_job_state", "gauge", "1 for the state that a job is in.");
     for job in figures.jobs.iter().map(|job| &job.summary) {
         let id = job.id.to_string();
@@ -108,6 +176,14 @@ fn encode(figures: &Figures, now_ms: i64) -> String {
         text.metric(name, kind, help);
         for (job, snapshot) in with_figures(figures) {
             text.job(name, job, value(snapshot));
+        }
+    }
+    for (name, help, value) in RECOVERIES {
+        text.metric(name, "gauge", help);
+        for (job, snapshot) in with_figures(figures) {
+            if let Some(value) = value(&snapshot.recovery) {
+                text.job(name, job, value);
+            }
         }
     }
     for (name, kind, help, value) in HISTORIES {
@@ -130,12 +206,12 @@ fn encode(figures: &Figures, now_ms: i64) -> String {
         text.metric(name, kind, help);
         text.operators(name, figures, |o| Some(value(o)));
     }
+    for (name, help, value) in KNOWN {
+        text.metric(name, "gauge", help);
+        text.operators(name, figures, value);
+    }
     text.metric("weir_task_watermark_lag_seconds", "gauge", "How far the watermark is behind the clock.");
-    text.operators("weir_task_watermark_lag_seconds", figures, |o| {
-        // At the end of the input the watermark is at the end of time: there is nothing to wait for.
-        let watermark = o.watermark.filter(|&w| w != i64::MAX)?;
-        Some(now_ms.saturating_sub(watermark) as f64 / 1e3)
-    });
+    text.operators("weir_task_watermark_lag_seconds", figures, |o| Some(now_ms.saturating_sub(watermark(o)?) as f64 / 1e3));
     text.0
 }
 

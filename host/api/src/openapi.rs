@@ -2,6 +2,7 @@
 
 use axum::http::header;
 use axum::response::IntoResponse;
+use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use crate::v1;
@@ -10,6 +11,9 @@ use crate::v1;
 #[openapi(
     info(title = "Weir", description = "Stream processing with WebAssembly components."),
     paths(
+        crate::health::get,
+        crate::metrics::get,
+        crate::openapi::get,
         v1::components::upload,
         v1::components::list,
         v1::components::get,
@@ -31,10 +35,47 @@ use crate::v1;
 )]
 struct Description;
 
+/// What any route may answer, whatever it is asked.
+const ANYWHERE: [(&str, &str); 3] = [
+    ("403", "a page of another site asks, or the server is asked by a name that is not its own"),
+    ("500", "the server's disk, or one of its own parts, failed"),
+    ("503", "the server is going down, or cannot do it now"),
+];
+
+/// The description as JSON.
 pub fn json() -> String {
-    Description::openapi().to_pretty_json().expect("a description is made of strings and maps")
+    let mut description = serde_json::to_value(Description::openapi()).expect("a description is made of strings and maps");
+    for (path, route) in description["paths"].as_object_mut().into_iter().flatten() {
+        for (method, operation) in route.as_object_mut().into_iter().flatten() {
+            if let Some(operation) = operation.as_object_mut() {
+                complete(method, path, operation);
+            }
+        }
+    }
+    format!("{description:#}")
 }
 
+/// Gives an operation a name of its own, and the answers that it has in common with all others.
+fn complete(method: &str, path: &str, operation: &mut Map<String, Value>) {
+    let name = format!("{method}{}", path.replace(['/', '.'], "_").replace(['{', '}'], ""));
+    operation.insert("operationId".into(), name.into());
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, why) in ANYWHERE {
+        // A route that says more of it has its own words.
+        responses.entry(status).or_insert_with(|| {
+            json!({
+                "description": why,
+                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+            })
+        });
+    }
+}
+
+/// Describe this interface
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "server",
+    responses((status = 200, description = "this document", body = Object))
+)]
 pub async fn get() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], json())
 }

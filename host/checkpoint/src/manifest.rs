@@ -70,7 +70,7 @@ pub struct Manifest {
     pub max_parallelism: u16,
     /// the vertices, with how many subtasks each ran
     pub vertices: Vec<Vertex>,
-    /// what crosses each edge: rows in flight are of an edge of which the same is said
+    /// what crosses each edge: rows in flight go on by an edge of which the same is said
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub edges: Vec<String>,
     /// when its barriers started, in milliseconds since 1970
@@ -227,10 +227,17 @@ pub struct InFlight {
     pub edge: u32,
     /// the subtask that sent them
     pub sender: u16,
+    /// of how many; 0 = it was not noted down
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub senders: u16,
     /// how many there are
     pub batches: u64,
     /// the batches
     pub file: FileRef,
+}
+
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// A stored file, which is never changed.
@@ -382,7 +389,7 @@ mod tests {
                 ),
             ],
             sinks: vec![SinkSnapshot { name: "hot".into(), transactions: vec![json!({"id": "weir-7"})] }],
-            in_flight: vec![InFlight { edge: 1, sender: 0, batches: 5, file: file("files/3/0-1/7-in-flight-1-0") }],
+            in_flight: vec![InFlight { edge: 1, sender: 0, senders: 0, batches: 5, file: file("files/3/0-1/7-in-flight-1-0") }],
         };
         Manifest {
             format: FORMAT,

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use weir_types::Watermark;
 
-use crate::{Barrier, Message};
+use crate::{Barrier, Message, Waits};
 
 /// How many messages in a row a channel may have when it is not its turn, because it is behind the others in time.
 const OVERTAKES_MAX: usize = 8;
@@ -105,16 +105,24 @@ impl Sender {
     /// # Errors
     /// If the gate is gone.
     pub async fn send(&self, message: Message) -> Result<Duration, Closed> {
+        self.send_counted(message, &Waits::default()).await
+    }
+
+    /// The same; while it waits, `waits` grows.
+    ///
+    /// # Errors
+    /// If the gate is gone.
+    pub async fn send_counted(&self, message: Message, waits: &Waits) -> Result<Duration, Closed> {
         let mut message = Some(message);
         if self.offer(&mut message, self.shared.capacity)? {
             return Ok(Duration::ZERO);
         }
-        let since = Instant::now();
+        let wait = waits.begin();
         loop {
             // A batch taken in between has left a permit: this does not wait.
             self.shared.writable[self.channel].notified().await;
             if self.offer(&mut message, self.shared.capacity)? {
-                return Ok(since.elapsed());
+                return Ok(wait.elapsed());
             }
         }
     }

@@ -14,8 +14,12 @@ mod held;
 pub mod in_flight;
 pub mod message;
 pub mod outbox;
+pub mod redeal;
 mod selection;
+pub mod waits;
 
 pub use channel::{Gate, Sender, gate};
 pub use message::{Barrier, Message};
 pub use outbox::Outbox;
+pub use redeal::Redeal;
+pub use waits::Waits;

@@ -1,14 +1,15 @@
 //! Deals the rows of a node out to the subtasks of another vertex.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_types::graph::Partitioning;
 use weir_types::{Batch, Watermark};
 
-use crate::Message;
 use crate::channel::{Closed, Sender};
 use crate::dealer::Dealer;
 use crate::held::Held;
+use crate::{Message, Waits};
 
 /// Rows below which a hash partition is held back to be joined with the next one: a bit less than the usual batch. What a batch costs a receiver
 /// besides its rows, above all a guest call, is then no more than without an exchange.
@@ -33,6 +34,8 @@ pub struct Outbox {
     forces: bool,
     /// time spent waiting for room, since it was last taken
     waited: Duration,
+    /// where others see such time while it passes
+    waits: Arc<Waits>,
 }
 
 enum Partitioner {
@@ -74,7 +77,14 @@ impl Outbox {
             full: vec![],
             forces: false,
             waited: Duration::ZERO,
+            waits: Arc::default(),
         }
+    }
+
+    /// Counts the time spent waiting for room there, too, while it passes.
+    #[must_use]
+    pub fn counting(self, waits: Arc<Waits>) -> Self {
+        Self { waits, ..self }
     }
 
     /// Holds fewer rows back: receivers have other inputs, and would have to keep what comes from those until what is behind has come from here.
@@ -90,15 +100,17 @@ impl Outbox {
     /// If a receiver is gone, or rows cannot be put together.
     pub async fn send(&mut self, batch: Batch) -> Result<(), Error> {
         match &mut self.partitioner {
-            Partitioner::One(to) => self.waited += send(&self.senders[*to], Message::Batch(batch), self.forces).await?,
+            Partitioner::One(to) => {
+                self.waited += send(&self.senders[*to], Message::Batch(batch), self.forces, &self.waits).await?;
+            }
             Partitioner::Rebalance { next } => {
                 let to = *next % self.senders.len();
                 *next = to + 1;
-                self.waited += send(&self.senders[to], Message::Batch(batch), self.forces).await?;
+                self.waited += send(&self.senders[to], Message::Batch(batch), self.forces, &self.waits).await?;
             }
             Partitioner::Broadcast => {
                 for sender in &self.senders {
-                    self.waited += send(sender, Message::Batch(batch.clone()), self.forces).await?;
+                    self.waited += send(sender, Message::Batch(batch.clone()), self.forces, &self.waits).await?;
                 }
             }
             Partitioner::Hash(dealer) => {
@@ -131,7 +143,7 @@ impl Outbox {
     pub async fn release(&mut self, to: usize) -> Result<(), Error> {
         if self.held[to].rows() > 0 {
             let batch = self.held[to].take()?;
-            self.waited += send(&self.senders[to], Message::Batch(batch), self.forces).await?;
+            self.waited += send(&self.senders[to], Message::Batch(batch), self.forces, &self.waits).await?;
         }
         if std::mem::take(&mut self.held[to].watermark) {
             self.waited += self.senders[to].send(Message::Watermark(self.watermark)).await?;
@@ -190,16 +202,17 @@ impl Outbox {
 }
 
 /// Sends a message when there is room, or at once.
-async fn send(sender: &Sender, message: Message, at_once: bool) -> Result<Duration, Closed> {
+async fn send(sender: &Sender, message: Message, at_once: bool, waits: &Waits) -> Result<Duration, Closed> {
     match at_once {
         true => sender.force(message).map(|()| Duration::ZERO),
-        false => sender.send(message).await,
+        false => sender.send_counted(message, waits).await,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
 
     use arrow_array::cast::AsArray;
     use arrow_array::types::UInt64Type;
@@ -335,6 +348,36 @@ mod tests {
                 assert_eq!(outbox.full(), if is_beside_others { &[0, 1][..] } else { &[] });
             }
         });
+    }
+
+    /// Goal: who waits for room is seen to wait while it does, and no more once there is room, or once it has given up; who finds room never waits.
+    #[test]
+    fn waits_are_seen_while_they_last() {
+        const A_WHILE: Duration = Duration::from_millis(5);
+        let batch = || Batch::new(1, vec![], None);
+        let (mut gate, senders) = gate(1, 1);
+        let waits = Arc::new(Waits::from(A_WHILE));
+        let mut outbox = Outbox::new(Partitioning::Forward, &[], 0, 128, senders).counting(Arc::clone(&waits));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(pin!(outbox.send(batch())).poll(&mut cx), Poll::Ready(Ok(()))));
+        assert_eq!((waits.total(), outbox.take_waited()), (A_WHILE, Duration::ZERO));
+        for is_given_up in [false, true] {
+            let before = waits.total();
+            {
+                let mut sending = pin!(outbox.send(batch()));
+                assert!(sending.as_mut().poll(&mut cx).is_pending());
+                std::thread::sleep(A_WHILE);
+                assert!(waits.total() >= before + A_WHILE, "it waits");
+                if !is_given_up {
+                    assert!(gate.try_receive().is_some());
+                    assert!(matches!(sending.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+                }
+            }
+            let after = waits.total();
+            std::thread::sleep(A_WHILE);
+            assert_eq!(waits.total(), after, "nobody waits");
+            assert_eq!(outbox.take_waited() >= A_WHILE, !is_given_up);
+        }
     }
 
     /// Text of one layout is not held back with text of another.

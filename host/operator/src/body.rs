@@ -89,7 +89,7 @@ enum User {
 struct Past {
     /// how many were replaced
     renewals: u64,
-    /// the time that their code took
+    /// the CPU time that their code took
     guest_time: Duration,
     /// the memory of the present one when it had taken over, bytes
     settled: usize,
@@ -155,6 +155,11 @@ impl Body {
         is_share(self.memory_bytes(), self.memory_bytes_max(), RENEWAL_PERCENT)
     }
 
+    /// Whether half of the memory that the guest may have is taken.
+    pub fn is_half_full(&self) -> bool {
+        is_share(self.memory_bytes(), self.memory_bytes_max(), 50)
+    }
+
     /// Whether the guest's memory has grown so near to its limit that its instance should be replaced before it meets it.
     pub fn wants_renewal(&self) -> bool {
         let growth = self.memory_bytes().saturating_sub(self.past.settled);
@@ -189,7 +194,7 @@ impl Body {
         }
     }
 
-    /// The time spent in guest code.
+    /// The CPU time of guest code.
     pub fn guest_time(&self) -> Duration {
         match &self.user {
             User::Guest(instance, _) => self.past.guest_time + instance.cpu(),

@@ -2,6 +2,7 @@
 
 use weir_plan::job::ChainNode;
 use weir_sandbox::GuestErrorKind;
+use weir_state::rocks::Stats;
 use weir_state::{Entries, StateBackend};
 use weir_types::graph::Head;
 use weir_types::{Batch, EventTime};
@@ -307,6 +308,15 @@ impl ChainOperator {
             Self::Relay(_) | Self::Transform(_) => 0,
             Self::Process(process) => process.backend_bytes(),
             Self::Window(window) => window.backend_bytes(),
+        }
+    }
+
+    /// Figures of the state backend's database, if it has one. Not for every batch either.
+    pub fn database(&self) -> Option<Stats> {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => None,
+            Self::Process(process) => process.database(),
+            Self::Window(window) => window.database(),
         }
     }
 

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use weir_state::rocks::KeyScan;
+use weir_state::rocks::{KeyScan, Stats};
 use weir_state::{Clocks, Expiry, NO_SLOT, Namespaces, Slot, SlotTable, StateBackend, StateKey, expiry};
 use weir_types::call::States;
 use weir_types::{KeyGroup, KeyGroupRange};
@@ -237,6 +237,11 @@ impl Eviction {
         self.backend.bytes() as u64
     }
 
+    /// Figures of the backend's database, if it has one.
+    pub fn database(&self) -> Option<Stats> {
+        self.backend.database()
+    }
+
     /// How many slots were moved to the backend.
     pub fn moved(&self) -> u64 {
         self.moved
@@ -280,6 +285,15 @@ impl Eviction {
     /// Notes what is taken to know evicted keys by: slots get so much less.
     pub fn note_filters(&mut self, table: &SlotTable) {
         self.filter_bytes = table.filter_bytes() as u64;
+    }
+
+    /// Once a batch, where nobody has set a limit and what leaves goes to a disk: once half of the guest's memory is taken, there are no more slots than there
+    /// are then. The other half is for batches, and for arrays that double.
+    pub fn fit(&mut self, body: &Body, slots: usize) {
+        let is_free = self.slots_max.is_none() && self.bytes_max.is_none();
+        if is_free && self.keeps_copies && slots > 0 && body.is_half_full() {
+            self.slots_max = Some(slots);
+        }
     }
 
     /// Once a batch: weighs some slots, if their weight matters and it is time to. `host_bytes` is what the host's tables take for each of them.

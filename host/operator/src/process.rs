@@ -26,6 +26,7 @@ mod timers;
 
 use arrow_array::{ArrayRef, UInt32Array};
 use weir_sandbox::{GuestError, GuestErrorKind};
+use weir_state::rocks::Stats;
 use weir_state::{Created, Entries, Expiry, NO_SLOT, Namespaces, Slot, SlotTable, StateKey, expiry};
 use weir_types::call::{DueTimers, Reply, States};
 use weir_types::graph::{self, TimeDomain};
@@ -522,6 +523,7 @@ impl Process {
     /// Evicts cold slots if there are too many.
     async fn evict(&mut self) -> Result<(), Error> {
         let table = &self.table;
+        self.eviction.fit(&self.body, table.len());
         let host_bytes = |slots: &[Slot]| table.bytes_per_slot(slots.iter().copied());
         self.eviction.sample(&mut self.body, table.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
         let surplus = self.eviction.surplus(self.table.len());
@@ -834,6 +836,11 @@ impl Process {
     /// The room that the state backend takes, about, in bytes.
     pub fn backend_bytes(&self) -> u64 {
         self.eviction.backend_bytes()
+    }
+
+    /// Figures of the state backend's database, if it has one.
+    pub fn database(&self) -> Option<Stats> {
+        self.eviction.database()
     }
 
     /// Slots that were moved from the guest to the state backend.

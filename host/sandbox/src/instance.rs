@@ -222,9 +222,9 @@ impl Instance {
         self.guest.store.data_mut().call_deadline = deadline;
     }
 
-    /// How long its calls have run in all, without the time in which they had yielded to others.
+    /// The CPU time of all its calls: neither the time in which they had yielded to others, nor that in which another thread had the core.
     pub fn cpu(&self) -> Duration {
-        self.guest.store.data().meter.total()
+        self.guest.store.data().meter.cpu()
     }
 
     /// How many calls were made.

@@ -1,9 +1,14 @@
 //! How long a guest has run: the time in which its future was polled, not the time in which it waited for its turn.
+//!
+//! There are two clocks. What a call may take is time that passes ([`running`](Meter::running)), so that it ends, whatever keeps it. What a guest has taken is time of
+//! its thread ([`cpu`](Meter::cpu)): that in which other threads had the core is not the guest's.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The clock of one instance. The instance's store shares it, to stop a call that ran for too long.
 pub(crate) struct Meter {
@@ -12,13 +17,13 @@ pub(crate) struct Meter {
     resumed: AtomicU64,
     /// ns that the current call had run before that
     call: AtomicU64,
-    /// ns of all calls that have ended
-    total: AtomicU64,
+    /// ns of CPU time of all calls
+    cpu: AtomicU64,
 }
 
 impl Meter {
     pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), resumed: AtomicU64::new(0), call: AtomicU64::new(0), total: AtomicU64::new(0) }
+        Self { origin: Instant::now(), resumed: AtomicU64::new(0), call: AtomicU64::new(0), cpu: AtomicU64::new(0) }
     }
 
     fn now(&self) -> u64 {
@@ -29,16 +34,17 @@ impl Meter {
     pub(crate) async fn run<F: Future>(&self, call: F) -> F::Output {
         self.call.store(0, Relaxed);
         let mut call = pin!(call);
-        let output = poll_fn(|cx| {
-            let resumed = self.now();
+        poll_fn(|cx| {
+            let (resumed, cpu) = (self.now(), thread_cpu());
             self.resumed.store(resumed, Relaxed);
             let poll = call.as_mut().poll(cx);
+            // A poll stays on its thread, though the next one may be on another.
+            let spent = thread_cpu().saturating_sub(cpu);
+            self.cpu.fetch_add(spent.as_nanos() as u64, Relaxed);
             self.call.fetch_add(self.now() - resumed, Relaxed);
             poll
         })
-        .await;
-        self.total.fetch_add(self.call.load(Relaxed), Relaxed);
-        output
+        .await
     }
 
     /// How long the current call has run. To be asked from within the call.
@@ -46,8 +52,43 @@ impl Meter {
         Duration::from_nanos(self.call.load(Relaxed) + self.now().saturating_sub(self.resumed.load(Relaxed)))
     }
 
-    /// How long all calls have run.
-    pub(crate) fn total(&self) -> Duration {
-        Duration::from_nanos(self.total.load(Relaxed))
+    /// The CPU time of all calls, as far as they were polled.
+    pub(crate) fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu.load(Relaxed))
+    }
+}
+
+/// The CPU time of this thread.
+fn thread_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process_cpu() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).expect("it is not negative")
+    }
+
+    /// Goal: a call's CPU time is what it has computed, over all its polls: not what it has slept, and no more than the process's; its own time is all that has passed.
+    #[test]
+    fn sleep_is_no_cpu_time() {
+        const WORK: Duration = Duration::from_millis(10);
+        const SLEEP: Duration = Duration::from_millis(200);
+        let meter = Meter::new();
+        let before = process_cpu();
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(meter.run(async {
+            for _ in 0..2 {
+                let until = thread_cpu() + WORK;
+                while thread_cpu() < until {}
+                tokio::task::yield_now().await;
+            }
+            std::thread::sleep(SLEEP);
+            assert!(meter.running() >= WORK + SLEEP);
+        }));
+        let cpu = meter.cpu();
+        assert!(cpu >= 2 * WORK && cpu < SLEEP, "{cpu:?}");
+        assert!(cpu <= process_cpu() - before);
     }
 }

@@ -2,7 +2,7 @@
 
 use weir_types::{KeyGroup, KeyGroupRange};
 
-use crate::rocks::KeyScan;
+use crate::rocks::{KeyScan, Stats};
 use crate::{Checkpointing, Clocks, Error};
 
 /// What names an entry.
@@ -55,6 +55,11 @@ pub trait StateBackend: Send {
 
     /// Room taken, in bytes: an estimate for metrics and limits.
     fn bytes(&self) -> usize;
+
+    /// Figures of its database, for metrics; none if it has none, or that does not tell.
+    fn database(&self) -> Option<Stats> {
+        None
+    }
 
     /// Whether checkpoints of the backend can be made from what has changed since the last one. Then it keeps the entries of what was brought back into
     /// slots, and [`begin_checkpoint`](Self::begin_checkpoint) gives something. If not, snapshots have all state, and an entry is either in a slot or in

@@ -1,8 +1,8 @@
 //! Brings a job onto a worker: binds connectors, connects channels, starts guests and tasks, and waits for their end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arrow_schema::Schema;
@@ -286,7 +286,8 @@ impl<'a> Builder<'a> {
                 known: Arc::new(splits.iter().map(|split| &split.id).chain(&done).cloned().collect()),
             };
             for (i, split) in splits.into_iter().enumerate() {
-                dealt.splits[i % usize::from(parallelism)].push(split);
+                let reader = deployment.restore.as_ref().and_then(|r| r.reader(&source.name, &split.id, parallelism));
+                dealt.splits[reader.map_or(i % usize::from(parallelism), usize::from)].push(split);
             }
             dealt.done[0] = done;
             builder.sources.push(dealt);
@@ -320,7 +321,10 @@ impl<'a> Builder<'a> {
                 for (&(_, edge, from), sender) in channels.iter().zip(senders) {
                     self.senders.entry((edge, from)).or_default().push(sender);
                 }
-                let channels = channels.iter().map(|&(place, edge, sender)| Channel { place, edge: edge as u32, sender });
+                let channels = channels.iter().map(|&(place, edge, sender)| {
+                    let senders = plan.vertices[plan.edges[edge].from].parallelism;
+                    Channel { place, edge: edge as u32, sender, senders }
+                });
                 self.gates.insert((index, subtask), (gate, channels.collect()));
             }
         }
@@ -349,6 +353,9 @@ impl<'a> Builder<'a> {
             nodes,
             tasks: task_counters,
             sinks: std::mem::take(&mut self.sinks),
+            uploads: Arc::default(),
+            recovery: Default::default(),
+            state_memory: OnceLock::new(),
         });
         let (mut tasks, mut persisters) = (vec![], vec![]);
         for (place, &(vertex, subtask, first_counter)) in places.iter().enumerate() {
@@ -384,6 +391,7 @@ impl<'a> Builder<'a> {
                 files: BTreeMap::new(),
                 storage: self.deployment.storage.clone(),
                 events: events.clone(),
+                uploads: Arc::clone(metrics.uploads()),
             };
             persisters.push((persister, captured));
             tasks.push(Task::new(

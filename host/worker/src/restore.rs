@@ -1,7 +1,7 @@
 //! What a job starts from: a complete checkpoint, or a savepoint.
 //!
 //! Nothing here depends on how many subtasks wrote it, or what they were: splits are dealt out anew, keyed state goes to who owns its key group now, and
-//! each subtask has all of an operator's other state.
+//! each subtask has all of an operator's other state. Rows in flight are the [`in_flight`] module's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,11 +10,10 @@ use weir_checkpoint::{
     ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Kind, Manifest, SplitState, StateFiles,
 };
 use weir_connector::{Split, Transaction};
-use weir_exchange::{Message, in_flight};
 use weir_operator::{ChainOperator, Context};
 use weir_plan::JobPlan;
 use weir_plan::explain::window_shape;
-use weir_plan::job::{ChainNode, NodeKind, Origin};
+use weir_plan::job::{ChainNode, NodeKind};
 use weir_sandbox::Component;
 use weir_state::Entries;
 use weir_types::graph::Head;
@@ -24,6 +23,7 @@ use crate::database;
 use crate::disk::{self, StateDisk};
 use crate::error::{Failure, FailureKind};
 use crate::fnv::fnv;
+use crate::in_flight;
 use crate::limits::limits;
 
 /// About how many bytes of entries are given to an operator at a time.
@@ -204,24 +204,12 @@ impl Restore {
             };
             self.restore_entries(files, groups, chain, context).await?;
         }
-        if let Some(file) = parts.iter().find_map(|(_, part)| part.operator_state.as_ref()) {
+        // Where rows of a broadcast are in flight, they are those that this very subtask has not seen.
+        if let Some(file) = parts.first().and_then(|(_, part)| part.operator_state.as_ref()) {
             let state = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
             chain.restore_operator_state(&state, context).await.map_err(|e| refused(e.to_string()))?;
         }
         chain.finish_restore().map_err(|e| refused(e.to_string()))
-    }
-
-    /// What was in flight to a subtask, each message with its edge and sender.
-    pub(crate) async fn in_flight(&self, vertex: u32, subtask: u16) -> Result<Vec<(u32, u16, Message)>, Failure> {
-        let mut messages = vec![];
-        let tasks = self.manifest.tasks.iter().filter(|task| task.vertex == vertex && task.subtask == subtask);
-        for channel in tasks.flat_map(|task| &task.in_flight) {
-            let bytes = self.folder.fetch(&channel.file).await.map_err(|e| fetch_failure(&e))?;
-            let decoded = in_flight::decode(&bytes);
-            let decoded = decoded.map_err(|e| Failure::new(FailureKind::Damaged, format!("{}: {e}", channel.file.path)))?;
-            messages.extend(decoded.into_iter().map(|message| (channel.edge, channel.sender, message)));
-        }
-        Ok(messages)
     }
 
     async fn restore_entries(
@@ -275,59 +263,7 @@ pub fn misfit(plan: &JobPlan, manifest: &Manifest) -> Option<String> {
             plan.spec.max_parallelism
         ));
     }
-    let is_same = |vertex: &weir_checkpoint::Vertex| {
-        plan.vertices.get(vertex.vertex as usize).map(|v| v.parallelism) == Some(vertex.parallelism)
-    };
-    let vertices = &manifest.vertices;
-    let in_flight = || manifest.tasks.iter().flat_map(|task| &task.in_flight);
-    let fits = vertices.len() == plan.vertices.len() && vertices.iter().all(is_same);
-    if in_flight().next().is_some() && !fits {
-        return Some(format!(
-            "checkpoint {checkpoint} is unaligned and has rows in flight between its {} vertices, which the job at this parallelism has not; start it as it \
-             was, stop it (a checkpoint to stop with is aligned), and change it then",
-            vertices.len()
-        ));
-    }
-    let now = edges(plan);
-    let is_other = |edge: usize| manifest.edges.get(edge) != now.get(edge);
-    if let Some(rows) = in_flight().find(|rows| is_other(rows.edge as usize)) {
-        let was = manifest.edges.get(rows.edge as usize).map_or("of an older version of Weir", String::as_str);
-        let is = now.get(rows.edge as usize).map_or("nothing", String::as_str);
-        return Some(format!(
-            "checkpoint {checkpoint} is unaligned and has rows in flight ({was}), where other ones would come now ({is}); start the job as it was, stop it (a \
-             checkpoint to stop with is aligned), and change it then"
-        ));
-    }
-    None
-}
-
-/// What crosses each edge of a plan, in words: where it comes from, how it is dealt out, and which columns are there.
-pub fn edges(plan: &JobPlan) -> Vec<String> {
-    let mut words = vec![String::new(); plan.edges.len()];
-    for vertex in &plan.vertices {
-        for node in &vertex.nodes {
-            let (NodeKind::Exchange(index), Some(feed)) = (&node.kind, node.feeds.first()) else { continue };
-            let (origin, needed) = match feed.from {
-                Origin::Stream(stream) => (format!("stream {stream} of the source"), None),
-                Origin::Edge(edge) => (format!("input {edge}"), None),
-                Origin::Node { node, port } => {
-                    let sender = &vertex.nodes[node];
-                    let name = match &sender.kind {
-                        NodeKind::Chain(chain) => chain.name(),
-                        NodeKind::Sink(_) | NodeKind::Exchange(_) => String::new(),
-                    };
-                    (format!("output {port} of {name}"), sender.needed.get(port))
-                }
-            };
-            let edge = &plan.edges[*index];
-            let left_out: Vec<_> = needed.into_iter().flatten().enumerate().filter(|(_, n)| !**n).map(|(i, _)| i).collect();
-            words[*index] = format!(
-                "{origin} from vertex {} to {}, {:?} by {:?} without {left_out:?}",
-                edge.from, edge.to, edge.partitioning, edge.key
-            );
-        }
-    }
-    words
+    in_flight::misfit(plan, manifest)
 }
 
 /// What becomes of an operator's state when a job starts from a checkpoint.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use weir_base::Phase;
 use weir_checkpoint::{
     ChainSnapshot, EntriesWriter, Error, ErrorKind, FileRef, InFlight, JobStorage, NamedFile, SinkSnapshot, Source,
     SourceSnapshot, StateFile, StateFiles, TaskSnapshot,
@@ -26,6 +27,7 @@ use crate::error::{Failure, FailureKind};
 use crate::fnv::fnv;
 use crate::job::Event;
 use crate::task::Ending;
+use crate::uploads::Uploads;
 
 /// What a subtask was at a barrier.
 #[derive(Default)]
@@ -42,6 +44,8 @@ pub(crate) struct Overtaken {
     /// the edge's number in the plan
     pub edge: u32,
     pub sender: u16,
+    /// of how many
+    pub senders: u16,
     pub messages: Vec<Message>,
 }
 
@@ -110,6 +114,8 @@ pub(crate) struct Persister {
     /// none = nothing is stored, for the job has no checkpoints; what sinks have prepared is told all the same
     pub storage: Option<JobStorage>,
     pub events: mpsc::UnboundedSender<Event>,
+    /// told of what is uploaded
+    pub uploads: Arc<Uploads>,
     /// the files of databases in each checkpoint, from the newest complete one on
     pub files: BTreeMap<u64, StoredFiles>,
 }
@@ -220,13 +226,13 @@ impl Persister {
                 scalars,
             });
         }
-        for Overtaken { edge, sender, messages } in captured.in_flight {
+        for Overtaken { edge, sender, senders, messages } in captured.in_flight {
             let batches = messages.iter().filter(|message| matches!(message, Message::Batch(_))).count() as u64;
             let encoded = in_flight::encode(&messages).map_err(|e| unwritable("rows in flight", e))?;
             let source = Source::Bytes(encoded.into());
             let file = self.upload(storage, checkpoint, &format!("{edge}-{sender}"), "in-flight", source).await?;
             bytes += file.bytes;
-            snapshot.in_flight.push(InFlight { edge, sender, batches, file });
+            snapshot.in_flight.push(InFlight { edge, sender, senders, batches, file });
         }
         Ok((snapshot, Stored { bytes, copying: longest }))
     }
@@ -240,15 +246,17 @@ impl Persister {
         copy: DatabaseCopy,
         known: Option<&StoredFiles>,
     ) -> Result<StoredDatabase, Error> {
-        let mut stored = StoredDatabase::default();
-        for CheckpointFile { name, bytes, id } in &copy.files {
-            let known = id.as_ref().and_then(|id| known?.get(id));
-            let file = match known {
+        let known = |file: &CheckpointFile| known?.get(file.id.as_ref()?);
+        let new_bytes: u64 = copy.files.iter().filter(|file| known(file).is_none()).map(|file| file.bytes).sum();
+        self.uploads.expected(checkpoint, new_bytes);
+        let mut stored = StoredDatabase { new_bytes, ..StoredDatabase::default() };
+        for found in &copy.files {
+            let CheckpointFile { name, id, .. } = found;
+            let file = match known(found) {
                 Some(file) => file.clone(),
                 None => {
                     let path = copy.path().join(name);
                     let source = if id.is_some() { Source::Sealed(path) } else { Source::File(path) };
-                    stored.new_bytes += bytes;
                     self.upload(storage, checkpoint, operator, &format!("rocksdb-{name}"), source).await?
                 }
             };
@@ -266,6 +274,7 @@ impl Persister {
         what: &str,
         source: Source,
     ) -> Result<FileRef, Error> {
+        Phase::UploadBegun.reached(checkpoint.0);
         let file = StateFile {
             generation: self.generation,
             vertex: self.task.vertex,
@@ -273,7 +282,11 @@ impl Persister {
             checkpoint: checkpoint.0,
             name: format!("{what}-{}", shortened(operator)),
         };
-        storage.upload(&file, source, &|_| ()).await
+        // What a database has to store is expected as a whole, before its first file.
+        if let Source::Bytes(bytes) = &source {
+            self.uploads.expected(checkpoint, bytes.len() as u64);
+        }
+        storage.upload(&file, source, &|bytes| self.uploads.uploaded(checkpoint, bytes)).await
     }
 }
 
@@ -342,8 +355,37 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use weir_checkpoint::Storage;
+    use weir_protocol::checkpoint::Kind;
 
     use super::*;
+    use crate::uploads::UnderWay;
+
+    const TASK: TaskId = TaskId { vertex: 0, subtask: 0 };
+
+    fn persister(storage: Option<JobStorage>, events: mpsc::UnboundedSender<Event>, uploads: Arc<Uploads>) -> Persister {
+        Persister { task: TASK, parallelism: 1, generation: 1, storage, events, uploads, files: BTreeMap::new() }
+    }
+
+    /// An operator with state of its own, so many bytes.
+    fn operator(bytes: usize) -> Captured {
+        let state = CapturedState {
+            entries: Entries::default(),
+            database: None,
+            operator_state: Some(vec![7; bytes]),
+            scalars: Value::Null,
+        };
+        let chain = CapturedChain {
+            operator: "op".into(),
+            schema: "test".into(),
+            state_schemas: Arc::default(),
+            watermark: 0,
+            groups: KeyGroupRange { start: 0, end: 128 },
+            state,
+            stored: Arc::default(),
+        };
+        Captured { chains: vec![chain], ..Captured::default() }
+    }
 
     /// What was prepared for a checkpoint that was given up goes into the next one, and what was stored does not.
     #[test]
@@ -366,11 +408,7 @@ mod tests {
         }
         drop(sender);
         let (events, mut told) = mpsc::unbounded_channel();
-        let task = TaskId { vertex: 0, subtask: 0 };
-        Persister { task, parallelism: 1, generation: 1, storage: None, events, files: BTreeMap::new() }
-            .run(captures)
-            .await
-            .unwrap();
+        persister(None, events, Arc::default()).run(captures).await.unwrap();
         let mut persisted = vec![];
         while let Ok(event) = told.try_recv() {
             persisted.push(match event {
@@ -379,6 +417,29 @@ mod tests {
             });
         }
         assert_eq!(persisted, [Some(3), None]);
+    }
+
+    /// Goal: what a task uploads is told of its checkpoint while that is under way; all counts, also what is uploaded for one that was given up.
+    #[tokio::test]
+    async fn uploads_are_told() {
+        let storage = Storage::open("memory://uploads-are-told", &[]).unwrap().job("job").unwrap();
+        let uploads = Arc::<Uploads>::default();
+        let begin = |checkpoint| uploads.begin(UnderWay::new(CheckpointId(checkpoint), Kind::Checkpoint, 0, 1));
+        drop(begin(1));
+        let _second = begin(2);
+        for (checkpoint, bytes) in [(1, 100), (2, 30)] {
+            let (sender, captures) = mpsc::unbounded_channel();
+            let (captured, alignment, copying) = (operator(bytes), Duration::ZERO, Duration::ZERO);
+            let checkpoint = Some(CheckpointId(checkpoint));
+            assert!(sender.send(Capture { checkpoint, stored: 0, captured, alignment, copying }).is_ok());
+            drop(sender);
+            let (events, mut told) = mpsc::unbounded_channel();
+            persister(Some(storage.clone()), events, Arc::clone(&uploads)).run(captures).await.unwrap();
+            let told = told.try_recv();
+            assert!(matches!(told, Ok(Event::Acked { .. })), "{told:?}");
+        }
+        let told = uploads.under_way().into_iter().map(|u| (u.checkpoint, u.bytes_uploaded, u.bytes_to_upload));
+        assert_eq!((told.collect::<Vec<_>>(), uploads.bytes()), (vec![(2, 30, 30)], 130));
     }
 
     /// Operators have files of different names, also if their ids differ in what names cannot have.

@@ -20,7 +20,9 @@ use crate::problem::Problem;
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "the component's bytes"),
     responses(
         (status = 201, description = "it is stored", body = ComponentView),
+        (status = 400, description = "the body broke off", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "it is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "the body is of another type", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "it is no component of a job", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -56,6 +58,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<Vec<ComponentView>>, Pr
     responses(
         (status = 200, description = "the component", body = ComponentView),
         (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "that is no id", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ComponentView>, Problem> {
@@ -72,6 +75,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<
         (status = 204, description = "it is gone"),
         (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "a job uses it", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "that is no id", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {

@@ -46,8 +46,12 @@ pub struct Origin {
     ),
     responses(
         (status = 201, description = "it is accepted", body = JobSummary),
-        (status = 404, description = "there is no such savepoint", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "the spec is wrong, or the savepoint's state does not fit", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "the query is malformed, or the body broke off", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "there is no such savepoint or component", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "the savepoint is damaged", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "the spec is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "the body is of another type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "the spec is wrong, asks for what jobs may not have, or does not fit its components, its connectors or the savepoint", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "there are not enough slots", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -110,7 +114,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<
     get, path = "/v1/jobs/{id}/checkpoints", tag = "jobs",
     params(("id" = String, Path, description = "`job_…`")),
     responses(
-        (status = 200, description = "those that are complete, and those that were given up", body = Vec<Object>),
+        (status = 200, description = "those that are complete, and those that were given up; the job itself says which are under way", body = Vec<Object>),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -39,6 +39,7 @@ pub struct Which {
     params(("id" = String, Path, description = "`job_…`"), Which),
     responses(
         (status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`", body = Page),
+        (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -57,6 +58,7 @@ pub async fn output(
     params(("id" = String, Path, description = "`job_…`"), Which),
     responses(
         (status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`", body = Page),
+        (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -20,9 +20,11 @@ use crate::problem::Problem;
     request_body(content = Wish, content_type = "application/json"),
     responses(
         (status = 201, description = "it is complete", body = Written),
+        (status = 400, description = "the body is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "the job has ended or has no checkpoints, or there is such a savepoint", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "that cannot be an id", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "the body is of another type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "that cannot be an id, or what is asked for makes no sense", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "the checkpoint failed", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -54,6 +56,8 @@ pub async fn list(State(app): State<App>) -> Result<Json<Vec<Summary>>, Problem>
     responses(
         (status = 200, description = "the savepoint", body = View),
         (status = 404, description = "there is none with this id, or it is not complete", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "it is damaged", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "that cannot be an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<View>, Problem> {
@@ -67,6 +71,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<
     responses(
         (status = 204, description = "it is gone"),
         (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "that cannot be an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use weir_base::Phase;
 use weir_checkpoint::{Appended, Entry, JobStorage, Kind as StoredKind, Manifest, Sweep, TaskSnapshot, Vertex};
 use weir_plan::JobPlan;
 use weir_protocol::checkpoint::{CheckpointId, Command as Order, Coordinator, Event as Happening, Kind, RequestId, TaskId};
 use weir_protocol::claim::Claim;
 use weir_worker::restore::transactions;
-use weir_worker::{Command, Deployment, Effort, Event as TaskEvent, Failure, FailureKind, JobHandle, Outcome};
+use weir_worker::{Begun, Command, Deployment, Effort, Event as TaskEvent, Failure, FailureKind, JobHandle, Outcome, UnderWay};
 
 use super::origin::{Origin, now_ms};
+use super::pending::Pending;
 use super::{CheckpointReport, End, Event, Made, Request, Runs, Unmade, settings};
 
 /// How often the coordinator is told that time has passed, at most.
@@ -32,6 +35,7 @@ const LEFT: &str = "cancelled without waiting for storages and sinks that do not
 
 /// Runs an attempt to its end.
 pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
+    let began = Instant::now();
     let mut deployment = Deployment {
         storage: origin.log.as_ref().map(|(storage, _)| storage.clone()),
         pending: origin.base.as_ref().map_or_else(Vec::new, |(_, manifest)| transactions(manifest.tasks.iter())),
@@ -40,7 +44,9 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
     deployment.context.attempt.generation = origin.generation.0;
     deployment.context.attempt.continues = origin.restore.is_some();
     let (plan, pending) = (deployment.plan.clone(), deployment.pending.clone());
+    let from = origin.restore.as_ref().map_or(0, |restore| restore.manifest.checkpoint);
     if let Some(restore) = &origin.restore {
+        Phase::RestoreBegun.reached(from);
         match restore.settle(&plan, &deployment.components).await {
             Ok(settled) => deployment.restore = Some(Arc::new(settled)),
             Err(failure) => return End::Job(Outcome::Failed { failure }),
@@ -49,9 +55,15 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
     let worker = runs.worker.clone();
     // Connectors look at the outside, and may take their time.
     let runtime = tokio::runtime::Handle::current();
+    let drains = *runs.commands.borrow() == Command::Drain;
     let deployed = tokio::task::spawn_blocking(move || {
         let _runtime = runtime.enter();
-        worker.deploy(deployment)
+        worker.deploy(deployment).inspect(|handle| {
+            if drains {
+                // Before its sources are open.
+                handle.drain();
+            }
+        })
     });
     let deployed = tokio::select! {
         deployed = deployed => deployed,
@@ -76,10 +88,13 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         handle,
         plan,
         generation: origin.generation,
+        from,
         log: origin.log,
         since: Instant::now(),
+        restoring: origin.restore.is_some().then_some(began),
         io: JoinSet::new(),
         flights: BTreeMap::new(),
+        pending: Pending::of(&pending),
         to_commit: base.map(|base| (base.checkpoint, pending)).into_iter().collect(),
         ended: BTreeMap::new(),
         requests: HashMap::new(),
@@ -91,6 +106,7 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         tasks_over: false,
         end: None,
     };
+    attempt.tell_pending();
     attempt.carry_out(orders);
     for request in std::mem::take(&mut attempt.runs.waiting) {
         attempt.on_request(request);
@@ -115,12 +131,15 @@ struct Flight {
     started_ms: i64,
     efforts: Vec<Effort>,
     manifest: Option<Arc<Manifest>>,
+    /// until it is complete
+    under_way: Option<Begun>,
 }
 
 /// What was done beside the tasks.
 enum Done {
     Appended(CheckpointId, Result<Appended, weir_checkpoint::Error>),
-    Committed(CheckpointId, Result<(), Failure>),
+    /// how long it took, and what was committed
+    Committed(CheckpointId, Result<(Duration, Pending), Failure>),
     Collected(Result<(), weir_checkpoint::Error>),
     SavepointWritten(u64, Request, Result<String, weir_checkpoint::Error>),
 }
@@ -130,10 +149,16 @@ struct Attempt<'a> {
     handle: JobHandle,
     plan: JobPlan,
     generation: weir_protocol::claim::Generation,
+    /// the checkpoint that it goes on from; 0 = none
+    from: u64,
     log: Option<(JobStorage, Claim)>,
     since: Instant,
+    /// when it set out, if it starts from a checkpoint and not all tasks run yet
+    restoring: Option<Instant>,
     io: JoinSet<Done>,
     flights: BTreeMap<CheckpointId, Flight>,
+    /// what sinks have prepared and not committed
+    pending: Pending,
     to_commit: BTreeMap<CheckpointId, Transactions>,
     /// what tasks have left that have ended
     ended: BTreeMap<TaskId, Arc<TaskSnapshot>>,
@@ -233,11 +258,19 @@ impl Attempt<'_> {
     fn on_task(&mut self, event: TaskEvent) {
         let generation = self.generation;
         match event {
-            TaskEvent::Running => drop(self.runs.events.send(Event::Running)),
+            TaskEvent::Running => {
+                Phase::Running.reached(self.from);
+                if let Some(since) = self.restoring.take() {
+                    self.handle.metrics().recovery().restore_ns.store(since.elapsed().as_nanos() as u64, Relaxed);
+                }
+                drop(self.runs.events.send(Event::Running));
+            }
             TaskEvent::Acked { checkpoint, task, snapshot, effort } => {
                 if let Some(flight) = self.flights.get_mut(&checkpoint) {
                     flight.efforts.push(effort);
+                    flight.under_way.iter_mut().for_each(|under_way| under_way.acked(task));
                 }
+                self.prepared(&snapshot);
                 self.tell(Happening::Acked { generation, checkpoint, task, snapshot });
             }
             TaskEvent::Declined { checkpoint, task, reason } => {
@@ -245,10 +278,32 @@ impl Attempt<'_> {
             }
             TaskEvent::TaskEnded { task, snapshot } => {
                 self.ended.insert(task, Arc::clone(&snapshot));
+                let under_way = self.flights.values_mut().filter_map(|flight| flight.under_way.as_mut());
+                under_way.for_each(|under_way| under_way.acked(task));
+                self.prepared(&snapshot);
                 self.tell(Happening::Ended { generation, task, snapshot });
             }
             TaskEvent::Ended(_) => {}
         }
+    }
+
+    /// A task's part of a checkpoint says what its sinks have prepared.
+    fn prepared(&mut self, snapshot: &TaskSnapshot) {
+        self.pending.add(&transactions(std::iter::once(snapshot)));
+        self.tell_pending();
+    }
+
+    fn committed(&mut self, time: Duration, committed: &Pending) {
+        // To commit nothing is no measure of how long it takes.
+        if committed.count() > 0 {
+            self.handle.metrics().recovery().commit_ns.store(time.as_nanos() as u64, Relaxed);
+        }
+        self.pending.remove(committed);
+        self.tell_pending();
+    }
+
+    fn tell_pending(&self) {
+        self.handle.metrics().recovery().transactions_pending.store(self.pending.count(), Relaxed);
     }
 
     fn on_request(&mut self, request: Request) {
@@ -276,7 +331,11 @@ impl Attempt<'_> {
                 self.note(format!("checkpoint {}: {}; trying again", checkpoint.0, error.message));
                 self.append(checkpoint, APPEND_PAUSE);
             }
-            Done::Committed(checkpoint, Ok(())) => self.tell(Happening::Committed { checkpoint }),
+            Done::Committed(checkpoint, Ok((time, committed))) => {
+                Phase::CommitDone.reached(checkpoint.0);
+                self.committed(time, &committed);
+                self.tell(Happening::Committed { checkpoint });
+            }
             Done::Committed(_, Err(failure)) => self.end_with(End::Job(Outcome::Failed { failure })),
             Done::Collected(result) => {
                 self.collecting = false;
@@ -294,10 +353,14 @@ impl Attempt<'_> {
     }
 
     fn on_stored(&mut self, checkpoint: CheckpointId) {
+        Phase::ManifestWritten.reached(checkpoint.0);
         self.handle.stored(checkpoint);
         self.stored += 1;
         if let Some((_, claim)) = &mut self.log {
             claim.advance();
+        }
+        if let Some(flight) = self.flights.get_mut(&checkpoint) {
+            flight.under_way = None;
         }
         if let Some(flight) = self.flights.get(&checkpoint) {
             self.report(checkpoint, flight, None);
@@ -323,7 +386,8 @@ impl Attempt<'_> {
             copying_ms: longest(|effort| effort.copying),
             bytes_total: flight.manifest.as_ref().map_or(0, |manifest| manifest.bytes_total),
             bytes_new: flight.efforts.iter().map(|effort| effort.bytes).sum(),
-            at_end: flight.manifest.as_ref().is_some_and(|manifest| manifest.kind == StoredKind::Final),
+            at_end: flight.kind == Kind::Checkpoint
+                && flight.manifest.as_ref().is_some_and(|manifest| manifest.kind == StoredKind::Final),
             failure,
         };
         let _ = self.runs.events.send(Event::Checkpoint(report));
@@ -346,6 +410,7 @@ impl Attempt<'_> {
                     self.handle.trigger(checkpoint, kind);
                 }
                 Order::Store { checkpoint, kind, snapshots } => {
+                    Phase::UploadDone.reached(checkpoint.0);
                     // A last one without tasks was not triggered.
                     if !self.flights.contains_key(&checkpoint) {
                         self.begin(checkpoint, kind);
@@ -357,11 +422,16 @@ impl Attempt<'_> {
                     self.append(checkpoint, Duration::ZERO);
                 }
                 Order::Commit { checkpoint } => {
+                    Phase::CommitBegun.reached(checkpoint.0);
                     // A job that stores nothing commits what its tasks left at their ends.
                     let left = || transactions(self.ended.values().map(|snapshot| &**snapshot));
                     let transactions = self.to_commit.remove(&checkpoint).unwrap_or_else(left);
+                    let (since, listed) = (Instant::now(), Pending::of(&transactions));
                     let committed = self.handle.commit(transactions);
-                    self.io.spawn(async move { Done::Committed(checkpoint, committed.await) });
+                    self.io.spawn(async move {
+                        let committed = committed.await.map(|()| (since.elapsed(), listed));
+                        Done::Committed(checkpoint, committed)
+                    });
                 }
                 Order::Abandon { checkpoint, reason } => {
                     if let Some(flight) = self.flights.remove(&checkpoint) {
@@ -386,8 +456,16 @@ impl Attempt<'_> {
     }
 
     fn begin(&mut self, checkpoint: CheckpointId, kind: Kind) {
-        let flight = Flight { kind, began: Instant::now(), started_ms: now_ms(), efforts: vec![], manifest: None };
-        self.flights.insert(checkpoint, flight);
+        let started_ms = now_ms();
+        let mut under_way = self.under_way(UnderWay::new(checkpoint, kind, started_ms, self.handle.tasks().len()));
+        self.ended.keys().for_each(|task| under_way.acked(*task));
+        let (began, under_way) = (Instant::now(), Some(under_way));
+        self.flights.insert(checkpoint, Flight { kind, began, started_ms, efforts: vec![], manifest: None, under_way });
+    }
+
+    /// Lets everybody see how far something is, until the result is dropped.
+    fn under_way(&self, first: UnderWay) -> Begun {
+        self.handle.metrics().uploads().begin(first)
     }
 
     fn manifest(&self, checkpoint: CheckpointId, kind: Kind, snapshots: BTreeMap<TaskId, Arc<TaskSnapshot>>) -> Manifest {
@@ -399,15 +477,17 @@ impl Attempt<'_> {
             kind: match kind {
                 // Nothing comes after the ends of all tasks.
                 Kind::Checkpoint if self.ended.len() == snapshots.len() => StoredKind::Final,
+                // Its windows have fired for good: whatever would be read after it would be late. The savepoint that is copied from it says that it is one.
+                Kind::StopWithSavepoint { drain: true } => StoredKind::Final,
                 Kind::Checkpoint => StoredKind::Checkpoint,
-                Kind::Savepoint | Kind::StopWithSavepoint { .. } => StoredKind::Savepoint,
+                Kind::Savepoint | Kind::StopWithSavepoint { drain: false } => StoredKind::Savepoint,
             },
             checkpoint: checkpoint.0,
             generation: self.generation.0,
             graph_fingerprint: weir_worker::restore::fingerprint(&self.plan),
             max_parallelism: self.plan.spec.max_parallelism,
             vertices: vertices.map(|(i, v)| Vertex { vertex: i as u32, parallelism: v.parallelism }).collect(),
-            edges: weir_worker::restore::edges(&self.plan),
+            edges: weir_worker::in_flight::edges(&self.plan),
             started_ms: flight.map_or(0, |flight| flight.started_ms),
             finished_ms: now_ms(),
             tasks: snapshots.into_values().map(|snapshot| (*snapshot).clone()).collect(),
@@ -455,9 +535,16 @@ impl Attempt<'_> {
         match (&self.log, &self.runs.checkpoints, waiting.savepoint.clone(), manifest) {
             (Some((storage, _)), Some(checkpoints), Some(id), Some(manifest)) => {
                 let (storage, savepoints) = (storage.clone(), checkpoints.storage.savepoints());
+                let tasks = manifest.tasks.len();
+                let copy = self.under_way(UnderWay {
+                    savepoint: Some(id.clone()),
+                    acked: tasks as u64,
+                    bytes_to_upload: manifest.bytes_total,
+                    ..UnderWay::new(checkpoint, waiting.kind, now_ms(), tasks)
+                });
                 self.copying += 1;
                 self.io.spawn(async move {
-                    let written = savepoints.write(&id, storage.folder(), &manifest, &|_| ()).await;
+                    let written = savepoints.write(&id, storage.folder(), &manifest, &|bytes| copy.copied(bytes)).await;
                     let written = written.map(|savepoint| savepoint.folder().url());
                     Done::SavepointWritten(checkpoint.0, waiting, written)
                 });

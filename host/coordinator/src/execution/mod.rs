@@ -16,6 +16,7 @@
 mod attempt;
 mod history;
 mod origin;
+mod pending;
 mod settings;
 
 use std::sync::Arc;

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType;
 use weir_plan::job::{ChainNode, Stage};
+use weir_state::rocks::Stats;
 use weir_state::{Entries, SlotTable};
 use weir_types::graph::{self, Assigner, TimeDomain};
 use weir_types::{Batch, EventTime, Watermark};
@@ -385,6 +386,11 @@ impl Window {
     /// The room that the state backend takes, about, in bytes.
     pub fn backend_bytes(&self) -> u64 {
         self.eviction.backend_bytes()
+    }
+
+    /// Figures of the state backend's database, if it has one.
+    pub fn database(&self) -> Option<Stats> {
+        self.eviction.database()
     }
 
     /// Slots that were moved from the guest to the state backend.

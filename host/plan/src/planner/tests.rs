@@ -227,6 +227,21 @@ fn chaining_can_be_turned_off() {
     assert_eq!(plan.vertices.len(), 4, "{}", explain(&plan));
 }
 
+/// Where rows may be in flight in a checkpoint, there are the same exchanges at each parallelism.
+#[test]
+fn exchanges_stay_for_rows_in_flight() {
+    let mut two = counts();
+    two.chains[0].parallelism = Some(2);
+    let edges_of = |graph: &Graph, mode: &str, parallelism: &str| {
+        let settings = [("checkpoint.mode", mode), ("parallelism", parallelism)];
+        plan(&spec(ONE, &settings), std::slice::from_ref(graph)).expect("a good job").edges.len()
+    };
+    assert_eq!(["1", "2", "3"].map(|parallelism| edges_of(&two, "unaligned", parallelism)), [3; 3]);
+    let edges = |mode: &str, parallelism: &str| edges_of(&counts(), mode, parallelism);
+    assert_eq!(["1", "2", "3"].map(|parallelism| edges("unaligned", parallelism)), [2; 3]);
+    assert_eq!(["1", "2"].map(|parallelism| edges("aligned", parallelism)), [0, 2]);
+}
+
 /// What lies between a source and the chain that assigns event times is not cut: in a channel, the rows of several splits would be mixed.
 #[test]
 fn splits_are_kept_apart() {

@@ -6,6 +6,7 @@ use super::columns::Needed;
 use super::logical::{From, Kind, Logical, NodeInput};
 use super::splits::kept_together;
 use crate::job::{ChainNode, Edge, Feed, JobPlan, Node, NodeKind, Origin, Root, Stage, Vertex, keeps_state};
+use crate::recovery::CheckpointMode;
 use crate::spec::JobSpec;
 
 /// Where a logical node has got to.
@@ -39,7 +40,8 @@ pub fn build(spec: &JobSpec, graphs: &[Graph], logical: Logical, needed: Needed)
         builder.vertices.push(Vertex { name, parallelism: spec.parallelism, root: Root::Source(index), nodes: vec![] });
     }
     for ((node, needed), kept_together) in logical.nodes.into_iter().zip(needed.nodes).zip(kept_together) {
-        builder.place(node.kind, &node.inputs, needed, spec.chaining || kept_together);
+        let chains = spec.chaining && !builder.may_be_alone(&node.kind);
+        builder.place(node.kind, &node.inputs, needed, chains || kept_together);
     }
     for vertex in &mut builder.vertices {
         vertex.name = vertex_name(vertex, &sources, &logical.sinks);
@@ -190,12 +192,23 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether the same exchanges are there at each parallelism: rows may be in flight in them when a checkpoint is made, and the job may go on with another one.
+    fn keeps_exchanges(&self) -> bool {
+        self.spec.checkpoint.mode == CheckpointMode::Unaligned
+    }
+
+    /// Whether a node is in the vertex of its rows at some parallelism of the job, at another one not, and has to be alone at each.
+    fn may_be_alone(&self, kind: &Kind) -> bool {
+        self.keeps_exchanges() && matches!(kind, Kind::Chain { chain, .. } if chain.parallelism.is_some())
+    }
+
     /// The vertex that the node can be a part of: all its rows come from there, and none of them has to go to another subtask.
     fn shared_vertex(&self, inputs: &[NodeInput], parallelism: u16) -> Option<usize> {
         let mut vertices = inputs.iter().flat_map(|i| &i.from).map(|&f| self.vertex_of(f));
         let first = vertices.next()?;
         let together = vertices.all(|v| v == first) && self.vertices[first].parallelism == parallelism;
-        let stays = |i: &NodeInput| i.partitioning == Partitioning::Forward || parallelism == 1;
+        let goes_to_itself = parallelism == 1 && !self.keeps_exchanges();
+        let stays = |i: &NodeInput| i.partitioning == Partitioning::Forward || goes_to_itself;
         (together && inputs.iter().all(stays)).then_some(first)
     }
 

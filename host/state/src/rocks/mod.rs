@@ -28,6 +28,7 @@
 //! as one is being made, compactions drop no more than they might before.
 
 use std::fs;
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,6 +119,24 @@ pub struct Stats {
     pub file_bytes: u64,
     /// files of entries
     pub file_count: usize,
+}
+
+impl Stats {
+    /// The room that the database takes, in bytes: see [`StateBackend::bytes`].
+    pub fn bytes(&self) -> u64 {
+        self.live_bytes + self.write_buffer_bytes
+    }
+}
+
+/// The figures of several databases.
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.live_bytes += other.live_bytes;
+        self.write_buffer_bytes += other.write_buffer_bytes;
+        self.pending_compaction_bytes += other.pending_compaction_bytes;
+        self.file_bytes += other.file_bytes;
+        self.file_count += other.file_count;
+    }
 }
 
 impl RocksBackend {
@@ -408,7 +427,11 @@ impl StateBackend for RocksBackend {
     }
 
     fn bytes(&self) -> usize {
-        self.stats().map_or(0, |stats| usize::try_from(stats.live_bytes + stats.write_buffer_bytes).unwrap_or(usize::MAX))
+        self.stats().map_or(0, |stats| usize::try_from(stats.bytes()).unwrap_or(usize::MAX))
+    }
+
+    fn database(&self) -> Option<Stats> {
+        self.stats().ok()
     }
 
     fn keeps_copies(&self) -> bool {

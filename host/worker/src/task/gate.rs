@@ -107,7 +107,7 @@ impl GateRoot {
             }
             if !was_patient && self.next.is_none() && self.gate.is_ahead() {
                 // The task that sends what is earlier may only wait for its turn. It gets one, once a step: this task is not to fall behind others.
-                tokio::task::yield_now().await;
+                nodes.give_way().await;
                 was_patient = true;
             }
             let Some((index, message)) = self.take() else {

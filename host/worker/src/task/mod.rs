@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
-use weir_base::{Clock, sleep_until};
+use weir_base::{Clock, Phase, sleep_until};
 use weir_checkpoint::{JobStorage, SourceSnapshot};
 use weir_connector::{Source, Split};
 use weir_exchange::{Barrier, Gate, Sender};
@@ -49,6 +49,9 @@ use splits::Splits;
 
 /// How long a task that has work keeps its thread before it lets others run. A guest call lets others run at each epoch tick besides.
 const TURN: Duration = Duration::from_millis(1);
+
+/// How long a task without input sleeps at most: then it counts the time, so that its figures are not older than that.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// What a task is made from.
 pub(crate) struct Parts {
@@ -111,6 +114,8 @@ pub(crate) struct Channel {
     pub edge: u32,
     /// the sending subtask
     pub sender: u16,
+    /// of how many
+    pub senders: u16,
 }
 
 impl RootParts {
@@ -176,7 +181,7 @@ impl Task {
             RootParts::Source(source) => Root::Source(Box::new(source::SourceRoot::new(&parts, source))),
             RootParts::Gate(gate, channels) => {
                 let replayed = match &parts.restore {
-                    Some(restore) => restore.in_flight(parts.vertex as u32, parts.subtask).await.map_err(Box::new)?,
+                    Some(restore) => restore.in_flight(&parts.plan, parts.vertex, parts.subtask).await.map_err(Box::new)?,
                     None => vec![],
                 };
                 Root::Gate(Box::new(gate::GateRoot::new(
@@ -225,11 +230,11 @@ impl Task {
                         continue;
                     }
                     let timer = nodes.next_clock().map(|time| parts.clock.instant_of(time));
-                    let until = [root.not_before(), timer].into_iter().flatten().min();
+                    let until = [root.not_before(), timer].into_iter().flatten().fold(Instant::now() + SLEEP_MAX, Instant::min);
                     let mut changed = parts.commands.clone();
                     tokio::select! {
                         () = root.ready() => {}
-                        () = sleep_to(until) => {}
+                        () = sleep_until(until) => {}
                         _ = changed.changed(), if !draining => {}
                         _ = triggers.changed(), if root.is_source() => triggers.mark_changed(),
                     }
@@ -237,6 +242,7 @@ impl Task {
                     pace.turn = Instant::now();
                 }
                 Step::Barrier { barrier, alignment } => {
+                    Phase::ExportBegun.reached(barrier.checkpoint);
                     let since = Instant::now();
                     let stored = parts.stored.borrow().0;
                     let captured = Captured { source: root.snapshot(), ..nodes.barrier(barrier, stored).await? };
@@ -275,13 +281,16 @@ enum Root {
 }
 
 impl Root {
-    /// Takes what there is, at most a batch of each split, and passes it through the nodes.
+    /// Takes what there is, at most a batch of each split, and passes it through the nodes. Counts the time that this takes without them.
     async fn step(&mut self, nodes: &mut Nodes, draining: bool) -> Result<Step, Box<Failure>> {
-        match self {
+        let (since, elsewhere) = (Instant::now(), nodes.elsewhere());
+        let step = match self {
             Self::Source(source) => source.step(nodes, draining).await,
             // What is in the channels was read before the job was told to drain; the sources end, and so will this.
             Self::Gate(gate) => gate.step(nodes).await,
-        }
+        }?;
+        nodes.count_root(since.elapsed().saturating_sub(nodes.elsewhere() - elsewhere));
+        Ok(step)
     }
 
     fn is_source(&self) -> bool {
@@ -339,7 +348,7 @@ impl Root {
     }
 }
 
-/// Divides a task's time into busy, idle and back-pressured.
+/// Divides a task's time into busy and idle. What is neither, outboxes have counted while they waited.
 struct Pace<'a> {
     counters: &'a TaskCounters,
     since: Instant,
@@ -353,7 +362,6 @@ impl Pace<'_> {
     /// The time until now was work, but for `waited` of it.
     fn worked(&mut self, waited: Duration) {
         let time = self.lap();
-        self.counters.backpressured_ns.fetch_add(waited.as_nanos() as u64, Relaxed);
         self.counters.busy_ns.fetch_add(time.saturating_sub(waited).as_nanos() as u64, Relaxed);
     }
 
@@ -376,13 +384,5 @@ fn calmly<T>(call: impl FnOnce() -> T) -> T {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(call),
         _ => call(),
-    }
-}
-
-/// Sleeps to an instant; without one, for ever.
-async fn sleep_to(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

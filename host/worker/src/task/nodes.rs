@@ -31,7 +31,7 @@ use super::{Parts, calmly};
 use crate::database::StoredFiles;
 use crate::deploy::connector_failure;
 use crate::error::{Failure, FailureKind};
-use crate::metrics::{JobMetrics, NodeCounters};
+use crate::metrics::{JobMetrics, NO_LAG, NodeCounters};
 use crate::snapshot::{Captured, CapturedChain, CapturedState, Prepared};
 
 /// The nodes of a subtask.
@@ -46,6 +46,8 @@ pub(super) struct Nodes {
     pub(super) now: EventTime,
     /// time spent waiting for room in channels, since it was last taken
     waited: Duration,
+    /// time, of all that passes, in which nodes were at work, or other tasks had the thread: the root itself did not work
+    elsewhere: Duration,
     metrics: Arc<JobMetrics>,
     first_counter: usize,
     subtask: u16,
@@ -57,6 +59,12 @@ pub(super) struct Nodes {
     stores: bool,
     /// whether a checkpoint waits for copies that nodes have to make
     copies: bool,
+}
+
+/// When a node has begun to work, and what had been waited for room in channels until then.
+struct Begin {
+    at: Instant,
+    waited: Duration,
 }
 
 /// What goes to a node.
@@ -144,6 +152,7 @@ impl Nodes {
             emitted: vec![],
             now: parts.clock.now_ms(),
             waited: Duration::ZERO,
+            elsewhere: Duration::ZERO,
             metrics: Arc::clone(&parts.metrics),
             first_counter: parts.first_counter,
             subtask: parts.subtask,
@@ -162,6 +171,28 @@ impl Nodes {
         let root = &self.metrics.nodes[self.first_counter];
         root.records_out.fetch_add(batch.rows() as u64, Relaxed);
         root.bytes_out.fetch_add(batch.bytes() as u64, Relaxed);
+    }
+
+    /// Counts time in which the root has worked.
+    pub(super) fn count_root(&self, busy: Duration) {
+        self.metrics.nodes[self.first_counter].busy_ns.fetch_add(busy.as_nanos() as u64, Relaxed);
+    }
+
+    /// Tells how many events the source is behind; none = it is not known.
+    pub(super) fn tell_lag(&self, events: Option<u64>) {
+        self.metrics.nodes[self.first_counter].lag_records.store(events.unwrap_or(NO_LAG), Relaxed);
+    }
+
+    /// The time so far in which the root has not worked itself.
+    pub(super) fn elsewhere(&self) -> Duration {
+        self.elsewhere
+    }
+
+    /// Gives other tasks a turn: neither the root nor a node works meanwhile.
+    pub(super) async fn give_way(&mut self) {
+        let since = Instant::now();
+        tokio::task::yield_now().await;
+        self.elsewhere += since.elapsed();
     }
 
     /// A split of the source is about to be read.
@@ -289,13 +320,29 @@ impl Nodes {
                 }
                 (signal, None) => signal,
             };
-            let start = Instant::now();
-            let waited = self.waited;
-            self.handle(node, signal).await.map_err(|e| Box::new(self.failure(node, e)))?;
-            let busy = start.elapsed().saturating_sub(self.waited - waited);
-            self.counters(node).busy_ns.fetch_add(busy.as_nanos() as u64, Relaxed);
+            if matches!(signal, Signal::More) {
+                // Others get their turn, however much one watermark fires.
+                self.give_way().await;
+            }
+            let begin = self.begin();
+            let result = self.handle(node, signal).await;
+            self.count_busy(node, &begin);
+            result.map_err(|e| Box::new(self.failure(node, e)))?;
         }
         Ok(())
+    }
+
+    /// A node begins to work.
+    fn begin(&self) -> Begin {
+        Begin { at: Instant::now(), waited: self.waited }
+    }
+
+    /// A node has worked since then, but for the time in which it waited for room in channels.
+    fn count_busy(&mut self, node: usize, begin: &Begin) {
+        let passed = begin.at.elapsed();
+        self.elsewhere += passed;
+        let busy = passed.saturating_sub(self.waited - begin.waited);
+        self.counters(node).busy_ns.fetch_add(busy.as_nanos() as u64, Relaxed);
     }
 
     async fn handle(&mut self, index: usize, signal: Signal) -> Result<(), NodeError> {
@@ -322,11 +369,7 @@ impl Nodes {
                 self.on_feed(index, feed, Assigner::idle);
                 self.on_time(index, change).await
             }
-            Signal::More => {
-                // Others get their turn, however much one watermark fires.
-                tokio::task::yield_now().await;
-                self.fire_on(index).await
-            }
+            Signal::More => self.fire_on(index).await,
         }
     }
 
@@ -541,9 +584,12 @@ impl Nodes {
 
     /// Lets a node do a step of what processing time asks for, and passes on what it has made.
     async fn clock_step(&mut self, index: usize) -> Result<Progress, Box<Failure>> {
+        let begin = self.begin();
         let node = &mut self.nodes[index];
         let Operator::Chain(chain) = &mut node.operator else { return Ok(Progress::Done) };
         let result = chain.on_clock(&mut node.context, &mut self.emitted).await;
+        count_chain(&self.metrics.nodes[self.first_counter + 1 + index], chain, &node.context);
+        self.count_busy(index, &begin);
         let progress = result.map_err(|e| Box::new(self.failure(index, e.into())))?;
         self.pass_on(index, None, 0);
         self.run().await?;
@@ -553,8 +599,9 @@ impl Nodes {
     /// Puts out what nodes hold back.
     pub(super) async fn flush(&mut self) -> Result<(), Box<Failure>> {
         for index in 0..self.nodes.len() {
+            let begin = self.begin();
             let result: Result<(), NodeError> = match &mut self.nodes[index].operator {
-                Operator::Chain(_) => Ok(()),
+                Operator::Chain(_) => continue,
                 Operator::Sink { writer, .. } => writer.flush().map_err(NodeError::from),
                 Operator::Exchange(outbox) => {
                     let result = outbox.flush().await;
@@ -562,6 +609,7 @@ impl Nodes {
                     result.map_err(NodeError::from)
                 }
             };
+            self.count_busy(index, &begin);
             result.map_err(|e| Box::new(self.failure(index, e)))?;
         }
         Ok(())
@@ -578,6 +626,7 @@ impl Nodes {
         let mut captured = Captured::default();
         for index in 0..self.nodes.len() {
             self.hand_on(index).await?;
+            let begin = self.begin();
             if barrier.stops
                 && let Operator::Sink { writer, .. } = &mut self.nodes[index].operator
             {
@@ -592,6 +641,7 @@ impl Nodes {
                 self.waited += outbox.take_waited();
                 sent.map_err(|e| Box::new(self.failure(index, e.into())))?;
             }
+            self.count_busy(index, &begin);
         }
         self.set_forces(false);
         Ok(captured)
@@ -616,10 +666,12 @@ impl Nodes {
             return Ok(());
         }
         for index in 0..self.nodes.len() {
+            let begin = self.begin();
             let node = &mut self.nodes[index];
             let Operator::Chain(chain) = &mut node.operator else { continue };
             let result = chain.copy_on(&mut node.context).await;
             self.copies |= chain.is_copying();
+            self.count_busy(index, &begin);
             result.map_err(|e| Box::new(self.failure(index, e.into())))?;
         }
         Ok(())
@@ -629,7 +681,9 @@ impl Nodes {
     pub(super) async fn last_capture(&mut self, stored: u64) -> Result<Captured, Box<Failure>> {
         let mut captured = Captured::default();
         for index in 0..self.nodes.len() {
+            let begin = self.begin();
             let result = self.capture(index, u64::MAX, stored, CopyTime::Barrier, &mut captured).await;
+            self.count_busy(index, &begin);
             result.map_err(|e| Box::new(self.failure(index, e)))?;
         }
         Ok(captured)
@@ -637,9 +691,11 @@ impl Nodes {
 
     /// Has a node hand on what it keeps for others, to the end.
     async fn hand_on(&mut self, index: usize) -> Result<(), Box<Failure>> {
+        let begin = self.begin();
         let node = &mut self.nodes[index];
         let Operator::Chain(chain) = &mut node.operator else { return Ok(()) };
         let result = chain.hand_on(&mut node.context, &mut self.emitted).await;
+        self.count_busy(index, &begin);
         result.map_err(|e| Box::new(self.failure(index, e.into())))?;
         self.pass_on(index, None, 0);
         self.run().await
@@ -660,7 +716,7 @@ impl Nodes {
                 let Some(name) = node.state.as_ref().filter(|_| self.stores) else { return Ok(()) };
                 let Some(state) = chain.snapshot(&mut node.context, copy_time).await? else { return Ok(()) };
                 self.copies |= chain.is_copying();
-                counters.backend_bytes.store(chain.backend_bytes(), Relaxed);
+                count_backend(counters, chain);
                 captured.chains.push(CapturedChain {
                     operator: Arc::clone(&name.id),
                     schema: Arc::clone(&name.schema),
@@ -683,8 +739,9 @@ impl Nodes {
     /// All input has ended and all of it is through: closes sinks, and tells the receivers of exchanges.
     pub(super) async fn finish(&mut self) -> Result<(), Box<Failure>> {
         for index in 0..self.nodes.len() {
+            let begin = self.begin();
             let result: Result<(), NodeError> = match &mut self.nodes[index].operator {
-                Operator::Chain(_) => Ok(()),
+                Operator::Chain(_) => continue,
                 Operator::Sink { writer, .. } => {
                     calmly(|| writer.flush().and_then(|()| writer.finish())).map_err(NodeError::from)
                 }
@@ -694,6 +751,7 @@ impl Nodes {
                     result.map_err(NodeError::from)
                 }
             };
+            self.count_busy(index, &begin);
             result.map_err(|e| Box::new(self.failure(index, e)))?;
         }
         Ok(())
@@ -783,11 +841,18 @@ fn count_chain(counters: &NodeCounters, chain: &ChainOperator, context: &Context
     }
     counters.slots.store(chain.slots() as u64, Relaxed);
     if counters.evictions.swap(chain.evictions(), Relaxed) != chain.evictions() {
-        counters.backend_bytes.store(chain.backend_bytes(), Relaxed);
+        count_backend(counters, chain);
     }
     counters.late_records.store(chain.late_rows(), Relaxed);
     counters.errors.store(context.failures.errors, Relaxed);
     counters.retries.store(context.failures.retries, Relaxed);
     counters.skipped_records.store(context.failures.skipped, Relaxed);
     counters.dead_letters.store(context.failures.dead_letters, Relaxed);
+}
+
+fn count_backend(counters: &NodeCounters, chain: &ChainOperator) {
+    let database = chain.database();
+    let bytes = database.map_or_else(|| chain.backend_bytes(), |stats| stats.bytes());
+    counters.backend_bytes.store(bytes, Relaxed);
+    *counters.database.lock() = database;
 }

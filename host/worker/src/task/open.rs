@@ -100,7 +100,8 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
             let senders = senders.iter_mut().find(|(e, _)| e == edge).map(|(_, s)| std::mem::take(s)).unwrap_or_default();
             let is_alone = sends_alone(&parts.plan, *edge);
             let edge = &parts.plan.edges[*edge];
-            let outbox = Outbox::new(edge.partitioning, &edge.key, parts.subtask, spec.max_parallelism, senders);
+            let outbox = Outbox::new(edge.partitioning, &edge.key, parts.subtask, spec.max_parallelism, senders)
+                .counting(Arc::clone(&parts.metrics.tasks[parts.task_counter].2.backpressured));
             let outbox = if is_alone { outbox } else { outbox.beside_others() };
             let node = plain_node(Operator::Exchange(outbox), "exchange out", plan, reach);
             Node { carries_places: edge.carries_places, ..node }
@@ -166,6 +167,8 @@ async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGrou
         return Ok(Kept { backend: Box::new(MemoryBackend::default()), stored: StoredFiles::new(), in_backend: false });
     }
     let folder = parts.disk.folder()?;
+    // Another task may have told it already: it is the same.
+    let _ = parts.metrics.state_memory.set(folder.memory().clone());
     if let Some(restore) = &parts.restore {
         let owner = Owner { operator: id, subtask: parts.subtask, groups };
         if let Some(opened) = restore.open_database(owner, &folder, parts.storage.as_ref()).await? {

@@ -62,7 +62,12 @@ impl Recording {
     pub fn finish(self, channels: &[Channel]) -> Option<Capture> {
         let mut capture = self.capture?;
         let overtaken = channels.iter().zip(self.messages).filter(|(_, messages)| !messages.is_empty());
-        let overtaken = overtaken.map(|(from, messages)| Overtaken { edge: from.edge, sender: from.sender, messages });
+        let overtaken = overtaken.map(|(&from, messages)| Overtaken {
+            edge: from.edge,
+            sender: from.sender,
+            senders: from.senders,
+            messages,
+        });
         capture.captured.in_flight.extend(overtaken);
         Some(capture)
     }
@@ -83,7 +88,7 @@ mod tests {
     fn records_until_the_barrier() {
         let rows = |n| Message::Batch(Batch::new(n, vec![], None));
         let barrier = |checkpoint| Message::Barrier(Barrier { checkpoint, stops: false, overtakes: true });
-        let channels: Vec<_> = (0..4).map(|sender| Channel { place: 0, edge: 9, sender }).collect();
+        let channels: Vec<_> = (0..4).map(|sender| Channel { place: 0, edge: 9, sender, senders: 4 }).collect();
         let mut recording = Recording::new(5, 4, &[1, 2, 3]);
         recording.message(0, &rows(1));
         recording.message(1, &rows(2));

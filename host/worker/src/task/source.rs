@@ -29,6 +29,9 @@ use crate::metrics::JobMetrics;
 /// Splits that never end are all read at the same time: the others would wait for ever.
 const OPEN_SPLITS_MAX: usize = 16;
 
+/// How often a source tells how far it is behind, at most.
+const LAG_EVERY: Duration = Duration::from_secs(1);
+
 /// The number of a source's first split. Where splits may come while the job runs, 0 stands for those: it is idle, so that it holds no time back, and without an
 /// end, so that the input has none.
 pub(super) fn first_split(source: &dyn Source) -> usize {
@@ -56,6 +59,10 @@ pub(super) struct SourceRoot {
     /// by stream: for each column of the graph's schema, which of the connector's columns it is
     columns: Vec<Vec<Option<usize>>>,
     not_before: Option<Instant>,
+    /// how many events it was behind when that was told last; none = it was not known
+    lag: Option<u64>,
+    /// when that was
+    lag_told: Instant,
     /// what becomes of malformed records, if they are not lost: rows of one stream more
     dead_letters: Option<DeadRecords>,
 }
@@ -103,6 +110,8 @@ impl SourceRoot {
             done,
             columns,
             not_before: None,
+            lag: None,
+            lag_told: Instant::now(),
             dead_letters: plan.has_dead_letters.then(|| DeadRecords::of(&parts.plan, plan)),
         }
     }
@@ -120,6 +129,7 @@ impl SourceRoot {
             self.open.push(OpenSplit { index, split, reader, last_rows: Instant::now(), is_idle: false });
         }
         if self.open.is_empty() && self.discovery.is_none() || draining {
+            self.tell_lag(nodes);
             self.end_time(nodes).await?;
             return Ok(Step::End);
         }
@@ -155,7 +165,24 @@ impl SourceRoot {
             }
             at += 1;
         }
+        if self.lag_told.elapsed() >= LAG_EVERY {
+            self.tell_lag(nodes);
+        }
         Ok(if worked { Step::Worked } else { Step::Nothing })
+    }
+
+    /// Tells how many events the subtask is behind, if all of its readers know.
+    fn tell_lag(&mut self, nodes: &Nodes) {
+        self.lag = if !self.waiting.is_empty() {
+            None
+        } else if self.open.is_empty() {
+            // All that was read was read to its end.
+            self.lag.map(|_| 0)
+        } else {
+            self.open.iter().map(|split| split.reader.lag()).sum()
+        };
+        nodes.tell_lag(self.lag);
+        self.lag_told = Instant::now();
     }
 
     /// Takes splits that have come while the job runs.

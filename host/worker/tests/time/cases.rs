@@ -60,6 +60,20 @@ fn splits_have_times_of_their_own() {
     }
 }
 
+/// Goal: what a sink does when it puts out its rows is the sink's own work, once, and nobody else's: not only what it does when it takes them.
+#[test]
+fn putting_out_is_work() {
+    const PAUSE_SECONDS: f64 = 0.2;
+    let scripts = scripts(vec![vec![row(1, 5, 0)]]);
+    let settings: Settings<'_> = &[("parallelism", "1"), ("sinks.out.pause_ms", "200")];
+    let ran = run(Flow::new().event_time(Partitioning::Forward, 0).window(10), scripts, settings);
+    assert_eq!(ran.panes(), panes(&[(1, 0, "0")]));
+    let (sinks, others): (Vec<_>, Vec<_>) = ran.snapshot.operators.iter().partition(|operator| operator.name == "out");
+    let [sink] = sinks[..] else { panic!("{sinks:?}") };
+    assert!((PAUSE_SECONDS..ran.snapshot.seconds).contains(&sink.busy_seconds), "{sink:?}");
+    assert!(others.iter().all(|operator| operator.busy_seconds < PAUSE_SECONDS), "{others:?}");
+}
+
 /// Where event times are assigned behind an exchange, each channel counts as a split.
 #[test]
 fn channels_have_times_of_their_own() {

@@ -1,10 +1,11 @@
 //! Graphs of native chains, run on a worker.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
+use arrow_array::types::{Int64Type, UInt32Type};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parking_lot::Mutex;
 use weir_base::Clock;
@@ -23,7 +24,7 @@ use weir_worker::{Deployment, JobHandle, Outcome, Worker};
 
 use crate::native::{Echo, Later};
 use crate::row_ids::RowIds;
-use crate::script::{Collected, Script, Scripts, row_schema};
+use crate::script::{Collected, LATE, Script, Scripts, row_schema};
 
 /// Subtasks that a worker of the tests has room for.
 pub const SLOTS: u16 = 4;
@@ -51,6 +52,17 @@ fn input(from: Endpoint, partitioning: Partitioning, key: &[usize], columns: &[u
 
 fn chain_output(chain: usize) -> Endpoint {
     Endpoint::Chain { chain: chain as u32, port: 0 }
+}
+
+/// The outputs of the last chain of a graph, each with the sink that it goes to.
+fn sinks(graph: &Graph) -> Vec<Sink> {
+    let last = graph.chains.len() - 1;
+    let from = |port| vec![Endpoint::Chain { chain: last as u32, port }];
+    let mut sinks = vec![Sink { name: "out".into(), from: from(0) }];
+    if graph.chains[last].outputs.len() > 1 {
+        sinks.push(Sink { name: LATE.into(), from: from(1) });
+    }
+    sinks
 }
 
 fn int64s(names: &[&str]) -> SchemaRef {
@@ -81,20 +93,29 @@ impl Flow {
     }
 
     /// Tumbling windows by key: which rows are in them.
-    pub fn window(mut self, size_ms: i64) -> Self {
-        let window = Window {
+    pub fn window(self, size_ms: i64) -> Self {
+        self.windows(Window {
             assigner: Assigner::Tumbling { size_ms, offset_ms: 0 },
             domain: TimeDomain::Event,
             trigger: Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false },
             allowed_lateness_ms: 0,
             late_port: None,
             mergeable: true,
-        };
+        })
+    }
+
+    /// Windows by key: which rows are in them. If they have a port for late rows, these go to a sink of their own.
+    pub fn windows(mut self, window: Window) -> Self {
         let field = |name, data_type| Field::new(name, data_type, true);
         let fields = [("key", DataType::Int64), ("start", DataType::Int64), ("end", DataType::Int64), ("rows", DataType::Utf8)];
         let schema = Arc::new(Schema::new(fields.map(|(name, data_type)| field(name, data_type)).to_vec()));
         let input = Input { times: false, ..input(self.end(), Partitioning::Hash, &[0], &[1]) };
-        self.0.chains.push(chain("window", Head::Window(window), vec![input], schema));
+        let mut chain = chain("window", Head::Window(window), vec![input], schema);
+        if window.late_port.is_some() {
+            let columns = (0..3).map(ColumnOrigin::Passed).collect();
+            chain.outputs.push(Output { name: LATE.into(), schema: row_schema(), columns });
+        }
+        self.0.chains.push(chain);
         self
     }
 
@@ -139,10 +160,45 @@ fn source(name: &str) -> Source {
 /// What a job has done.
 pub struct Ran {
     batches: Vec<Batch>,
+    late: Vec<Batch>,
     pub snapshot: Snapshot,
 }
 
+/// One result of a window.
+#[derive(Clone, Debug)]
+pub struct Pane {
+    pub key: i64,
+    pub start: i64,
+    pub end: i64,
+    /// the ids of its rows
+    pub rows: BTreeSet<u32>,
+}
+
 impl Ran {
+    /// All results of all windows.
+    pub fn results(&self) -> Vec<Pane> {
+        let mut panes = vec![];
+        for batch in &self.batches {
+            let long = |c: usize| batch.column(c).as_primitive::<Int64Type>();
+            for i in 0..batch.rows() {
+                let text = batch.column(3).as_string::<i32>().value(i);
+                let ids: Vec<u32> = text.split(' ').map(|id| id.parse().expect("an id")).collect();
+                let rows: BTreeSet<u32> = ids.iter().copied().collect();
+                assert_eq!(rows.len(), ids.len(), "a row is twice in a window: {text}");
+                panes.push(Pane { key: long(0).value(i), start: long(1).value(i), end: long(2).value(i), rows });
+            }
+        }
+        panes
+    }
+
+    /// The ids of rows that went to the sink of late ones, in order.
+    pub fn late_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = vec![];
+        self.late.iter().for_each(|batch| ids.extend(batch.column(1).as_primitive::<UInt32Type>().values()));
+        ids.sort_unstable();
+        ids
+    }
+
     /// The rows of all windows, by key and start, in order; where one window came out twice, it is here twice.
     pub fn panes(&self) -> Vec<(i64, i64, String)> {
         let mut panes = vec![];
@@ -181,21 +237,25 @@ pub fn run(flow: Flow, scripts: Scripts, settings: Settings<'_>) -> Ran {
         let outcome = tokio::time::timeout(STALLED_AFTER, handle.wait()).await.expect("the job stands still");
         assert_eq!(outcome, Outcome::Finished);
         let batches = std::mem::take(&mut *collected.batches.lock());
-        Ran { batches, snapshot: handle.metrics().snapshot() }
+        let late = std::mem::take(&mut *collected.late.lock());
+        Ran { batches, late, snapshot: handle.metrics().snapshot() }
     })
 }
 
 /// Starts a job.
 pub fn deploy(flow: Flow, scripts: Scripts, settings: Settings<'_>) -> (Worker, JobHandle, Arc<Collected>) {
-    let mut text = "component = \"test.wasm\"\n[sinks.out]\nconnector = \"script\"\n".to_owned();
+    let native = flow.native();
+    let mut graph = flow.0;
+    graph.sinks = sinks(&graph);
+    let mut text = "component = \"test.wasm\"\n".to_owned();
+    for Sink { name, .. } in &graph.sinks {
+        text.push_str(&format!("[sinks.{name}]\nconnector = \"script\"\n"));
+    }
     for name in scripts.keys() {
         text.push_str(&format!("[sources.{name}]\nconnector = \"script\"\n"));
     }
     let settings: Vec<_> = settings.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect();
     let spec = JobSpec::from_toml(&text, &settings).expect("a good spec");
-    let native = flow.native();
-    let mut graph = flow.0;
-    graph.sinks.push(Sink { name: "out".into(), from: vec![chain_output(graph.chains.len() - 1)] });
     let collected = Arc::new(Collected::default());
     let connector = Script { scripts: Arc::new(scripts), collected: Arc::clone(&collected) };
     let worker = Worker::with_connectors(SLOTS, vec![Box::new(connector)]);

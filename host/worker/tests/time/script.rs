@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::{ArrayRef, Int64Array, TimestampMillisecondArray, UInt32Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -45,10 +46,15 @@ pub fn row_schema() -> SchemaRef {
 /// By the name of a source: the steps of each of its splits.
 pub type Scripts = HashMap<&'static str, Vec<Vec<Step>>>;
 
+/// The sink of late rows; any other is one of results.
+pub const LATE: &str = "late";
+
 /// What has come out.
 #[derive(Default)]
 pub struct Collected {
     pub batches: Mutex<Vec<Batch>>,
+    /// of late rows
+    pub late: Mutex<Vec<Batch>>,
     /// of the tasks that read scripts
     wakes: Mutex<Vec<Arc<Notify>>>,
 }
@@ -77,8 +83,10 @@ impl Connector for Script {
         }))
     }
 
-    fn sink(&self, _: &toml::Table, _: &SchemaRef, _: &Context) -> Result<Box<dyn Sink>, Error> {
-        Ok(Box::new(Collector(Arc::clone(&self.collected))))
+    fn sink(&self, options: &toml::Table, _: &SchemaRef, context: &Context) -> Result<Box<dyn Sink>, Error> {
+        let pause_ms = options.get("pause_ms").and_then(toml::Value::as_integer).unwrap_or_default();
+        let pause = Duration::from_millis(pause_ms.unsigned_abs());
+        Ok(Box::new(Collector { collected: Arc::clone(&self.collected), takes_late: context.name == LATE, pause }))
     }
 }
 
@@ -156,26 +164,40 @@ impl Reader for ScriptReader {
     }
 }
 
-struct Collector(Arc<Collected>);
+#[derive(Clone)]
+struct Collector {
+    collected: Arc<Collected>,
+    takes_late: bool,
+    /// how long it takes to put out what was written
+    pause: Duration,
+}
+
+impl Collector {
+    fn batches(&self) -> &Mutex<Vec<Batch>> {
+        if self.takes_late { &self.collected.late } else { &self.collected.batches }
+    }
+}
 
 impl Sink for Collector {
     fn writer(&self, _: u16, _: u16) -> Result<Box<dyn Writer>, Error> {
-        Ok(Box::new(Self(Arc::clone(&self.0))))
+        Ok(Box::new(self.clone()))
     }
 
     fn report(&self) -> Report {
-        Report { rows: self.0.rows() as u64, ..Report::default() }
+        let rows = self.batches().lock().iter().map(Batch::rows).sum::<usize>();
+        Report { rows: rows as u64, ..Report::default() }
     }
 }
 
 impl Writer for Collector {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.0.batches.lock().push(batch.clone());
-        self.0.wakes.lock().iter().for_each(|wake| wake.notify_one());
+        self.batches().lock().push(batch.clone());
+        self.collected.wakes.lock().iter().for_each(|wake| wake.notify_one());
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
+        std::thread::sleep(self.pause);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod mixed;
 mod nexmark;
 mod operators;
 mod recovery;
+mod resume;
 mod run;
 mod savepoints;
 mod server;

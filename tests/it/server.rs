@@ -8,13 +8,17 @@ use weir_client::Client;
 
 use crate::run::weir;
 
+/// Where a server listens unless a test says.
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// A server on a free port, with a data directory of its own. It is killed when this is dropped.
 pub struct Server {
-    child: Child,
+    child: Process,
     /// kept open: the server writes its log there
     stderr: BufReader<ChildStderr>,
     url: String,
     data: tempfile::TempDir,
+    slots: u16,
 }
 
 impl Server {
@@ -25,16 +29,43 @@ impl Server {
 
     /// The same, with these variables in its environment.
     pub fn start_with(slots: u16, environment: &[(&str, String)]) -> Self {
-        let data = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), ANY_PORT, slots, environment)
+    }
+
+    /// Starts a server with one slot at this address.
+    pub fn start_at(address: &str) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), address, 1, &[])
+    }
+
+    fn start_in(data: tempfile::TempDir, address: &str, slots: u16, environment: &[(&str, String)]) -> Self {
         let mut command = weir();
-        command.args(["server", "--bind", "127.0.0.1:0", "--slots", &slots.to_string(), "--data-dir"]).arg(data.path());
+        command.args(["server", "--bind", address, "--slots", &slots.to_string(), "--data-dir"]).arg(data.path());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary can be started");
         let mut stderr = BufReader::new(child.stderr.take().expect("standard error is piped"));
         let mut line = String::new();
         stderr.read_line(&mut line).expect("the server says where it listens");
         let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("the server says: {line}")).to_owned();
-        Self { child, stderr, url, data }
+        Self { child: Process(child), stderr, url, data, slots }
+    }
+
+    /// Ends the server's process without a warning (or, if it may `end`, as its operator does), and starts another one with the same data directory.
+    pub fn again(self, end: bool) -> Self {
+        let slots = self.slots;
+        self.again_with(end, slots, &[])
+    }
+
+    /// The same; the other one has this many slots, and these variables in its environment.
+    pub fn again_with(self, end: bool, slots: u16, environment: &[(&str, String)]) -> Self {
+        let Self { mut child, mut stderr, data, .. } = self;
+        if end {
+            interrupt(&child);
+            std::io::copy(&mut stderr, &mut std::io::sink()).expect("the log can be read");
+        } else {
+            child.kill().expect("the process runs");
+        }
+        child.wait().expect("the server ends");
+        Self::start_in(data, ANY_PORT, slots, environment)
     }
 
     /// Its address.
@@ -67,19 +98,37 @@ impl Server {
     }
 
     /// Asks the server to end, and waits until it has: its exit code and what it wrote to standard error.
-    pub fn stop(mut self) -> (Option<i32>, String) {
-        interrupt(&self.child);
+    pub fn stop(self) -> (Option<i32>, String) {
+        let Self { mut child, mut stderr, .. } = self;
+        interrupt(&child);
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut self.stderr, &mut text).expect("the log is text");
-        (self.child.wait().expect("the server ends").code(), text)
+        std::io::Read::read_to_string(&mut stderr, &mut text).expect("the log is text");
+        (child.wait().expect("the server ends").code(), text)
     }
 }
 
-impl Drop for Server {
+/// A process that does not outlive its test.
+struct Process(Child);
+
+impl std::ops::Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -172,14 +172,20 @@ impl Store {
 }
 
 /// Writes a file under a name of its own first, so that a file with a hash for a name is whole.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().expect("a component's path has a folder");
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let dir = path.parent().expect("it is a path below the data directory");
     std::fs::create_dir_all(dir)?;
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    Ok(())
+    // The folder may be new, too.
+    dir.parent().into_iter().chain([dir]).try_for_each(sync)
+}
+
+/// Lets what was written to or removed from a folder outlive a loss of power.
+pub(crate) fn sync(dir: &Path) -> std::io::Result<()> {
+    std::fs::File::open(dir)?.sync_all()
 }
 
 /// What is told about a loaded component, and whether it would be the same again: an instance that could not be started may be another time.

@@ -41,6 +41,8 @@ pub const NO_SLOTS: &str = "WEIR-JOB-004";
 pub const JOB_ENDED: &str = "WEIR-JOB-005";
 /// The job wants a file or a connector that jobs of the API may not have.
 pub const NOT_ALLOWED: &str = "WEIR-JOB-006";
+/// A source or sink cannot be bound as the spec says.
+pub const BINDING_WRONG: &str = "WEIR-JOB-007";
 /// The bytes are no component of a job.
 pub const COMPONENT_INVALID: &str = "WEIR-COMPONENT-001";
 /// There is no such component.

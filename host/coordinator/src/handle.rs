@@ -1,8 +1,11 @@
 //! How the API talks to the coordinator.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use weir_base::Clock;
 use weir_checkpoint::Storage;
@@ -10,18 +13,19 @@ use weir_connector::{Context, Files};
 use weir_plan::{JobPlan, JobSpec};
 use weir_protocol::checkpoint::{Kind, Refusal};
 use weir_protocol::job::{Event, State};
-use weir_sandbox::{Component, Level, LogSink, Sandbox};
-use weir_worker::{Deployment, Restore};
+use weir_sandbox::{Level, LogSink, Sandbox};
+use weir_worker::{Deployment, Failure, FailureKind, Restore};
 
 use crate::component::{self, ComponentView, Store};
 use crate::error::{self, Error, ErrorKind};
-use crate::execution::{CheckpointReport, Checkpoints, Controls, Start, Unmade, storage_url};
+use crate::execution::{CheckpointReport, Checkpoints, Controls, Start, Unmade, newest, storage_url};
 use crate::files;
 use crate::job::{Job, JobId, JobSummary, JobView};
 use crate::limits;
 use crate::options::Options;
 use crate::prepare::{self, Prepared};
 use crate::ring::Ring;
+use crate::roster::Entry;
 use crate::savepoint::{self, Wish, Written};
 use crate::service::{self, Figures, Message, Reply};
 use crate::tenant::TenantId;
@@ -33,13 +37,26 @@ pub struct Handle {
     shared: Arc<Shared>,
 }
 
+/// How long a server waits before it tries again to go on with a job: at first, and at most.
+const RESUME_PAUSES: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(60);
+
 /// What a job is to start from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StartFrom {
     /// the id of a savepoint; none = the beginning
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<String>,
     /// whether state of operators that the job has not any more is left behind
+    #[serde(default)]
     pub drops_unmatched: bool,
+}
+
+/// A job that can be handed over to the service.
+struct Ready {
+    deployment: Deployment,
+    /// of its output, and of its log
+    rings: (Ring, Ring),
 }
 
 struct Shared {
@@ -100,41 +117,83 @@ impl Handle {
     /// # Errors
     /// If the spec is wrong, asks for what jobs may not have, does not fit the savepoint, or there are not enough slots.
     pub async fn submit(&self, tenant: &TenantId, spec: JobSpec, from: StartFrom) -> Result<JobSummary, Error> {
-        files::check(&spec)?;
-        limits::check(&spec, self.shared.sandbox.options().max_memory_bytes)?;
+        let created = service::now(&self.shared.clock);
+        let entry =
+            Entry { id: JobId::generate(), tenant: tenant.clone(), created, spec, from, has_checkpoint: false, stops: false };
+        let prepared = self.prepare(&entry, self.rings()).await?;
+        let start = self.start(tenant, &entry.from, &prepared).await?;
+        self.accept(entry, prepared, start, false).await
+    }
+
+    /// Goes on with a job that waits in the service, as soon as that is possible. If it never will be, the job is seen as one that has failed.
+    pub(crate) async fn resume_job(self, entry: Entry, rings: (Ring, Ring)) {
+        let id = entry.id;
+        let mut pause = RESUME_PAUSES.start;
+        // It may be cancelled meanwhile.
+        while self.job(id).await.is_ok_and(|job| !job.summary.state.is_end()) {
+            let error = match self.try_resume(entry.clone(), rings.clone()).await {
+                Ok(_) => return tracing::info!(job = %id, "the job goes on"),
+                Err(error) => error,
+            };
+            if matches!(error.code, error::STOPPING | error::JOB_ENDED | error::JOB_NOT_FOUND) {
+                return;
+            }
+            if !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal | ErrorKind::QuotaExceeded) {
+                tracing::error!(job = %id, "the job cannot go on: {error}");
+                let message = format!(
+                    "it cannot go on where the server's last process left it: {error}; it is tried again when the server starts"
+                );
+                let failure = Failure::new(FailureKind::Resources, message);
+                drop(self.messages.send(Message::GivenUp { id, failure }).await);
+                return;
+            }
+            tracing::warn!(job = %id, "the job cannot go on yet: {error}");
+            rings.1.push(Some("warn"), &format!("the job cannot go on yet: {error}"));
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(RESUME_PAUSES.end);
+        }
+    }
+
+    async fn try_resume(&self, entry: Entry, rings: (Ring, Ring)) -> Result<JobSummary, Error> {
+        let prepared = self.prepare(&entry, rings).await?;
+        // Its own checkpoints come after the savepoint that it began with, which may be gone.
+        let unread = |e: weir_checkpoint::Error| Error::storage("cannot read the job's checkpoints", &e);
+        let own = self.storage(&entry.tenant)?.job(&entry.id.to_string()).map_err(unread)?;
+        let start = match newest(&own).await.map_err(unread)? {
+            Some(_) => Start { drops_unmatched: entry.from.drops_unmatched, ..Start::default() },
+            // From the beginning, it would write all its rows a second time.
+            None if entry.has_checkpoint => {
+                let message = format!(
+                    "it has had checkpoints, and there is none in {}: start the server with the storage that it had before, or bring back what was in there; cancel the job to be rid of it",
+                    own.folder().url()
+                );
+                return Err(Error::new(ErrorKind::Unavailable, error::STORAGE, message));
+            }
+            None => self.start(&entry.tenant, &entry.from, &prepared).await?,
+        };
+        self.accept(entry, prepared, start, true).await
+    }
+
+    /// Checks what a user asks for, and plans it.
+    async fn prepare(&self, Entry { id, tenant, spec, .. }: &Entry, (output, log): (Ring, Ring)) -> Result<Ready, Error> {
+        files::check(spec, &self.shared.options.allowed_connectors)?;
+        limits::check(spec, self.shared.sandbox.options().max_memory_bytes)?;
         let mut components = vec![];
         for (_, component) in spec.component_specs() {
             components.push(self.shared.store.load(&self.shared.sandbox, tenant, &component.component).await?);
         }
-        let options = &self.shared.options;
-        let output = Ring::new(options.output_bytes_max, self.shared.clock.clone());
-        let log = Ring::new(options.log_bytes_max, self.shared.clock.clone());
-        let sink = log_sink(&log);
-        let Prepared { plan, components } = prepare::prepare(&spec, components, &sink).await?;
-        let folder = options.data_dir.join("files").join(tenant.as_str());
+        let folder = self.shared.options.data_dir.join("files").join(tenant.as_str());
         let files = Files::confined(&folder);
         let files = files.map_err(|e| Error::storage(format_args!("cannot open {}", folder.display()), &e))?;
-        let summary = JobSummary {
-            id: JobId::generate(),
-            tenant: tenant.clone(),
-            name: plan.name.clone(),
-            state: State::Created,
-            slots: slots_needed(&plan),
-            created: service::now(&self.shared.clock),
-            ended: None,
-            failure: None,
-        };
-        let text = weir_plan::explain::explain(&plan).into();
+        let sink = log_sink(&log);
+        let Prepared { plan, components } = prepare::prepare(spec, components, &files, &sink).await?;
         let context = Context {
             files,
             stdout: Arc::new(Mutex::new(output.writer())),
             name: String::new(),
             // Names need not be unique, and what sinks write goes by this.
-            attempt: weir_connector::Attempt { job: summary.id.to_string(), ..weir_connector::Attempt::default() },
+            attempt: weir_connector::Attempt { job: id.to_string(), ..weir_connector::Attempt::default() },
         };
-        let clock = self.shared.clock.clone();
-        let storage = self.checkpoints(&plan, &summary)?;
-        let start = self.start(tenant, from, &plan, &components).await?;
         let deployment = Deployment {
             plan,
             components,
@@ -144,11 +203,39 @@ impl Handle {
             barred: vec![],
             pending: vec![],
             log: sink,
-            clock,
+            clock: self.shared.clock.clone(),
             native: None,
         };
-        let job = Box::new(Job::created(summary, Arc::new(spec), text, (output, log), deployment, (storage, start)));
+        Ok(Ready { deployment, rings: (output, log) })
+    }
+
+    /// Hands a job over to the service: a new one, or one that waits there.
+    async fn accept(&self, entry: Entry, ready: Ready, start: Start, is_resuming: bool) -> Result<JobSummary, Error> {
+        let Ready { deployment, rings } = ready;
+        let plan = &deployment.plan;
+        let summary = JobSummary {
+            id: entry.id,
+            tenant: entry.tenant.clone(),
+            name: plan.name.clone(),
+            state: State::Created,
+            slots: slots_needed(plan),
+            created: entry.created,
+            ended: None,
+            failure: None,
+        };
+        let text = weir_plan::explain::explain(plan).into();
+        let storage = self.checkpoints(plan, &summary)?;
+        let spec = Arc::new(entry.spec.clone());
+        let entry = storage.is_some().then_some(entry);
+        let job = Job { entry, is_resuming, ..Job::created(summary, spec, text, rings, deployment, (storage, start)) };
+        let job = Box::new(job);
         self.ask(|reply| Message::Submit { job, reply }).await
+    }
+
+    /// What keeps a job's last lines of output, and of its log.
+    pub(crate) fn rings(&self) -> (Ring, Ring) {
+        let (options, clock) = (&self.shared.options, &self.shared.clock);
+        (Ring::new(options.output_bytes_max, clock.clone()), Ring::new(options.log_bytes_max, clock.clone()))
     }
 
     /// Where a job's checkpoints lie, if it is checkpointed: under its id, so that no two jobs share them.
@@ -168,7 +255,7 @@ impl Handle {
     }
 
     /// What a job starts from. What it cannot start from is refused now, before it holds anything.
-    async fn start(&self, tenant: &TenantId, from: StartFrom, plan: &JobPlan, components: &[Component]) -> Result<Start, Error> {
+    async fn start(&self, tenant: &TenantId, from: &StartFrom, ready: &Ready) -> Result<Start, Error> {
         let Some(id) = &from.savepoint else { return Ok(Start::default()) };
         let savepoint = self.storage(tenant)?.savepoints().open(id).await.map_err(|e| savepoint::refused(&e))?;
         let restore = Restore {
@@ -177,7 +264,7 @@ impl Handle {
             drops_unmatched: from.drops_unmatched,
         };
         let unfit = |failure: weir_worker::Failure| Error::new(ErrorKind::Invalid, error::STATE_UNFIT, failure.message);
-        restore.settle(plan, components).await.map_err(unfit)?;
+        restore.settle(&ready.deployment.plan, &ready.deployment.components).await.map_err(unfit)?;
         Ok(Start { savepoint: Some(Arc::new(savepoint)), fresh: false, drops_unmatched: from.drops_unmatched })
     }
 
@@ -216,8 +303,12 @@ impl Handle {
         if summary.state.is_end() {
             return Err(ended(job));
         }
+        let starting = || not_made(format!("the job {job} is being started; try again in a moment"));
+        if summary.state == State::Created {
+            return Err(starting());
+        }
         let storage = checkpoints.ok_or_else(|| no_checkpoints(job))?.storage;
-        let controls = controls.ok_or_else(|| not_made(format!("the job {job} is being started; try again in a moment")))?;
+        let controls = controls.ok_or_else(starting)?;
         Ok(Saving { summary, controls, storage })
     }
 

@@ -5,17 +5,18 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 use utoipa::ToSchema;
 use weir_plan::JobSpec;
 use weir_protocol::job::{Command, State};
 use weir_worker::metrics::{JobMetrics, Snapshot};
-use weir_worker::{Deployment, Failure, FailureKind, Outcome, Worker};
+use weir_worker::{Deployment, Failure, FailureKind, Outcome, UnderWay, Worker};
 
 use crate::error::{self, Error, ErrorKind};
 use crate::execution::{CheckpointReport, Checkpoints, Controls, Event, Execution, History, Start};
 use crate::ring::Ring;
+use crate::roster::Entry;
 use crate::tenant::TenantId;
 
 const PREFIX: &str = "job_";
@@ -51,6 +52,13 @@ impl FromStr for JobId {
 impl Serialize for JobId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom(format_args!("\"{text}\" is no job id")))
     }
 }
 
@@ -102,6 +110,10 @@ pub struct JobView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub checkpoints: Vec<CheckpointReport>,
+    /// the checkpoints that are being made, or copied to savepoints, and how far that is
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub checkpoints_under_way: Vec<UnderWay>,
     /// the spec, with its defaults
     #[serde(serialize_with = "pointed_to")]
     #[schema(value_type = Object)]
@@ -144,6 +156,10 @@ pub(crate) struct Job {
     pub start: Start,
     /// until it is deployed
     pub deployment: Option<Deployment>,
+    /// what is noted down of it: the server goes on with it when it starts again. None once that is struck out, and of jobs without checkpoints
+    pub entry: Option<Entry>,
+    /// whether an older process of the server had it, and it has not run in this one yet
+    pub is_resuming: bool,
 }
 
 impl Job {
@@ -153,6 +169,7 @@ impl Job {
             metrics: self.snapshot(),
             restarts: self.history.restarts,
             checkpoints: self.checkpoints.iter().cloned().collect(),
+            checkpoints_under_way: self.under_way(),
             spec: Arc::clone(&self.spec),
             plan: Arc::clone(&self.plan),
         }
@@ -163,6 +180,13 @@ impl Job {
             Metrics::None => None,
             Metrics::Live(live) => Some(live.snapshot()),
             Metrics::Final(snapshot) => Some((**snapshot).clone()),
+        }
+    }
+
+    fn under_way(&self) -> Vec<UnderWay> {
+        match &self.metrics {
+            Metrics::Live(live) => live.uploads().under_way(),
+            Metrics::None | Metrics::Final(_) => vec![],
         }
     }
 
@@ -216,15 +240,20 @@ pub(crate) enum Report {
     Happened(Event),
 }
 
-/// Runs a job and reports what becomes of it. Ends when the job has.
+/// Runs a job and reports what becomes of it. Ends when the job has. One that `drains` reads nothing: it finishes what is in its checkpoint.
 pub(crate) async fn drive(
     worker: Worker,
     deployment: Deployment,
     storage: Option<Checkpoints>,
     start: Start,
+    drains: bool,
     reports: impl AsyncFn(Report),
 ) {
     let mut execution = Execution::start(worker, deployment, storage, start);
+    if drains {
+        // Its first attempt has to claim its log yet.
+        execution.controls().send(weir_worker::Command::Drain);
+    }
     reports(Report::Started(execution.controls())).await;
     loop {
         let event = execution.event().await.unwrap_or_else(|| {

@@ -6,7 +6,8 @@
 //!
 //! `weir run` needs no service, for it has one job: it [`prepare`]s the job and starts its [`execution`] itself.
 //!
-//! In reading order: [`prepare`], [`component`] (the store), [`ring`] (a job's last lines), [`execution`] (a job's attempts), [`savepoint`], [`job`], [`service`], [`handle`].
+//! In reading order: [`prepare`], [`component`] (the store), `roster` (jobs that outlive the server's process), [`ring`] (a job's last lines), [`execution`] (a job's
+//! attempts), [`savepoint`], [`job`], [`service`], [`handle`].
 
 pub mod component;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod limits;
 pub mod options;
 pub mod prepare;
 pub mod ring;
+mod roster;
 pub mod savepoint;
 pub mod service;
 pub mod tenant;

@@ -12,6 +12,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// the URL of the storage where jobs' checkpoints lie; none = a folder of `data_dir`
     pub checkpoint_storage: Option<String>,
+    /// the connectors of [`OFFERABLE`](crate::files::OFFERABLE) that jobs may use
+    pub allowed_connectors: Vec<String>,
     /// how many subtasks of each vertex run here at once, over all jobs
     pub slots: u16,
     /// how many bytes of a job's output are kept for readers
@@ -27,6 +29,7 @@ impl Default for Options {
         Self {
             data_dir: PathBuf::from("weir-data"),
             checkpoint_storage: None,
+            allowed_connectors: vec![],
             slots: 8,
             output_bytes_max: 4 << 20,
             log_bytes_max: 1 << 20,

@@ -1,6 +1,12 @@
 //! From a spec and the bytes of its components to a job that can be deployed.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use weir_connector::registry::{Stream, find};
+use weir_connector::{Attempt, Context, Files};
+use weir_plan::job::StreamPlan;
 use weir_plan::{JobPlan, JobSpec};
 use weir_sandbox::{Component, GuestErrorKind, LogSink, Sandbox};
 
@@ -41,11 +47,12 @@ pub async fn load(sandbox: &Sandbox, wasm: Vec<u8>) -> Result<Component, Error> 
     })
 }
 
-/// Asks the components for their graphs and plans the job. `components` are those of [`JobSpec::component_specs`], in that order.
+/// Asks the components for their graphs, plans the job, and checks what its sources and sinks are bound to. `components` are those of
+/// [`JobSpec::component_specs`], in that order; `files` are those that the job will have, of which none is touched yet.
 ///
 /// # Errors
-/// If a component refuses its arguments, or the spec does not fit the graphs.
-pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) -> Result<Prepared, Error> {
+/// If a component refuses its arguments, the spec does not fit the graphs, or a connector refuses its options or the columns.
+pub async fn prepare(spec: &JobSpec, components: Vec<Component>, files: &Files, log: &LogSink) -> Result<Prepared, Error> {
     let limits = weir_worker::limits(&spec.limits);
     let mut graphs = vec![];
     for ((name, component_spec), component) in spec.component_specs().iter().zip(&components) {
@@ -57,5 +64,40 @@ pub async fn prepare(spec: &JobSpec, components: Vec<Component>, log: &LogSink) 
         })?);
     }
     let plan = weir_plan::plan(spec, &graphs).map_err(|e| Error::new(ErrorKind::Invalid, error::SPEC_UNFIT, e.to_string()))?;
+    check_bindings(&plan, files)?;
     Ok(Prepared { plan, components })
+}
+
+/// Has connectors look at what the job wants of them.
+fn check_bindings(plan: &JobPlan, files: &Files) -> Result<(), Error> {
+    let context = |name: &str| Context {
+        files: files.clone(),
+        stdout: Arc::new(Mutex::new(std::io::sink())),
+        name: name.to_owned(),
+        attempt: Attempt { job: plan.name.clone(), ..Attempt::default() },
+    };
+    let refused = |what: &str, name: &str, error: &weir_connector::Error| {
+        Error::new(ErrorKind::Invalid, error::BINDING_WRONG, format!("{what} \"{name}\": {error}"))
+    };
+    for source in &plan.sources {
+        let binding = &plan.spec.sources[&source.name];
+        let streams: Vec<_> = source.streams.iter().map(needed).collect();
+        find(&binding.connector)
+            .and_then(|connector| connector.check_source(&binding.options, &streams, &context(&source.name)))
+            .map_err(|e| refused("source", &source.name, &e))?;
+    }
+    for sink in &plan.sinks {
+        let binding = &plan.spec.sinks[&sink.name];
+        find(&binding.connector)
+            .and_then(|connector| connector.check_sink(&binding.options, &sink.schema, &context(&sink.name)))
+            .map_err(|e| refused("sink", &sink.name, &e))?;
+    }
+    Ok(())
+}
+
+/// What a job wants of a stream: the columns that somebody reads.
+fn needed(stream: &StreamPlan) -> Stream {
+    let columns: Vec<_> = (0..stream.needed.len()).filter(|&column| stream.needed[column]).collect();
+    let schema = stream.schema.project(&columns).expect("the plan says of each column whether it is needed");
+    Stream { name: stream.name.clone(), schema: Arc::new(schema) }
 }

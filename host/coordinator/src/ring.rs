@@ -26,6 +26,7 @@ const LINE_COST: usize = size_of::<Line>();
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = JobLine)]
 pub struct Line {
     /// its number
     pub seq: u64,
@@ -40,6 +41,7 @@ pub struct Line {
 
 /// Some lines of a ring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = JobLines)]
 pub struct Page {
     /// lines, oldest first
     pub lines: Vec<Line>,

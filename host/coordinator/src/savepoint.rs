@@ -16,6 +16,7 @@ const NAME_CHARS_MAX: usize = 100;
 /// A savepoint that somebody wants of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = SavepointWish)]
 pub struct Wish {
     /// its id: letters, digits, dots, dashes and underscores; none = the job's name and the time
     pub id: Option<String>,
@@ -27,6 +28,7 @@ pub struct Wish {
 
 /// A savepoint that was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SavepointWritten)]
 pub struct Written {
     /// the checkpoint that it is a copy of
     pub checkpoint: u64,
@@ -38,6 +40,7 @@ pub struct Written {
 
 /// A savepoint in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = SavepointSummary)]
 pub struct Summary {
     /// its id
     pub id: String,
@@ -51,6 +54,7 @@ pub struct Summary {
 
 /// A savepoint in short.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = SavepointContent)]
 pub struct Content {
     /// the name of the job that made it
     pub job: String,
@@ -68,6 +72,7 @@ pub struct Content {
 
 /// All that is told about a savepoint.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = SavepointView)]
 pub struct View {
     /// its id
     pub id: String,
@@ -91,6 +96,7 @@ pub struct View {
 
 /// The state of an operator in a savepoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SavepointOperator)]
 pub struct Operator {
     /// the operator's id
     pub id: String,
@@ -104,6 +110,7 @@ pub struct Operator {
 
 /// How far a source had read.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = SavepointSource)]
 pub struct Source {
     /// the source's name
     pub name: String,

@@ -11,7 +11,7 @@ use weir_base::Clock;
 use weir_protocol::job::{self as protocol, Command, End, Event, State};
 use weir_sandbox::Sandbox;
 use weir_worker::metrics::Snapshot;
-use weir_worker::{Outcome, Worker};
+use weir_worker::{Failure, Outcome, Worker};
 
 use crate::component::Store;
 use crate::error::{self, Error, ErrorKind};
@@ -20,6 +20,7 @@ use crate::handle::Handle;
 use crate::job::{self, Job, JobId, JobSummary, JobView, Metrics, Report};
 use crate::options::Options;
 use crate::ring::{self, Ring};
+use crate::roster::{Entry, Roster, Unreadable};
 use crate::tenant::TenantId;
 
 /// How many messages can wait for the service.
@@ -60,6 +61,11 @@ pub(crate) enum Message {
         component: String,
         reply: oneshot::Sender<Vec<JobId>>,
     },
+    /// a job that this process cannot go on with
+    GivenUp {
+        id: JobId,
+        failure: Failure,
+    },
     Figures {
         reply: oneshot::Sender<Figures>,
     },
@@ -99,6 +105,7 @@ pub struct Service {
     /// for the tasks of jobs
     sender: mpsc::Sender<Message>,
     jobs: BTreeMap<JobId, Job>,
+    roster: Roster,
     tasks: JoinSet<()>,
 }
 
@@ -109,15 +116,41 @@ impl Options {
     /// If the data directory cannot be made.
     pub fn build(self, sandbox: Sandbox, worker: Worker, clock: Clock) -> Result<(Service, Handle), Error> {
         let store = Store::open(&self.data_dir)?;
+        let roster = Roster::open(&self.data_dir)?;
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = Handle::new(sender.clone(), sandbox, store, self.clone(), clock.clone());
-        let service = Service { options: self, worker, clock, messages, sender, jobs: BTreeMap::new(), tasks: JoinSet::new() };
+        let service =
+            Service { options: self, worker, clock, messages, sender, jobs: BTreeMap::new(), roster, tasks: JoinSet::new() };
         Ok((service, handle))
     }
 }
 
 impl Service {
-    /// Serves until `shutdown` completes; then cancels all jobs and waits until they have ended.
+    /// Goes on with the jobs that had checkpoints and had not ended when the server's last process did. Each is there from now on; it waits until `handle` can
+    /// submit it.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn resume(&mut self, handle: &Handle) -> Result<(), Error> {
+        for entry in self.roster.list()? {
+            match entry {
+                Ok(entry) => {
+                    let rings = handle.rings();
+                    self.jobs.insert(entry.id, Job::resuming(entry.clone(), rings.clone()));
+                    drop(tokio::spawn(handle.clone().resume_job(entry, rings)));
+                }
+                Err(Unreadable { path, why }) => {
+                    tracing::error!(
+                        "cannot go on with a job: {}: {why}; mend or remove the file, and start the server again",
+                        path.display()
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves until `shutdown` completes; then cancels all jobs and waits until they have ended. Those with checkpoints stay in the roster.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -130,8 +163,8 @@ impl Service {
                 Some(_) = self.tasks.join_next() => {}
             }
         }
-        let ids: Vec<_> = self.jobs.keys().copied().collect();
-        for id in ids {
+        let jobs: Vec<_> = self.jobs.keys().copied().collect();
+        for id in jobs {
             // Those that have ended refuse, which is as well.
             let _ = self.step(id, Event::CancelRequested);
         }
@@ -152,10 +185,7 @@ impl Service {
                 drop(reply.send(self.jobs.values().map(|job| job.summary.clone()).collect()));
             }
             Message::Get { id, reply } => drop(reply.send(self.job(id).map(|job| job.view()))),
-            Message::End { id, event, reply } => {
-                let stepped = self.job(id).map(drop).and_then(|()| self.step(id, event));
-                drop(reply.send(stepped.and_then(|()| Ok(self.job(id)?.summary.clone()))));
-            }
+            Message::End { id, event, reply } => drop(reply.send(self.end(id, event))),
             Message::Rings { id, reply } => {
                 drop(reply.send(self.job(id).map(|job| (job.output.clone(), job.log.clone()))));
             }
@@ -172,10 +202,16 @@ impl Service {
                 drop(reply.send(self.jobs.values().filter(uses).map(|job| job.summary.id).collect()));
             }
             Message::Figures { reply } => drop(reply.send(Figures {
-                slots_used: self.slots_used(),
+                slots_used: self.slots_used(|_| true),
                 slots: self.options.slots,
                 jobs: self.jobs.values().map(Job::figures).collect(),
             })),
+            Message::GivenUp { id, failure } => {
+                // It may have been cancelled meanwhile.
+                if self.job(id).is_ok_and(|job| !job.summary.state.is_end()) {
+                    self.report(id, Report::Happened(Happened::Ended(Outcome::Failed { failure })));
+                }
+            }
             Message::Report(id, report) => self.report(id, report),
         }
     }
@@ -184,12 +220,27 @@ impl Service {
         self.jobs.get_mut(&id).ok_or_else(|| job::not_found(id))
     }
 
-    fn slots_used(&self) -> u16 {
-        self.jobs.values().filter(|job| !job.summary.state.is_end()).map(|job| job.summary.slots).sum()
+    /// The slots of those jobs among these that have not ended. A server that has fewer than its last process may find more than there are.
+    fn slots_used(&self, counts: impl Fn(&Job) -> bool) -> u16 {
+        let jobs = self.jobs.values().filter(|job| !job.summary.state.is_end() && counts(job));
+        jobs.fold(0, |slots, job| slots.saturating_add(job.summary.slots))
     }
 
-    fn submit(&mut self, job: Job) -> Result<JobSummary, Error> {
-        let (needed, free) = (job.summary.slots, self.options.slots - self.slots_used());
+    fn submit(&mut self, mut job: Job) -> Result<JobSummary, Error> {
+        let id = job.summary.id;
+        let resumes = job.is_resuming;
+        if resumes {
+            let waiting = self.job(id)?;
+            if waiting.summary.state != State::Created {
+                let message = format!("the job {id} is {}: there is nothing to go on with", waiting.summary.state);
+                return Err(Error::new(ErrorKind::Conflict, error::JOB_ENDED, message));
+            }
+            // It may have been told to stop.
+            job.entry = waiting.entry.clone();
+        }
+        // New jobs leave to those that wait what they had. These do not wait for each other.
+        let used = self.slots_used(|other| !resumes || other.summary.state != State::Created);
+        let (needed, free) = (job.summary.slots, self.options.slots.saturating_sub(used));
         if needed > free {
             return Err(Error::new(
                 ErrorKind::QuotaExceeded,
@@ -200,11 +251,36 @@ impl Service {
                 ),
             ));
         }
-        let id = job.summary.id;
+        // Before it is accepted: a job that is never stays behind.
+        if let Some(entry) = job.entry.as_ref().filter(|_| !resumes) {
+            self.roster.keep(entry)?;
+        }
         tracing::info!(job = %id, tenant = %job.summary.tenant, name = job.summary.name, slots = needed, "job accepted");
+        let drains = job.drains();
         self.jobs.insert(id, job);
         self.step(id, Event::Scheduled)?;
+        if drains {
+            self.step(id, Event::StopRequested)?;
+        }
         Ok(self.job(id)?.summary.clone())
+    }
+
+    /// Somebody wants a job to end. That is noted down before it is answered, so that the server knows of it when it starts again.
+    fn end(&mut self, id: JobId, event: Event) -> Result<JobSummary, Error> {
+        let state = self.job(id)?.summary.state;
+        next(state, event)?;
+        if event == Event::CancelRequested {
+            self.strike(id)?;
+        } else {
+            self.note(id, |entry| &mut entry.stops)?;
+        }
+        // One that cannot go on yet drains when it can: its checkpoint may have rows that nobody has seen.
+        if state != State::Created || event == Event::CancelRequested {
+            self.step(id, event)?;
+        }
+        let summary = self.job(id)?.summary.clone();
+        self.forget_old();
+        Ok(summary)
     }
 
     fn report(&mut self, id: JobId, report: Report) {
@@ -217,8 +293,18 @@ impl Service {
                 tracing::info!(job = %id, "{note}");
                 return self.with(id, |job| job.log.push(Some("info"), &note));
             }
-            Report::Happened(Happened::Checkpoint(report)) => return self.with(id, |job| job.checkpointed(report)),
-            Report::Happened(Happened::Running) => Event::Opened,
+            Report::Happened(Happened::Checkpoint(report)) => {
+                let is_complete = report.failure.is_none();
+                self.with(id, |job| job.checkpointed(report));
+                if is_complete && let Err(error) = self.note(id, |entry| &mut entry.has_checkpoint) {
+                    tracing::error!(job = %id, "it is not noted down that the job has a checkpoint: {error}");
+                }
+                return;
+            }
+            Report::Happened(Happened::Running) => {
+                self.with(id, |job| job.is_resuming = false);
+                Event::Opened
+            }
             Report::Happened(Happened::Restarts { failure, delay }) => {
                 tracing::warn!(job = %id, "job failed, and starts again {}: {failure}", when(delay));
                 self.with(id, |job| {
@@ -233,8 +319,13 @@ impl Service {
                     Outcome::Cancelled => (End::Cancelled, None),
                     Outcome::Failed { failure } => (End::Failed, Some(failure)),
                 };
-                let now = self.now();
+                let now = now(&self.clock);
                 self.with(id, |job| job.ended(failure, now));
+                if !self.job(id).is_ok_and(|job| job.outlives(end))
+                    && let Err(error) = self.strike(id)
+                {
+                    tracing::error!(job = %id, "the job would go on when the server starts again: {error}");
+                }
                 Event::Ended(end)
             }
         };
@@ -242,6 +333,32 @@ impl Service {
             tracing::error!(job = %id, ?event, "the job's task reported what cannot be: {refused}");
         }
         self.forget_old();
+    }
+
+    /// The server does not go on with a job any more when it starts again.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    fn strike(&mut self, id: JobId) -> Result<(), Error> {
+        if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.entry.is_some()) {
+            self.roster.forget(id)?;
+            job.entry = None;
+        }
+        Ok(())
+    }
+
+    /// Notes down that something is so now, if the job is in the roster and it was not so before.
+    ///
+    /// # Errors
+    /// If the disk fails; then it is not so.
+    fn note(&mut self, id: JobId, what: fn(&mut Entry) -> &mut bool) -> Result<(), Error> {
+        let Some(entry) = self.jobs.get_mut(&id).and_then(|job| job.entry.as_mut()) else { return Ok(()) };
+        if std::mem::replace(what(entry), true) {
+            return Ok(());
+        }
+        let kept = self.roster.keep(entry);
+        *what(entry) = kept.is_ok();
+        kept
     }
 
     /// Does something with a job, if it is still known.
@@ -254,9 +371,11 @@ impl Service {
     /// Feeds an event to a job, and carries out what follows.
     fn step(&mut self, id: JobId, event: Event) -> Result<(), Error> {
         let Some(job) = self.jobs.get_mut(&id) else { return Err(job::not_found(id)) };
-        let (state, commands) = protocol::next(job.summary.state, event).map_err(|refused| {
-            Error::new(ErrorKind::Conflict, error::JOB_ENDED, format!("{refused}: there is nothing to end"))
-        })?;
+        let (state, commands) = next(job.summary.state, event)?;
+        if state.is_end() && job.summary.ended.is_none() {
+            // It has held nothing yet, so there is no task that reports its end.
+            job.ended(None, now(&self.clock));
+        }
         if state != job.summary.state {
             job.summary.state = state;
             match &job.summary.failure {
@@ -269,7 +388,8 @@ impl Service {
                 Command::Deploy => {
                     let deployment = job.deployment.take().expect("a job is deployed once");
                     let (sender, storage, start) = (self.sender.clone(), job.storage.clone(), job.start.clone());
-                    self.tasks.spawn(job::drive(self.worker.clone(), deployment, storage, start, async move |report| {
+                    let drains = job.drains();
+                    self.tasks.spawn(job::drive(self.worker.clone(), deployment, storage, start, drains, async move |report| {
                         // The service outlives its jobs' tasks; a report that comes too late has nobody to read it.
                         let _ = sender.send(Message::Report(id, report)).await;
                     }));
@@ -292,10 +412,12 @@ impl Service {
         let newest_first = ended[surplus..].iter().rev().filter_map(|id| self.jobs.get(id));
         ring::keep_first(newest_first.flat_map(|job| [&job.log, &job.output]), ENDED_LINES_BYTES_MAX);
     }
+}
 
-    fn now(&self) -> Timestamp {
-        now(&self.clock)
-    }
+/// The next state of a job, and what has to be done to get there.
+fn next(state: State, event: Event) -> Result<(State, &'static [Command]), Error> {
+    protocol::next(state, event)
+        .map_err(|refused| Error::new(ErrorKind::Conflict, error::JOB_ENDED, format!("{refused}: there is nothing to end")))
 }
 
 /// What the clock shows.
@@ -327,6 +449,54 @@ impl Job {
             storage,
             start,
             deployment: Some(deployment),
+            entry: None,
+            is_resuming: false,
+        }
+    }
+
+    /// A job that another process of the server had, until this one can go on with it.
+    pub(crate) fn resuming(entry: Entry, (output, log): (Ring, Ring)) -> Self {
+        let summary = JobSummary {
+            id: entry.id,
+            tenant: entry.tenant.clone(),
+            name: entry.spec.name.clone().unwrap_or_default(),
+            state: State::Created,
+            // It needs no more than that.
+            slots: entry.spec.parallelism,
+            created: entry.created,
+            ended: None,
+            failure: None,
+        };
+        Self {
+            summary,
+            spec: Arc::new(entry.spec.clone()),
+            plan: "".into(),
+            output,
+            log,
+            metrics: Metrics::None,
+            controls: None,
+            checkpoints: VecDeque::new(),
+            history: History::default(),
+            storage: None,
+            start: Start::default(),
+            deployment: None,
+            entry: Some(entry),
+            is_resuming: true,
+        }
+    }
+
+    /// Whether it was told to stop before it was deployed here.
+    fn drains(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.stops)
+    }
+
+    /// Whether the server goes on with it when it starts again, although it ends like this. One that its user has cancelled is struck out already, and others
+    /// are cancelled because the server ends; one that has not come to run in this process may in the next one.
+    fn outlives(&self, end: End) -> bool {
+        match end {
+            End::Finished => false,
+            End::Cancelled => true,
+            End::Failed => self.is_resuming || self.summary.state == State::Cancelling,
         }
     }
 

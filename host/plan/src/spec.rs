@@ -116,7 +116,7 @@ impl ComponentSpec {
 
 /// An argument: a string, or a number or boolean that is handed on as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "an argument is a text, a number or a boolean; write anything else as a text")]
 pub enum Argument {
     /// `query = "q5"`
     Text(String),
@@ -176,7 +176,8 @@ pub enum Backend {
 pub struct StateSpec {
     /// the backend
     pub backend: Backend,
-    /// how much keyed state each subtask may keep in its guest; what is colder goes to the backend. None: as much as the guest's memory holds.
+    /// how much keyed state each subtask may keep in its guest and in the host's tables; what is colder goes to the backend. None, and no `slots_max`
+    /// either: in memory, as much as the guest's memory holds; on disk, half as much as that is
     pub memory_limit: Option<SpecSize>,
     /// like `memory_limit`, as a number of slots (keys, or keys and windows) for each operator of a subtask
     pub slots_max: Option<usize>,
@@ -269,7 +270,7 @@ impl JobSpec {
         for (path, value) in settings {
             set(&mut table, path, value)?;
         }
-        let spec: Self = table.try_into().map_err(|e: toml::de::Error| Error::new(e.message().to_owned()))?;
+        let spec: Self = table.try_into().map_err(|e| unreadable(&e))?;
         spec.check()?;
         Ok(spec)
     }
@@ -295,6 +296,7 @@ impl JobSpec {
             return Err(Error::new("state.slots_max must be at least 1"));
         }
         self.check_name()?;
+        self.check_numbers()?;
         self.checkpoint.check()?;
         self.check_retries()?;
         if self.component.is_some() != self.components.is_empty() {
@@ -322,6 +324,28 @@ impl JobSpec {
         Ok(())
     }
 
+    /// A server keeps specs as JSON, which has no number that is not finite.
+    fn check_numbers(&self) -> Result<(), Error> {
+        for (name, component) in self.component_specs() {
+            let table = if name.is_empty() { "args".to_owned() } else { format!("components.{name}.args") };
+            for (arg, value) in &component.args {
+                if matches!(value, Argument::Float(value) if !value.is_finite()) {
+                    return Err(Error::new(format!(
+                        "{table}.{arg} is {value}, which is not finite: write it as a text, \"{value}\""
+                    )));
+                }
+            }
+        }
+        for (kind, bindings) in [("sources", &self.sources), ("sinks", &self.sinks)] {
+            for (name, binding) in bindings {
+                if let Some((option, _)) = binding.options.iter().find(|(_, value)| !is_finite(value)) {
+                    return Err(Error::new(format!("{kind}.{name}.{option} must be finite")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn check_retries(&self) -> Result<(), Error> {
         let of_operators = self.operators.iter().map(|(id, o)| (format!("operators.{id}."), o.retries, o.retry_pause));
         for (place, retries, pause) in of_operators.chain([(String::new(), Some(self.retries), Some(self.retry_pause))]) {
@@ -341,6 +365,25 @@ impl JobSpec {
             Some(component) => vec![(String::new(), ComponentSpec { component: component.clone(), args: self.args.clone() })],
             None => self.components.iter().map(|(name, spec)| (name.clone(), spec.clone())).collect(),
         }
+    }
+}
+
+/// Whether all numbers of a value are finite.
+fn is_finite(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Float(value) => value.is_finite(),
+        toml::Value::Array(values) => values.iter().all(is_finite),
+        toml::Value::Table(table) => table.values().all(is_finite),
+        _ => true,
+    }
+}
+
+/// What is wrong with the values of a spec, and under which key, where that is known.
+fn unreadable(error: &toml::de::Error) -> Error {
+    // Only the whole text has the key, in a line of its own.
+    match error.to_string().trim_end().rsplit_once("\nin ") {
+        Some((what, key)) => Error::new(format!("{what} (in {key})")),
+        None => Error::new(error.message()),
     }
 }
 
@@ -414,6 +457,11 @@ mod tests {
             ("batch.rows", "0", "batch.rows"),
             ("batch.linger", "soon", "\"soon\" is no duration"),
             ("on_error", "ignore", "`fail`, `skip`, `dead-letter`"),
+            ("args.least", "[1]", "an argument is a text, a number or a boolean; "),
+            ("args.least", "{ a = 1 }", "(in `args.least`)"),
+            ("args.least", "-inf", "args.least is -inf, which is not finite: write it as a text, \"-inf\""),
+            ("sources.in.rate", "nan", "sources.in.rate must be finite"),
+            ("sinks.out.rates", "[{ a = inf }]", "sinks.out.rates must be finite"),
             ("retries", "101", "retries must be at most 100"),
             ("operators.map-1.retry_pause", "2m", "operators.map-1.retry_pause must be at most"),
             ("operators.map-1.on_eror", "skip", "on_eror"),

@@ -93,7 +93,7 @@ pub enum End {
     Finished,
     /// they were told to end
     Cancelled,
-    /// one of them failed, or could not be opened
+    /// one of them failed, or could not be opened; or the job could not be scheduled at all
     Failed,
 }
 
@@ -131,6 +131,7 @@ pub fn next(state: State, event: Event) -> Result<(State, &'static [Command]), R
         (Created, Scheduled) => (Deploying, &[Command::Deploy]),
         // It never got slots, so there is nothing to give back.
         (Created, StopRequested | CancelRequested) => (Cancelled, &[]),
+        (Created, Ended(End::Failed)) => (State::Failed, &[]),
         (Deploying | Restarting, Opened) => (Running, &[]),
         (Draining | Cancelling, Opened | Event::Failed) => (state, &[]),
         (Deploying | Running | Restarting, Event::Failed) => (Restarting, &[]),
@@ -146,7 +147,7 @@ pub fn next(state: State, event: Event) -> Result<(State, &'static [Command]), R
             };
             (end, &[Command::ReleaseSlots])
         }
-        (Created, Opened | Event::Failed | Ended(_))
+        (Created, Opened | Event::Failed | Ended(End::Finished | End::Cancelled))
         | (Deploying | Running | Restarting | Draining | Cancelling, Scheduled)
         | (Running, Opened)
         | (Finished | Cancelled | State::Failed, _) => return Err(Refused { state }),
@@ -175,7 +176,7 @@ mod tests {
     /// Whole lives: each event of a row leads to the state under it.
     #[test]
     fn lives() {
-        let lives: [(&[Event], &[State]); 7] = [
+        let lives: [(&[Event], &[State]); 8] = [
             (&[Scheduled, Opened, Ended(End::Finished)], &[Deploying, Running, Finished]),
             (
                 &[Scheduled, Opened, Event::Failed, Opened, StopRequested, Event::Failed, Opened, Ended(End::Finished)],
@@ -189,6 +190,7 @@ mod tests {
             (&[Scheduled, CancelRequested, Ended(End::Finished)], &[Deploying, Cancelling, Finished]),
             (&[Scheduled, Ended(End::Failed)], &[Deploying, Failed]),
             (&[CancelRequested], &[Cancelled]),
+            (&[Ended(End::Failed)], &[Failed]),
         ];
         for (events, states) in lives {
             let mut state = Created;

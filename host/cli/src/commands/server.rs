@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use weir_base::Clock;
 use weir_coordinator::Options;
+use weir_coordinator::files::OFFERABLE;
 use weir_sandbox::Sandbox;
 use weir_worker::Worker;
 
@@ -20,6 +22,8 @@ use crate::state_args::StateArgs;
 /// Run a server: coordinator, worker and REST interface in one process
 ///
 /// Whoever can reach the address can run jobs: bind it to one that only friends can reach. Files of jobs are in DATA-DIR/files/default.
+///
+/// Jobs with checkpoints outlive the server: when it starts again with the same DATA-DIR, they go on, however it ended.
 ///
 /// Example: weir server --bind 127.0.0.1:8081 --slots 8 --data-dir /var/lib/weir
 #[derive(clap::Args, Debug)]
@@ -47,6 +51,17 @@ pub struct Args {
     #[arg(long, value_name = "URL", env = "WEIR_CHECKPOINT_STORAGE", hide_env_values = true)]
     checkpoint_storage: Option<String>,
 
+    /// Offer jobs a connector that goes to other machines: they reach by it whatever this one reaches. May be given several times
+    #[arg(
+        long = "allow-connector",
+        value_name = "CONNECTOR",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(OFFERABLE),
+        env = "WEIR_ALLOW_CONNECTOR",
+        hide_env_values = true
+    )]
+    allowed_connectors: Vec<String>,
+
     #[command(flatten)]
     state: StateArgs,
 }
@@ -56,18 +71,21 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let sandbox =
         Sandbox::new(&weir_sandbox::Options { cache_dir, compiler: compile::in_child(), ..weir_sandbox::Options::default() })?;
     let checkpoint_storage = args.checkpoint_storage.clone();
-    let options = Options { data_dir: args.data_dir.clone(), checkpoint_storage, slots: args.slots, ..Options::default() };
+    let allowed_connectors = args.allowed_connectors.clone();
+    let data_dir = args.data_dir.clone();
+    let options = Options { data_dir, checkpoint_storage, allowed_connectors, slots: args.slots, ..Options::default() };
     let clock = Clock::system();
     let worker = Worker::new(args.slots).with_state(args.state.options(|| args.data_dir.join("state")));
-    let (service, handle) = options.build(sandbox, worker, clock.clone())?;
+    let (mut service, handle) = options.build(sandbox, worker, clock.clone())?;
     let listener = TcpListener::bind(args.bind).await.with_context(|| format!("cannot listen on {}", args.bind))?;
     out::tell(&format!("listening on http://{}", listener.local_addr()?));
+    service.resume(&handle)?;
 
     let (stop, stopped) = watch::channel(false);
     let mut signals = Signals::listen()?;
     let told_to_end = async move {
         signals.next().await;
-        out::tell("stopping: jobs are cancelled; once more ends the server at once");
+        out::tell("stopping: jobs end, and those with checkpoints go on when the server starts again; once more ends it at once");
         stop.send_replace(true);
         signals.next().await;
     };

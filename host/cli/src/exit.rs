@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | done; a job finished, or was drained |
 //! | 1 | it failed, and standard error says why |
-//! | 2 | the command line is wrong |
+//! | 2 | the command line, or a variable that stands for a part of it, is wrong |
 //! | 130 | it was interrupted a second time |
 
 use std::process::ExitCode;
@@ -29,6 +29,12 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(error.into())
     }
+}
+
+/// Tells what is wrong with what the command was given.
+pub fn refuse(wrong: &str) -> ExitCode {
+    out::tell(&format!("error: {wrong}"));
+    ExitCode::from(2)
 }
 
 /// Tells the error, if there is one to tell.

@@ -1,7 +1,8 @@
 //! The `weir` command.
 //!
 //! Standard output is for data, standard error for talk. One file per command under [`commands`]; what they share: [`spec_file`] (a
-//! job spec with its components), [`out`] (printing), [`checkpoints`] (where they lie), [`guest`] (building components), [`sdk`] (what guests are built with), [`process`] (what this process has used).
+//! job spec with its components), [`out`] (printing), [`checkpoints`] (where they lie), [`guest`] (building components), [`sdk`] (what guests are built with), [`process`] (what this process has used),
+//! [`waiting`] (how far something is that takes long).
 
 // Everything is printed by `out`, which no closed pipe can stop.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -19,6 +20,7 @@ mod server_args;
 mod signals;
 mod spec_file;
 mod state_args;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -31,7 +33,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     process::mark_start();
     let args = args::Args::parse();
-    weir_base::telemetry::init(args.verbose);
+    if let Err(wrong) = weir_base::telemetry::init(args.verbose) {
+        return exit::refuse(&wrong);
+    }
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = args.threads {
         runtime.worker_threads(threads.get());

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use indicatif::{DecimalBytes, ProgressStyle};
+
 use crate::exit::Failure;
 
 /// What went wrong, where the system says only why.
@@ -68,12 +70,27 @@ pub fn to_the_second(time: &str) -> String {
     format!("{}Z", time.split('.').next().unwrap_or_default().trim_end_matches('Z'))
 }
 
+/// How much is done of what is to be done, bytes: `1.20 GB of 3.40 GB`.
+pub fn far(done: u64, all: u64) -> String {
+    format!("{} of {}", DecimalBytes(done), DecimalBytes(all))
+}
+
+/// How a line is drawn that shows how far something is.
+pub fn spinner(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
 /// Says something. Whether somebody listens does not matter.
 pub fn tell(text: &str) {
     let mut stderr = io::stderr().lock();
     let is_terminal = stderr.is_terminal();
     // One write, so that lines of several threads do not mix.
     let _ = stderr.write_all(format!("{}\n", shown(text, is_terminal)).as_bytes());
+}
+
+/// Text for one line of a terminal: it moves no cursor and ends no line.
+pub fn in_line(text: &str) -> String {
+    shown(text, true).replace(['\n', '\t'], " ")
 }
 
 /// Text as it is printed: on a terminal, only line ends and tabs are left of what moves its cursor.
@@ -95,7 +112,7 @@ pub fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{shown, table};
+    use super::{far, in_line, shown, table};
 
     /// On a terminal, sequences that clear it, colour it or go back are shown; a pipe gets what there is.
     #[test]
@@ -104,6 +121,14 @@ mod tests {
         assert_eq!(shown(text, false), text);
         assert_eq!(shown(text, true), "a\\u{1b}[2J\\r\\u{9b}1m\\u{7}\tb\n");
         assert_eq!(shown("größer\n", true), "größer\n");
+        assert_eq!(in_line("a\x07\nb"), "a\\u{7} b");
+    }
+
+    /// Bytes are said in short, and each with its unit.
+    #[test]
+    fn bytes_are_short() {
+        assert_eq!(far(17, 1_234_000), "17 B of 1.23 MB");
+        assert_eq!(far(1_200_000_000, 3_400_000_000), "1.20 GB of 3.40 GB");
     }
 
     /// Columns are as wide as their longest cell, also where that is wider than a format string can say.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use weir_connector::Files;
 use weir_coordinator::Prepared;
 use weir_coordinator::prepare::{load, prepare};
 use weir_plan::JobSpec;
@@ -32,7 +33,7 @@ pub struct Opened {
     pub base: PathBuf,
 }
 
-/// Reads a spec, builds and loads its components, and plans the job.
+/// Reads a spec, builds and loads its components, plans the job, and has connectors look at its options.
 pub async fn open(args: &SpecArgs, log: &LogSink) -> Result<Opened> {
     let spec = read(args)?;
     let base = base(&args.spec);
@@ -42,7 +43,8 @@ pub async fn open(args: &SpecArgs, log: &LogSink) -> Result<Opened> {
         let wasm = std::fs::read(&path).with_context(|| format!("cannot read the component {}", path.display()))?;
         components.push(load(&sandbox, wasm).await.with_context(|| path.display().to_string())?);
     }
-    let prepared = prepare(&spec, components, log).await.with_context(|| args.spec.display().to_string())?;
+    let files = Files::free(&base);
+    let prepared = prepare(&spec, components, &files, log).await.with_context(|| args.spec.display().to_string())?;
     Ok(Opened { prepared, base })
 }
 

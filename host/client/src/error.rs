@@ -7,8 +7,16 @@ use serde::Deserialize;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// the server cannot be reached
-    #[error("cannot reach the server at {base}: {cause}")]
+    #[error("the server does not answer at {base}: {cause}. Is it running?")]
     Unreachable {
+        /// its address
+        base: String,
+        /// what the system says
+        cause: String,
+    },
+    /// the server went away while it answered
+    #[error("the server at {base} went away before it had said all: {cause}")]
+    Broken {
         /// its address
         base: String,
         /// what the system says
@@ -41,6 +49,10 @@ impl Error {
         Self::Unreachable { base: base.to_owned(), cause: innermost(error) }
     }
 
+    pub(crate) fn broken(base: &str, cause: impl Into<String>) -> Self {
+        Self::Broken { base: base.to_owned(), cause: cause.into() }
+    }
+
     pub(crate) fn answer(error: &reqwest::Error) -> Self {
         Self::Answer(innermost(error))
     }
@@ -55,8 +67,15 @@ impl Error {
     }
 }
 
+/// Whether nobody listens there: nothing was sent.
+pub(crate) fn is_refused(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |&cause| cause.source());
+    let of_system = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    error.is_connect() && of_system.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::ConnectionRefused)
+}
+
 /// The last cause says most: "connection refused".
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use reqwest::Response;
 
-use crate::error::Error;
+use crate::error::{Error, innermost};
 use crate::types::Line;
 
 /// What comes next.
@@ -21,13 +21,15 @@ pub enum Next {
 /// Lines of a job as they come. A reader that is cut off goes on by asking for the lines after the last one that it saw.
 #[derive(Debug)]
 pub struct Follow {
+    /// the server's address
+    base: String,
     response: Response,
     parser: Parser,
 }
 
 impl Follow {
-    pub(crate) fn new(response: Response) -> Self {
-        Self { response, parser: Parser::default() }
+    pub(crate) fn new(base: &str, response: Response) -> Self {
+        Self { base: base.to_owned(), response, parser: Parser::default() }
     }
 
     /// Waits for what comes next.
@@ -39,9 +41,10 @@ impl Follow {
             if let Some(next) = self.parser.ready.pop_front() {
                 return next;
             }
-            match self.response.chunk().await.map_err(|e| Error::answer(&e))? {
-                Some(bytes) => self.parser.take(&bytes),
-                None => return Err(Error::Answer("the stream broke off before its end".into())),
+            match self.response.chunk().await {
+                Ok(Some(bytes)) => self.parser.take(&bytes),
+                Ok(None) => return Err(Error::broken(&self.base, "the connection was closed")),
+                Err(e) => return Err(Error::broken(&self.base, innermost(&e))),
             }
         }
     }

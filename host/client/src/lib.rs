@@ -17,17 +17,23 @@ pub mod error;
 pub mod follow;
 pub mod types;
 
+use std::time::{Duration, Instant};
+
 use reqwest::{RequestBuilder, Response, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::Error;
 pub use types::{
-    Checkpoint, Checkpointed, Component, Job, JobDetail, Line, Lines, Page, Savepoint, SavepointDetail, SavepointWish,
-    SavepointWritten, StartFrom,
+    Checkpoint, CheckpointUnderWay, Checkpointed, Component, Job, JobDetail, Line, Lines, Page, Savepoint, SavepointDetail,
+    SavepointWish, SavepointWritten, StartFrom,
 };
 
-/// Talks to one server. Cheap to clone.
+/// How long a server that has just been started may take until it listens, and how often it is looked for until then.
+const LISTENS_WITHIN: Duration = Duration::from_secs(2);
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
+
+/// Talks to one server, which may have been started a moment ago: a connection that is refused is tried again for two seconds. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -196,11 +202,11 @@ impl Client {
     /// If the server cannot be reached, or there is no such job.
     pub async fn follow(&self, id: &str, lines: Lines, after: u64) -> Result<follow::Follow, Error> {
         let request = self.http.get(self.url(&format!("jobs/{id}/{}?after={after}&follow=true", lines.path())));
-        Ok(follow::Follow::new(self.send(request).await?))
+        Ok(follow::Follow::new(&self.base, self.send(request).await?))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await.map_err(|e| Error::unreachable(&self.base, &e))?;
+        let response = answer(request).await.map_err(|e| Error::unreachable(&self.base, &e))?;
         if response.status().is_success() { Ok(response) } else { Err(Error::refused(response).await) }
     }
 
@@ -210,8 +216,68 @@ impl Client {
     }
 }
 
+/// What a server answers. As long as nobody listens, nothing of the request is sent, and it can be made again.
+async fn answer(mut request: RequestBuilder) -> Result<Response, reqwest::Error> {
+    let begin = Instant::now();
+    loop {
+        let again = request.try_clone();
+        match (request.send().await, again) {
+            (Err(error), Some(again)) if error::is_refused(&error) && begin.elapsed() < LISTENS_WITHIN => request = again,
+            (result, _) => return result,
+        }
+        tokio::time::sleep(LOOKS_EVERY).await;
+    }
+}
+
 /// What somebody typed, as one part of a URL.
 fn part(id: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:".contains(&b);
     id.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+
+    /// An address at which nobody listens.
+    fn free() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("there is a free port")
+    }
+
+    /// Goal: a server that does not listen yet is waited for, and is sent the request once.
+    #[tokio::test]
+    async fn servers_may_be_late() {
+        let address = free();
+        let server = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            let listener = TcpListener::bind(address).expect("the port is still free");
+            let (mut stream, _) = listener.accept().expect("somebody comes");
+            let mut request = vec![];
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                request.extend(byte);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
+            stream.write_all(answer).expect("somebody reads");
+            request
+        });
+        assert!(Client::new(&format!("http://{address}")).jobs().await.expect("an answer").is_empty());
+        let request = server.join().expect("the server has answered");
+        assert!(request.starts_with(b"GET /v1/jobs HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&request));
+    }
+
+    /// Goal: where nobody listens, that is what the error says, and it comes soon.
+    #[tokio::test]
+    async fn servers_may_be_away() {
+        let base = format!("http://{}", free());
+        let begin = Instant::now();
+        let error = Client::new(&base).jobs().await.expect_err("nobody listens");
+        assert!((LISTENS_WITHIN..10 * LISTENS_WITHIN).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        assert!(error.to_string().starts_with(&format!("the server does not answer at {base}: ")), "{error}");
+        assert!(error.to_string().ends_with(". Is it running?"), "{error}");
+    }
 }

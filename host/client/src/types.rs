@@ -83,6 +83,9 @@ pub struct JobDetail {
     /// its last checkpoints, oldest first
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<Checkpoint>,
+    /// the checkpoints that are being made, or copied to savepoints
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints_under_way: Vec<CheckpointUnderWay>,
     /// its spec, with defaults
     pub spec: Value,
     /// its plan as text
@@ -118,6 +121,28 @@ pub struct Checkpoint {
     /// why it was given up; none = it is complete
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+/// A checkpoint that is being made, or that is complete and being copied to a savepoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointUnderWay {
+    /// its number
+    pub checkpoint: u64,
+    /// what it is made for
+    pub kind: Value,
+    /// the id of the savepoint that it is being copied to; none = it is being made
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<String>,
+    /// when it began, or its copy did, ms since 1970
+    pub started_ms: i64,
+    /// how many tasks the job has
+    pub tasks: u64,
+    /// how many of them have acked it, or ended before
+    pub acked: u64,
+    /// what was uploaded for it, or copied, bytes
+    pub bytes_uploaded: u64,
+    /// what that will be as far as is known, bytes
+    pub bytes_to_upload: u64,
 }
 
 /// A savepoint that is wanted of a job.

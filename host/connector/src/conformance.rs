@@ -1,8 +1,9 @@
-//! The suite that every connector passes.
+//! The suite of connectors: what all of them have in common, in parts, each of which is passed by every connector that it can be asked of. A source that can be
+//! read once (`stdin`), and a sink that keeps no rows (`blackhole`), pass only the part about options, and have tests of their own for the rest.
 //!
 //! A source must give the same rows however it is read: by large and by small reads, from its beginning or from any position on, with
 //! all columns or some; and say the same positions of them, if it knows them. A sink must put out every row once, whichever of its writers took it. A transactional sink must show every row once, however attempts
-//! to run its job crash.
+//! to run its job crash. Options must be checked before the outside is there.
 //!
 //! Rows are compared as JSON lines, so that the layout of a column does not matter. A failed check panics, as tests do.
 
@@ -10,6 +11,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_array::builder::{Int32Builder, ListBuilder, StringBuilder};
 use arrow_array::{
@@ -20,6 +22,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tokio::sync::Notify;
 use weir_types::Batch;
 
+use crate::error::ErrorKind;
 use crate::format::encoder::Encoder;
 use crate::registry::Stream;
 use crate::{Delivery, Error, Fetched, Sink, Source, Split, Transaction, Writer};
@@ -28,6 +31,30 @@ use crate::{Delivery, Error, Fetched, Sink, Source, Split, Transaction, Writer};
 pub type BindSource<'a> = dyn Fn(&[Stream]) -> Result<Box<dyn Source>, Error> + 'a;
 /// Binds a sink to a schema.
 pub type BindSink<'a> = dyn Fn(&SchemaRef) -> Result<Box<dyn Sink>, Error> + 'a;
+
+/// Checks options.
+pub type Check<'a> = dyn Fn(&toml::Table) -> Result<(), Error> + 'a;
+
+/// How long a check may take: it waits for nothing.
+const CHECK_MAX: Duration = Duration::from_secs(5);
+
+/// Checks that options are checked. `check` is [`Connector::check_source`](crate::Connector::check_source) or
+/// [`Connector::check_sink`](crate::Connector::check_sink); `options` are good ones, and what they name (files, addresses) need not be there.
+///
+/// # Panics
+/// If the connector does not conform.
+pub fn options(check: &Check, options: &str) {
+    const UNKNOWN: &str = "no-such-option";
+    let good: toml::Table = options.parse().unwrap();
+    let begin = Instant::now();
+    check(&good).unwrap_or_else(|e| panic!("good options are refused: {e}\n{options}"));
+    assert!(begin.elapsed() < CHECK_MAX, "the check waits for something:\n{options}");
+    let mut misspelt = good;
+    misspelt.insert(UNKNOWN.into(), true.into());
+    let error = check(&misspelt).expect_err("there is no such option");
+    assert_eq!(error.kind, ErrorKind::Options, "{error}");
+    assert!(error.message.contains(&format!("unknown option `{UNKNOWN}`, expected")), "the known options are named: {error}");
+}
 
 /// The rows of each stream, as JSON lines behind their positions.
 type Rows = Vec<Vec<String>>;

@@ -25,6 +25,8 @@ pub struct Files {
     root: PathBuf,
     /// the folder that paths cannot leave; none where they may
     confined: Option<Arc<Dir>>,
+    /// whether anything is touched at all
+    at_hand: bool,
 }
 
 /// What can be at a path.
@@ -56,7 +58,7 @@ impl Files {
         let folder = folder.into();
         // Only an empty path cannot be made absolute; it is the current folder.
         let root = std::path::absolute(&folder).unwrap_or_else(|_| PathBuf::from("."));
-        Self { folder, root, confined: None }
+        Self { folder, root, confined: None, at_hand: true }
     }
 
     /// Paths start from `folder`, and do not leave it. The folder is made if it is not there.
@@ -68,11 +70,22 @@ impl Files {
         std::fs::create_dir_all(&folder)?;
         let root = folder.canonicalize()?;
         let dir = Dir::open_ambient_dir(&root, ambient_authority())?;
-        Ok(Self { folder, root, confined: Some(Arc::new(dir)) })
+        Ok(Self { folder, root, confined: Some(Arc::new(dir)), at_hand: true })
+    }
+
+    /// The same files out of reach: whatever is tried with one of them fails, and nothing on the disk is touched.
+    #[must_use]
+    pub fn out_of_reach(&self) -> Self {
+        Self { at_hand: false, ..self.clone() }
+    }
+
+    fn check_at_hand(&self) -> io::Result<()> {
+        if self.at_hand { Ok(()) } else { Err(io::Error::new(io::ErrorKind::Unsupported, "files are out of reach")) }
     }
 
     /// Opens a file for reading.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
+        self.check_at_hand()?;
         match &self.confined {
             None => File::open(self.root.join(path)),
             Some(dir) => Ok(dir.open(path)?.into_std()),
@@ -86,6 +99,7 @@ impl Files {
 
     /// Opens a file that is there, for reading and writing.
     pub(crate) fn reopen(&self, path: &Path) -> io::Result<File> {
+        self.check_at_hand()?;
         match &self.confined {
             None => File::options().read(true).write(true).open(self.root.join(path)),
             Some(dir) => {
@@ -97,6 +111,7 @@ impl Files {
 
     /// Creates a file, and the folders above it; what was in it is gone.
     pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
+        self.check_at_hand()?;
         match &self.confined {
             None => {
                 let path = self.root.join(path);
@@ -113,6 +128,7 @@ impl Files {
 
     /// Makes a folder and those above it, so that they outlast a crash of the machine.
     pub(crate) fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.check_at_hand()?;
         if matches!(self.kind(path), Ok(Kind::Folder)) {
             return Ok(());
         }
@@ -140,6 +156,7 @@ impl Files {
 
     /// Gives a file another name, at once: a reader sees the one or the other.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check_at_hand()?;
         match &self.confined {
             None => std::fs::rename(self.root.join(from), self.root.join(to)),
             Some(dir) => dir.rename(from, dir, to),
@@ -148,6 +165,7 @@ impl Files {
 
     /// Removes a file.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.check_at_hand()?;
         match &self.confined {
             None => std::fs::remove_file(self.root.join(path)),
             Some(dir) => dir.remove_file(path),
@@ -165,6 +183,7 @@ impl Files {
 
     /// The names of all that is in a folder, in no order; those that are not UTF-8 are left out.
     pub(crate) fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.check_at_hand()?;
         let name = |entry: io::Result<std::ffi::OsString>| entry.map(|name| name.into_string().ok()).transpose();
         match &self.confined {
             None => std::fs::read_dir(self.root.join(folder))?.filter_map(|entry| name(entry.map(|e| e.file_name()))).collect(),
@@ -179,6 +198,7 @@ impl Files {
 
     /// The files that a path or a pattern names, in order.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<PathBuf>, Error> {
+        self.check_at_hand().map_err(|e| Error::io(format!("the files of {path} cannot be listed"), e))?;
         let whole = Path::new(path);
         let is_pattern = path.contains(['*', '?', '[']);
         match self.kind(whole) {
@@ -222,7 +242,7 @@ impl Files {
 
     /// What is at this path, or would be made there; none for what keeps nothing that could be overwritten, such as a pipe or `/dev/null`.
     pub(crate) fn identity(&self, path: &Path) -> Option<Identity> {
-        if matches!(self.kind(path), Ok(Kind::Other)) {
+        if !self.at_hand || matches!(self.kind(path), Ok(Kind::Other)) {
             return None;
         }
         let inode = match &self.confined {
@@ -246,6 +266,7 @@ impl Files {
 
     /// What there is at this path.
     fn kind(&self, path: &Path) -> io::Result<Kind> {
+        self.check_at_hand()?;
         let (is_file, is_dir) = match &self.confined {
             None => std::fs::metadata(self.root.join(path)).map(|m| (m.is_file(), m.is_dir()))?,
             Some(dir) => dir.metadata(path).map(|m| (m.is_file(), m.is_dir()))?,
@@ -420,6 +441,25 @@ mod tests {
         let absolute = free.identity(&inside.join("new.csv")).unwrap();
         assert!(absolute.is(&free.identity(Path::new("new.csv")).unwrap()));
         assert!(free.identity(Path::new("/dev/null")).is_none());
+    }
+
+    #[test]
+    fn files_out_of_reach_are_left_alone() {
+        // Goal: nothing is read, listed, made, renamed or removed, and whether paths are confined is still known.
+        let (outside, confined) = prison();
+        let inside = outside.path().join("inside");
+        for files in [Files::free(&inside), confined] {
+            let is_confined = files.is_confined();
+            let files = files.out_of_reach();
+            let (there, new) = (Path::new("sub/a.csv"), Path::new("new/b.csv"));
+            assert!(files.open(there).is_err() && files.reopen(there).is_err() && files.list("sub/*.csv").is_err());
+            assert!(files.names(Path::new("sub")).is_err() && files.is_file(there).is_err() && files.identity(there).is_none());
+            assert!(files.create(new).is_err() && files.create_folder(new).is_err() && files.rename(there, new).is_err());
+            assert!(files.remove(there).is_err() && files.sync_folder(Path::new("sub")).is_err());
+            assert_eq!(files.is_confined(), is_confined);
+            assert_eq!(std::fs::read_to_string(inside.join(there)).unwrap(), "mine");
+            assert!(!inside.join("new").exists());
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! [`Reader`] with a position of its own. A sink has one [`Writer`] per subtask.
 //!
 //! Readers and writers are plain, synchronous objects without a runtime: a reader that has nothing to give says until when or for
-//! what it waits, and the task that drives it sleeps. The module `conformance` (feature `test-util`) is the suite that every connector
-//! passes.
+//! what it waits, and the task that drives it sleeps. The module `conformance` (feature `test-util`) is the suite of what connectors have in
+//! common.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

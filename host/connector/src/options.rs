@@ -8,10 +8,11 @@ use crate::{Context, Error};
 /// Reads the options into `T`, a struct with `#[serde(deny_unknown_fields)]`, so that a misspelt option is an error that names the
 /// known ones.
 pub(crate) fn parse<T: DeserializeOwned>(options: &toml::Table, context: &Context) -> Result<T, Error> {
-    options
-        .clone()
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::options(format!("options of \"{}\": {}", context.name, e.message())))
+    options.clone().try_into().map_err(|e: toml::de::Error| {
+        // To serde they are fields.
+        let why = e.message().replace("unknown field", "unknown option").replace("missing field", "missing option");
+        Error::options(format!("options of \"{}\": {why}", context.name))
+    })
 }
 
 /// The error of a connector that cannot be a source.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use weir_plan::JobSpec;
 use weir_plan::spec::Binding;
 
+use crate::error::ErrorKind;
 use crate::files::Identity;
 use crate::{Error, Files, Sink, Source, blackhole, file, kafka, nexmark, postgres, stdin, stdout};
 
@@ -23,6 +24,13 @@ pub struct Context {
     pub name: String,
     /// which attempt to run which job it is
     pub attempt: Attempt,
+}
+
+impl Context {
+    /// The same, without any file at hand.
+    fn out_of_reach(&self) -> Self {
+        Self { files: self.files.out_of_reach(), ..self.clone() }
+    }
 }
 
 /// One attempt to run a job. What a sink prepares bears its name, so that a later attempt knows what an older one left.
@@ -50,17 +58,41 @@ pub trait Connector: Send + Sync {
     /// What job specs call it: `connector = "file"`.
     fn name(&self) -> &'static str;
 
-    /// Binds a source.
+    /// Binds a source. That looks at options and columns, and connects to nothing; it may read files that options name, by the context's.
     ///
     /// # Errors
-    /// If it cannot be a source, an option is unknown, missing or wrong, or a column cannot be read as its type.
+    /// If it cannot be a source, an option is unknown, missing or wrong, or a column cannot be read as its type; of kind `Io` if a file cannot be read.
     fn source(&self, options: &toml::Table, streams: &[Stream], context: &Context) -> Result<Box<dyn Source>, Error>;
 
-    /// Binds a sink.
+    /// Binds a sink, which does no more than to bind a source.
     ///
     /// # Errors
-    /// If it cannot be a sink, an option is unknown, missing or wrong, or a column cannot be written.
+    /// If it cannot be a sink, an option is unknown, missing or wrong, or a column cannot be written; of kind `Io` if a file cannot be read.
     fn sink(&self, options: &toml::Table, schema: &SchemaRef, context: &Context) -> Result<Box<dyn Sink>, Error>;
+
+    /// Checks what a source would be bound to, as far as that goes without any file.
+    ///
+    /// # Errors
+    /// As `source`, but for those of files.
+    fn check_source(&self, options: &toml::Table, streams: &[Stream], context: &Context) -> Result<(), Error> {
+        as_far_as_it_goes(self.source(options, streams, &context.out_of_reach()))
+    }
+
+    /// Checks what a sink would be bound to, as far as that goes without any file.
+    ///
+    /// # Errors
+    /// As `sink`, but for those of files.
+    fn check_sink(&self, options: &toml::Table, schema: &SchemaRef, context: &Context) -> Result<(), Error> {
+        as_far_as_it_goes(self.sink(options, schema, &context.out_of_reach()))
+    }
+}
+
+/// What a binding without files says: one that wants to read a file has come as far as it can.
+fn as_far_as_it_goes<T: ?Sized>(bound: Result<Box<T>, Error>) -> Result<(), Error> {
+    match bound {
+        Err(error) if error.kind != ErrorKind::Io => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// All connectors, by name.
@@ -125,4 +157,72 @@ fn is_file(binding: &Binding) -> bool {
 /// An option that is text. One that is not is for its connector to refuse.
 fn text<'a>(binding: &'a Binding, option: &str) -> Option<&'a str> {
     binding.options.get(option)?.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::conformance;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("id", DataType::UInt64, false)]))
+    }
+
+    #[test]
+    fn options_conform() {
+        // Goal: every connector that can be read from, or written to, has its options checked; what they name need not be there, and is not touched.
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context {
+            files: Files::free(folder.path()),
+            stdout: Arc::new(Mutex::new(Vec::new())),
+            name: "bound".into(),
+            attempt: Attempt { job: "job".into(), ..Attempt::default() },
+        };
+        let brokers = "brokers = \"127.0.0.1:1\"\ntopic = \"t\"";
+        let tls = "properties = { \"security.protocol\" = \"ssl\", \"ssl.ca.location\" = \"none.pem\" }";
+        for (connector, options) in [
+            ("file", "path = \"none/*.jsonl\"\non_malformed = \"rejects\"\nrejects_path = \"none/rejects.jsonl\"".to_owned()),
+            ("stdin", String::new()),
+            ("nexmark", "rate = 10".to_owned()),
+            ("kafka", brokers.to_owned()),
+            ("kafka", format!("{brokers}\nformat = \"avro\"\nschema_path = \"none.avsc\"\n{tls}")),
+        ] {
+            let stream = Stream { name: "bid".into(), schema: Arc::new(Schema::empty()) };
+            let streams = [stream];
+            conformance::options(&|options| find(connector)?.check_source(options, &streams, &context), &options);
+        }
+        for (connector, options) in [
+            ("file", "path = \"none/rows.csv\"".to_owned()),
+            ("file", "folder = \"none\"\nformat = \"parquet\"".to_owned()),
+            ("file", "url = \"s3://bucket/none\"\nformat = \"jsonl\"\ns3 = { region = \"eu-west-1\" }".to_owned()),
+            ("stdout", String::new()),
+            ("blackhole", String::new()),
+            ("kafka", brokers.to_owned()),
+            ("kafka", format!("{brokers}\nformat = \"avro\"\nschema_path = \"none.avsc\"\n{tls}")),
+            ("postgres", "url = \"postgres://weir@127.0.0.1:1/x\"\ntable = \"t\"\nsslrootcert = \"none.pem\"".to_owned()),
+        ] {
+            conformance::options(&|options| find(connector)?.check_sink(options, &schema(), &context), &options);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn wrong_sides_are_refused() {
+        // Goal: a sink that is read from, and a source that is written to, are refused by a check, too; so is a column that cannot be.
+        let context = Context {
+            files: Files::free("."),
+            stdout: Arc::new(Mutex::new(Vec::new())),
+            name: "bound".into(),
+            attempt: Attempt::default(),
+        };
+        let (none, streams) = (toml::Table::new(), [Stream { name: "bid".into(), schema: schema() }]);
+        let error = stdout::Stdout.check_source(&none, &streams, &context).unwrap_err();
+        assert!(error.message.contains("not read from"), "{error}");
+        let error = nexmark::Nexmark.check_sink(&none, &schema(), &context).unwrap_err();
+        assert!(error.message.contains("not written to"), "{error}");
+        let error = nexmark::Nexmark.check_source(&none, &streams, &context).unwrap_err();
+        assert!(error.message.contains("no column \"id\""), "{error}");
+    }
 }

@@ -108,4 +108,10 @@ pub trait Reader: Send {
 
     /// Where the next `read` starts: with it in [`Split::position`], a new reader gives exactly the rows that this one would.
     fn position(&self) -> serde_json::Value;
+
+    /// How many events of the split are there, or will be before its end, that were not read yet; none = the reader cannot tell. It tells what it knows without
+    /// asking the outside. Called once a second or so.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
 }

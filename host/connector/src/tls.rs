@@ -34,6 +34,7 @@ impl Tls {
 
     /// Trusts these authorities (PEM), and no others. `what` names them in messages.
     pub fn trust(&mut self, authorities: &[u8], what: &str) -> Result<(), Error> {
+        refuse_encrypted(authorities, what)?;
         let store = || {
             let mut store = X509StoreBuilder::new()?;
             let certificates = X509::stack_from_pem(authorities)?;
@@ -52,6 +53,7 @@ impl Tls {
 
     /// Proves who this is by a chain of certificates and the key of the first (PEM).
     pub fn prove(&mut self, chain: &[u8], key: &[u8], password: Option<&str>) -> Result<(), Error> {
+        refuse_encrypted(chain, "the certificate")?;
         let mut prove = || {
             let mut chain = X509::stack_from_pem(chain)?.into_iter();
             if let Some(own) = chain.next() {
@@ -93,8 +95,50 @@ pub(crate) fn read_file(path: &Path, context: &Context) -> Result<Vec<u8>, Error
     Ok(bytes)
 }
 
+/// Refuses certificates (PEM) that say that they are encrypted: OpenSSL would ask for their pass phrase at the terminal, and wait for it for ever.
+fn refuse_encrypted(certificates: &[u8], what: &str) -> Result<(), Error> {
+    const SAYS_SO: &[u8] = b"Proc-Type:";
+    match certificates.windows(SAYS_SO.len()).any(|bytes| bytes == SAYS_SO) {
+        true => Err(Error::options(format!(
+            "{what} is encrypted, or has an encrypted key beside it (PEM with \"Proc-Type:\"); give certificates as they are, and the key apart from them"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// An error of OpenSSL, which names no secrets.
 fn failed(what: &str, errors: &ErrorStack) -> Error {
     let reasons: Vec<_> = errors.errors().iter().filter_map(|error| error.reason()).collect();
     Error::options(format!("{what}: {}", if reasons.is_empty() { "they do not fit".into() } else { reasons.join(", ") }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::authority::Authority;
+    use super::*;
+
+    #[test]
+    fn encrypted_certificates_are_refused() {
+        // Goal: a certificate for which OpenSSL would ask a pass phrase at the terminal is refused instead, wherever it stands; one as it is is taken.
+        const BEGIN: &str = "-----BEGIN CERTIFICATE-----\n";
+        let authority = Authority::new();
+        let plain = authority.certificate();
+        let own = authority.identify("localhost");
+        let encrypted = |pem: &[u8]| {
+            let header = format!("{BEGIN}Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{}\n\n", "0".repeat(32));
+            let text = std::str::from_utf8(pem).unwrap().replace(BEGIN, &header);
+            assert!(text.contains("ENCRYPTED"));
+            text.into_bytes()
+        };
+        let mut tls = Tls::new().unwrap();
+        tls.trust(&plain, "ssl.ca.pem").unwrap();
+        tls.prove(&own.certificate, &own.key, None).unwrap();
+        let mut refused = vec![tls.prove(&encrypted(&own.certificate), &own.key, None)];
+        refused.push(tls.trust(&encrypted(&plain), "ssl.ca.pem"));
+        refused.push(tls.trust(&[&plain[..], &encrypted(&plain)].concat(), "ssl.ca.pem"));
+        for (refused, what) in refused.into_iter().zip(["the certificate", "ssl.ca.pem", "ssl.ca.pem"]) {
+            let error = refused.unwrap_err();
+            assert!(error.message.starts_with(&format!("{what} is encrypted, or has an encrypted key")), "{error}");
+        }
+    }
 }

@@ -29,6 +29,8 @@ pub struct Job {
 struct Builder {
     graph: Graph,
     arguments: Vec<(String, String)>,
+    /// the names of those that the job has asked for, whether they are there or not
+    asked: BTreeSet<String>,
     /// one for each chain of the graph; none for those without guest code
     chains: Vec<Option<Box<dyn Chain>>>,
     /// how many operators of each kind there are
@@ -46,7 +48,7 @@ pub(crate) struct Built {
 impl Job {
     pub(crate) fn new(name: &str, arguments: Vec<(String, String)>) -> Self {
         let graph = Graph { name: name.to_owned(), sources: vec![], chains: vec![], sinks: vec![] };
-        let builder = Builder { graph, arguments, chains: vec![], kinds: BTreeMap::new(), fault: None };
+        let builder = Builder { graph, arguments, asked: BTreeSet::new(), chains: vec![], kinds: BTreeMap::new(), fault: None };
         Self { builder: Rc::new(RefCell::new(builder)) }
     }
 
@@ -77,9 +79,11 @@ impl Job {
         self.stream(Upstream { from, partitioning: Partitioning::Forward, timed })
     }
 
-    /// An argument of the job spec (`[args]`).
+    /// An argument of the job spec (`[args]`). A spec with an argument that the job never asks for is refused, since it may be a misspelt one.
     pub fn argument(&self, name: &str) -> Option<String> {
-        self.builder.borrow().arguments.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+        let mut builder = self.builder.borrow_mut();
+        builder.asked.insert(name.to_owned());
+        builder.arguments.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
     }
 
     pub(crate) fn stream<T: Record>(&self, upstream: Upstream) -> Stream<T> {
@@ -185,6 +189,7 @@ impl Job {
         if let Some(fault) = builder.fault.take() {
             return Err(fault);
         }
+        builder.check_arguments()?;
         let mut ids = BTreeSet::new();
         for operator in builder.graph.chains.iter().flat_map(|c| &c.operators) {
             if !ids.insert(&operator.id) {
@@ -199,6 +204,16 @@ impl Job {
             }
         }
         Ok(Built { graph: builder.graph.clone(), chains: std::mem::take(&mut builder.chains) })
+    }
+}
+
+impl Builder {
+    /// Refuses arguments that nobody has asked for.
+    fn check_arguments(&self) -> Result<(), String> {
+        let Some((unknown, _)) = self.arguments.iter().find(|(name, _)| !self.asked.contains(name)) else { return Ok(()) };
+        let known: Vec<_> = self.asked.iter().map(|name| format!("`{name}`")).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Err(format!("the job has no argument `{unknown}`; with these arguments, it asks for: {known}"))
     }
 }
 

@@ -223,3 +223,24 @@ fn diverted_rows_have_their_own_times() {
     });
     assert_eq!(again, [(3, 3), (5, 5)], "they keep the times that they came with");
 }
+
+/// An argument that the job does not ask for is refused, with those that it asks for, also where these are not given.
+#[test]
+fn unknown_arguments_are_refused() {
+    let job = |job: &Job| {
+        let least = job.argument("least").map_or(0, |least| least.parse().unwrap_or(0));
+        if job.argument("twice").is_some() {
+            job.argument("thrice");
+        }
+        job.source::<Number>("in").filter(move |n| n.value >= least).sink("out");
+    };
+    let built = |arguments: &[(&str, &str)]| TestHarness::try_new(job, arguments).map(drop);
+    assert_eq!(built(&[]), Ok(()));
+    assert_eq!(built(&[("least", "3"), ("twice", "yes"), ("thrice", "yes")]), Ok(()));
+    let unknown = "the job has no argument `leest`; with these arguments, it asks for: `least`, `twice`";
+    assert_eq!(built(&[("leest", "3")]), Err(unknown.into()));
+    let unknown = "the job has no argument `thrice`; with these arguments, it asks for: `least`, `twice`";
+    assert_eq!(built(&[("thrice", "yes")]), Err(unknown.into()));
+    let without = TestHarness::try_new(|job: &Job| job.source::<Number>("in").sink("out"), &[("least", "3")]).map(drop);
+    assert_eq!(without, Err("the job has no argument `least`; with these arguments, it asks for: none".into()));
+}

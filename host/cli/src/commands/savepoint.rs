@@ -1,13 +1,14 @@
 //! `weir savepoint`
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weir_checkpoint::{ErrorKind, Savepoint, Savepoints};
-use weir_client::{SavepointDetail, SavepointWish, SavepointWritten};
+use weir_client::{CheckpointUnderWay, Client, SavepointDetail, SavepointWish, SavepointWritten};
 use weir_coordinator::execution::newest;
 use weir_coordinator::savepoint;
 use weir_sandbox::LogSink;
@@ -16,7 +17,7 @@ use crate::args::setting;
 use crate::exit::Failure;
 use crate::server_args::AskArgs;
 use crate::spec_file::{self, Opened, SpecArgs};
-use crate::{checkpoints, out};
+use crate::{checkpoints, out, waiting};
 
 /// How often a checkpoint is copied whose job goes on and removes it meanwhile.
 const COPIES_MAX: usize = 5;
@@ -126,7 +127,8 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
                 let spec = SpecArgs { spec: PathBuf::from(job), settings: settings.clone() };
                 of_newest_checkpoint(&spec, id.as_deref()).await?
             } else if settings.is_empty() {
-                client.save(job, &SavepointWish { id: id.clone(), stop: *stop, drain: *drain }).await?
+                let wish = SavepointWish { id: id.clone(), stop: *stop, drain: *drain };
+                watched(&client, job, client.save(job, &wish)).await?
             } else {
                 return Err(anyhow::anyhow!("--set changes a spec, and \"{job}\" is no file").into());
             };
@@ -171,6 +173,27 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Waits for a checkpoint or savepoint that a server makes of a job; shows how far it is, if it takes long.
+pub async fn watched<T>(client: &Client, job: &str, made: impl Future<Output = T>) -> T {
+    let far = async || match client.job(job).await {
+        Ok(detail) => detail.checkpoints_under_way.iter().map(under_way).collect::<Vec<_>>().join("; "),
+        // What is wrong, the answer will say that is waited for.
+        Err(_) => String::new(),
+    };
+    waiting::shown(made, far).await
+}
+
+/// How far a checkpoint is that is being made, or copied to a savepoint.
+pub fn under_way(checkpoint: &CheckpointUnderWay) -> String {
+    let far = out::far(checkpoint.bytes_uploaded, checkpoint.bytes_to_upload);
+    match &checkpoint.savepoint {
+        Some(id) => format!("checkpoint {} as savepoint {id}: {far} copied", checkpoint.checkpoint),
+        None => {
+            format!("checkpoint {}: {far} uploaded, {} of {} tasks", checkpoint.checkpoint, checkpoint.acked, checkpoint.tasks)
+        }
+    }
+}
+
 /// Tells of a savepoint that was made.
 pub fn told(written: &SavepointWritten, json: bool) -> Result<(), Failure> {
     if json {
@@ -198,7 +221,15 @@ async fn of_newest_checkpoint(spec: &SpecArgs, id: Option<&str>) -> anyhow::Resu
         let Some(manifest) = newest(&job).await? else {
             bail!("there is no complete checkpoint of the job in {}", job.folder().url());
         };
-        match savepoints.write(&id, job.folder(), &manifest, &|_| ()).await {
+        let copied = AtomicU64::new(0);
+        let progress = |bytes| {
+            copied.fetch_add(bytes, Relaxed);
+        };
+        let far = async || {
+            let far = out::far(copied.load(Relaxed), manifest.bytes_total);
+            format!("checkpoint {} as savepoint {id}: {far} copied", manifest.checkpoint)
+        };
+        match waiting::shown(savepoints.write(&id, job.folder(), &manifest, &progress), far).await {
             Ok(savepoint) => {
                 let url = savepoint.folder().url();
                 return Ok(SavepointWritten { checkpoint: manifest.checkpoint, savepoint: id, url });

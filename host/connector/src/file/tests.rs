@@ -2,6 +2,7 @@ use std::fs;
 use std::io::Read;
 use std::sync::Arc;
 
+use arrow_cast::base64::{BASE64_STANDARD, Engine};
 use arrow_schema::{DataType, Field, Schema};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -223,6 +224,20 @@ fn malformed_lines_follow_the_policy() {
     assert_eq!((&rejects[1]["line"], &rejects[1]["text"]), (&5.into(), &"four".into()));
     assert!(rejects[0]["file"].as_str().unwrap().ends_with("in.jsonl"));
     assert!(rejects[0]["reason"].as_str().unwrap().contains("expected an integer"));
+}
+
+#[test]
+fn rejects_lose_nothing() {
+    // Goal: a line that is not UTF-8 is among the rejects byte for byte, in base64; one that is, as text.
+    let folder = Folder::new();
+    fs::write(folder.0.path().join("in.jsonl"), b"{\"n\":1}\n\xff\xfe{\"n\"\n{\"n\":\"\xc3\xbc\"}\n").unwrap();
+    let rejecting = "path = \"in.jsonl\"\non_malformed = \"rejects\"\nrejects_path = \"bad.jsonl\"";
+    assert_eq!(folder.rows(rejecting, &numbers()).unwrap(), (vec!["{\"n\":1}".to_string()], 2));
+    let rejects: Vec<serde_json::Value> = folder.read("bad.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&rejects[0]["line"], rejects[0].get("text")), (&2.into(), None));
+    let bytes = BASE64_STANDARD.decode(rejects[0]["bytes"].as_str().unwrap()).unwrap();
+    assert_eq!(bytes, b"\xff\xfe{\"n\"\n");
+    assert_eq!((rejects[1].get("bytes"), &rejects[1]["text"]), (None, &"{\"n\":\"ü\"}".into()));
 }
 
 #[test]

@@ -75,6 +75,14 @@ impl fmt::Display for Place<'_> {
     }
 }
 
+/// A record as text, without its line end; in base64, whole, where it is not UTF-8, and whether that is so.
+fn legible(record: &[u8]) -> (String, bool) {
+    match std::str::from_utf8(record) {
+        Ok(text) => (text.trim_end_matches(['\r', '\n']).to_owned(), false),
+        Err(_) => (BASE64_STANDARD.encode(record), true),
+    }
+}
+
 /// What is done with malformed records, for all readers of a source.
 pub(crate) struct Policy {
     on_malformed: OnMalformed,
@@ -109,10 +117,7 @@ impl Policy {
         match self.on_malformed {
             OnMalformed::Skip => Ok(None),
             OnMalformed::DeadLetter => {
-                let (record, is_base64) = match std::str::from_utf8(record) {
-                    Ok(text) => (text.trim_end_matches(['\r', '\n']).to_owned(), false),
-                    Err(_) => (BASE64_STANDARD.encode(record), true),
-                };
+                let (record, is_base64) = legible(record);
                 Ok(Some(Reject { position: place.position(), reason: why, record, is_base64 }))
             }
             OnMalformed::Fail => Err(Error::malformed(format!(
@@ -120,10 +125,10 @@ impl Policy {
                 place.records()
             ))),
             OnMalformed::Rejects => {
-                let text = String::from_utf8_lossy(record);
+                let (record, is_base64) = legible(record);
                 let mut reject = place.to_json();
                 reject.insert("reason".into(), why.into());
-                reject.insert("text".into(), text.trim_end_matches(['\r', '\n']).into());
+                reject.insert(if is_base64 { "bytes" } else { "text" }.into(), record.into());
                 let mut reject = serde_json::Value::Object(reject).to_string();
                 reject.push('\n');
                 let shown = || self.files.shown(&self.rejects_path);

@@ -10,10 +10,10 @@ use std::slice;
 use std::sync::Arc;
 
 use rdkafka::bindings::{
-    RD_KAFKA_MSG_F_COPY, rd_kafka_consume_batch_queue, rd_kafka_header_get_all, rd_kafka_headers_t, rd_kafka_message_destroy,
-    rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_produce_batch, rd_kafka_queue_destroy,
-    rd_kafka_queue_get_partition, rd_kafka_queue_t, rd_kafka_resp_err_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy,
-    rd_kafka_topic_name, rd_kafka_topic_new, rd_kafka_topic_t,
+    RD_KAFKA_MSG_F_COPY, rd_kafka_consume_batch_queue, rd_kafka_get_watermark_offsets, rd_kafka_header_get_all,
+    rd_kafka_headers_t, rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp,
+    rd_kafka_produce_batch, rd_kafka_queue_destroy, rd_kafka_queue_get_partition, rd_kafka_queue_t, rd_kafka_resp_err_t,
+    rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new, rd_kafka_topic_t,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::Consumer as _;
@@ -25,6 +25,19 @@ use super::source::Consumer;
 const ANY_PARTITION: i32 = -1;
 /// So many records are taken out of a queue at a time. They do not count as fetched ahead any more, so there should not be many.
 const TAKEN_MAX: usize = 256;
+
+/// The offset behind the newest record of a partition, as the brokers' last answer to a fetch had it; none if there was no answer yet. Does not wait.
+pub(super) fn end(consumer: &Consumer, topic: &str, partition: i32) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut oldest, mut end) = (0, 0);
+    // SAFETY: the client is there, the topic is a text that ends with a zero, and there is room for what is written: two offsets.
+    let code = unsafe {
+        let client = consumer.client().native_ptr();
+        rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &raw mut oldest, &raw mut end)
+    };
+    // What is not known is a negative number.
+    (code == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && end >= 0).then_some(end)
+}
 
 /// What was fetched of a partition.
 pub(super) struct Queue {

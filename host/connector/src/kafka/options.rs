@@ -391,10 +391,55 @@ pub(super) const OURS_WRITING: &[(&str, &str)] = &[
     ("delivery.report.only.error", "Weir needs the reports of errors, and no others"),
 ];
 
+/// Settings that a job on a server may have: how brokers are reached and who logs in, and how patient and eager the client is. Others may open files, run
+/// commands, send signals, or take memory (`queued.min.messages`), a core and the log (`reconnect.backoff.ms` = 0) without end; which ones do, changes with
+/// librdkafka.
+const ON_A_SERVER: [&str; 39] = [
+    "broker.address.family",
+    "broker.address.ttl",
+    "check.crcs",
+    "client.dns.lookup",
+    "client.id",
+    "client.rack",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "connections.max.idle.ms",
+    "delivery.timeout.ms",
+    "enable.ssl.certificate.verification",
+    "fetch.error.backoff.ms",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "isolation.level",
+    "linger.ms",
+    "message.timeout.ms",
+    "metadata.max.age.ms",
+    "partitioner",
+    "request.timeout.ms",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.timeout.ms",
+    "ssl.ca.pem",
+    "ssl.certificate.pem",
+    "ssl.cipher.suites",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "topic.metadata.refresh.interval.ms",
+];
+
 /// librdkafka's settings: `defaults`, then what the job's `properties` say, then `fixed`.
 ///
 /// # Errors
-/// If a property is unknown, has a wrong value, or is one that Weir sets itself.
+/// If a property is unknown, has a wrong value, or is one that Weir sets itself, or that a job on a server may not have.
 pub(super) fn client(
     context: &Context,
     properties: &toml::Table,
@@ -411,6 +456,10 @@ pub(super) fn client(
     for (name, value) in properties {
         if let Some((_, why)) = OURS.iter().chain(ours).find(|(known, _)| known == name) {
             return Err(wrong(format!("properties cannot have \"{name}\": {why}")));
+        }
+        if context.files.is_confined() && !ON_A_SERVER.contains(&name.as_str()) {
+            let known = ON_A_SERVER.join(", ");
+            return Err(wrong(format!("properties of a job on a server cannot have \"{name}\", only these: {known}")));
         }
         let text = match value {
             toml::Value::String(text) => text.clone(),

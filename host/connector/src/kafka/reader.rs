@@ -10,7 +10,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::Notify;
 
-use super::native::Queue;
+use super::native::{self, Queue};
 use super::records::Records;
 use super::source::{Consumer, Partition, Told};
 use crate::format::decoder::RECORD_BYTES_MAX;
@@ -193,6 +193,14 @@ impl Reader for PartitionReader {
 
     fn position(&self) -> serde_json::Value {
         self.next.into()
+    }
+
+    /// Counts offsets: the marks of transactions, too.
+    fn lag(&self) -> Option<u64> {
+        let Some(assigned) = &self.assigned else { return Some(0) };
+        let Partition { topic, partition, end, .. } = &self.partition;
+        let end = end.or_else(|| native::end(&assigned.consumer, topic, *partition))?;
+        Some(u64::try_from(end - self.next).unwrap_or(0))
     }
 }
 

@@ -84,14 +84,14 @@ impl Security {
     /// # Errors
     /// If they ask for what only librdkafka can do, or a file cannot be used.
     pub fn new(config: &ClientConfig, context: &Context) -> Result<Self, Error> {
-        let wrong = |why: String| Error::options(format!("options of \"{}\": {why}", context.name));
+        let named = |why: &str| format!("options of \"{}\": {why}", context.name);
         let protocol = config.get("security.protocol").unwrap_or("plaintext").to_lowercase();
         let tls = match protocol.ends_with("ssl") {
-            true => Some(encryption(config, context).map_err(|e| wrong(e.message))?),
+            true => Some(encryption(config, context).map_err(|e| Error { message: named(&e.message), ..e })?),
             false => None,
         };
         let login = match protocol.starts_with("sasl") {
-            true => Some(login(config).map_err(wrong)?),
+            true => Some(login(config).map_err(|why| Error::options(named(&why)))?),
             false => None,
         };
         Ok(Self { tls, login })

@@ -326,7 +326,12 @@ fn partitions_are_followed() {
     assert!(matches!(reader.read_within(10, Duration::from_millis(300)).unwrap(), Fetched::Waiting));
     broker.send("events", [value("{\"n\":10}")]);
     assert_eq!(lines(&numbers(), &reader.rows().batches[0].1), texts([10]));
-    assert_eq!(reader.position(), 11);
+    assert_eq!((reader.position(), reader.reader.lag()), (11.into(), Some(0)));
+    broker.send("events", ["{\"n\":0}"; 3].map(value));
+    eventually("the client hears of records that were not read", || reader.reader.lag() == Some(3));
+    let bounded = source(&broker, "topic = \"events\"\nuntil = \"latest\"", &numbers()).unwrap();
+    let unread = patient(&*bounded, &bounded.splits(1).unwrap()[0]).unwrap();
+    assert_eq!(unread.reader.lag(), Some(14), "where it ends is known from the start");
     broker.set_partitions("events", 2);
     broker.send("events", [Record { partition: Some(1), ..value("{\"n\":11}") }]);
     let known: HashSet<_> = splits.iter().map(|split| split.id.clone()).collect();
@@ -725,5 +730,37 @@ fn options_are_checked() {
     ] {
         let message = sink(&format!("{valid}{options}"));
         assert!(message.contains(expected), "{options}: {message}");
+    }
+}
+
+#[test]
+fn confined_jobs_have_few_properties() {
+    // Goal: no setting by which a job on a server would open a file, run a command or harm the process gets to librdkafka, whichever side it is of.
+    let folder = tempfile::tempdir().unwrap();
+    let confined = Context { files: Files::confined(folder.path()).unwrap(), ..context(1) };
+    let schema = schema(&[("n", DataType::Int64, false)]);
+    let bound = |properties: &str| {
+        let options = format!("brokers = \"127.0.0.1:1\"\ntopic = \"t\"\n{properties}").parse().unwrap();
+        let source = Kafka.source(&options, &[stream(&schema)], &confined).map(drop);
+        source.and(Kafka.sink(&options, &schema, &confined).map(drop))
+    };
+    bound("properties.\"security.protocol\" = \"ssl\"\nproperties.\"socket.timeout.ms\" = 1000").unwrap();
+    for name in [
+        "ssl.ca.location",
+        "ssl.keystore.location",
+        "ssl.engine.location",
+        "ssl.providers",
+        "sasl.kerberos.keytab",
+        "sasl.kerberos.kinit.cmd",
+        "offset.store.path",
+        "internal.termination.signal",
+        "debug",
+        "queued.min.messages",
+        "reconnect.backoff.ms",
+        "reconnect.backoff.max.ms",
+    ] {
+        let error = bound(&format!("properties.\"{name}\" = \"all\"")).unwrap_err();
+        let says = format!("properties of a job on a server cannot have \"{name}\", only these: ");
+        assert!(error.message.contains(&says) && error.message.contains("ssl.ca.pem"), "{error}");
     }
 }

@@ -77,7 +77,7 @@ impl Connector for Nexmark {
             && !Pace::RATES.contains(&rate)
         {
             return invalid(format!(
-                "rate must be from {:e} to {:e} events a second, not {rate:e}",
+                "rate must be from {:e} to {:e} events a second, not {rate:?}; leave it out to read events as fast as the job can",
                 Pace::RATES.start(),
                 Pace::RATES.end()
             ));

@@ -62,6 +62,12 @@ impl Server {
             Some(other) => format!("{other:?}"),
             None => return Err(Error::options("the option url names no host; write it like \"postgres://USER@HOST/DATABASE\"")),
         };
+        // A socket is a file of the server's, and to whoever listens there the job would be the server.
+        if context.files.is_confined() && config.get_hosts().iter().any(|host| !matches!(host, Host::Tcp(_))) {
+            return Err(Error::options(
+                "a job on a server reaches databases by TCP only: the option url has to name a host, not the folder of a socket",
+            ));
+        }
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
         let shown = format!("the database {database} at {host}:{port}");

@@ -208,6 +208,25 @@ mod tests {
     }
 
     #[test]
+    fn it_conforms() {
+        // Goal: as `jsonl`, whatever its writers take is put out once, without a line that is torn by another one's.
+        let stdout: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let bind = |schema: &SchemaRef| {
+            let context = Context {
+                files: crate::Files::free("."),
+                stdout: Arc::clone(&stdout) as _,
+                name: "out".into(),
+                attempt: crate::Attempt::default(),
+            };
+            Stdout.sink(&toml::Table::new(), schema, &context)
+        };
+        crate::conformance::sink(&bind, true, &|_| {
+            let bytes = std::mem::take(&mut *stdout.lock());
+            String::from_utf8(bytes).unwrap().lines().map(String::from).collect()
+        });
+    }
+
+    #[test]
     fn rows_are_json_lines() {
         // Goal: what `jsonl` puts out, exactly.
         let expected = concat!(

@@ -2,7 +2,7 @@
 
 mod diff;
 
-use weir_client::{Job, JobDetail, SavepointWish};
+use weir_client::{Checkpoint, Job, JobDetail, SavepointWish};
 
 use crate::commands::savepoint;
 use crate::exit::Failure;
@@ -95,12 +95,12 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
             if json { out::print_json(&detail)? } else { out::print(&text(&detail))? }
         }
         Action::Checkpoint { job } => {
-            let made = client.checkpoint(job).await?;
+            let made = savepoint::watched(&client, job, client.checkpoint(job)).await?;
             if json { out::print_json(&made)? } else { out::print(&format!("checkpoint {} is complete\n", made.checkpoint))? }
         }
         Action::Stop { job, savepoint: Some(id), drain } => {
             let wish = SavepointWish { id: id.clone(), stop: true, drain: *drain };
-            savepoint::told(&client.save(job, &wish).await?, json)?;
+            savepoint::told(&savepoint::watched(&client, job, client.save(job, &wish)).await?, json)?;
         }
         Action::Stop { job, .. } => ended(&client.stop(job).await?, json)?,
         Action::Diff { spec, from_savepoint } => diff::run(spec, from_savepoint.as_deref(), json).await?,
@@ -124,23 +124,37 @@ fn row(job: &Job) -> Vec<String> {
     vec![job.id.clone(), job.name.clone(), job.state.clone(), job.slots.to_string(), created]
 }
 
-/// How often it has started again, and the last checkpoint; nothing where there was none.
+/// How often it has started again, the last checkpoint, and those under way; nothing where there was none.
 fn recovery(detail: &JobDetail) -> String {
     let mut out = String::new();
     if detail.restarts > 0 {
         out += &format!("\nstarted again {} times\n", detail.restarts);
     }
     if let Some(last) = detail.checkpoints.last() {
-        let began = jiff::Timestamp::from_millisecond(last.started_ms).map_or_else(|_| String::new(), |t| format!(" at {t:.0}"));
-        out += &match &last.failure {
-            None => format!(
-                "\ncheckpoint {}{began}: {} ms ({} ms aligning, {} ms copying), {} of {} bytes new\n",
-                last.checkpoint, last.duration_ms, last.alignment_ms, last.copying_ms, last.bytes_new, last.bytes_total
-            ),
-            Some(failure) => format!("\ncheckpoint {}{began} failed: {failure}\n", last.checkpoint),
-        };
+        out += &format!("\n{}\n", made(last, jiff::Timestamp::now().as_millisecond()));
+    }
+    for checkpoint in &detail.checkpoints_under_way {
+        let began = jiff::Timestamp::from_millisecond(checkpoint.started_ms);
+        let since = began.map_or_else(|_| String::new(), |t| format!(" since {t:.0}"));
+        out += &format!("\n{}, under way{since}\n", savepoint::under_way(checkpoint));
     }
     out
+}
+
+/// How a checkpoint went, and how long ago that was.
+fn made(checkpoint: &Checkpoint, now_ms: i64) -> String {
+    let Checkpoint { checkpoint: number, started_ms, duration_ms, alignment_ms, copying_ms, bytes_new, bytes_total, .. } =
+        checkpoint;
+    let began = jiff::Timestamp::from_millisecond(*started_ms).map_or_else(|_| String::new(), |t| format!(" at {t:.0}"));
+    // The server's clock may be ahead of this one.
+    let age_ms = now_ms.saturating_sub(*started_ms).saturating_sub_unsigned(*duration_ms).max(0);
+    let ago = format!("{:#} ago", jiff::SignedDuration::from_secs(age_ms / 1000));
+    match &checkpoint.failure {
+        None => format!(
+            "checkpoint {number}{began}: {duration_ms} ms ({alignment_ms} ms aligning, {copying_ms} ms copying), {bytes_new} of {bytes_total} bytes new, {ago}"
+        ),
+        Some(failure) => format!("checkpoint {number}{began} failed {ago}: {failure}"),
+    }
 }
 
 fn text(detail: &JobDetail) -> String {
@@ -171,4 +185,32 @@ fn text(detail: &JobDetail) -> String {
         }
     }
     out + &recovery(detail) + "\n" + &detail.plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a checkpoint says how it went and how old it is, counted from its end; one that the server's clock has ahead of this one is new.
+    #[test]
+    fn checkpoints_have_ages() {
+        let complete = Checkpoint {
+            checkpoint: 12,
+            kind: serde_json::Value::Null,
+            started_ms: 1_436_918_400_000,
+            duration_ms: 250,
+            alignment_ms: 3,
+            copying_ms: 4,
+            bytes_total: 1000,
+            bytes_new: 10,
+            failure: None,
+        };
+        let how = "checkpoint 12 at 2015-07-15T00:00:00Z: 250 ms (3 ms aligning, 4 ms copying), 10 of 1000 bytes new";
+        for (later_ms, age) in [(-5000, "0s"), (1249, "0s"), (1250, "1s"), (3_725_250, "1h 2m 5s")] {
+            assert_eq!(made(&complete, complete.started_ms + later_ms), format!("{how}, {age} ago"));
+        }
+        let failed = Checkpoint { failure: Some("no room".to_owned()), ..complete };
+        let told = made(&failed, failed.started_ms + 2250);
+        assert_eq!(told, "checkpoint 12 at 2015-07-15T00:00:00Z failed 2s ago: no room");
+    }
 }

@@ -213,7 +213,7 @@ impl Watch<'_> {
 
     fn show(&self) {
         if let (Some(progress), Some(metrics)) = (&self.progress, &self.metrics) {
-            progress.show(&metrics.snapshot(), &self.history);
+            progress.show(&metrics.snapshot(), &self.history, &metrics.uploads().under_way());
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use parking_lot::Mutex;
 use weir_coordinator::execution::History;
+use weir_worker::UnderWay;
 use weir_worker::metrics::{OperatorSnapshot, Snapshot};
 
 use super::lines::Lines;
@@ -14,6 +15,9 @@ use crate::out;
 
 /// How often it is drawn.
 pub const INTERVAL: Duration = Duration::from_millis(250);
+
+/// A checkpoint that is over by then is not shown on its way: its line would only flicker.
+const QUICK_MS: i64 = 1000;
 
 /// A running job on a terminal. It is wiped when it is dropped.
 pub struct Progress {
@@ -51,21 +55,21 @@ impl Progress {
     /// Begins to show a job.
     pub fn new(name: &str, lines: &Lines) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {prefix}  {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
-        );
+        bar.set_style(out::spinner("{spinner} {prefix}  {msg}"));
         // It must stay in its line.
-        bar.set_prefix(in_line(name));
+        bar.set_prefix(out::in_line(name));
         lines.stay_above(bar.clone());
         Self { bar, last: Mutex::default() }
     }
 
     /// Draws this.
-    pub fn show(&self, snapshot: &Snapshot, history: &History) {
+    pub fn show(&self, snapshot: &Snapshot, history: &History, checkpoints_under_way: &[UnderWay]) {
         let counts = Counts::of(snapshot);
         let mut last = self.last.lock();
         let mut text = text(snapshot, &counts.rates(&last));
-        text.push_str(&checkpoints(history, jiff::Timestamp::now().as_millisecond()));
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        text.push_str(&checkpoints(history, now_ms));
+        text.push_str(&under_way(checkpoints_under_way, now_ms));
         self.bar.set_message(text);
         *last = counts;
         self.bar.tick();
@@ -76,11 +80,6 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
-}
-
-/// Text that moves no cursor and ends no line.
-fn in_line(text: &str) -> String {
-    out::shown(text, true).replace(['\n', '\t'], " ")
 }
 
 fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
@@ -95,15 +94,16 @@ fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
     let shown = || snapshot.operators.iter().zip(rates).filter(|(o, _)| !o.name.starts_with("exchange "));
     let width = shown().map(|(o, _)| o.name.chars().count()).max().unwrap_or(0).min(40);
     for (operator, &rate) in shown() {
-        let name: String = in_line(&operator.name).chars().take(width).collect();
+        let name: String = out::in_line(&operator.name).chars().take(width).collect();
         write!(
             text,
-            "\n  {name:width$}  {:>7} records/s  in {:>7}  out {:>7}  busy {:3.0} %{}{}",
+            "\n  {name:width$}  {:>7} records/s  in {:>7}  out {:>7}  busy {:3.0} %{}{}{}",
             number(rate),
             number(operator.records_in as f64),
             number(operator.records_out as f64),
             operator.busy_ratio * 100.0,
             watermark(operator.watermark),
+            lag(operator.lag_records),
             failures(operator),
         )
         .expect("writing to a string does not fail");
@@ -127,6 +127,16 @@ fn checkpoints(history: &History, now_ms: i64) -> String {
     )
 }
 
+/// How far the checkpoints are that are being made; nothing of those that have just begun.
+fn under_way(checkpoints: &[UnderWay], now_ms: i64) -> String {
+    let shown = checkpoints.iter().filter(|checkpoint| now_ms - checkpoint.started_ms >= QUICK_MS);
+    let line = |c: &UnderWay| {
+        let far = out::far(c.bytes_uploaded, c.bytes_to_upload);
+        format!("\n  checkpoint {}: {far}, {} of {} tasks", c.checkpoint, c.acked, c.tasks)
+    };
+    shown.map(line).collect()
+}
+
 /// What became of an operator's failures; nothing if it had none.
 fn failures(operator: &OperatorSnapshot) -> String {
     let counts = [
@@ -137,6 +147,11 @@ fn failures(operator: &OperatorSnapshot) -> String {
     ];
     let shown = counts.iter().filter(|(_, count)| *count > 0);
     shown.map(|(what, count)| format!("  {} {what}", number(*count as f64))).collect()
+}
+
+/// How many events a source has still to read; nothing if it cannot tell.
+fn lag(records: Option<u64>) -> String {
+    records.map_or_else(String::new, |records| format!("  {} behind", number(records as f64)))
 }
 
 /// How far an operator is in event time; nothing if it knows of none.
@@ -150,6 +165,10 @@ fn watermark(watermark: Option<i64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use weir_coordinator::execution::CheckpointReport;
+    use weir_protocol::checkpoint::{CheckpointId, Kind};
+    use weir_worker::metrics::RecoverySnapshot;
+
     use super::*;
 
     fn operator(name: &str, records_in: u64, records_out: u64, watermark: Option<i64>) -> OperatorSnapshot {
@@ -157,15 +176,26 @@ mod tests {
     }
 
     fn snapshot(seconds: f64, events_in: u64, operators: Vec<OperatorSnapshot>) -> Snapshot {
-        Snapshot { seconds, events_in, bytes_in: 0, malformed: 0, rows_out: 7, operators, sinks: vec![] }
+        Snapshot {
+            seconds,
+            events_in,
+            bytes_in: 0,
+            malformed: 0,
+            rows_out: 7,
+            bytes_uploaded: 0,
+            recovery: RecoverySnapshot::default(),
+            operators,
+            sinks: vec![],
+            state_memory: None,
+        }
     }
 
-    /// Each operator has a line with its rate since the last one, its watermark and its failures; exchanges have none.
+    /// Each operator has a line with its rate since the last one, its watermark, its lag and its failures; exchanges have none.
     #[test]
     fn operators_have_lines() {
         let before = snapshot(1.0, 100, vec![operator("source", 0, 100, None)]);
         let now = vec![
-            operator("source", 0, 300, None),
+            OperatorSnapshot { lag_records: Some(12_345), ..operator("source", 0, 300, None) },
             operator("exchange out", 300, 300, Some(0)),
             OperatorSnapshot { errors: 2, dead_letters: 3, ..operator("count", 150, 7, Some(1_436_918_400_500)) },
             operator("sink", 7, 7, Some(i64::MAX)),
@@ -174,10 +204,44 @@ mod tests {
         let shown = text(&now, &Counts::of(&now).rates(&Counts::of(&before)));
         let expected = [
             "3.0 s   300 events in   7 rows out   100 events/s",
-            "  source      100 records/s  in       0  out     300  busy  50 %",
+            "  source      100 records/s  in       0  out     300  busy  50 %  12.3 k behind",
             "  count        75 records/s  in     150  out       7  busy  50 %  watermark 2015-07-15T00:00:00.500Z  2 errors  3 dead letters",
             "  sink          4 records/s  in       7  out       7  busy  50 %  watermark at the end",
         ];
         assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    }
+
+    /// Goal: the last checkpoint has a line with its cost and its age, counted from its end, and with how many have failed; without one there is none.
+    #[test]
+    fn the_last_checkpoint_has_a_line() {
+        let report = |checkpoint, failure| CheckpointReport {
+            checkpoint,
+            kind: Kind::Checkpoint,
+            started_ms: 5000,
+            duration_ms: 250,
+            alignment_ms: 3,
+            copying_ms: 4,
+            bytes_total: 123_456,
+            bytes_new: 789,
+            at_end: false,
+            failure,
+        };
+        let mut history = History::default();
+        assert_eq!(checkpoints(&history, 7000), "");
+        history.add(report(12, None));
+        let line = "\n  checkpoint 12: 250 ms (3 ms aligning, 4 ms copying), 789B of 123 kB new";
+        assert_eq!(checkpoints(&history, 7050), format!("{line}, 1.8 s ago"));
+        assert_eq!(checkpoints(&history, 5100), format!("{line}, 0.0 s ago"), "the clock has gone back");
+        history.add(report(13, Some("no room".to_owned())));
+        assert_eq!(checkpoints(&history, 7250), format!("{line}, 2.0 s ago  1 failed"));
+    }
+
+    /// A checkpoint that takes long has a line with its bytes and its tasks; one that has just begun has none.
+    #[test]
+    fn slow_checkpoints_have_lines() {
+        let begun = |checkpoint, started_ms| UnderWay::new(CheckpointId(checkpoint), Kind::Checkpoint, started_ms, 8);
+        let slow = UnderWay { acked: 3, bytes_uploaded: 1_200_000_000, bytes_to_upload: 3_400_000_000, ..begun(12, 5000) };
+        let shown = under_way(&[slow, begun(13, 6500)], 7000);
+        assert_eq!(shown, "\n  checkpoint 12: 1.20 GB of 3.40 GB, 3 of 8 tasks");
     }
 }

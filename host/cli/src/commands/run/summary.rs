@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 use weir_coordinator::execution::{CheckpointReport, History};
-use weir_worker::metrics::{JobMetrics, OperatorSnapshot, Snapshot};
+use weir_worker::metrics::{JobMetrics, OperatorSnapshot, RecoverySnapshot, Snapshot};
 
 use crate::process;
 
@@ -67,6 +67,8 @@ pub struct Summary {
     /// the last ten of those, or all if there were fewer; oldest first
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recent_checkpoints: Vec<CheckpointReport>,
+    /// how the last attempt started from a checkpoint, and committed others
+    pub recovery: RecoverySnapshot,
     /// operators in the order of the plan
     pub operators: Vec<OperatorSnapshot>,
 }
@@ -82,7 +84,7 @@ impl Summary {
     /// What the job and the process have done until now.
     pub fn new(job: String, parallelism: u16, metrics: &JobMetrics, history: &History) -> Self {
         let cpu_seconds = process::cpu_time().as_secs_f64();
-        let Snapshot { seconds, events_in, rows_out, malformed, operators, sinks, .. } = metrics.snapshot();
+        let Snapshot { seconds, events_in, rows_out, malformed, recovery, operators, sinks, .. } = metrics.snapshot();
         let reports = || sinks.iter().map(|sink| &sink.report);
         let first_row = reports().filter_map(|r| r.first_row).min();
         Self {
@@ -113,6 +115,7 @@ impl Summary {
             checkpoint_copying_max_ms: history.last.is_some().then_some(history.copying_ms),
             last_checkpoint: history.recent.back().cloned(),
             recent_checkpoints: history.recent.iter().cloned().collect(),
+            recovery,
             operators,
         }
     }

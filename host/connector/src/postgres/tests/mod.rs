@@ -297,9 +297,24 @@ fn wrong_options_are_refused() {
     let sink = bind(&format!("{url}\ntable = \"a\""), &counts(), 1).unwrap();
     assert!(sink.writer(0, 1).map(drop).unwrap_err().message.contains("cannot be reached"));
     assert!(sink.commit(&["x".into()]).unwrap_err().message.contains("no transaction of a table"));
-    let confined = Context { files: Files::confined(tempfile::tempdir().unwrap().path()).unwrap(), ..context(1) };
-    let Err(error) = Postgres.sink(&format!("{url}\ntable = \"a\"").parse().unwrap(), &counts(), &confined) else {
-        panic!("a job on a server is let out")
+}
+
+#[test]
+fn confined_jobs_use_no_files_of_the_server() {
+    // Goal: a job on a server reaches databases by TCP, but neither a socket nor a certificate outside of its folder.
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("inside");
+    std::fs::write(folder.path().join("secret.pem"), "secret").unwrap();
+    let confined = Context { files: Files::confined(&inside).unwrap(), ..context(1) };
+    let bind = |url: &str, more: &str| {
+        let options = format!("url = \"{url}\"\ntable = \"a\"\n{more}");
+        Postgres.sink(&options.parse().unwrap(), &counts(), &confined).map(drop)
     };
-    assert!(error.message.contains("on a server"));
+    bind("postgres://weir@127.0.0.1:1/x", "").unwrap();
+    for url in ["postgres://weir@%2Fvar%2Frun%2Fpostgresql/x", "host=/tmp user=weir", "host=127.0.0.1,/tmp user=weir"] {
+        let error = bind(url, "").unwrap_err();
+        assert!(error.message.contains("by TCP only"), "{url}: {error}");
+    }
+    let error = bind("postgres://weir@127.0.0.1:1/x", "sslrootcert = \"../secret.pem\"").unwrap_err();
+    assert!(error.message.contains("cannot be read"), "{error}");
 }

@@ -19,7 +19,7 @@ BENCH_GUEST := tests/bench/guest/guest.wasm
 RUST_GUESTS := examples/nexmark/nexmark.wasm examples/flights/flights.wasm examples/mixed/revenue/revenue.wasm \
 	tests/guests/hostile/hostile.wasm tests/guests/operators/operators.wasm tests/guests/picky/picky.wasm
 OTHER_GUESTS := examples/mixed/map/map.wasm examples/mixed/filter/filter.wasm tests/guests/c/guest.wasm tests/guests/c/wasi.wasm \
-	tests/guests/go/guest.wasm
+	tests/guests/go/guest.wasm tests/guests/python/guest.wasm tests/guests/js/guest.wasm
 
 # Guests are no members of the host's workspace: they are compiled for WebAssembly.
 GUEST_WORKSPACES := examples tests/guests/hostile tests/guests/operators tests/guests/picky tests/bench/guest
@@ -81,11 +81,23 @@ bench-tools: weir
 $(RUST_GUESTS) $(BENCH_GUEST): weir
 	$(WEIR) build --manifest-path $(@D)/Cargo.toml -o $@
 
+# What makes components of Python and JavaScript, for the world that guests implement.
+COMPONENTIZE_PY := $(CACHE)/venv/bin/componentize-py --wit-path wit --world job componentize
+JCO := $(CACHE)/npm/node_modules/.bin/jco componentize --wit wit --world-name job --bundle
+
+# These two answer WASI by stubs of their own.
 examples/mixed/map/map.wasm: examples/mixed/map/euros.py examples/mixed/map/weir_batch.py $(WIT)
-	$(CACHE)/venv/bin/componentize-py --wit-path wit --world job componentize --stub-wasi --python-path $(@D) euros --output $@
+	$(COMPONENTIZE_PY) --stub-wasi --python-path $(@D) euros --output $@
 
 examples/mixed/filter/filter.wasm: examples/mixed/filter/filter.js examples/mixed/filter/weir-batch.js $(WIT)
-	$(CACHE)/npm/node_modules/.bin/jco componentize $< --wit wit --world-name job --bundle --disable all --out $@
+	$(JCO) $< --disable all --out $@
+
+# And these two import it. JavaScript also has HTTP for `fetch` and for its events, which Weir does not offer.
+tests/guests/python/guest.wasm: $(wildcard tests/guests/python/*.py) examples/mixed/map/weir_batch.py $(WIT)
+	$(COMPONENTIZE_PY) --python-path $(@D) --python-path examples/mixed/map guest --output $@
+
+tests/guests/js/guest.wasm: tests/guests/js/guest.js tests/guests/js/world.js examples/mixed/filter/weir-batch.js $(WIT)
+	$(JCO) $< --disable http fetch-event --out $@
 
 tests/guests/c/guest.wasm: tests/guests/c/build tests/guests/c/guest.c tests/guests/c/preview1.wat $(WIT)
 	$< $@

@@ -65,7 +65,10 @@ fn columns(guest: &Instance, rows: usize) -> Result<Vec<ArrayRef>, String> {
             DataType::Int64 => numbers::<Int64Type>(rows, |i| i as i64),
             DataType::UInt64 => numbers::<UInt64Type>(rows, |i| i as u64),
             DataType::Float64 => numbers::<Float64Type>(rows, |i| i as f64),
-            DataType::Utf8 => Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("channel-name-{i:07}")))),
+            DataType::Utf8 => {
+                let name = schema.field(column).name();
+                Arc::new(StringArray::from_iter_values((0..rows).map(|i| text(name, i))))
+            }
             DataType::Timestamp(_, zone) => {
                 let times = PrimitiveArray::<TimestampMillisecondType>::from_iter_values((0..rows).map(|i| i as i64));
                 Arc::new(times.with_timezone_opt(zone.clone()))
@@ -74,6 +77,19 @@ fn columns(guest: &Instance, rows: usize) -> Result<Vec<ArrayRef>, String> {
         })
     };
     graph.chains[0].inputs[0].columns.iter().map(column).collect()
+}
+
+/// A text that is as long as those which Nexmark's generator puts into this column of bids, in the same shares; of another column, as its `extra`.
+fn text(column: &str, row: usize) -> String {
+    match column {
+        "channel" if row.is_multiple_of(2) => ["Google", "Facebook", "Baidu", "Apple"][row / 2 % 4].to_owned(),
+        "channel" => format!("channel-{}", row * 7919 % 10_000),
+        "url" => format!("https://nexmark.com/item/{row:05}"),
+        _ => {
+            let letters = 20 + row * 8 % 21;
+            format!("{row:0letters$}")
+        }
+    }
 }
 
 fn resident_mb() -> Result<usize, Box<dyn std::error::Error>> {

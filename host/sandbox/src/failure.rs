@@ -104,3 +104,51 @@ pub(crate) fn message_of_guest(text: &str) -> String {
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::Component;
+    use wasmtime::{Config, Engine};
+
+    use super::*;
+    use crate::LogSink;
+    use crate::host;
+
+    /// Two tables of 40 elements; `grow` adds some to the second, and gives up if it cannot, as a guest's allocator does.
+    const GUEST: &str = r#"(component
+      (core module $guest
+        (table 40 funcref)
+        (table $grows 40 funcref)
+        (func (export "grow") (param i32)
+          (if (i32.eq (table.grow $grows (ref.null func) (local.get 0)) (i32.const -1)) (then unreachable))))
+      (core instance $guest (instantiate $guest))
+      (func (export "grow") (param "by" u32) (canon lift (core func $guest "grow"))))"#;
+
+    /// The limit on tables counts all of an instance's, those that it begins with and what they grow by; an error names it.
+    #[tokio::test]
+    async fn tables_are_limited() {
+        let engine = Engine::new(Config::new().epoch_interruption(true).concurrency_support(false)).expect("an engine");
+        let component = Component::new(&engine, GUEST).expect("a component");
+        let linker = host::linker(&engine).expect("a linker");
+        for (table_elements, starting) in [(100, false), (79, true)] {
+            let limits = Limits { table_elements, ..Limits::default() };
+            let mut store = host::store(&engine, &limits, &LogSink::none());
+            store.set_epoch_deadline(1);
+            let started = linker.instantiate_async(&mut store, &component).await;
+            let error = match started {
+                Err(error) => error,
+                Ok(instance) => {
+                    let grow = instance.get_typed_func::<(u32,), ()>(&mut store, "grow").expect("a function");
+                    grow.call_async(&mut store, (20,)).await.expect("there is room for 100");
+                    store.data_mut().begin_call();
+                    grow.call_async(&mut store, (1,)).await.expect_err("there is no room for one more")
+                }
+            };
+            let failure = Failure { error: &error, place: "here", limits: &limits, starting };
+            let error = failure.explain(store.data_mut());
+            assert_eq!(error.kind, GuestErrorKind::Memory, "{error}");
+            let expected = format!("here: the guest wants tables of more than {table_elements} elements (`table_elements`)");
+            assert_eq!(error.message, expected);
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub struct Producer {
 }
 
 /// What guests can import: Weir's interface, the types that it speaks of, and an empty WASI 0.2 (see [`crate::wasi`]).
-const ALLOWED: [&str; 11] = [
+const ALLOWED: [&str; 12] = [
     wit::HOST,
     wit::TYPES,
     "wasi:io/",
@@ -44,6 +44,7 @@ const ALLOWED: [&str; 11] = [
     "wasi:cli/exit",
     "wasi:cli/std",
     "wasi:cli/terminal-",
+    "wasi:sockets/",
 ];
 
 /// Checks that these bytes look like a component, before a compiler reads them.
@@ -122,15 +123,18 @@ impl Inspection {
 }
 
 fn refuse(import: &str) -> String {
-    if import.starts_with("wasi:http/") || import.starts_with("wasi:sockets/") {
-        format!("the component imports `{import}`, but guests have no network: remove the code that uses it")
+    if import.starts_with("wasi:http/") {
+        format!(
+            "the component imports `{import}`, but guests have no network: remove the code that uses it, or build without it \
+             (JavaScript: `jco componentize … --disable http fetch-event`)"
+        )
     } else if import.starts_with("weir:dataflow/") {
         format!(
             "the component imports `{import}`, but this version of Weir offers `{}`: build it anew with a matching SDK",
             wit::HOST
         )
     } else {
-        format!("the component imports `{import}`, which is not allowed: guests have `{}` and nothing else", wit::HOST)
+        format!("the component imports `{import}`, which is not allowed: guests have `{}` and an empty WASI 0.2", wit::HOST)
     }
 }
 

@@ -1,5 +1,6 @@
 //! An empty world for guests whose language insists on WASI: no files, no network, no environment, no arguments, a clock
-//! and random numbers that are the same in every replay, and output that goes to the job's log.
+//! and random numbers that are the same in every replay, and output that goes to the job's log. Sockets are there to be asked
+//! for, since Python imports them whether or not it uses any; nobody gets one.
 
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use parking_lot::Mutex;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
-use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult, subscribe};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, async_trait};
 
 use crate::host::Host;
@@ -34,10 +36,13 @@ pub(crate) struct Wasi {
 impl Wasi {
     pub(crate) fn new(log: &Arc<Mutex<GuestLog>>, seed: u64, line_bytes: usize) -> Self {
         let output = |level| Output { log: Arc::clone(log), level, line_bytes };
-        let context = WasiCtxBuilder::new().stdout(output(Level::Info)).stderr(output(Level::Warn)).build();
+        let mut context = WasiCtxBuilder::new();
+        context.stdout(output(Level::Info)).stderr(output(Level::Warn));
+        // That is how a context begins, too; but it is too important to be left to that.
+        context.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         let mut handles = ResourceTable::new();
         handles.set_max_capacity(HANDLES_MAX);
-        Self { context, handles, clock: 0, random: seed }
+        Self { context: context.build(), handles, clock: 0, random: seed }
     }
 
     /// Moves the clock on to the processing time of a call. It never goes back.
@@ -79,7 +84,7 @@ impl Wasi {
     }
 }
 
-/// Links what guests may import of WASI 0.2. Sockets and HTTP are not there.
+/// Links what guests may import of WASI 0.2. HTTP is not there.
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     let l = linker;
     io::error::add_to_linker::<_, HasSelf<ResourceTable>>(l, |h| &mut h.wasi.handles)?;
@@ -102,6 +107,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, Host::cli)?;
     cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, Host::cli)?;
     cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, Host::cli)?;
+    sockets::network::add_to_linker::<_, WasiSockets>(l, &sockets::network::LinkOptions::default(), Host::sockets)?;
+    sockets::instance_network::add_to_linker::<_, WasiSockets>(l, Host::sockets)?;
+    sockets::tcp::add_to_linker::<_, WasiSockets>(l, Host::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(l, Host::sockets)?;
+    sockets::udp::add_to_linker::<_, WasiSockets>(l, Host::sockets)?;
+    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(l, Host::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(l, Host::sockets)?;
     Ok(())
 }
 

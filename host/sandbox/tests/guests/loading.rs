@@ -18,8 +18,10 @@ fn strangers_are_refused() {
         (b"(component (nonsense))".to_vec(), "this is not a valid component"),
         (b"(component)".to_vec(), "does not export `weir:dataflow/definition@0.1.0`"),
         (import("evil:corp/api@1.0.0"), "imports `evil:corp/api@1.0.0`, which is not allowed"),
-        (import("wasi:sockets/tcp@0.2.3"), "imports `wasi:sockets/tcp@0.2.3`, but guests have no network"),
-        (import("wasi:http/outgoing-handler@0.2.3"), "but guests have no network"),
+        // Python imports sockets, needed or not: this is refused for what it lacks.
+        (import("wasi:sockets/tcp@0.2.3"), "does not export `weir:dataflow/definition@0.1.0`"),
+        (import("wasi:http/outgoing-handler@0.2.3"), "imports `wasi:http/outgoing-handler@0.2.3`, but guests have no network"),
+        (import("wasi:http/types@0.2.10"), "build without it (JavaScript: `jco componentize … --disable http fetch-event`)"),
         (import("weir:dataflow/host@9.0.0"), "this version of Weir offers `weir:dataflow/host@0.1.0`"),
     ] {
         let error = SANDBOX.load(&wasm).expect_err(expected);

@@ -1,13 +1,15 @@
 //! The REST interface, by its client and by plain requests, and the commands that use it.
 
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::process::Stdio;
 
 use reqwest::header::{CONTENT_TYPE, HOST, ORIGIN};
 use serde_json::{Value, json};
 use weir_client::follow::Next;
 use weir_client::{Client, Error, Lines};
 
-use crate::run::root;
+use crate::run::{root, weir};
 use crate::server::Server;
 
 fn wasm(path: &str) -> Vec<u8> {
@@ -125,6 +127,16 @@ async fn job_runs_to_its_end() {
     ] {
         assert!(metrics.contains(&sample), "{sample} is missing in\n{metrics}");
     }
+    // The source has worked, besides the operators behind it; it ended before it waited for long.
+    let of_source = format!("{{tenant=\"default\",job=\"{}\",operator=\"items\",index=\"0\"}} ", job.id);
+    let seconds = |name: &str| {
+        let sample = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(&of_source));
+        sample.unwrap_or_else(|| panic!("{name} is missing in\n{metrics}")).parse::<f64>().expect("a number")
+    };
+    assert!(seconds("weir_task_busy_seconds_total") > 0.0, "{metrics}");
+    for name in ["weir_task_idle_seconds_total", "weir_task_backpressured_seconds_total"] {
+        assert!((0.0..60.0).contains(&seconds(name)), "{metrics}");
+    }
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let value = line.rsplit_once(' ').expect("a sample has a value").1;
         assert!(value.parse::<f64>().is_ok(), "{line}");
@@ -168,6 +180,11 @@ async fn specs_are_checked() {
         (changed("/limits", json!({ "call_deadline": "1h" })), 422, "WEIR-JOB-006"),
         (changed("/sources/items/connector", json!("stdin")), 422, "WEIR-JOB-006"),
         (changed("/sinks/out/connector", json!("pigeon")), 422, "WEIR-JOB-006"),
+        (changed("/sinks/out/connector", json!("kafka")), 422, "WEIR-JOB-006"),
+        (changed("/sinks/out/max_rows", json!(7)), 422, "WEIR-JOB-007"),
+        (changed("/sources/items/pth", json!("items.jsonl")), 422, "WEIR-JOB-007"),
+        (changed("/args", json!({ "fault": "none" })), 422, "WEIR-COMPONENT-003"),
+        (changed("/args", json!({ "fault": [] })), 422, "WEIR-JOB-001"),
         (changed("/sinks", json!({})), 422, "WEIR-JOB-002"),
         (changed("/name", json!(7)), 422, "WEIR-JOB-001"),
         (changed("/component", json!("picky.wasm")), 422, "WEIR-COMPONENT-002"),
@@ -344,6 +361,92 @@ async fn plain_requests() {
     insta::assert_snapshot!(paths.join("\n"));
 }
 
+/// The paths of the interface, as its sources have them.
+fn routes() -> BTreeSet<String> {
+    let mut routes = BTreeSet::new();
+    for (source, prefix) in [("host/api/src/lib.rs", ""), ("host/api/src/v1/mod.rs", "/v1")] {
+        let text = std::fs::read_to_string(root().join(source)).expect("the sources are part of the checkout");
+        let paths = text.split(".route(\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0));
+        routes.extend(paths.map(|path| format!("{prefix}{path}")));
+    }
+    routes
+}
+
+/// Goal: the description has every path with each of its methods, and all that they answer; what it refers to is there, under names that say what it is.
+#[tokio::test]
+async fn the_interface_is_described() {
+    let server = Server::start(1);
+    // A connection is closed where a request is refused before all of it was read; so each request has its own.
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
+    let text = http.get(format!("{}/openapi.json", server.url())).send().await.expect("an answer").text().await.expect("text");
+    let described: Value = serde_json::from_str(&text).expect("JSON");
+    let paths = described["paths"].as_object().expect("paths");
+    assert_eq!(paths.keys().cloned().collect::<BTreeSet<_>>(), routes());
+    let mut names = BTreeSet::new();
+    for (path, route) in paths {
+        let url = format!("{}{}", server.url(), path.replace("{id}", "none"));
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            let request = http.request(reqwest::Method::from_bytes(method.as_bytes()).expect("a method"), &url);
+            let status = request.send().await.expect("an answer").status();
+            let operation = &route[method.to_lowercase()];
+            assert_eq!(operation.is_null(), status == 405, "{method} {path}: {status}");
+            if operation.is_null() {
+                continue;
+            }
+            let responses = operation["responses"].as_object().expect("an operation has responses");
+            for expected in [status.as_str(), "403", "500", "503"] {
+                assert!(responses.contains_key(expected), "{method} {path}: {expected} is missing");
+            }
+            for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+                let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(schema, "#/components/schemas/Problem", "{method} {path}: {status}");
+            }
+            let name = operation["operationId"].as_str().expect("an operation has a name");
+            assert!(names.insert(name), "two operations are called {name}");
+        }
+    }
+    for (path, method, statuses) in [
+        ("/v1/jobs", "post", &["201", "400", "404", "409", "413", "415", "422", "429"][..]),
+        ("/v1/components", "post", &["201", "400", "413", "415", "422"]),
+        ("/v1/components/{id}", "delete", &["204", "404", "409", "422"]),
+        ("/v1/jobs/{id}/savepoints", "post", &["201", "400", "404", "409", "415", "422"]),
+        ("/v1/jobs/{id}/output", "get", &["200", "400", "404"]),
+        ("/v1/jobs/{id}/stop", "post", &["202", "404", "409"]),
+    ] {
+        for status in statuses {
+            assert!(!paths[path][method]["responses"][status].is_null(), "{method} {path}: {status} is missing");
+        }
+    }
+    let schemas = described["components"]["schemas"].as_object().expect("schemas");
+    for reference in text.split("\"#/components/schemas/").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0)) {
+        assert!(schemas.contains_key(reference), "there is no schema {reference}");
+    }
+    for vague in ["Content", "Line", "Operator", "Page", "Source", "Summary", "View", "Wish", "Written"] {
+        assert!(!schemas.contains_key(vague), "the schema {vague} does not say of what");
+    }
+}
+
+/// Goal: who follows a job whose server is killed is told so, on standard error and by the exit code.
+#[tokio::test]
+async fn a_killed_server_is_missed() {
+    let server = Server::start(1);
+    let client = server.client();
+    let component = nexmark(&client).await;
+    let job = client.submit(&endless_spec(&component)).await.expect("a good spec").id;
+    let mut tail = server.weir(&["tail", &job]);
+    let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
+    let mut rows = tail.stdout.take().expect("standard output is piped");
+    rows.read_exact(&mut [0]).expect("rows flow");
+    let reader = std::thread::spawn(move || std::io::copy(&mut rows, &mut std::io::sink()));
+    let says = format!("error: the server at {} went away before it had said all: ", server.url());
+    drop(server);
+    let output = tail.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&says), "{told}");
+    reader.join().expect("the reader ends").expect("rows can be read");
+}
+
 /// Goal: a page of another site can neither read from the server nor end its jobs.
 #[tokio::test]
 async fn strangers_are_refused() {
@@ -388,7 +491,29 @@ async fn commands() {
     assert!(server.client().job(&endless).await.is_ok());
     let (code, log) = server.stop();
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("jobs are cancelled"), "{log}");
+    assert!(log.contains("those with checkpoints go on when the server starts again"), "{log}");
+}
+
+/// Goal: a command that is given right after the one that starts its server waits until that listens; without one, it says so.
+#[test]
+fn servers_may_be_late() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.expect("there is a free port").to_string();
+    let deploy = || {
+        let mut command = weir();
+        command.current_dir(root()).args(["deploy", "tests/guests/picky/job.toml", "--server", &format!("http://{address}")]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started")
+    };
+    let output = deploy().wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains(&format!("the server does not answer at http://{address}: ")), "{told}");
+
+    let early = deploy();
+    let server = Server::start_at(&address);
+    let output = early.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.starts_with(b"job_"), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(server.url(), format!("http://{address}"));
 }
 
 /// Goal: every error code in the sources is explained in the documentation, and no other.

@@ -79,12 +79,46 @@ fn exit_codes() {
         (&["run", "no-such-file.toml"], 1),
         (&["inspect", "Cargo.toml"], 1),
         (&["server", "--slots", "0"], 2),
+        (&["server", "--allow-connector", "pigeon"], 2),
         (&["explain", "examples/nexmark/q0.toml", "--set", "sinks.out.connector=pigeon", "--set", "parallelism=0"], 1),
     ] {
         let output = output(args);
         assert_eq!(output.status.code(), Some(code), "{args:?}");
         assert_eq!(text(&output.stdout), "", "{args:?}");
         assert_ne!(text(&output.stderr), "", "{args:?}");
+    }
+}
+
+/// Goal: what a connector does not know or take is told, with the binding, before anything runs, by `weir explain` as by `weir run`; so is an argument that
+/// the component does not ask for, or that cannot be one. Nothing needs to be there for that.
+#[test]
+fn wrong_bindings_are_named() {
+    let kafka = "sources.nexmark={ connector = \"kafka\", brokers = \"127.0.0.1:1\", topic = \"t\", stat = \"latest\" }";
+    for (setting, says) in [
+        ("sinks.out.connector=pigeon", "sink \"out\": there is no connector \"pigeon\"; there are: file, "),
+        ("sources.nexmark.sead=7", "source \"nexmark\": options of \"nexmark\": unknown option `sead`, expected one of `"),
+        ("sources.nexmark.rate=0", "not 0.0; leave it out to read events as fast as the job can"),
+        (kafka, "source \"nexmark\": options of \"nexmark\": unknown option `stat`"),
+        ("args.querry=q5", "the job has no argument `querry`; with these arguments, it asks for: `query`"),
+        ("args.query=[1]", "an argument is a text, a number or a boolean; write anything else as a text (in `args.query`)"),
+    ] {
+        for command in ["explain", "run"] {
+            let output = output(&[command, "examples/nexmark/q0.toml", "--set", setting]);
+            let told = text(&output.stderr);
+            assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{command} {setting}: {told}");
+            assert!(told.contains(says), "{command} {setting}: {told}");
+        }
+    }
+}
+
+/// Goal: a `WEIR_LOG` that cannot be read is told, with an example of one that can, and nothing is done.
+#[test]
+fn wrong_logs_are_named() {
+    for wrong in ["loud", "weir_worker=loud"] {
+        let output = weir().arg("version").env("WEIR_LOG", wrong).output().expect("the binary can be started");
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""), "{wrong}");
+        let told = text(&output.stderr);
+        assert!(told.contains(&format!("WEIR_LOG is \"{wrong}\"")) && told.contains("`warn,weir_worker=debug`"), "{told}");
     }
 }
 

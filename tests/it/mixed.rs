@@ -123,11 +123,21 @@ fn a_growing_guest_is_replaced() {
         let run = Run::new("examples/mixed/job.toml").set("sources.bids.path", path.display()).set("batch.rows", 50);
         let summary = check_revenue(run.set("limits.guest_memory", limit), &expected);
         assert_eq!(summary["late_records"], 0, "{summary}");
-        let operators = summary["operators"].as_array().expect("operators").iter();
-        operators.map(|operator| operator["guest_memory_bytes"].as_u64().expect("a number")).max().expect("there are guests")
+        let operators = summary["operators"].as_array().expect("operators");
+        let number = |operator: &Value, name: &str| operator[name].as_u64().expect("a number");
+        for operator in operators {
+            assert!(number(operator, "guest_memory_bytes") <= limit, "{summary}");
+        }
+        let growing = operators.iter().find(|operator| operator["name"] == "worthwhile").expect("there is the filter");
+        (number(growing, "guest_memory_bytes"), number(growing, "renewals"))
     };
-    assert!(run(1 << 30) > LIMIT, "one instance needs more than the limit for this");
-    assert!(run(LIMIT) <= LIMIT);
+    let (bytes, renewals) = run(1 << 30);
+    assert!(
+        bytes > LIMIT && renewals == 0,
+        "one instance needs more than the limit for this: {bytes} bytes, {renewals} renewals"
+    );
+    let (bytes, renewals) = run(LIMIT);
+    assert!(bytes <= LIMIT && renewals > 0, "{bytes} bytes, {renewals} renewals");
 }
 
 /// Runs the filter and map of a guest in C or Go over bids, and compares its rows with those of a plain loop. Returns the summary.

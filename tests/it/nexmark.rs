@@ -164,6 +164,14 @@ fn batches_of_all_rows() {
     check_variant(&ANY_ORDER, &[("batch.rows", "100000")]);
 }
 
+/// Goal: results do not depend on how long rows are held back to be joined with others: not at all, or until there is a batch of them.
+#[test]
+fn rows_linger_or_do_not() {
+    for linger in ["0s", "1h"] {
+        check_variant(&ANY_ORDER, &[("batch.linger", linger), ("batch.rows", "100")]);
+    }
+}
+
 /// Goal: an exchange between all operators changes nothing.
 #[test]
 fn without_chaining() {
@@ -183,7 +191,7 @@ fn more_keys_than_slots() {
         let operators = summary["operators"].as_array().expect("operators");
         operators.iter().map(|operator| operator["evictions"].as_u64().expect("a number")).sum()
     };
-    for query in ["q3", "q4", "q5", "q11", "keyed_count"] {
+    for query in ["q3", "q4", "q5", "q8", "q11", "keyed_count"] {
         let case = smallest(query);
         for parallelism in [1, 2] {
             assert_eq!(evictions(&check_case(&case, parallelism, &[])), 0, "{query}");

@@ -477,18 +477,30 @@ fn aggregates() {
     job("own-aggregate", &rows).check(expected.iter().map(|((key, start), rows)| format!("{key} {start} {}", spread(rows))));
 }
 
+fn sum(rows: &[&Row]) -> i64 {
+    rows.iter().map(|row| row.number).sum()
+}
+
+/// What the job `sliding` gives.
+fn sliding_sums(rows: &[Row]) -> Vec<String> {
+    windows(rows, 2000, 500, 0).iter().map(|((key, start), rows)| format!("{key} {start} {}", sum(rows))).collect()
+}
+
+/// What the job `session` gives.
+fn session_sums(rows: &[Row]) -> Vec<String> {
+    let text = |session: &Vec<&Row>| {
+        let (first, last) = (session[0], session[session.len() - 1]);
+        format!("{} {} {} {} {}", first.key, first.at, last.at + 300, session.len(), sum(session))
+    };
+    sessions(rows, 300).iter().map(text).collect()
+}
+
 /// Goal: sliding, session and global windows, and windows of all rows.
 #[test]
 fn assigners() {
     let rows = rows(1, 500);
-    let sum = |rows: &[&Row]| rows.iter().map(|row| row.number).sum::<i64>();
-    let sliding = windows(&rows, 2000, 500, 0);
-    job("sliding", &rows).check(sliding.iter().map(|((key, start), rows)| format!("{key} {start} {}", sum(rows))));
-
-    job("session", &rows).check(sessions(&rows, 300).iter().map(|session| {
-        let (first, last) = (session[0], session[session.len() - 1]);
-        format!("{} {} {} {} {}", first.key, first.at, last.at + 300, session.len(), sum(session))
-    }));
+    job("sliding", &rows).check(sliding_sums(&rows));
+    job("session", &rows).check(session_sums(&rows));
 
     job("global", &rows).check(by_key(&rows).iter().map(|(key, rows)| format!("{key} {}", rows.len())));
 
@@ -501,10 +513,9 @@ fn assigners() {
 #[test]
 fn count_windows() {
     let rows = rows(1, 302);
-    let expected = by_key(&rows).into_iter().flat_map(|(key, rows)| {
-        let sum = |rows: &[&Row]| rows.iter().map(|row| row.number).sum::<i64>();
-        rows.chunks_exact(3).map(|rows| format!("{key} {}", sum(rows))).collect::<Vec<_>>()
-    });
+    let expected = by_key(&rows)
+        .into_iter()
+        .flat_map(|(key, rows)| rows.chunks_exact(3).map(|rows| format!("{key} {}", sum(rows))).collect::<Vec<_>>());
     ordered("count-window", &rows).check(expected);
 }
 
@@ -594,7 +605,7 @@ fn rows_of_windows() {
     }));
 }
 
-/// Goal: the rows of two streams meet in windows.
+/// Goal: the rows of two streams meet in windows; also where state is evicted, into memory and onto the disk.
 #[test]
 fn joins() {
     let (rows, other) = (rows(1, 300), rows(2, 200));
@@ -602,13 +613,22 @@ fn joins() {
         let meets = |right: &&Row| left.key == right.key && window_start(left.at, 1000, 0) == window_start(right.at, 1000, 0);
         other.iter().filter(meets).map(|right| format!("{} {} {}", left.key, left.id, right.id)).collect::<Vec<_>>()
     });
-    Job { other: Some(&other), ..job("join", &rows) }.check(joined);
+    let joined = sorted(joined);
 
     let mut counts: BTreeMap<_, (usize, usize)> = BTreeMap::new();
     windows(&rows, 2000, 1000, 0).into_iter().for_each(|(window, rows)| counts.entry(window).or_default().0 = rows.len());
     windows(&other, 2000, 1000, 0).into_iter().for_each(|(window, rows)| counts.entry(window).or_default().1 = rows.len());
-    let counts = counts.iter().map(|((key, start), (left, right))| format!("{key} {start} {left} {right}"));
-    Job { other: Some(&other), ..job("cogroup", &rows) }.check(counts);
+    let counts = sorted(counts.iter().map(|((key, start), (left, right))| format!("{key} {start} {left} {right}")));
+
+    for (name, expected) in [("join", &joined), ("cogroup", &counts)] {
+        for settings in [&[][..], &EVICTING, &EVICTING_TO_DISK] {
+            Job { other: Some(&other), settings, ..job(name, &rows) }.each(|parallelism, written| {
+                same(&written.out, expected, &(name, parallelism, settings));
+                let evictions = operator(written, "joined")["evictions"].as_u64();
+                assert_eq!(evictions > Some(0), !settings.is_empty(), "{}", written.summary);
+            });
+        }
+    }
 }
 
 /// Goal: late rows of a window join go to the side, those of either stream, and all others are joined.
@@ -645,6 +665,9 @@ fn late_rows_of_joins() {
 
 /// State may leave the guest all the time.
 const EVICTING: [(&str, &str); 2] = [("state.slots_max", "1"), ("batch.rows", "16")];
+
+/// The same, where what leaves goes to the disk.
+const EVICTING_TO_DISK: [(&str, &str); 3] = [EVICTING[0], EVICTING[1], ("state.backend", "rocksdb")];
 
 /// Goal: rows of two streams meet if their event times are near each other, and a pair has the later time; also where state is evicted.
 #[test]
@@ -821,7 +844,7 @@ fn early_results() {
     }
 }
 
-/// Goal: a guest that leaks is replaced again and again, and the counts that it keeps move along.
+/// Goal: a guest that leaks is replaced again and again, and the counts and windows that it keeps move along.
 #[test]
 fn a_leaking_guest_keeps_its_state() {
     // Little enough a row, that one batch does not take a guest from the share of memory at which it is replaced to the limit.
@@ -829,12 +852,52 @@ fn a_leaking_guest_keeps_its_state() {
     const LIMIT: u64 = 8 << 20;
     let rows = rows(1, 80_000);
     assert!(rows.len() as u64 * LEAK > 4 * LIMIT, "an instance cannot live through this");
-    let expected = sorted(by_key(&rows).into_iter().flat_map(|(key, rows)| (1..=rows.len()).map(move |n| format!("{key} {n}"))));
+    let counts = sorted(by_key(&rows).into_iter().flat_map(|(key, rows)| (1..=rows.len()).map(move |n| format!("{key} {n}"))));
+    let (sliding, session) = (sorted(sliding_sums(&rows)), sorted(session_sums(&rows)));
     let (leak, limit) = (LEAK.to_string(), LIMIT.to_string());
-    let settings = [("args.leak", leak.as_str()), ("limits.guest_memory", &limit), ("batch.rows", "100")];
-    Job { settings: &settings, ..job("count", &rows) }.each(|parallelism, written| {
+    for (name, preaggregation, expected) in
+        [("count", "true", &counts), ("sliding", "true", &sliding), ("sliding", "false", &sliding), ("session", "true", &session)]
+    {
+        let settings = [
+            ("args.leak", leak.as_str()),
+            ("limits.guest_memory", &limit),
+            ("batch.rows", "100"),
+            ("preaggregation", preaggregation),
+        ];
+        Job { files: 1, settings: &settings, ..job(name, &rows) }.each(|parallelism, written| {
+            same(&written.out, expected, &(name, parallelism, preaggregation));
+            // A window that is aggregated before an exchange leaks there.
+            let operators = written.summary["operators"].as_array().expect("operators").iter();
+            let leaking = operators.filter(|o| o["name"].as_str().is_some_and(|n| n.starts_with("leaking")));
+            let mut renewals = 0;
+            for operator in leaking {
+                renewals += operator["renewals"].as_u64().expect("a number");
+                let memory = operator["guest_memory_bytes"].as_u64().expect("a number");
+                assert!(memory <= LIMIT * u64::from(parallelism), "{name}: {memory} bytes");
+            }
+            assert!(renewals >= 4, "{name}: {renewals} renewals of guests that leak {} limits", rows.len() as u64 * LEAK / LIMIT);
+        });
+    }
+}
+
+/// Goal: state that is larger than its guest's memory leaves for the disk before that is full, also if nobody has set a limit, and comes back.
+#[test]
+fn state_leaves_before_its_guest_is_full() {
+    const BYTES: u64 = 1500;
+    const NUMBERS: u64 = 40_000;
+    const LIMIT: u64 = 16 << 20;
+    const { assert!(NUMBERS * BYTES > 3 * LIMIT, "two guests cannot hold it") };
+    let row = |id: u64| Row { id, key: "a", number: (id % NUMBERS) as i64 + 1, at: BASE_MS + id as i64 };
+    let rows: Vec<_> = (0..2 * NUMBERS).map(row).collect();
+    let expected = sorted((1..=NUMBERS).flat_map(|number| [1, 2].map(|count| format!("{number} {count} {number}"))));
+    let (bytes, limit) = (BYTES.to_string(), LIMIT.to_string());
+    let settings =
+        [("args.bytes", bytes.as_str()), ("limits.guest_memory", &limit), ("batch.rows", "100"), ("state.backend", "rocksdb")];
+    Job { settings: &settings, ..job("large-state", &rows) }.each(|parallelism, written| {
         same(&written.out, &expected, &parallelism);
-        let memory = operator(written, "leaking")["guest_memory_bytes"].as_u64().expect("a number");
+        let large = operator(written, "large");
+        assert!(large["evictions"].as_u64() > Some(NUMBERS / 2), "{large}");
+        let memory = large["guest_memory_bytes"].as_u64().expect("a number");
         assert!(memory <= LIMIT * u64::from(parallelism), "{memory} bytes");
     });
 }

@@ -8,10 +8,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_client::types::SavepointWish;
+use weir_client::types::{CheckpointUnderWay, SavepointWish};
 use weir_client::{Client, Error, JobDetail, StartFrom};
 
-use crate::recovery::bucket::{Bucket, SILENCE};
+use crate::recovery::bucket::{Bucket, CALM, Fault, SILENCE, Weather};
 use crate::recovery::{difference, files_below, published, undisturbed};
 use crate::run::{root, weir};
 use crate::server::{Server, interrupt, signal};
@@ -74,6 +74,12 @@ fn has_checkpoint(detail: &JobDetail) -> bool {
     detail.checkpoints.iter().any(|checkpoint| checkpoint.failure.is_none() && checkpoint.bytes_total > 0)
 }
 
+/// The first sample of a metric that a job has.
+fn sample(metrics: &str, name: &str, job: &str) -> Option<f64> {
+    let is_of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')) && line.contains(job);
+    metrics.lines().find(is_of_it)?.rsplit_once(' ')?.1.parse().ok()
+}
+
 /// A job of Nexmark without end that writes to nowhere.
 async fn endless(client: &Client, query: &str, interval: Option<&str>) -> (String, Value) {
     let wasm = fs::read(root().join("examples/nexmark/nexmark.wasm")).expect("built by `make guests`");
@@ -123,11 +129,20 @@ async fn goes_on_from_a_savepoint() {
     let got = printed(server.weir(&["job", "get", &job]));
     assert!(got.lines().any(|line| line.starts_with("checkpoint ") && line.contains(" bytes new")), "{got}");
     let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
-    for name in ["weir_checkpoints_completed_total", "weir_checkpoint_age_seconds", "weir_checkpoint_size_bytes"] {
-        let sample = metrics.lines().find(|line| line.starts_with(name) && line.contains(&job));
-        let value = sample.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
-        assert!(value.is_some_and(|value| value > 0.0), "{name}: {sample:?}");
+    for name in [
+        "weir_checkpoints_completed_total",
+        "weir_checkpoint_age_seconds",
+        "weir_checkpoint_size_bytes",
+        "weir_task_busy_seconds_total",
+        "weir_task_idle_seconds_total",
+        "weir_task_watermark_timestamp_seconds",
+    ] {
+        assert!(sample(&metrics, name, &job).is_some_and(|value| value > 0.0), "{name} in\n{metrics}");
     }
+    for name in ["weir_checkpoints_in_flight", "weir_sink_transactions_pending"] {
+        assert!(sample(&metrics, name, &job).is_some(), "{name} in\n{metrics}");
+    }
+    assert_eq!(sample(&metrics, "weir_job_restore_seconds", &job), None, "it has started from nothing");
     for sample in ["weir_job_restarts_total", "weir_checkpoints_failed_total"] {
         assert!(metrics.contains(&format!("{sample}{{tenant=\"default\",job=\"{job}\"}} 0\n")), "{sample}");
     }
@@ -143,6 +158,13 @@ async fn goes_on_from_a_savepoint() {
     wait(&client, &next, |detail| detail.job.is_ended()).await;
     let found = published(&server.data().join("files/default/out"));
     assert!(found == expected, "{}", difference(&expected, &found));
+    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
+    for name in ["weir_job_restore_seconds", "weir_sink_commit_seconds"] {
+        assert!(sample(&metrics, name, &next).is_some_and(|value| value > 0.0 && value < 60.0), "{name} in\n{metrics}");
+    }
+    for name in ["weir_checkpoints_in_flight", "weir_sink_transactions_pending"] {
+        assert_eq!(sample(&metrics, name, &next), Some(0.0), "all is over: {name}");
+    }
 
     // They outlive their jobs, until they are deleted.
     let list = printed(server.weir(&["savepoint", "list"]));
@@ -403,6 +425,49 @@ impl Local {
     }
 }
 
+/// Goal: while a checkpoint is being uploaded, one sees how far it is; when it is complete, it is not under way any more, and what was uploaded is counted.
+#[test]
+fn checkpoints_under_way() {
+    // It has a runtime of its own.
+    let bucket = Bucket::start(1);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(watch_a_checkpoint(&bucket));
+}
+
+async fn watch_a_checkpoint(bucket: &Bucket) {
+    const LATE: Weather = &[(100, Fault::Late(3000))];
+    let environment = [&bucket.environment()[..], &[("WEIR_CHECKPOINT_STORAGE", bucket.url("checkpoints"))]].concat();
+    let server = Server::start_with(2, &environment);
+    let client = server.client();
+    let (job, _) = endless(&client, "keyed_count", Some("100ms")).await;
+    wait(&client, &job, has_checkpoint).await;
+    let before = uploaded(&server, &job).await;
+    assert!(before > 0.0, "a checkpoint was uploaded");
+    bucket.set(LATE);
+    let is_uploading = |c: &&CheckpointUnderWay| c.bytes_uploaded < c.bytes_to_upload;
+    let detail = wait(&client, &job, |detail| detail.checkpoints_under_way.iter().any(|c| is_uploading(&c))).await;
+    let seen = detail.checkpoints_under_way.iter().find(is_uploading).expect("there is one");
+    assert!(seen.acked < seen.tasks && seen.started_ms > 0 && seen.savepoint.is_none(), "{seen:?}");
+    let is_seen = |checkpoint: u64| checkpoint == seen.checkpoint;
+    assert!(!detail.checkpoints.iter().any(|complete| is_seen(complete.checkpoint)), "{detail:?}");
+    let got = printed(server.weir(&["job", "get", &job]));
+    let told = format!("checkpoint {}: ", seen.checkpoint);
+    assert!(got.lines().any(|line| line.starts_with(&told) && line.contains(", under way since ")), "{got}");
+
+    bucket.set(CALM);
+    let detail = wait(&client, &job, |detail| detail.checkpoints.iter().any(|complete| is_seen(complete.checkpoint))).await;
+    assert!(!detail.checkpoints_under_way.iter().any(|c| is_seen(c.checkpoint)), "{detail:?}");
+    assert!(uploaded(&server, &job).await >= before + seen.bytes_to_upload as f64);
+}
+
+/// How many bytes a job has uploaded for checkpoints, as its server's metrics say.
+async fn uploaded(server: &Server, job: &str) -> f64 {
+    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
+    let sample = metrics.lines().find(|line| line.starts_with("weir_checkpoint_uploaded_bytes_total") && line.contains(job));
+    let value = sample.and_then(|line| line.rsplit_once(' ')?.1.parse().ok());
+    value.unwrap_or_else(|| panic!("{sample:?}"))
+}
+
 /// Goal: a job that is cancelled ends, also where the storage of its checkpoints does not answer, and says what it has left; the newest complete checkpoint is not
 /// lost.
 #[test]
@@ -459,6 +524,40 @@ fn backends_read_each_other() {
             }
             job.expect_rows(query, true);
         }
+    }
+}
+
+/// Goal: `/metrics` says how the databases of a job's state are doing, and what memory they share; of a job without any it says nothing of the kind.
+#[tokio::test]
+async fn databases_are_measured() {
+    const OF_DATABASES: [&str; 4] = [
+        "weir_state_database_files",
+        "weir_state_database_file_bytes",
+        "weir_state_database_write_buffer_bytes",
+        "weir_state_database_pending_compaction_bytes",
+    ];
+    let server = Server::start(2);
+    let client = server.client();
+    let metrics = async || {
+        let response = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer");
+        response.text().await.expect("text")
+    };
+    let (in_memory, mut spec) = endless(&client, "q5", Some("100ms")).await;
+    wait(&client, &in_memory, has_checkpoint).await;
+    assert!(!metrics().await.contains("weir_worker_state_memory_bytes{"), "there is no database yet");
+
+    spec["state"] = json!({ "backend": "rocksdb" });
+    let on_disk = client.submit(&spec).await.expect("a good spec").id;
+    wait(&client, &on_disk, has_checkpoint).await;
+    let metrics = metrics().await;
+    for name in OF_DATABASES {
+        let has = |job| sample(&metrics, name, job).is_some();
+        assert!(has(&on_disk) && !has(&in_memory), "{name} in\n{metrics}");
+    }
+    let memory = |part: &str| sample(&metrics, "weir_worker_state_memory_bytes", &format!("part=\"{part}\""));
+    let budget = memory("budget").expect("there is a budget");
+    for part in ["used", "pinned", "write_buffers"] {
+        assert!(memory(part).is_some_and(|bytes| (0.0..budget).contains(&bytes)), "{part} in\n{metrics}");
     }
 }
 

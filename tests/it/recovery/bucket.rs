@@ -132,6 +132,12 @@ impl Bucket {
         )
     }
 
+    /// The same, as options of a storage.
+    pub fn storage_options(&self) -> Vec<(String, String)> {
+        let option = |(name, value): (&str, String)| (name.strip_prefix("AWS_").unwrap_or(name).to_lowercase(), value);
+        self.environment().into_iter().map(option).collect()
+    }
+
     /// The same, as variables of the environment.
     pub fn environment(&self) -> [(&'static str, String); 5] {
         [
@@ -267,6 +273,11 @@ impl S3 for Whole {
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let _turn = self.turn.lock().await;
         self.files.head_object(request).await
+    }
+
+    async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        let _turn = self.turn.lock().await;
+        self.files.copy_object(request).await
     }
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {

@@ -108,7 +108,7 @@ fn dead_letters_in_a_table() {
 /// Goal: the same of dead letters in a topic of Kafka, for those who read what is committed.
 #[test]
 fn dead_letters_in_a_topic() {
-    const ROWS: u64 = 40_000;
+    const ROWS: u64 = 80_000;
     let broker = super::kafka::broker();
     broker.create_topic("dead_letters", 2);
     let mut victim = picky("dead_letters_in_a_topic", ROWS);
@@ -131,14 +131,15 @@ fn dead_letters_in_a_topic() {
 /// them again; what was counted before a checkpoint is not counted twice.
 #[test]
 fn rows_that_windows_fail_on() {
-    const ROWS: i64 = 40_000;
+    const ROWS: i64 = 160_000;
     // A hundredth of a second from row to row, so that there are windows of a hundred.
     let number = |n: i64| if n % 4000 == 1234 { 50 } else { 1000 + n % 7 };
     let line = |n: i64| {
         let at = jiff::Timestamp::from_millisecond(1_436_918_400_000 + n * 10).unwrap();
         format!("{{\"id\":{},\"text\":\"\",\"number\":{},\"at\":\"{at}\"}}\n", n % 3, number(n))
     };
-    let settings = [("batch.rows", "100"), ("operators.sum.on_error", "skip"), ("limits.call_deadline", "10s")];
+    // So many calls that it takes its time.
+    let settings = [("batch.rows", "2"), ("operators.sum.on_error", "skip"), ("limits.call_deadline", "10s")];
     let mut victim = Victim::new("rows_that_windows_fail_on", "tests/it/hostile.toml", &settings);
     fs::write(victim.path("rows.jsonl"), (0..ROWS).map(line).collect::<String>()).unwrap();
     victim.set("sources.in.path", victim.path("rows.jsonl").display());
@@ -146,6 +147,7 @@ fn rows_that_windows_fail_on() {
     victim.write_parts();
     let sums = victim.path("sums");
     victim.set("sinks.sums", format!("{{ connector = \"file\", folder = \"{}\", format = \"jsonl\" }}", sums.display()));
+    victim.pause_max = Duration::from_millis(400);
     victim.torment(&[1, 2], 12, Moment::draw_elsewhere);
     let mut expected = std::collections::BTreeMap::<(i64, i64), i64>::new();
     for n in (0..ROWS).filter(|n| number(*n) != 50) {

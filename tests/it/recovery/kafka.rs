@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::broker::{Broker, Record};
 use super::{Dice, Moment, Victim, is_complete, published, shared, undisturbed};
 use crate::run::{root, weir};
+use crate::server::interrupt;
 
 /// The broker of all tests that run now.
 static BROKER: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
@@ -22,8 +23,9 @@ pub(super) fn broker() -> Arc<Broker> {
     shared(&BROKER, || Broker::start(""))
 }
 
-/// A topic of bids, to be read to its end. What is fetched comes in so small helpings that reading takes its time.
-struct Bids {
+/// A topic of bids, to be read to its end. What is fetched comes in small helpings, with a pause of the client between those of a partition: however fast
+/// the machine is, 150,000 events take at least 10 s.
+pub(super) struct Bids {
     broker: Arc<Broker>,
     topic: String,
     events: u64,
@@ -31,7 +33,7 @@ struct Bids {
 
 impl Bids {
     /// Has the generator fill a topic. The bids of an auction are in one partition.
-    fn new(topic: &str, events: u64) -> Self {
+    pub(super) fn new(topic: &str, events: u64) -> Self {
         Self::at(broker(), topic, events)
     }
 
@@ -59,19 +61,19 @@ impl Bids {
     }
 
     /// What a query makes of them if nobody disturbs it.
-    fn expected(&self, query: &str) -> Vec<String> {
+    pub(super) fn expected(&self, query: &str) -> Vec<String> {
         let settings = self.generator();
         undisturbed(query, &settings.each_ref().map(|(path, value)| (*path, value.as_str())))
     }
 
     /// A job that reads them.
-    fn victim(&self, name: &'static str, query: &str, settings: &[(&str, &str)]) -> Victim {
+    pub(super) fn victim(&self, name: &'static str, query: &str, settings: &[(&str, &str)]) -> Victim {
         let mut victim = Victim::new(name, &format!("examples/nexmark/{query}.toml"), settings);
         victim.set(
             "sources.nexmark",
             format!(
                 "{{ connector = \"kafka\", brokers = \"{}\", topic = \"{}\", until = \"latest\", properties = {{ \
-                 \"fetch.message.max.bytes\" = 32768, \"queued.min.messages\" = 1, \"fetch.queue.backoff.ms\" = 8, {SOON} }} }}",
+                 \"fetch.message.max.bytes\" = 32768, \"queued.min.messages\" = 1, \"fetch.queue.backoff.ms\" = 60, {SOON} }} }}",
                 self.broker.address(),
                 self.topic
             ),
@@ -80,7 +82,7 @@ impl Bids {
     }
 
     /// Binds the sink of a job to a new topic.
-    fn write_topic(&self, victim: &mut Victim, topic: &str, delivery: &str) {
+    pub(super) fn write_topic(&self, victim: &mut Victim, topic: &str, delivery: &str) {
         self.broker.create_topic(topic, PARTITIONS);
         let broker = self.broker.address();
         victim.set(
@@ -93,7 +95,7 @@ impl Bids {
     }
 
     /// The rows that a reader of a topic sees who sees only what is committed, in an order of their own.
-    fn committed(&self, topic: &str) -> Vec<String> {
+    pub(super) fn committed(&self, topic: &str) -> Vec<String> {
         let mut rows: Vec<_> = self.broker.read(topic, true).into_iter().map(|(_, value)| value).collect();
         rows.sort_unstable();
         rows
@@ -126,6 +128,39 @@ fn topic_to_topic() {
     victim.compare(&expected, &bids.committed("topic_to_topic_counts"));
 }
 
+/// A job from topic to topic, of windows. Kills it so many times, and compares what those see in the end who read what is committed.
+fn survives_from_topic_to_topic(name: &'static str, events: u64, parallelisms: &[u64], kills: u32, settings: &[(&str, &str)]) {
+    let bids = Bids::new(name, events);
+    let expected = bids.expected("q5");
+    let mut victim = bids.victim(name, "q5", settings);
+    let topic = format!("{name}_hottest");
+    bids.write_topic(&mut victim, &topic, "exactly-once");
+    // A producer with transactions takes about a second to begin.
+    victim.set("checkpoint.interval", "300ms");
+    victim.pause_max = Duration::from_secs(3);
+    victim.torment(parallelisms, kills, Moment::draw_late);
+    victim.compare(&expected, &bids.committed(&topic));
+}
+
+/// Goal: the same of windows, whose state and results are of one moment.
+#[test]
+fn windows_from_topic_to_topic() {
+    survives_from_topic_to_topic("windows_from_topic_to_topic", 150_000, &[1, 2, 3], 10, &[]);
+}
+
+/// Goal: the same where barriers overtake rows, state is on disk, and the parallelism changes.
+#[test]
+fn unaligned_windows_from_topic_to_topic() {
+    let settings = [
+        ("checkpoint.mode", "unaligned"),
+        ("batch.channel_capacity", "2"),
+        ("batch.rows", "64"),
+        ("state.backend", "rocksdb"),
+        ("state.slots_max", "64"),
+    ];
+    survives_from_topic_to_topic("unaligned_windows_from_topic_to_topic", 150_000, &[2, 1, 3], 6, &settings);
+}
+
 /// Goal: at least once, all rows are there, whatever is killed.
 #[test]
 fn topic_to_topic_at_least_once() {
@@ -137,7 +172,8 @@ fn topic_to_topic_at_least_once() {
     assert!(is_complete(&expected, &bids.committed("at_least_once_counts")), "{}", victim.log());
 }
 
-/// Goal: a source that never ends reads all of its partitions at the same time, however many they are, and those that are added while the job runs.
+/// Goal: a source that never ends reads all of its partitions at the same time, however many they are, and those that are added while the job runs. It tells
+/// how far it is behind.
 #[test]
 fn partitions_come_and_are_read() {
     let broker = shared(&BROKER, || Broker::start(""));
@@ -153,7 +189,7 @@ fn partitions_come_and_are_read() {
         send(0..20);
         let mut command = weir();
         command.arg("run").arg(root().join("examples/nexmark/q2.toml")).args(["--quiet", "--parallelism", parallelism]);
-        command.args(["--set", "sinks.out={ connector = \"stdout\" }", "--set"]).arg(format!(
+        command.args(["--summary", "json", "--set", "sinks.out={ connector = \"stdout\" }", "--set"]).arg(format!(
             "sources.nexmark={{ connector = \"kafka\", brokers = \"{}\", topic = \"{topic}\", discover = \"200ms\" }}",
             broker.address()
         ));
@@ -172,9 +208,46 @@ fn partitions_come_and_are_read() {
         broker.set_partitions(&topic, 26);
         send(20..26);
         assert_eq!(read(6), (20..26).collect::<Vec<_>>());
-        child.kill().unwrap();
-        child.wait().unwrap();
+        interrupt(&child);
+        let summary = lines.next().expect("the summary comes last").unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        assert_eq!(summary["operators"][0]["lag_records"], 0, "{summary}");
+        assert!(child.wait().unwrap().success());
     }
+}
+
+/// Goal: a partition without rows holds windows back, unless the job says after how long it is idle; then they close on what the others have.
+#[test]
+fn empty_partitions_are_idle() {
+    const SECONDS: u64 = 30;
+    let broker = broker();
+    broker.create_topic("empty_partitions", 2);
+    let bid = |second: u64| format!("{{\"auction\":7,\"bidder\":1,\"date_time\":\"2015-07-15T00:00:{second:02}Z\"}}");
+    let bids: Vec<_> = (0..SECONDS).map(bid).collect();
+    let values = bids.iter().map(|bid| Some(bid.as_bytes()));
+    broker.send("empty_partitions", values.map(|value| Record { partition: Some(0), value, ..Record::default() }));
+    let start = |setting: &str| {
+        let mut command = weir();
+        command.arg("run").arg(root().join("examples/nexmark/q5.toml")).args(["--quiet", "--parallelism", "1"]);
+        command.args(["--set", "sinks.out={ connector = \"stdout\" }", "--set"]).arg(format!(
+            "sources.nexmark={{ connector = \"kafka\", brokers = \"{}\", topic = \"empty_partitions\"{setting} }}",
+            broker.address()
+        ));
+        super::Process(command.stdout(Stdio::piped()).spawn().unwrap())
+    };
+    let lines = |process: &mut super::Process| BufReader::new(process.0.stdout.take().unwrap()).lines();
+
+    let mut patient = start("");
+    let mut held_back = lines(&mut patient);
+    let mut process = start(", idle_after = \"300ms\"");
+    let demand =
+        |line: std::io::Result<String>| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap()["bids"].as_u64();
+    // Windows of 10 s, of which one ends every 2 s, and the last one that has ended does so at 28 s.
+    let mut demands: Vec<_> = lines(&mut process).take(14).map(demand).collect();
+    demands.sort_unstable();
+    assert_eq!(demands, (1..=14).map(|n| Some(10_u64.min(2 * n))).collect::<Vec<_>>());
+    drop(patient);
+    assert!(held_back.next().is_none(), "no window is known to be complete");
 }
 
 /// A job from topic to topic that has to get over what befalls its broker by itself.
@@ -192,21 +265,60 @@ fn outlasts(name: &'static str, events: u64, times: u32, trouble: impl Fn(&Broke
 /// Goal: a broker that answers nobody for a while, for shorter and for longer than a checkpoint may take, costs time and no row.
 #[test]
 fn frozen_broker() {
-    outlasts("frozen_broker", 300_000, 4, |broker, dice| {
+    outlasts("frozen_broker", 150_000, 4, |broker, dice| {
         broker.freeze();
         std::thread::sleep(Duration::from_millis(500 + dice.below(3500)));
         broker.thaw();
     });
 }
 
+/// Goal: a broker that answers everything, but slowly, costs time and no row.
+#[test]
+fn slow_broker() {
+    outlasts("slow_broker", 150_000, 3, |broker, dice| {
+        // For seconds, it is awake a fifth of the time.
+        for _ in 0..20 + dice.below(20) {
+            broker.freeze();
+            std::thread::sleep(Duration::from_millis(80));
+            broker.thaw();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+}
+
 /// Goal: a broker that is killed and comes back with what it had costs time and no row, whatever transactions were open or were being committed.
 #[test]
 fn killed_broker() {
-    outlasts("killed_broker", 250_000, 2, |broker, dice| {
+    outlasts("killed_broker", 150_000, 2, |broker, dice| {
         broker.kill();
         std::thread::sleep(Duration::from_millis(dice.below(1500)));
         broker.start_again();
     });
+}
+
+/// Goal: the same where the process is killed besides, while its broker does not answer, while it is away, and when it is back.
+#[test]
+fn killed_while_the_broker_fails() {
+    let bids = Bids::at(Arc::new(Broker::start("")), "bids", 150_000);
+    let expected = bids.expected("keyed_count");
+    let mut victim = bids.victim("killed_while_the_broker_fails", "keyed_count", &[]);
+    bids.write_topic(&mut victim, "counts", "exactly-once");
+    victim.set("checkpoint.interval", "300ms");
+    victim.set("checkpoint.timeout", "2s");
+    victim.pause_max = Duration::from_secs(3);
+    let broker = &bids.broker;
+    victim.torment_amid(&[2, 1], 7, Moment::draw_late, |dice| {
+        if dice.below(3) == 0 {
+            broker.kill();
+            std::thread::sleep(Duration::from_millis(dice.below(800)));
+            broker.start_again();
+        } else {
+            broker.freeze();
+            std::thread::sleep(Duration::from_millis(200 + dice.below(1500)));
+            broker.thaw();
+        }
+    });
+    victim.compare(&expected, &bids.committed("counts"));
 }
 
 /// Goal: a job that is started before its broker waits for it.

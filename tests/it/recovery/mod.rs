@@ -1,19 +1,25 @@
 //! Jobs whose process is killed, or whose surroundings fail: whatever the moment, each row is seen once, and none is missing.
 //!
 //! A job runs as a process, is killed by SIGKILL again and again, and started anew with the same words, until it has ended. Then the rows of its sink are
-//! those of a run that nobody disturbed. Moments are drawn at random, or are those that the storage shows from outside: while state is uploaded, right
-//! after a manifest is written, while a commit is under way. Or the process stays, and what it reads from, writes to and keeps its checkpoints in goes away
-//! and comes back: then nobody starts it again, and it has to get over that by itself.
+//! those of a run that nobody disturbed. [Moments](moments) are drawn at random, or are those that the storage or the log of the process show from outside:
+//! while state is exported or uploaded, before and after a manifest is written, while a commit or a restore is under way. Or the process stays, and what it
+//! reads from, writes to and keeps its checkpoints in goes away and comes back: then nobody starts it again, and it has to get over that by itself. Or both.
 //!
-//! A failed test prints its seed; `WEIR_SEED` repeats its draws, as far as a real process can.
+//! A failed test prints its seed; `WEIR_SEED` repeats its draws, as far as a real process can. Each test prints what its process was doing when it was killed.
 //!
-//! [`files`], [`kafka`], [`postgres`] and [`s3`] do so with what they are named after, [`storage`] with a folder of checkpoints, [`errors`] with rows on which a guest
-//! fails.
+//! [`files`], [`kafka`], [`postgres`] and [`s3`] do so with what they are named after, [`flight`] with rows that barriers have overtaken, [`broadcast`] with
+//! state that each subtask has, [`storage`] with a folder of checkpoints, [`errors`] with rows on which a guest fails. [`phases`] leaves nothing to chance, and
+//! kills in each phase of a checkpoint. [`offered`] has a server do what others have `weir run` do.
 
+mod broadcast;
 pub mod bucket;
 mod errors;
 mod files;
+mod flight;
 mod kafka;
+mod moments;
+mod offered;
+mod phases;
 mod postgres;
 mod s3;
 mod storage;
@@ -26,19 +32,28 @@ mod broker;
 #[allow(dead_code)]
 mod server;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use weir_base::Phase;
+use weir_base::phase::TARGET;
 
 use crate::run::{root, weir};
+use moments::{Moment, Phases};
 
 /// How long a job may take to end that nobody kills any more.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often a phase is tried to be met.
+const TRIES_MAX: u32 = 60;
 
 /// How long a moment is waited for that may never come.
 const PAUSE_MAX: Duration = Duration::from_millis(700);
@@ -59,49 +74,16 @@ impl Dice {
     }
 }
 
-/// When a process is killed.
-#[derive(Clone, Copy, Debug)]
-enum Moment {
-    /// so many milliseconds after its start: soon, while it restores; later, in the midst of anything
-    After(u64),
-    /// when another file of state has begun to appear
-    Upload,
-    /// so many milliseconds after another entry of the log has: while its rows are committed
-    Manifest(u64),
-    /// when another part has been published: others of the same commit may not have been
-    Commit,
-}
-
-impl Moment {
-    /// For sinks that publish files.
-    fn draw(dice: &mut Dice) -> Self {
-        match dice.below(8) {
-            0 | 1 => Self::After(dice.below(60)),
-            2 | 3 => Self::After(60 + dice.below(600)),
-            4 => Self::Upload,
-            5 => Self::Manifest(0),
-            _ => Self::Commit,
-        }
-    }
-
-    /// For sinks that publish elsewhere.
-    fn draw_elsewhere(dice: &mut Dice) -> Self {
-        match dice.below(8) {
-            0 | 1 => Self::After(dice.below(200)),
-            2 | 3 => Self::After(200 + dice.below(700)),
-            4 => Self::Upload,
-            5 => Self::Manifest(0),
-            _ => Self::Manifest(dice.below(40)),
-        }
-    }
-
-    /// For sinks that need seconds to begin.
-    fn draw_late(dice: &mut Dice) -> Self {
-        match Self::draw_elsewhere(dice) {
-            Self::After(ms) => Self::After(4 * ms),
-            other => other,
-        }
-    }
+/// A kill that has come about.
+#[derive(Debug)]
+struct Kill {
+    /// when it was to come; it only shows up where a failed test tells of it
+    #[allow(dead_code)]
+    moment: Moment,
+    /// the phase that the process had told of last, if any
+    last: Option<Phase>,
+    /// what it was doing
+    doing: &'static str,
 }
 
 /// A job that is killed, and its folders.
@@ -115,10 +97,9 @@ struct Victim {
     /// where its rows do, if they do
     out: PathBuf,
     seed: u64,
-    moments: Vec<Moment>,
+    kills: Vec<Kill>,
     /// how long a moment is waited for that may never come
     pause_max: Duration,
-    kills: u32,
 }
 
 impl Victim {
@@ -136,9 +117,8 @@ impl Victim {
             out: folder.path().join("out"),
             folder,
             seed,
-            moments: vec![],
+            kills: vec![],
             pause_max: PAUSE_MAX,
-            kills: 0,
         };
         settings.iter().for_each(|(path, value)| victim.set(path, value));
         victim
@@ -181,41 +161,140 @@ impl Victim {
 
     fn start_command(&self, mut command: Command) -> Process {
         let append = |name| fs::OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap();
-        command.stdout(append("stdout")).stderr(append("stderr"));
+        command.stdout(append("stdout")).stderr(append("stderr")).env("WEIR_LOG", format!("warn,{TARGET}=debug"));
         Process(command.spawn().expect("the binary can be started"))
     }
 
     /// Kills the job so many times, at moments that are drawn, and then lets it end. `parallelisms` take turns.
     fn torment(&mut self, parallelisms: &[u64], kills: u32, draw: impl Fn(&mut Dice) -> Moment) {
-        let mut dice = Dice::new(self.seed);
         let mut turns = parallelisms.iter().copied().cycle();
-        while self.kills < kills {
+        self.torment_at(|_| turns.next().unwrap(), kills, draw);
+    }
+
+    /// The same where `next` says at which parallelism it starts.
+    fn torment_at(&mut self, mut next: impl FnMut(&Self) -> u64, kills: u32, draw: impl Fn(&mut Dice) -> Moment) {
+        self.kill_often(&mut next, draw, |killed| killed >= kills);
+        let parallelism = next(self);
+        self.finish(parallelism);
+    }
+
+    /// The same while something befalls its surroundings, again and again until the last kill, and to its end at least once: what an attempt does about that,
+    /// it does by itself.
+    fn torment_amid(
+        &mut self,
+        parallelisms: &[u64],
+        kills: u32,
+        draw: impl Fn(&mut Dice) -> Moment,
+        mut trouble: impl FnMut(&mut Dice) + Send,
+    ) {
+        self.restart_by_itself();
+        let mut turns = parallelisms.iter().copied().cycle();
+        let mut next = |_: &Self| turns.next().unwrap();
+        // Other draws than those of the moments.
+        let mut dice = Dice::new(self.seed + 1);
+        let troubles = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            // Dropped after the last kill, also if that is a panic.
+            let (kills_to_come, kills_over) = mpsc::channel::<()>();
+            let troubles = &troubles;
+            scope.spawn(move || {
+                while kills_over.recv_timeout(Duration::from_millis(200 + dice.below(600))) == Err(RecvTimeoutError::Timeout) {
+                    trouble(&mut dice);
+                    troubles.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            self.kill_often(&mut next, draw, |killed| killed >= kills && troubles.load(Ordering::Relaxed) > 0);
+            drop(kills_to_come);
+        });
+        let troubles = troubles.into_inner();
+        println!("{}: {troubles} troubles", self.name);
+        assert!(troubles > 0, "{}: it was over before anything befell it", self.name);
+        let parallelism = next(self);
+        self.finish(parallelism);
+    }
+
+    /// Kills the job until it has been killed often enough, or ends before.
+    fn kill_often(
+        &mut self,
+        mut next: impl FnMut(&Self) -> u64,
+        draw: impl Fn(&mut Dice) -> Moment,
+        is_enough: impl Fn(u32) -> bool,
+    ) {
+        let mut dice = Dice::new(self.seed);
+        while !is_enough(self.kills()) {
             let moment = draw(&mut dice);
-            self.moments.push(moment);
-            if let Some(status) = self.kill_at(moment, turns.next().unwrap()) {
+            let parallelism = next(self);
+            if let Some(status) = self.kill_at(moment, parallelism) {
                 self.check(status);
-                println!("{}: it ended after {} kills", self.name, self.kills);
+                println!("{}: it ended after {} kills", self.name, self.kills());
                 break;
             }
         }
-        self.finish(turns.next().unwrap());
+        self.tell_kills();
+        let least = moments::least(self.name);
+        assert!(self.kills() >= least, "{}: {} kills, and not {least}: it was too fast", self.name, self.kills());
+    }
+
+    /// Kills the job in each phase of a checkpoint, which its log tells of last then, and lets it end. A phase that is over at once may have become the next.
+    fn torment_in_each_phase(&mut self, parallelism: u64) {
+        // A phase that is waited for comes.
+        self.pause_max = PATIENCE;
+        // Who is killed behind a commit leaves a checkpoint, from which the others can be restored.
+        for phase in Phase::ALL.into_iter().rev() {
+            // The first commit that is done may be of a restore.
+            let nth = if phase == Phase::CommitDone { 2 } else { 1 };
+            let moment = Moment::Phase { phase, nth, delay: Duration::ZERO };
+            let is_met = (0..TRIES_MAX).any(|_| {
+                let ended = self.kill_at(moment, parallelism);
+                assert!(ended.is_none(), "{}, {phase:?}: it ended before, {ended:?}:\n{}", self.name, self.log());
+                self.kills.last().and_then(|kill| kill.last).is_some_and(|last| moments::is_of(phase, last))
+            });
+            assert!(is_met, "{}: {TRIES_MAX} kills miss the phase {phase:?}: {:?}", self.name, self.kills);
+        }
+        self.tell_kills();
+        self.finish(parallelism);
+        self.check_phases();
+    }
+
+    /// Prints what it was doing when it was killed.
+    fn tell_kills(&self) {
+        let mut counts = BTreeMap::<_, u32>::new();
+        self.kills.iter().for_each(|kill| *counts.entry(kill.doing).or_default() += 1);
+        let counted: Vec<_> = counts.iter().map(|(doing, count)| format!("{doing} {count}")).collect();
+        println!("{}: kills: {} in all: {}", self.name, self.kills(), counted.join(", "));
+    }
+
+    /// Checks that its log tells of each phase.
+    fn check_phases(&self) {
+        let log = fs::read(self.path("stderr")).unwrap();
+        let told: Vec<_> = String::from_utf8_lossy(&log).lines().filter_map(Phase::of_line).collect();
+        for phase in Phase::ALL {
+            assert!(told.contains(&phase), "{}: its log does not tell of {phase:?}:\n{}", self.name, self.log());
+        }
+    }
+
+    /// How often it was killed.
+    fn kills(&self) -> u32 {
+        self.kills.len() as u32
     }
 
     /// Starts the job and kills it at a moment; returns its status if it has ended before.
     fn kill_at(&mut self, moment: Moment, parallelism: u64) -> Option<ExitStatus> {
         let watched = match moment {
-            Moment::After(_) => None,
+            Moment::After(_) | Moment::Phase { .. } | Moment::InFlight => None,
             Moment::Upload | Moment::Manifest(_) => Some(&self.checkpoints),
             Moment::Commit => Some(&self.out),
         };
         let wanted = |path: &Path| match moment {
-            Moment::After(_) => false,
+            Moment::After(_) | Moment::Phase { .. } | Moment::InFlight => false,
             Moment::Upload => path.components().any(|part| part.as_os_str() == "files"),
             Moment::Manifest(_) => path.extension().is_some_and(|extension| extension == "json"),
             Moment::Commit => !path.components().any(|part| part.as_os_str() == ".weir"),
         };
-        let count = |folder: &Path| files_below(folder).iter().filter(|path| wanted(path)).max().cloned();
-        let before = watched.map(|folder| count(folder));
+        let newest = |folder: &Path| files_below(folder).iter().filter(|path| wanted(path)).max().cloned();
+        let before = watched.map(|folder| newest(folder));
+        let mut phases = Phases::follow(&self.path("stderr"));
+        let mut told = 0;
         let mut child = self.start(parallelism);
         let since = Instant::now();
         // What was there at the start may go (old checkpoints), so that what is looked for is a newer name than all of them.
@@ -224,19 +303,46 @@ impl Victim {
                 return Some(status);
             }
             let is_now = match (&watched, moment) {
-                (Some(folder), _) => count(folder) > before.clone().flatten(),
+                (_, Moment::InFlight) => self.in_flight_at().is_some(),
+                (Some(folder), _) => newest(folder) > before.clone().flatten(),
                 (None, Moment::After(ms)) => since.elapsed() >= Duration::from_millis(ms),
+                (None, Moment::Phase { phase, nth, .. }) => {
+                    told += phases.count(phase);
+                    told >= nth
+                }
                 (None, _) => false,
             };
             if is_now || since.elapsed() > self.pause_max {
-                if let (true, Moment::Manifest(ms)) = (is_now, moment) {
-                    std::thread::sleep(Duration::from_millis(ms));
+                match moment {
+                    Moment::Manifest(ms) if is_now => std::thread::sleep(Duration::from_millis(ms)),
+                    Moment::Phase { delay, .. } if is_now => std::thread::sleep(delay),
+                    _ => {}
                 }
-                self.kills += 1;
+                drop(child);
+                let doing = phases.doing();
+                self.kills.push(Kill { moment, last: phases.last(), doing });
                 return None;
             }
             std::thread::sleep(Duration::from_micros(300));
         }
+    }
+
+    /// The parallelism at which its newest checkpoint has rows in flight; none if it has none.
+    fn in_flight_at(&self) -> Option<u64> {
+        let mut log = files_below(&self.checkpoints);
+        log.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        log.sort_unstable();
+        // The second line of an entry is what it says, and not all of them say that a checkpoint is complete.
+        let manifest = log.iter().rev().find_map(|path| {
+            let entry = fs::read_to_string(path).ok()?;
+            let entry: Value = serde_json::from_str(entry.lines().nth(1)?).ok()?;
+            entry.get("manifest").cloned()
+        })?;
+        let has_rows = |task: &&Value| {
+            let mut channels = task["in_flight"].as_array().into_iter().flatten();
+            channels.any(|channel| channel["batches"].as_u64() > Some(0))
+        };
+        manifest["tasks"].as_array()?.iter().find(has_rows)?["parallelism"].as_u64()
     }
 
     /// Lets the job run to its end.
@@ -258,10 +364,15 @@ impl Victim {
     /// Starts the job, has something befall its surroundings so many times while it runs, and lets it end. Nobody starts it again: what it does about that, it
     /// does by itself. Returns its summary.
     fn endure(&mut self, parallelism: u64, times: u32, trouble: impl FnMut(&mut Dice)) -> Value {
-        self.set("restart.strategy", "exponential");
-        self.set("restart.max_delay", "1s");
+        self.restart_by_itself();
         let process = self.start(parallelism);
         self.endure_in(process, times, trouble)
+    }
+
+    /// Has attempts that fail start again, without end.
+    fn restart_by_itself(&mut self) {
+        self.set("restart.strategy", "exponential");
+        self.set("restart.max_delay", "1s");
     }
 
     fn endure_in(&self, mut process: Process, times: u32, mut trouble: impl FnMut(&mut Dice)) -> Value {
@@ -288,22 +399,25 @@ impl Victim {
         assert!(status.success(), "{}: {status}\n{}", self.name, self.log());
     }
 
+    /// What it has logged, but for its phases.
     fn log(&self) -> String {
-        fs::read_to_string(self.path("stderr")).unwrap_or_default()
+        let log = fs::read(self.path("stderr")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        log.lines().filter(|line| Phase::of_line(line).is_none()).map(|line| format!("{line}\n")).collect()
     }
 
     /// Compares the rows of the sink, both in an order of their own, with those that should be there.
     fn compare(&self, expected: &[String], found: &[String]) {
-        println!("{}: {} kills, {} rows", self.name, self.kills, found.len());
+        println!("{}: {} kills, {} rows", self.name, self.kills(), found.len());
         assert!(expected.len() > 3, "{}: {} rows show little", self.name, expected.len());
         assert!(
             found == expected,
-            "{}, seed {}, {} kills: {}\nmoments {:?}\n{}",
+            "{}, seed {}, {} kills: {}\n{:?}\n{}",
             self.name,
             self.seed,
-            self.kills,
+            self.kills(),
             difference(expected, found),
-            self.moments,
+            self.kills,
             self.log()
         );
     }
@@ -355,7 +469,7 @@ fn is_complete(expected: &[String], found: &[String]) -> bool {
 /// How rows differ.
 pub fn difference(expected: &[String], found: &[String]) -> String {
     let count = |rows: &[String]| {
-        let mut counts = std::collections::BTreeMap::<String, i64>::new();
+        let mut counts = BTreeMap::<String, i64>::new();
         rows.iter().for_each(|row| *counts.entry(row.clone()).or_default() += 1);
         counts
     };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use super::flight::UNALIGNED;
 use super::server::{Stop, TestServer};
 use super::{Dice, Moment, Victim, run_query, shared, undisturbed};
 
@@ -46,6 +47,7 @@ pub(super) fn rows(server: &TestServer, table: &str) -> Vec<String> {
 /// A job that appends rows of files to a table.
 struct Appending {
     server: Arc<TestServer>,
+    table: &'static str,
     victim: Victim,
     expected: Vec<String>,
     _files: tempfile::TempDir,
@@ -53,19 +55,24 @@ struct Appending {
 
 impl Appending {
     fn new(server: Arc<TestServer>, name: &'static str, events: u64) -> Self {
+        Self::of(server, name, events, "q2", "appended", "auction bigint, price bigint")
+    }
+
+    /// The same of a query, to a table with these columns.
+    fn of(server: Arc<TestServer>, name: &'static str, events: u64, query: &str, table: &'static str, columns: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let files = files_of_bids(folder.path(), 3, events);
-        let expected = undisturbed("q2", &[("sources.nexmark", &read(&files))]);
-        server.query("CREATE TABLE appended (auction bigint, price bigint)");
-        let mut victim = victim(name, "q2", &files);
-        victim.set("sinks.out", format!("{{ connector = \"postgres\", url = \"{}\", table = \"appended\" }}", server.url()));
-        Self { server, victim, expected, _files: folder }
+        let expected = undisturbed(query, &[("sources.nexmark", &read(&files))]);
+        server.query(&format!("CREATE TABLE {table} ({columns})"));
+        let mut victim = victim(name, query, &files);
+        victim.set("sinks.out", format!("{{ connector = \"postgres\", url = \"{}\", table = \"{table}\" }}", server.url()));
+        Self { server, table, victim, expected, _files: folder }
     }
 
     /// The rows are there once, and nothing else is left.
     fn check(&self) {
-        let Self { server, victim, expected, .. } = self;
-        victim.compare(expected, &rows(server, "appended"));
+        let Self { server, table, victim, expected, .. } = self;
+        victim.compare(expected, &rows(server, table));
         assert_eq!(server.query("SELECT count(*) FROM weir_commits WHERE committed_at IS NULL"), ["0"]);
         let left = server.query("SELECT relname FROM pg_class WHERE relname LIKE 'weir_staging_%' AND relkind = 'r'");
         assert!(left.is_empty(), "{left:?}");
@@ -136,12 +143,35 @@ fn appended_rows() {
     job.check();
 }
 
+/// Goal: the same of running counts whose state is on disk, beside rows that barriers have overtaken.
+#[test]
+fn unaligned_rows_on_disk() {
+    let (server, columns) = (Arc::new(TestServer::start()), "auction bigint, bids bigint");
+    let mut job = Appending::of(server, "unaligned_rows_on_disk", 60_000, "keyed_count", "counted", columns);
+    for (path, value) in UNALIGNED.into_iter().chain([("state.backend", "rocksdb"), ("state.slots_max", "200")]) {
+        job.victim.set(path, value);
+    }
+    job.victim.pause_max = Duration::from_millis(500);
+    job.victim.torment(&[2, 3], 10, Moment::draw_elsewhere);
+    job.check();
+}
+
 /// Goal: the same where the process stays and the server is stopped, in the midst of anything, or does not answer.
 #[test]
 fn appended_rows_through_outages() {
     let server = Arc::new(TestServer::start());
     let mut job = Appending::new(Arc::clone(&server), "appended_rows_through_outages", 250_000);
     job.victim.endure(2, 5, |dice| fails(&server, dice));
+    job.check();
+}
+
+/// Goal: the same where the process is killed and the server fails, one in the midst of the other.
+#[test]
+fn killed_while_the_server_fails() {
+    let server = Arc::new(TestServer::start());
+    let mut job = Appending::new(Arc::clone(&server), "killed_while_the_server_fails", 200_000);
+    job.victim.pause_max = Duration::from_secs(2);
+    job.victim.torment_amid(&[1, 2], 8, Moment::draw_elsewhere, |dice| fails(&server, dice));
     job.check();
 }
 

@@ -71,10 +71,20 @@ fn batch_of(rows: &[Row]) -> Batch {
 impl Operator {
     /// The operator of `window`; `slots_max` makes it evict.
     pub fn new(window: graph::Window, stage: Stage, slots_max: Option<usize>) -> Self {
-        Self::on(Box::new(MemoryBackend::default()), window, stage, slots_max)
+        Self::leaking(window, stage, slots_max, 0)
+    }
+
+    /// The same with a guest that leaks so many percent of its memory with every batch.
+    pub fn leaking(window: graph::Window, stage: Stage, slots_max: Option<usize>, leak: usize) -> Self {
+        let guest = RowIds { leak, ..RowIds::default() };
+        Self::of(guest, Box::new(MemoryBackend::default()), window, stage, slots_max)
     }
 
     pub fn on(backend: Box<dyn StateBackend>, window: graph::Window, stage: Stage, slots_max: Option<usize>) -> Self {
+        Self::of(RowIds::default(), backend, window, stage, slots_max)
+    }
+
+    fn of(guest: RowIds, backend: Box<dyn StateBackend>, window: graph::Window, stage: Stage, slots_max: Option<usize>) -> Self {
         let computed = Output { name: String::new(), schema: pane_schema(), columns: vec![ColumnOrigin::Computed; 4] };
         let late =
             Output { name: "late".into(), schema: row_schema(), columns: vec![ColumnOrigin::Passed(0), ColumnOrigin::Passed(1)] };
@@ -96,13 +106,8 @@ impl Operator {
             on_error: OnError::default(),
             dead_letters: None,
         };
-        let parts = Parts {
-            body: Body::native(Box::new(RowIds::default())),
-            backend,
-            slots_max,
-            bytes_max: None,
-            max_parallelism: MAX_PARALLELISM,
-        };
+        let parts =
+            Parts { body: Body::native(Box::new(guest)), backend, slots_max, bytes_max: None, max_parallelism: MAX_PARALLELISM };
         let chain = ChainOperator::new(&node, &[], Some(parts)).expect("the key can be one");
         Self { chain, context: Context::new("window".into(), vec![row_schema()], OnError::default()), out: vec![] }
     }
@@ -176,6 +181,11 @@ impl Operator {
         self.chain.late_rows()
     }
 
+    /// How often its guest was replaced.
+    pub fn renewals(&self) -> u64 {
+        self.chain.body().expect("there is a guest").renewals()
+    }
+
     /// What was emitted since the last call: panes in the order in which they came, and the ids of late rows.
     pub fn take(&mut self) -> (Vec<Pane>, Vec<u32>) {
         let (mut panes, mut late) = (vec![], vec![]);
@@ -219,14 +229,23 @@ pub type Start = (u16, Option<usize>);
 impl Subtasks {
     pub fn new(window: graph::Window, stage: Stage, (parallelism, slots_max): Start) -> Self {
         let all = (0..parallelism).map(|_| Operator::new(window, stage, slots_max)).collect();
-        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]), disk: None }
+        Self::of(window, stage, all, None)
+    }
+
+    /// One subtask whose guest leaks so many percent of its memory with every batch.
+    pub fn leaking(window: graph::Window, stage: Stage, slots_max: Option<usize>, leak: usize) -> Self {
+        Self::of(window, stage, vec![Operator::leaking(window, stage, slots_max, leak)], None)
+    }
+
+    fn of(window: graph::Window, stage: Stage, all: Vec<Operator>, disk: Option<Disk>) -> Self {
+        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]), disk }
     }
 
     /// Subtasks whose state is on disk.
     pub fn on_disk(window: graph::Window, stage: Stage, (parallelism, slots_max): Start) -> Self {
         let disk = Disk::new();
         let all = (0..parallelism).map(|_| Operator::on(disk.open(), window, stage, slots_max)).collect();
-        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]), disk: Some(disk) }
+        Self::of(window, stage, all, Some(disk))
     }
 
     pub fn is_on_disk(&self) -> bool {
@@ -326,6 +345,11 @@ impl Subtasks {
     /// The most slots of a subtask.
     pub fn slots(&self) -> usize {
         self.all.iter().map(Operator::slots).max().unwrap_or(0)
+    }
+
+    /// How often guests of those that there are now were replaced.
+    pub fn renewals(&self) -> u64 {
+        self.all.iter().map(Operator::renewals).sum()
     }
 
     pub fn late_rows(&self) -> u64 {

@@ -11,10 +11,17 @@ use weir_operator::NativeChain;
 use weir_sandbox::GuestError;
 use weir_types::call::{Input, Origins, Output, Panes, Reply, Slot, States};
 
+/// A hundredth of the memory that such a chain may take, bytes.
+const PERCENT: usize = 10 << 20;
+
 /// The key of each slot in use, and the ids of its rows.
 #[derive(Default)]
 pub struct RowIds {
-    slots: HashMap<Slot, (Option<i64>, Vec<u32>)>,
+    pub slots: HashMap<Slot, (Option<i64>, Vec<u32>)>,
+    /// memory that is lost with every batch, as some guests' is, in percent of the limit
+    pub leak: usize,
+    /// bytes
+    pub leaked: usize,
 }
 
 impl RowIds {
@@ -37,6 +44,7 @@ impl NativeChain for RowIds {
         let ids = input.columns[0].as_primitive::<UInt32Type>();
         assert_eq!((slots.len(), ids.values().len()), (input.rows, input.rows));
         slots.iter().zip(ids.values()).for_each(|(&slot, &id)| self.ids(slot).push(id));
+        self.leaked += self.leak * PERCENT;
         Ok(())
     }
 
@@ -94,5 +102,19 @@ impl NativeChain for RowIds {
             self.ids(slot).extend(ids);
         }
         Ok(())
+    }
+
+    fn renew(&mut self) -> Result<(), GuestError> {
+        self.slots.clear();
+        self.leaked = 0;
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.leaked
+    }
+
+    fn memory_bytes_max(&self) -> usize {
+        100 * PERCENT
     }
 }

@@ -102,13 +102,40 @@ impl Stream {
     }
 }
 
+/// With such a leak, percent of its memory a batch, a guest is replaced after every batch.
+const LEAK_MAX: usize = 100;
+
+/// How much of its memory a guest leaks with each batch, percent: often nothing, and now and then so much that it is replaced after each.
+fn leak() -> impl Strategy<Value = usize> {
+    prop_oneof![2 => Just(0usize), 1 => 5..80usize, 1 => Just(LEAK_MAX)]
+}
+
+/// Runs the steps through one operator whose guest leaks, and is replaced in the middle of its windows; and through the reference.
+fn check_leaking(window: Window, slots_max: Option<usize>, leak: usize, steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
+    let operator = Subtasks::leaking(window, Stage::Complete, slots_max, leak);
+    let (renewals, on_time_rows) = check_on(operator, window, &[(1, slots_max)], steps, cuts)?;
+    prop_assert!(leak > 0 || renewals == 0, "{renewals} renewals without a leak");
+    // A row between two windows is not given to the guest.
+    let has_gaps = matches!(window.assigner, Assigner::Sliding { size_ms, slide_ms, .. } if slide_ms > size_ms);
+    let leaks = leak == LEAK_MAX && on_time_rows > 0 && !has_gaps;
+    prop_assert!(!leaks || renewals > 0, "{on_time_rows} rows leak, and nothing is renewed");
+    Ok(())
+}
+
 /// Runs the steps through an operator and the reference; what they emit must agree up to each watermark and tick. If there are several starts, the operator
 /// is as many subtasks as the first one says, and at each barrier makes room for the next.
 fn check(window: Window, starts: &[Start], steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
-    check_on(Subtasks::new(window, Stage::Complete, starts[0]), window, starts, steps, cuts)
+    check_on(Subtasks::new(window, Stage::Complete, starts[0]), window, starts, steps, cuts).map(drop)
 }
 
-fn check_on(mut operator: Subtasks, window: Window, starts: &[Start], steps: &[Step], cuts: bool) -> Result<(), TestCaseError> {
+/// Returns how often guests of the last subtasks were replaced, and how many rows were not late.
+fn check_on(
+    mut operator: Subtasks,
+    window: Window,
+    starts: &[Start],
+    steps: &[Step],
+    cuts: bool,
+) -> Result<(u64, u64), TestCaseError> {
     let mut barriers = 0;
     let mut next_starts = starts.iter().cycle().skip(1);
     let mut slots_max = starts[0].1;
@@ -163,7 +190,7 @@ fn check_on(mut operator: Subtasks, window: Window, starts: &[Start], steps: &[S
         prop_assert_eq!(operator.late_rows(), late_rows);
         prop_assert_eq!(sorted(late), if window.late_port.is_some() { expected } else { vec![] });
     }
-    Ok(())
+    Ok((operator.renewals(), u64::from(stream.next_id) - late_rows))
 }
 
 /// Runs the steps through `locals` operators before and one behind an exchange, and through the reference. If there are several starts, those before are
@@ -228,22 +255,22 @@ fn check_exchange(window: Window, locals: usize, starts: &[Start], steps: &[Step
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12 * ProptestConfig::default().cases, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// All assigners and triggers, late rows, any cuts: the operator does what the reference does.
+    /// All assigners and triggers, late rows, any cuts, guests that are replaced: the operator does what the reference does.
     #[test]
-    fn agrees_with_the_reference(window in window(), steps in steps(-20), cuts: bool) {
-        check(window, &[(1, None)], &steps, cuts)?;
+    fn agrees_with_the_reference(window in window(), steps in steps(-20), leak in leak(), cuts: bool) {
+        check_leaking(window, None, leak, &steps, cuts)?;
     }
 
     /// Windows that are emitted once take other paths through the operator.
     #[test]
-    fn plain_windows_agree_with_the_reference(window in plain_window(), steps in steps(-6), cuts: bool) {
-        check(window, &[(1, None)], &steps, cuts)?;
+    fn plain_windows_agree_with_the_reference(window in plain_window(), steps in steps(-6), leak in leak(), cuts: bool) {
+        check_leaking(window, None, leak, &steps, cuts)?;
     }
 
-    /// A limit of a few slots changes no result, and holds.
+    /// A limit of a few slots changes no result, and holds; also where guests are replaced.
     #[test]
-    fn eviction_changes_nothing(window in window(), steps in steps(-20), slots_max in 1..6usize) {
-        check(window, &[(1, Some(slots_max))], &steps, true)?;
+    fn eviction_changes_nothing(window in window(), steps in steps(-20), slots_max in 1..6usize, leak in leak()) {
+        check_leaking(window, Some(slots_max), leak, &steps, true)?;
     }
 
     /// Nor do barriers at which an operator is replaced by others, fewer or more, with and without limits: they go on where it was.

@@ -47,18 +47,25 @@ pub fn regular_join(job: &Job) {
         .sink("out");
 }
 
-/// Results that come have a plus, those that are taken back a minus.
-pub fn outer_join(job: &Job) {
+/// Which rows have met, or have met none.
+fn met(left: Option<&Row>, right: Option<&Row>) -> String {
     let id = |row: Option<&Row>| row.map_or("-".to_owned(), |row| row.id.to_string());
+    format!("{} {}", id(left), id(right))
+}
+
+/// Results that come have a plus, those that are taken back a minus.
+fn signed(change: Change<String>) -> Line {
+    let sign = if matches!(change, Change::Insert(_)) { '+' } else { '-' };
+    line(format!("{sign}{}", change.into_row()))
+}
+
+pub fn outer_join(job: &Job) {
     rows(job, "in")
         .key_by((Row::KEY, Row::NUMBER))
         .join(rows(job, "other").key_by((Row::KEY, Row::NUMBER)))
-        .full_outer(move |left, right| format!("{} {}", id(left), id(right)))
+        .full_outer(met)
         .uid("joined")
-        .map(|change| {
-            let sign = if matches!(change, Change::Insert(_)) { '+' } else { '-' };
-            line(format!("{sign}{}", change.into_row()))
-        })
+        .map(signed)
         .sink("out");
 }
 
@@ -72,6 +79,20 @@ pub fn all_kept(job: &Job) {
         .between(Offset::before(millis(50)), Offset::after(millis(50)))
         .join(|left, right| line(format!("near {} {}", left.id, right.id)))
         .uid("near")
+        .sink("out");
+    left.clone()
+        .key_by(Row::KEY)
+        .connect(right.clone().key_by(Row::KEY))
+        .window(Tumbling::new(millis(100)))
+        .join(|left, right| line(format!("with {} {}", left.id, right.id)))
+        .uid("with")
+        .sink("out");
+    left.clone()
+        .key_by((Row::KEY, Row::NUMBER))
+        .join(right.clone().key_by((Row::KEY, Row::NUMBER)))
+        .full_outer(met)
+        .uid("met")
+        .map(signed)
         .sink("out");
     let ttl = Ttl::new(secs(1)).event_time();
     left.clone()

@@ -8,7 +8,7 @@ use weir::{
     Stream, Tag, TimeDomain, Timer, Ttl, millis,
 };
 
-use crate::{Line, Row, line, rows, timed};
+use crate::{Line, Row, leak, line, rows, timed};
 
 /// Emits the key and how many of its rows there were.
 fn counts<K: weir::Key + std::fmt::Debug>(keyed: KeyedStream<Row, K>) {
@@ -32,17 +32,33 @@ pub fn several_fields(job: &Job) {
     counts(rows(job, "in").key_by((Row::KEY, Row::NUMBER)));
 }
 
-/// Counts the rows of each key. Each row leaks as many bytes as the argument `leak` says.
+/// Counts the rows of each key. Each row may leak.
 pub fn count(job: &Job) {
-    let leak = job.argument("leak").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    let leak = leak(job);
     rows(job, "in")
         .key_by(Row::KEY)
         .process_with(move |count: &mut u64, row: Row, cx: &mut KeyedContext<'_, Str, Line>| {
-            std::mem::forget(std::hint::black_box(vec![1u8; leak]));
+            leak();
             *count += 1;
             cx.emit(line(format!("{} {count}", row.key)));
         })
         .uid("leaking")
+        .sink("out");
+}
+
+/// Counts the rows of each number, and keeps a text of it that has as many bytes as the argument `bytes` says.
+pub fn large_state(job: &Job) {
+    let bytes: usize = job.argument("bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    rows(job, "in")
+        .key_by(Row::NUMBER)
+        .process_with(move |(count, text): &mut (u64, String), row: Row, cx: &mut KeyedContext<'_, i64, Line>| {
+            if text.is_empty() {
+                *text = format!("{:0bytes$}", row.number);
+            }
+            *count += 1;
+            cx.emit(line(format!("{} {count} {}", row.number, text.trim_start_matches('0'))));
+        })
+        .uid("large")
         .sink("out");
 }
 
@@ -250,4 +266,34 @@ impl BroadcastProcess<Row, Row> for Allowed {
 pub fn broadcast_process(job: &Job) {
     let other = rows(job, "other");
     rows(job, "in").key_by(Row::KEY).connect_broadcast(other).process(Allowed).sink("out");
+}
+
+/// Counts the rows of each key, and sums up what is broadcast.
+struct Tally;
+
+impl BroadcastProcess<Row, Row> for Tally {
+    type Key = Str;
+    type State = u64;
+    /// how many rows were broadcast, and the sum of their numbers
+    type Broadcast = (u64, i64);
+    type Out = Line;
+
+    fn row(&mut self, count: &mut u64, _: &(u64, i64), _row: Row, cx: &mut KeyedContext<'_, Str, Line>) {
+        *count += 1;
+        cx.set_event_timer(EventTime::MAX);
+    }
+
+    fn broadcast(&mut self, (rows, sum): &mut (u64, i64), row: Row) {
+        *rows += 1;
+        *sum += row.number;
+    }
+
+    fn timer(&mut self, count: &mut u64, (rows, sum): &(u64, i64), _: Timer, cx: &mut KeyedContext<'_, Str, Line>) {
+        cx.emit(line(format!("{} {count} {rows} {sum}", cx.key())));
+    }
+}
+
+pub fn broadcast_tally(job: &Job) {
+    let other = rows(job, "other");
+    rows(job, "in").key_by(Row::KEY).connect_broadcast(other).process(Tally).uid("tally").sink("out");
 }

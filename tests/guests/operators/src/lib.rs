@@ -40,6 +40,12 @@ pub fn timed(job: &Job, source: &str) -> Stream<Row> {
     rows(job, source).event_time(Row::AT, Watermarks::bounded(millis(100)))
 }
 
+/// Leaks as many bytes as the argument `leak` says, each time that it is called.
+pub fn leak(job: &Job) -> impl Fn() + use<> {
+    let bytes = job.argument("leak").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    move || std::mem::forget(std::hint::black_box(vec![1u8; bytes]))
+}
+
 /// The job that the arguments name.
 #[weir::job]
 pub fn operators(job: &Job) -> Result<(), String> {
@@ -59,6 +65,7 @@ pub fn operators(job: &Job) -> Result<(), String> {
         "computed-keys" => keyed::computed_keys(job),
         "several-fields" => keyed::several_fields(job),
         "count" => keyed::count(job),
+        "large-state" => keyed::large_state(job),
         "reduce" => keyed::reduce(job),
         "process-side" => keyed::process_side(job),
         "state" => keyed::state(job),
@@ -66,6 +73,7 @@ pub fn operators(job: &Job) -> Result<(), String> {
         "co-process" => keyed::co_process(job),
         "co-process-closures" => keyed::co_process_closures(job),
         "broadcast-process" => keyed::broadcast_process(job),
+        "broadcast-tally" => keyed::broadcast_tally(job),
         "expiring" => keyed::expiring(job),
         "expiring-ids" => keyed::expiring_ids(job),
         "expiring-soon" => keyed::expiring_soon(job),

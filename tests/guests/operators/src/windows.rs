@@ -5,7 +5,7 @@ use weir::{
     Tumbling, Watermarks, Window, millis, secs,
 };
 
-use crate::{Line, Row, line, rows, timed};
+use crate::{Line, Row, leak, line, rows, timed};
 
 /// A result with the key and the start of its window.
 fn starting<R: std::fmt::Display>((key, window, result): (Str, Window, R)) -> Line {
@@ -55,16 +55,26 @@ pub fn own_aggregate(job: &Job) {
     timed(job, "in").key_by(Row::KEY).window(Tumbling::new(secs(1)).offset_ms(250)).aggregate(Spread).map(starting).sink("out");
 }
 
+/// The number of a row, which may leak.
+fn leaking_number(job: &Job) -> impl Fn(&Row) -> i64 + use<> {
+    let leak = leak(job);
+    move |row: &Row| {
+        leak();
+        row.number
+    }
+}
+
 pub fn sliding(job: &Job) {
     let windows = timed(job, "in").key_by(Row::KEY).window(Sliding::new(secs(2), millis(500)));
-    windows.aggregate(Sum::of(Row::NUMBER)).map(starting).sink("out");
+    windows.aggregate(Sum::of(leaking_number(job))).uid("leaking").map(starting).sink("out");
 }
 
 pub fn session(job: &Job) {
     timed(job, "in")
         .key_by(Row::KEY)
         .window(Session::gap(millis(300)))
-        .aggregate((Count, Sum::of(Row::NUMBER)))
+        .aggregate((Count, Sum::of(leaking_number(job))))
+        .uid("leaking")
         .map(|(key, window, (count, sum))| line(format!("{key} {} {} {count} {sum}", window.start.millis(), window.end.millis())))
         .sink("out");
 }
@@ -144,7 +154,7 @@ pub fn reduce_window(job: &Job) {
 pub fn join(job: &Job) {
     let other = timed(job, "other").key_by(Row::KEY);
     let windows = timed(job, "in").key_by(Row::KEY).connect(other).window(Tumbling::new(secs(1)));
-    windows.join(|left, right| line(format!("{} {} {}", left.key, left.id, right.id))).sink("out");
+    windows.join(|left, right| line(format!("{} {} {}", left.key, left.id, right.id))).uid("joined").sink("out");
 }
 
 /// A join whose late rows go to the side, those of either stream.
@@ -168,5 +178,6 @@ pub fn cogroup(job: &Job) {
         .cogroup(|key: &Str, window, left: &[Row], right: &[Row], out| {
             out.push(line(format!("{key} {} {} {}", window.start.millis(), left.len(), right.len())));
         })
+        .uid("joined")
         .sink("out");
 }

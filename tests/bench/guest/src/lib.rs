@@ -55,6 +55,13 @@ struct Wide {
     key: String,
 }
 
+/// A row of one of very many keys, with its time.
+#[derive(Clone, Record)]
+struct Dated {
+    key: String,
+    date_time: EventTime,
+}
+
 /// A running count of a key's rows.
 #[derive(Clone, Record)]
 struct Seen {
@@ -111,20 +118,40 @@ fn latency(job: &Job) {
 }
 
 /// A count of each of very many keys of 100 bytes. There is an event for each millisecond. In the first `fill_ms` of them each row has a key of its own; after
-/// them only a hundredth of these keys come, and another one every now and then. With the argument `expires`, a key is forgotten after a million events.
+/// them only a hundredth of these keys come, and another one every now and then. With `passes = 2`, there are only half as many keys, and all of them come a second
+/// time, in another order. With the argument `expires`, a key is forgotten after a million events; with
+/// `keeps = "last"`, its last time is kept instead of a count, as Nexmark's q18 does.
 fn state(job: &Job) -> Result<(), String> {
     const START: i64 = 1_436_918_400_000;
     const TURN_MS: i64 = 20_000_000;
     /// The events of which the same ones are bids in every round.
     const ROUND_MS: i64 = 50;
     let fill: i64 = job.argument("fill_ms").and_then(|ms| ms.parse().ok()).ok_or("the argument `fill_ms` is a number")?;
+    let passes: i64 = job.argument("passes").and_then(|passes| passes.parse().ok()).unwrap_or(1).max(1);
+    let pass_rounds = (fill / passes + ROUND_MS - 1) / ROUND_MS;
     let part = (fill / 100 / ROUND_MS).max(1) * ROUND_MS;
-    let wide = move |bid: Moment| {
+    let key = move |bid: &Moment| {
         let at = bid.date_time.millis() - START;
-        let at = if at < fill { at } else { at / TURN_MS % 100 * part + at % part };
-        Wide { key: key_of(at as u64) }
+        let at = if at < fill {
+            in_first_pass(at / ROUND_MS, pass_rounds) * ROUND_MS + at % ROUND_MS
+        } else {
+            at / TURN_MS % 100 * part + at % part
+        };
+        key_of(at as u64)
     };
+    let wide = move |bid: Moment| Wide { key: key(&bid) };
     let bids = job.source_stream::<Moment>("nexmark", "bid");
+    if job.argument("keeps").as_deref() == Some("last") {
+        let last = |last: &mut Option<EventTime>, row: Dated, cx: &mut KeyedContext<'_, String, Dated>| {
+            if last.is_none_or(|last| last <= row.date_time) {
+                *last = Some(row.date_time);
+                cx.emit(row);
+            }
+        };
+        let dated = move |bid: Moment| Dated { key: key(&bid), date_time: bid.date_time };
+        bids.map(dated).key_by(Dated::KEY).process_with(last).sink("out");
+        return Ok(());
+    }
     if job.argument("expires").as_deref() == Some("true") {
         let timed = bids.event_time(Moment::DATE_TIME, Watermarks::bounded(secs(0)));
         let count = |rows: &mut ExpiringValue<u64, MillionEvents>, _, cx: &mut KeyedContext<'_, String, Seen>| {
@@ -140,6 +167,13 @@ fn state(job: &Job) -> Result<(), String> {
     };
     bids.map(wide).key_by(Wide::KEY).process_with(count).sink("out");
     Ok(())
+}
+
+/// The round of the first pass that has the keys of a round: of a later pass, one that is far from those before and behind.
+fn in_first_pass(round: i64, pass_rounds: i64) -> i64 {
+    /// A prime, so that each round of a pass is another one of the first pass.
+    const STEP: i64 = 1_000_000_007;
+    if round < pass_rounds { round } else { round % pass_rounds * STEP % pass_rounds }
 }
 
 /// There is an event for each millisecond.

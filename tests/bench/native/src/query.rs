@@ -65,7 +65,7 @@ impl Query {
         let path = path.with_file_name(&component.component);
         let wasm = std::fs::read(&path).with_context(|| format!("cannot read the component {}", path.display()))?;
         let component = load(&Sandbox::new(&Options::default())?, wasm).await?;
-        let prepared = prepare(&spec, vec![component], &LogSink::none()).await?;
+        let prepared = prepare(&spec, vec![component], &Files::free("."), &LogSink::none()).await?;
 
         let nodes: Vec<ChainNode> = chain_nodes(&prepared).filter(|node| node.chain.head != Head::Relay).cloned().collect();
         for node in &nodes {

@@ -23,6 +23,11 @@ fn check(query: &str) {
 }
 
 #[test]
+fn q0() {
+    check("q0");
+}
+
+#[test]
 fn q1() {
     check("q1");
 }
@@ -35,6 +40,11 @@ fn q2() {
 #[test]
 fn q5() {
     check("q5");
+}
+
+#[test]
+fn q7() {
+    check("q7");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! `examples/nexmark/src` has the same functions as guests.
 
 mod counts;
+mod highest;
 mod hottest;
 mod running;
 mod stateless;
@@ -18,11 +19,17 @@ use weir_types::call::{Origins, Output, Reply};
 /// The native code for a chain of a query, where there is some.
 pub fn native(query: &str, node: &ChainNode) -> Option<Box<dyn NativeChain>> {
     Some(match (query, node.operator_id()) {
+        ("q0", _) => Box::new(stateless::Same),
         ("q1", _) => Box::new(stateless::Euros::new(input_column(node, "price")?)),
         ("q2", _) => Box::new(stateless::Selection::new(input_column(node, "auction")?)),
         ("keyed_count", "bids") => Box::new(running::RunningCount::default()),
         ("q5", "bids-by-auction") => Box::new(counts::Counts::new(counts::demand)),
         ("q5", "hottest") => Box::new(hottest::Hottest::new(input_column(node, "auction")?, input_column(node, "bids")?)),
+        ("q7", "highest-bid") => {
+            let [auction, bidder, price, date_time] =
+                ["auction", "bidder", "price", "date_time"].map(|name| input_column(node, name));
+            Box::new(highest::Highest::new([auction?, bidder?, price?, date_time?]))
+        }
         ("q11", "bids-by-session") => Box::new(counts::Counts::new(counts::visit)),
         _ => return None,
     })

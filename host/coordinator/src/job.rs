@@ -17,6 +17,7 @@ use crate::error::{self, Error, ErrorKind};
 use crate::execution::{CheckpointReport, Checkpoints, Controls, Event, Execution, History, Start};
 use crate::ring::Ring;
 use crate::roster::Entry;
+use crate::secrets;
 use crate::tenant::TenantId;
 
 const PREFIX: &str = "job_";
@@ -114,7 +115,7 @@ pub struct JobView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub checkpoints_under_way: Vec<UnderWay>,
-    /// the spec, with its defaults
+    /// the spec, with its defaults and without passwords and keys
     #[serde(serialize_with = "pointed_to")]
     #[schema(value_type = Object)]
     pub spec: Arc<JobSpec>,
@@ -170,7 +171,7 @@ impl Job {
             restarts: self.history.restarts,
             checkpoints: self.checkpoints.iter().cloned().collect(),
             checkpoints_under_way: self.under_way(),
-            spec: Arc::clone(&self.spec),
+            spec: Arc::new(secrets::hide(&self.spec)),
             plan: Arc::clone(&self.plan),
         }
     }

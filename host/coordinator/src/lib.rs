@@ -21,6 +21,7 @@ pub mod prepare;
 pub mod ring;
 mod roster;
 pub mod savepoint;
+mod secrets;
 pub mod service;
 pub mod tenant;
 

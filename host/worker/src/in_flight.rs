@@ -130,7 +130,7 @@ pub fn edges(plan: &JobPlan) -> Vec<String> {
                 Origin::Edge(place) => format!("input {place}"),
                 Origin::Node { node, port } => format!("output {port} of {}", name(plan, &vertex.nodes[node].kind)),
             };
-            // With one receiver, what goes to all goes where everything goes.
+            // Of rows that went to all, each receiver has its own: they cannot go on where each goes to one.
             let how = if edge.partitioning == Partitioning::Broadcast { "broadcast " } else { "" };
             let receiver = receiver(plan, *index, &plan.vertices[edge.to]);
             let columns = columns(plan, vertex, feed.from);

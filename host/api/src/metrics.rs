@@ -10,7 +10,8 @@ use axum::response::IntoResponse;
 use weir_coordinator::JobSummary;
 use weir_coordinator::execution::{CheckpointReport, History};
 use weir_coordinator::service::Figures;
-use weir_worker::metrics::{OperatorSnapshot, RecoverySnapshot, Snapshot, StateMemory};
+use weir_worker::StateMemory;
+use weir_worker::metrics::{OperatorSnapshot, RecoverySnapshot, Snapshot};
 
 use crate::App;
 use crate::problem::Problem;
@@ -159,8 +160,7 @@ fn encode(figures: &Figures, now_ms: i64) -> String {
         "gauge",
         "Memory of all state on disk, by what it is: the budget, what is used of it, and what of that is pinned or write buffers.",
     );
-    // All jobs are on one worker: each that has state on disk knows the same.
-    if let Some(memory) = with_figures(figures).find_map(|(_, snapshot)| snapshot.state_memory) {
+    if let Some(memory) = figures.state_memory {
         let StateMemory { budget, used, pinned, write_buffers } = memory;
         for (part, bytes) in [("budget", budget), ("used", used), ("pinned", pinned), ("write_buffers", write_buffers)] {
             text.sample(STATE_MEMORY, &[("part", part)], bytes);

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use parking_lot::Mutex;
 use weir_plan::JobSpec;
+use weir_plan::job::StreamPlan;
 use weir_plan::spec::Binding;
 
 use crate::error::ErrorKind;
@@ -51,6 +52,15 @@ pub struct Stream {
     pub name: String,
     /// the columns, matched by name
     pub schema: SchemaRef,
+}
+
+/// What a plan wants of a stream: the columns that somebody reads.
+impl From<&StreamPlan> for Stream {
+    fn from(plan: &StreamPlan) -> Self {
+        let columns = plan.schema.fields().iter().zip(&plan.needed);
+        let needed: Vec<_> = columns.filter(|(_, needed)| **needed).map(|(column, _)| Arc::clone(column)).collect();
+        Self { name: plan.name.clone(), schema: Arc::new(Schema::new(needed)) }
+    }
 }
 
 /// One system to read from or write to.
@@ -161,7 +171,7 @@ fn text<'a>(binding: &'a Binding, option: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_schema::{DataType, Field, Schema};
+    use arrow_schema::{DataType, Field};
 
     use super::*;
     use crate::conformance;

@@ -213,21 +213,12 @@ impl Handle {
     async fn accept(&self, entry: Entry, ready: Ready, start: Start, is_resuming: bool) -> Result<JobSummary, Error> {
         let Ready { deployment, rings } = ready;
         let plan = &deployment.plan;
-        let summary = JobSummary {
-            id: entry.id,
-            tenant: entry.tenant.clone(),
-            name: plan.name.clone(),
-            state: State::Created,
-            slots: slots_needed(plan),
-            created: entry.created,
-            ended: None,
-            failure: None,
-        };
+        let summary = entry.summary(plan.name.clone(), slots_needed(plan));
         let text = weir_plan::explain::explain(plan).into();
         let storage = self.checkpoints(plan, &summary)?;
         let spec = Arc::new(entry.spec.clone());
         let entry = storage.is_some().then_some(entry);
-        let job = Job { entry, is_resuming, ..Job::created(summary, spec, text, rings, deployment, (storage, start)) };
+        let job = Job { entry, is_resuming, ..Job::created(summary, spec, text, rings, Some(deployment), (storage, start)) };
         let job = Box::new(job);
         self.ask(|reply| Message::Submit { job, reply }).await
     }

@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use weir_connector::registry::{Stream, find};
 use weir_connector::{Attempt, Context, Files};
-use weir_plan::job::StreamPlan;
 use weir_plan::{JobPlan, JobSpec};
 use weir_sandbox::{Component, GuestErrorKind, LogSink, Sandbox};
 
@@ -81,7 +80,7 @@ fn check_bindings(plan: &JobPlan, files: &Files) -> Result<(), Error> {
     };
     for source in &plan.sources {
         let binding = &plan.spec.sources[&source.name];
-        let streams: Vec<_> = source.streams.iter().map(needed).collect();
+        let streams: Vec<_> = source.streams.iter().map(Stream::from).collect();
         find(&binding.connector)
             .and_then(|connector| connector.check_source(&binding.options, &streams, &context(&source.name)))
             .map_err(|e| refused("source", &source.name, &e))?;
@@ -93,11 +92,4 @@ fn check_bindings(plan: &JobPlan, files: &Files) -> Result<(), Error> {
             .map_err(|e| refused("sink", &sink.name, &e))?;
     }
     Ok(())
-}
-
-/// What a job wants of a stream: the columns that somebody reads.
-fn needed(stream: &StreamPlan) -> Stream {
-    let columns: Vec<_> = (0..stream.needed.len()).filter(|&column| stream.needed[column]).collect();
-    let schema = stream.schema.project(&columns).expect("the plan says of each column whether it is needed");
-    Stream { name: stream.name.clone(), schema: Arc::new(schema) }
 }

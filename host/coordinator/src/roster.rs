@@ -10,11 +10,12 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use weir_plan::JobSpec;
+use weir_protocol::job::State;
 
 use crate::component::{sync, write};
 use crate::error::{self, Error, ErrorKind};
 use crate::handle::StartFrom;
-use crate::job::JobId;
+use crate::job::{JobId, JobSummary};
 use crate::tenant::TenantId;
 
 /// What a user asked for.
@@ -37,6 +38,22 @@ pub(crate) struct Entry {
     /// whether it was told to stop: it reads nothing more
     #[serde(default)]
     pub stops: bool,
+}
+
+impl Entry {
+    /// The job in short, as long as it holds nothing yet.
+    pub fn summary(&self, name: String, slots: u16) -> JobSummary {
+        JobSummary {
+            id: self.id,
+            tenant: self.tenant.clone(),
+            name,
+            state: State::Created,
+            slots,
+            created: self.created,
+            ended: None,
+            failure: None,
+        }
+    }
 }
 
 /// The entries of one server: of two with the same data directory, the second one does not start.

@@ -11,7 +11,7 @@ use weir_base::Clock;
 use weir_protocol::job::{self as protocol, Command, End, Event, State};
 use weir_sandbox::Sandbox;
 use weir_worker::metrics::Snapshot;
-use weir_worker::{Failure, Outcome, Worker};
+use weir_worker::{Failure, Outcome, StateMemory, Worker};
 
 use crate::component::Store;
 use crate::error::{self, Error, ErrorKind};
@@ -81,6 +81,8 @@ pub struct Figures {
     pub slots_used: u16,
     /// all slots
     pub slots: u16,
+    /// the memory that state on disk shares; none as long as no job has had any
+    pub state_memory: Option<StateMemory>,
     /// jobs, with what they have done
     pub jobs: Vec<JobFigures>,
 }
@@ -204,6 +206,7 @@ impl Service {
             Message::Figures { reply } => drop(reply.send(Figures {
                 slots_used: self.slots_used(|_| true),
                 slots: self.options.slots,
+                state_memory: self.worker.state_memory(),
                 jobs: self.jobs.values().map(Job::figures).collect(),
             })),
             Message::GivenUp { id, failure } => {
@@ -432,7 +435,7 @@ impl Job {
         spec: Arc<weir_plan::JobSpec>,
         plan: Arc<str>,
         rings: (Ring, Ring),
-        deployment: weir_worker::Deployment,
+        deployment: Option<weir_worker::Deployment>,
         (storage, start): (Option<Checkpoints>, Start),
     ) -> Self {
         assert_eq!(summary.state, State::Created);
@@ -448,41 +451,18 @@ impl Job {
             history: History::default(),
             storage,
             start,
-            deployment: Some(deployment),
+            deployment,
             entry: None,
             is_resuming: false,
         }
     }
 
     /// A job that another process of the server had, until this one can go on with it.
-    pub(crate) fn resuming(entry: Entry, (output, log): (Ring, Ring)) -> Self {
-        let summary = JobSummary {
-            id: entry.id,
-            tenant: entry.tenant.clone(),
-            name: entry.spec.name.clone().unwrap_or_default(),
-            state: State::Created,
-            // It needs no more than that.
-            slots: entry.spec.parallelism,
-            created: entry.created,
-            ended: None,
-            failure: None,
-        };
-        Self {
-            summary,
-            spec: Arc::new(entry.spec.clone()),
-            plan: "".into(),
-            output,
-            log,
-            metrics: Metrics::None,
-            controls: None,
-            checkpoints: VecDeque::new(),
-            history: History::default(),
-            storage: None,
-            start: Start::default(),
-            deployment: None,
-            entry: Some(entry),
-            is_resuming: true,
-        }
+    pub(crate) fn resuming(entry: Entry, rings: (Ring, Ring)) -> Self {
+        // Its plan may say another name and number of slots.
+        let summary = entry.summary(entry.spec.name.clone().unwrap_or_default(), entry.spec.parallelism);
+        let created = Self::created(summary, Arc::new(entry.spec.clone()), "".into(), rings, None, (None, Start::default()));
+        Self { entry: Some(entry), is_resuming: true, ..created }
     }
 
     /// Whether it was told to stop before it was deployed here.

@@ -1,11 +1,10 @@
 //! Brings a job onto a worker: binds connectors, connects channels, starts guests and tasks, and waits for their end.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arrow_schema::Schema;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,7 +21,7 @@ use weir_protocol::checkpoint::{CheckpointId, TaskId};
 use weir_sandbox::{Component, LogSink};
 use weir_types::graph::Partitioning;
 
-use crate::disk::{StateDisk, StateOptions};
+use crate::disk::{StateDisk, StateMemory, StateOptions};
 use crate::error::{Failure, FailureKind};
 use crate::job::{Command, Event, JobHandle, Outcome};
 use crate::metrics::{JobMetrics, NodeCounters, TaskCounters};
@@ -101,6 +100,11 @@ impl Worker {
     /// All slots, and how many of them are free.
     pub fn slots(&self) -> (u16, u16) {
         (self.slots, *self.free.lock())
+    }
+
+    /// The memory that its databases share; none as long as no job has had one.
+    pub fn state_memory(&self) -> Option<StateMemory> {
+        self.disk.memory()
     }
 
     /// Starts a job. What fails later is told by the handle.
@@ -267,11 +271,7 @@ impl<'a> Builder<'a> {
         for (index, source) in plan.sources.iter().enumerate() {
             let binding = &plan.spec.sources[&source.name];
             let context = builder.context(&source.name);
-            let streams: Vec<Stream> = source
-                .streams
-                .iter()
-                .map(|s| Stream { name: s.name.clone(), schema: Arc::new(needed_schema(&s.schema, &s.needed)) })
-                .collect();
+            let streams: Vec<_> = source.streams.iter().map(Stream::from).collect();
             let bound = find(&binding.connector)
                 .and_then(|c| c.source(&binding.options, &streams, &context))
                 .map_err(|e| connector_failure("source", &source.name, &e))?;
@@ -355,7 +355,6 @@ impl<'a> Builder<'a> {
             sinks: std::mem::take(&mut self.sinks),
             uploads: Arc::default(),
             recovery: Default::default(),
-            state_memory: OnceLock::new(),
         });
         let (mut tasks, mut persisters) = (vec![], vec![]);
         for (place, &(vertex, subtask, first_counter)) in places.iter().enumerate() {
@@ -433,12 +432,6 @@ fn splits_of(
     let ids = open.iter().map(|split| split.id.clone()).chain(done.iter().cloned()).collect();
     open.extend(source.new_splits(&ids)?);
     Ok((open, done))
-}
-
-/// The columns of a stream that somebody reads.
-fn needed_schema(schema: &Schema, needed: &[bool]) -> Schema {
-    let fields: Vec<_> = schema.fields().iter().zip(needed).filter(|(_, n)| **n).map(|(f, _)| Arc::clone(f)).collect();
-    Schema::new(fields)
 }
 
 fn root_name(plan: &JobPlan, vertex: &Vertex) -> String {

@@ -42,6 +42,19 @@ pub(crate) struct StateDisk {
     folder: Arc<Mutex<Option<Arc<Folder>>>>,
 }
 
+/// What all databases of a worker take of the memory that they share, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateMemory {
+    /// what they may take
+    pub budget: usize,
+    /// what they take: blocks of files, and write buffers
+    pub used: usize,
+    /// what of that cannot be given up at the moment
+    pub pinned: usize,
+    /// write buffers
+    pub write_buffers: usize,
+}
+
 /// A process's folder, and the memory of the databases in it.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -55,6 +68,18 @@ pub(crate) struct Folder {
 impl StateDisk {
     pub fn new(options: StateOptions) -> Self {
         Self { options, folder: Arc::default() }
+    }
+
+    /// What databases take of the memory that they share; none as long as there is no folder for them.
+    pub fn memory(&self) -> Option<StateMemory> {
+        let folder = self.folder.lock();
+        let memory = &folder.as_ref()?.memory;
+        Some(StateMemory {
+            budget: memory.bytes(),
+            used: memory.used_bytes(),
+            pinned: memory.pinned_bytes(),
+            write_buffers: memory.write_buffer_bytes(),
+        })
     }
 
     /// The process's folder, which is made if it is not there yet.
@@ -137,6 +162,18 @@ impl Drop for ScratchDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: what databases take of their memory is told once there is a place for them.
+    #[test]
+    fn memory_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = StateDisk::new(StateOptions { directory: dir.path().join("state"), memory_bytes: 6 << 20 });
+        assert_eq!(disk.memory(), None);
+        let _folder = disk.folder().unwrap();
+        let memory = disk.memory().expect("there is a place");
+        assert_eq!((memory.budget, memory.write_buffers), (6 << 20, 0));
+        assert!(memory.pinned <= memory.used && memory.used < memory.budget);
+    }
 
     /// A process's folder goes with it, and what one that was killed has left goes when the next one comes; one that is in use stays.
     #[test]

@@ -19,7 +19,7 @@ pub mod task;
 pub mod uploads;
 
 pub use deploy::{Deployment, Worker, panicked};
-pub use disk::StateOptions;
+pub use disk::{StateMemory, StateOptions};
 pub use error::{Failure, FailureKind};
 pub use job::{Command, Event, JobHandle, Outcome};
 pub use limits::limits;

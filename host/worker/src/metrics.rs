@@ -2,8 +2,8 @@
 //!
 //! Tasks add to plain atomic counters once a batch; whoever wants to know takes a [`Snapshot`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -11,7 +11,6 @@ use serde::Serialize;
 use weir_connector::Sink;
 use weir_connector::sink::Report;
 use weir_exchange::Waits;
-use weir_state::RocksMemory;
 use weir_state::rocks::Stats;
 
 use crate::uploads::Uploads;
@@ -103,8 +102,6 @@ pub struct JobMetrics {
     pub(crate) sinks: Vec<(String, Box<dyn Sink>)>,
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) recovery: RecoveryCounters,
-    /// what the worker's databases share; not set if the job has none
-    pub(crate) state_memory: OnceLock<RocksMemory>,
 }
 
 /// What a job has done at one moment.
@@ -128,22 +125,6 @@ pub struct Snapshot {
     pub operators: Vec<OperatorSnapshot>,
     /// sinks
     pub sinks: Vec<SinkSnapshot>,
-    /// the memory that the databases of the job's worker share, those of other jobs among them; none if the job has no database
-    #[serde(skip)]
-    pub state_memory: Option<StateMemory>,
-}
-
-/// What all databases of a worker take of the memory that they share, bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StateMemory {
-    /// what they may take
-    pub budget: usize,
-    /// what they take: blocks of files, and write buffers
-    pub used: usize,
-    /// what of that cannot be given up at the moment
-    pub pinned: usize,
-    /// write buffers
-    pub write_buffers: usize,
 }
 
 /// How an attempt to run a job started from a checkpoint, and commits others.
@@ -272,12 +253,6 @@ impl JobMetrics {
             recovery: self.recovery_snapshot(),
             operators: self.operators(),
             sinks,
-            state_memory: self.state_memory.get().map(|memory| StateMemory {
-                budget: memory.bytes(),
-                used: memory.used_bytes(),
-                pinned: memory.pinned_bytes(),
-                write_buffers: memory.write_buffer_bytes(),
-            }),
         }
     }
 
@@ -385,7 +360,6 @@ mod tests {
             sinks: vec![],
             uploads: Arc::default(),
             recovery: RecoveryCounters::default(),
-            state_memory: OnceLock::new(),
         }
     }
 
@@ -437,16 +411,9 @@ mod tests {
             *kept.database.lock() = (subtask > 0).then_some(database);
             nodes.extend([kept, NodeCounters::new(0, subtask, Some(1), "out".to_owned())]);
         }
-        let metrics = metrics(nodes, vec![]);
-        let snapshot = metrics.snapshot();
+        let snapshot = metrics(nodes, vec![]).snapshot();
         let twice =
             Stats { live_bytes: 2, write_buffer_bytes: 40, pending_compaction_bytes: 600, file_bytes: 8000, file_count: 10 };
         assert_eq!(snapshot.operators.iter().map(|o| o.database).collect::<Vec<_>>(), [Some(twice), None]);
-        assert_eq!(snapshot.state_memory, None);
-
-        assert!(metrics.state_memory.set(RocksMemory::new(6 << 20)).is_ok());
-        let memory = metrics.snapshot().state_memory.expect("the job has a database");
-        assert_eq!((memory.budget, memory.write_buffers), (6 << 20, 0));
-        assert!(memory.pinned <= memory.used && memory.used < memory.budget);
     }
 }

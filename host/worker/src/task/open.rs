@@ -167,8 +167,6 @@ async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGrou
         return Ok(Kept { backend: Box::new(MemoryBackend::default()), stored: StoredFiles::new(), in_backend: false });
     }
     let folder = parts.disk.folder()?;
-    // Another task may have told it already: it is the same.
-    let _ = parts.metrics.state_memory.set(folder.memory().clone());
     if let Some(restore) = &parts.restore {
         let owner = Owner { operator: id, subtask: parts.subtask, groups };
         if let Some(opened) = restore.open_database(owner, &folder, parts.storage.as_ref()).await? {

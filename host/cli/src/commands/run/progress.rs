@@ -186,7 +186,6 @@ mod tests {
             recovery: RecoverySnapshot::default(),
             operators,
             sinks: vec![],
-            state_memory: None,
         }
     }
 

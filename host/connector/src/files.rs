@@ -79,14 +79,17 @@ impl Files {
         Self { at_hand: false, ..self.clone() }
     }
 
-    fn check_at_hand(&self) -> io::Result<()> {
-        if self.at_hand { Ok(()) } else { Err(io::Error::new(io::ErrorKind::Unsupported, "files are out of reach")) }
+    /// The folder that paths cannot leave, if there is one: where whatever touches the disk begins.
+    fn reach(&self) -> io::Result<Option<&Dir>> {
+        match self.at_hand {
+            true => Ok(self.confined.as_deref()),
+            false => Err(io::Error::new(io::ErrorKind::Unsupported, "files are out of reach")),
+        }
     }
 
     /// Opens a file for reading.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
-        self.check_at_hand()?;
-        match &self.confined {
+        match self.reach()? {
             None => File::open(self.root.join(path)),
             Some(dir) => Ok(dir.open(path)?.into_std()),
         }
@@ -99,8 +102,7 @@ impl Files {
 
     /// Opens a file that is there, for reading and writing.
     pub(crate) fn reopen(&self, path: &Path) -> io::Result<File> {
-        self.check_at_hand()?;
-        match &self.confined {
+        match self.reach()? {
             None => File::options().read(true).write(true).open(self.root.join(path)),
             Some(dir) => {
                 let mut options = cap_std::fs::OpenOptions::new();
@@ -111,8 +113,7 @@ impl Files {
 
     /// Creates a file, and the folders above it; what was in it is gone.
     pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
-        self.check_at_hand()?;
-        match &self.confined {
+        match self.reach()? {
             None => {
                 let path = self.root.join(path);
                 path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
@@ -128,13 +129,13 @@ impl Files {
 
     /// Makes a folder and those above it, so that they outlast a crash of the machine.
     pub(crate) fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.check_at_hand()?;
+        let reached = self.reach()?;
         if matches!(self.kind(path), Ok(Kind::Folder)) {
             return Ok(());
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         parent.map_or(Ok(()), |parent| self.create_folder(parent))?;
-        let made = match &self.confined {
+        let made = match reached {
             None => std::fs::create_dir(self.root.join(path)),
             Some(dir) => dir.create_dir(path),
         };
@@ -156,8 +157,7 @@ impl Files {
 
     /// Gives a file another name, at once: a reader sees the one or the other.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.check_at_hand()?;
-        match &self.confined {
+        match self.reach()? {
             None => std::fs::rename(self.root.join(from), self.root.join(to)),
             Some(dir) => dir.rename(from, dir, to),
         }
@@ -165,8 +165,7 @@ impl Files {
 
     /// Removes a file.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
-        self.check_at_hand()?;
-        match &self.confined {
+        match self.reach()? {
             None => std::fs::remove_file(self.root.join(path)),
             Some(dir) => dir.remove_file(path),
         }
@@ -183,9 +182,8 @@ impl Files {
 
     /// The names of all that is in a folder, in no order; those that are not UTF-8 are left out.
     pub(crate) fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
-        self.check_at_hand()?;
         let name = |entry: io::Result<std::ffi::OsString>| entry.map(|name| name.into_string().ok()).transpose();
-        match &self.confined {
+        match self.reach()? {
             None => std::fs::read_dir(self.root.join(folder))?.filter_map(|entry| name(entry.map(|e| e.file_name()))).collect(),
             Some(dir) => dir.read_dir(folder)?.filter_map(|entry| name(entry.map(|e| e.file_name()))).collect(),
         }
@@ -198,7 +196,7 @@ impl Files {
 
     /// The files that a path or a pattern names, in order.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<PathBuf>, Error> {
-        self.check_at_hand().map_err(|e| Error::io(format!("the files of {path} cannot be listed"), e))?;
+        self.reach().map_err(|e| Error::io(format!("the files of {path} cannot be listed"), e))?;
         let whole = Path::new(path);
         let is_pattern = path.contains(['*', '?', '[']);
         match self.kind(whole) {
@@ -242,10 +240,11 @@ impl Files {
 
     /// What is at this path, or would be made there; none for what keeps nothing that could be overwritten, such as a pipe or `/dev/null`.
     pub(crate) fn identity(&self, path: &Path) -> Option<Identity> {
-        if !self.at_hand || matches!(self.kind(path), Ok(Kind::Other)) {
+        let reached = self.reach().ok()?;
+        if matches!(self.kind(path), Ok(Kind::Other)) {
             return None;
         }
-        let inode = match &self.confined {
+        let inode = match reached {
             None => std::fs::metadata(self.root.join(path)).map(|m| (m.dev(), m.ino())),
             Some(dir) => dir.metadata(path).map(|m| (m.dev(), m.ino())),
         };
@@ -266,8 +265,7 @@ impl Files {
 
     /// What there is at this path.
     fn kind(&self, path: &Path) -> io::Result<Kind> {
-        self.check_at_hand()?;
-        let (is_file, is_dir) = match &self.confined {
+        let (is_file, is_dir) = match self.reach()? {
             None => std::fs::metadata(self.root.join(path)).map(|m| (m.is_file(), m.is_dir()))?,
             Some(dir) => dir.metadata(path).map(|m| (m.is_file(), m.is_dir()))?,
         };

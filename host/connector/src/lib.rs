@@ -38,6 +38,7 @@ pub mod conformance;
 pub use error::Error;
 pub use files::Files;
 pub use json::JsonLines;
+pub use options::is_secret;
 pub use positions::Positions;
 pub use registry::{Attempt, Connector, Context, connectors, find};
 pub use sink::{Delivery, Report, Sink, Transaction, Writer};

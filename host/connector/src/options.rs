@@ -15,6 +15,11 @@ pub(crate) fn parse<T: DeserializeOwned>(options: &toml::Table, context: &Contex
     })
 }
 
+/// Whether the value of an option opens doors: it is not shown to those who ask what a job is, and no message quotes it.
+pub fn is_secret(option: &str) -> bool {
+    ["password", "secret", "token", "pem", "oauth", "jaas"].iter().any(|word| option.contains(word))
+}
+
 /// The error of a connector that cannot be a source.
 pub(crate) fn not_a_source(name: &str) -> Error {
     Error::options(format!("the connector \"{name}\" can be written to, but not read from"))

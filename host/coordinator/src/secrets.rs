@@ -2,13 +2,11 @@
 
 use toml::Value;
 use url::Url;
+use weir_connector::is_secret;
 use weir_plan::JobSpec;
 
 /// What stands where a secret was.
 const HIDDEN: &str = "(hidden)";
-
-/// The words by which the names of options that are secrets are known.
-const WORDS: &[&str] = &["password", "secret", "token", "pem", "oauth", "jaas"];
 
 /// The spec without the secrets among the options of its connectors.
 pub(crate) fn hide(spec: &JobSpec) -> JobSpec {
@@ -20,7 +18,7 @@ pub(crate) fn hide(spec: &JobSpec) -> JobSpec {
 
 fn hide_in(name: &str, value: &mut Value) {
     match value {
-        Value::String(text) if WORDS.iter().any(|word| name.contains(word)) => HIDDEN.clone_into(text),
+        Value::String(text) if is_secret(name) => HIDDEN.clone_into(text),
         Value::String(text) => {
             // A URL may have a password in it.
             if let Ok(mut url) = Url::parse(text)

@@ -289,20 +289,23 @@ impl Eviction {
 
     /// Once a batch, where nobody has set a limit and what leaves goes to a disk: once half of the guest's memory is taken, there are no more slots than there
     /// are then. The other half is for batches, and for arrays that double.
-    pub fn fit(&mut self, body: &Body, slots: usize) {
+    fn fit(&mut self, body: &Body, slots: usize) {
         let is_free = self.slots_max.is_none() && self.bytes_max.is_none();
         if is_free && self.keeps_copies && slots > 0 && body.is_half_full() {
             self.slots_max = Some(slots);
         }
     }
 
-    /// Once a batch: weighs some slots, if their weight matters and it is time to. `host_bytes` is what the host's tables take for each of them.
+    /// Once a batch, of so many slots (`held`) that the guest holds: sets a limit if one is needed, and weighs some of `slots`, if their weight matters and it is
+    /// time to. `host_bytes` is what the host's tables take for each of them.
     pub async fn sample(
         &mut self,
         body: &mut Body,
+        held: usize,
         slots: impl Iterator<Item = Slot>,
         host_bytes: impl FnOnce(&[Slot]) -> u64,
     ) -> Result<(), Error> {
+        self.fit(body, held);
         self.batches += 1;
         if self.bytes_max.is_none() || !(self.batches.is_power_of_two() || self.batches.is_multiple_of(BATCHES_PER_SAMPLE)) {
             return Ok(());

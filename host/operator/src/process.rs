@@ -523,9 +523,8 @@ impl Process {
     /// Evicts cold slots if there are too many.
     async fn evict(&mut self) -> Result<(), Error> {
         let table = &self.table;
-        self.eviction.fit(&self.body, table.len());
         let host_bytes = |slots: &[Slot]| table.bytes_per_slot(slots.iter().copied());
-        self.eviction.sample(&mut self.body, table.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
+        self.eviction.sample(&mut self.body, table.len(), table.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
         let surplus = self.eviction.surplus(self.table.len());
         if surplus == 0 {
             return Ok(());

@@ -16,7 +16,7 @@ use weir_plan::job::{ChainNode, Edge, Node, NodeKind, Origin, Root, SourcePlan, 
 use weir_types::graph::Partitioning;
 
 use crate::error::{Failure, FailureKind};
-use crate::restore::{Restore, fetch_failure, state_schema};
+use crate::restore::{Restore, fetch_failure, in_component, state_schema};
 
 impl Restore {
     /// The subtask that has to read a split of a source, of so many; none = any can. What its reader has said of time may be in flight.
@@ -49,10 +49,9 @@ impl Restore {
         let mut messages = vec![];
         for &edge in gate {
             let Some(was) = self.manifest.edges.iter().position(|was| *was == words[edge]) else { continue };
-            let of_edge = |task: &TaskSnapshot| task.in_flight.iter().position(|rows| rows.edge as usize == was);
             let ends = |task: &TaskSnapshot| {
-                let senders = task.in_flight[of_edge(task)?].senders;
-                Some(Ends { senders, receivers: task.parallelism })
+                let rows = task.in_flight.iter().find(|rows| rows.edge as usize == was)?;
+                Some(Ends { senders: rows.senders, receivers: task.parallelism })
             };
             let Some(was_between) = tasks().find_map(ends) else { continue };
             let edge_now = &plan.edges[edge];
@@ -191,10 +190,7 @@ fn receiver(plan: &JobPlan, edge: usize, vertex: &Vertex) -> String {
 /// What a node is called, at any parallelism.
 fn name(plan: &JobPlan, kind: &NodeKind) -> String {
     match kind {
-        NodeKind::Chain(chain) => match plan.spec.component_specs()[chain.component].0.as_str() {
-            "" => chain.name(),
-            component => format!("{component}.{}", chain.name()),
-        },
+        NodeKind::Chain(chain) => in_component(plan, chain, &chain.name()),
         NodeKind::Sink(sink) => plan.sinks[*sink].name.clone(),
         NodeKind::Exchange(_) => "an exchange".to_owned(),
     }

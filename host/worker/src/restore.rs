@@ -404,9 +404,14 @@ fn keepers(plan: &JobPlan) -> impl Iterator<Item = (String, &ChainNode)> {
 
 /// What the state of a chain is named after: its first operator, with its component where there are several.
 pub(crate) fn state_id(plan: &JobPlan, node: &ChainNode) -> String {
+    in_component(plan, node, node.operator_id())
+}
+
+/// A name that is one in its component, for the whole job: with the component, where there are several.
+pub(crate) fn in_component(plan: &JobPlan, node: &ChainNode, name: &str) -> String {
     match plan.spec.component_specs()[node.component].0.as_str() {
-        "" => node.operator_id().to_owned(),
-        component => format!("{component}.{}", node.operator_id()),
+        "" => name.to_owned(),
+        component => format!("{component}.{name}"),
     }
 }
 

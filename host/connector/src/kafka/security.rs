@@ -22,7 +22,7 @@ const FOREIGN: [&str; 5] =
 
 /// Whether the value of a setting is not to be shown: a message may quote what is wrong with it.
 pub(super) fn is_secret(setting: &str) -> bool {
-    ["password", "pem", "oauth", "username", "jaas"].iter().any(|word| setting.contains(word))
+    crate::is_secret(setting) || setting.contains("username")
 }
 
 /// How brokers are reached.

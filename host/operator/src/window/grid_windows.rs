@@ -232,9 +232,8 @@ impl GridWindows {
             }
         }
         let table = &self.table;
-        turn.eviction.fit(turn.body, table.len());
         let host_bytes = |slots: &[Slot]| table.bytes_per_slot(slots.iter().copied());
-        turn.eviction.sample(turn.body, table.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
+        turn.eviction.sample(turn.body, table.len(), table.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
         self.evict(turn).await
     }
 

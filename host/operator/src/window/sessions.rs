@@ -159,8 +159,9 @@ impl Sessions {
             let keys = slots.iter().map(|&slot| intervals.get(owners[slot as usize]).key);
             table.bytes_per_slot(keys) + 2 * size_of::<Session>() as u64
         };
-        turn.eviction.fit(turn.body, self.slots.clock.len());
-        turn.eviction.sample(turn.body, self.slots.clock.sample(Eviction::SAMPLE_SLOTS), host_bytes).await?;
+        turn.eviction
+            .sample(turn.body, self.slots.clock.len(), self.slots.clock.sample(Eviction::SAMPLE_SLOTS), host_bytes)
+            .await?;
         self.evict(turn).await
     }
 

@@ -38,7 +38,8 @@ demo: setup-demo examples/flights/flights.wasm ## one streaming job, from a CSV 
 	$(WEIR) run examples/flights/job.toml
 
 # Together with the tests, `weir` has the features that it has beside them, and its crates are compiled once.
-test: WEIR_TARGETS := --bin weir --test it
+TEST_TARGETS := --bin weir --test it
+test: WEIR_TARGETS := $(TEST_TARGETS)
 test: setup-test guests ## all tests
 	cargo test --release --doc -p weir
 	cargo test --release $(EXAMPLES)

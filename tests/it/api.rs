@@ -46,7 +46,8 @@ fn endless_spec(component: &str) -> Value {
     })
 }
 
-async fn nexmark(client: &Client) -> String {
+/// Uploads the component of Nexmark; returns its id.
+pub async fn nexmark(client: &Client) -> String {
     client.upload(wasm("examples/nexmark/nexmark.wasm")).await.expect("a good component").id
 }
 

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use weir_client::types::{Lines, SavepointWish};
 use weir_client::{Client, Error, JobDetail};
 
+use crate::api::nexmark;
 use crate::recovery::{difference, published, undisturbed};
-use crate::run::{root, weir};
+use crate::run::weir;
 use crate::server::Server;
 
 /// How long something is waited for that must come.
@@ -16,15 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until a job is there, and as it should be.
 async fn wait(client: &Client, job: &str, is_so: impl Fn(&JobDetail) -> bool) -> JobDetail {
-    let since = Instant::now();
-    loop {
-        let detail = client.job(job).await.expect("it is there from the server's start");
-        if is_so(&detail) {
-            return detail;
-        }
-        assert!(since.elapsed() < PATIENCE, "{detail:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    crate::server::wait(client, job, PATIENCE, is_so).await
 }
 
 fn has_checkpoint(detail: &JobDetail) -> bool {
@@ -33,8 +26,7 @@ fn has_checkpoint(detail: &JobDetail) -> bool {
 
 /// Uploads the component of Nexmark, and returns a job of it with this sink.
 async fn spec(client: &Client, rate: f64, events: Option<u64>, sink: Value) -> Value {
-    let wasm = std::fs::read(root().join("examples/nexmark/nexmark.wasm")).expect("built by `make guests`");
-    let component = client.upload(wasm).await.expect("a good component").id;
+    let component = nexmark(client).await;
     let mut source = json!({ "connector": "nexmark", "rate": rate, "events_per_ms": 1 });
     if let Some(events) = events {
         source["events"] = json!(events);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use weir_client::types::{CheckpointUnderWay, SavepointWish};
 use weir_client::{Client, Error, JobDetail, StartFrom};
 
+use crate::api::nexmark;
 use crate::recovery::bucket::{Bucket, CALM, Fault, SILENCE, Weather};
 use crate::recovery::{difference, files_below, published, undisturbed};
 use crate::run::{root, weir};
@@ -59,15 +60,7 @@ fn set<'a>(command: &mut Command, settings: impl IntoIterator<Item = (&'a str, &
 
 /// Waits until a job is as it should be.
 async fn wait(client: &Client, job: &str, is_so: impl Fn(&JobDetail) -> bool) -> JobDetail {
-    let since = Instant::now();
-    loop {
-        let detail = client.job(job).await.expect("it is remembered");
-        if is_so(&detail) {
-            return detail;
-        }
-        assert!(since.elapsed() < PATIENCE && !detail.job.is_ended(), "{detail:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    crate::server::wait(client, job, PATIENCE, is_so).await
 }
 
 fn has_checkpoint(detail: &JobDetail) -> bool {
@@ -82,8 +75,7 @@ fn sample(metrics: &str, name: &str, job: &str) -> Option<f64> {
 
 /// A job of Nexmark without end that writes to nowhere.
 async fn endless(client: &Client, query: &str, interval: Option<&str>) -> (String, Value) {
-    let wasm = fs::read(root().join("examples/nexmark/nexmark.wasm")).expect("built by `make guests`");
-    let component = client.upload(wasm).await.expect("a good component").id;
+    let component = nexmark(client).await;
     let mut spec = json!({
         "name": "endless",
         "component": component,

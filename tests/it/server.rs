@@ -3,8 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use weir_client::Client;
+use weir_client::{Client, JobDetail};
 
 use crate::run::weir;
 
@@ -59,12 +60,12 @@ impl Server {
     pub fn again_with(self, end: bool, slots: u16, environment: &[(&str, String)]) -> Self {
         let Self { mut child, mut stderr, data, .. } = self;
         if end {
-            interrupt(&child);
+            interrupt(&child.0);
             std::io::copy(&mut stderr, &mut std::io::sink()).expect("the log can be read");
         } else {
-            child.kill().expect("the process runs");
+            child.0.kill().expect("the process runs");
         }
-        child.wait().expect("the server ends");
+        child.0.wait().expect("the server ends");
         Self::start_in(data, ANY_PORT, slots, environment)
     }
 
@@ -100,35 +101,34 @@ impl Server {
     /// Asks the server to end, and waits until it has: its exit code and what it wrote to standard error.
     pub fn stop(self) -> (Option<i32>, String) {
         let Self { mut child, mut stderr, .. } = self;
-        interrupt(&child);
+        interrupt(&child.0);
         let mut text = String::new();
         std::io::Read::read_to_string(&mut stderr, &mut text).expect("the log is text");
-        (child.wait().expect("the server ends").code(), text)
+        (child.0.wait().expect("the server ends").code(), text)
+    }
+}
+
+/// Waits until a job is as it should be, for so long.
+pub async fn wait(client: &Client, job: &str, patience: Duration, is_so: impl Fn(&JobDetail) -> bool) -> JobDetail {
+    let since = Instant::now();
+    loop {
+        let detail = client.job(job).await.expect("it is known");
+        if is_so(&detail) {
+            return detail;
+        }
+        assert!(since.elapsed() < patience && !detail.job.is_ended(), "{detail:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// A process that does not outlive its test.
-struct Process(Child);
-
-impl std::ops::Deref for Process {
-    type Target = Child;
-
-    fn deref(&self) -> &Child {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Process {
-    fn deref_mut(&mut self) -> &mut Child {
-        &mut self.0
-    }
-}
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // To a process that has ended, this does nothing.
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

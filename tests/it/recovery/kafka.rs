@@ -14,7 +14,7 @@ use crate::server::interrupt;
 static BROKER: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
 
 /// Partitions of each topic.
-const PARTITIONS: i32 = 4;
+pub(super) const PARTITIONS: i32 = 4;
 
 /// A setting by which clients look soon whether a broker is back.
 const SOON: &str = "\"reconnect.backoff.max.ms\" = 500";
@@ -94,12 +94,17 @@ impl Bids {
         );
     }
 
-    /// The rows that a reader of a topic sees who sees only what is committed, in an order of their own.
+    /// The same as the function of that name, at its broker.
     pub(super) fn committed(&self, topic: &str) -> Vec<String> {
-        let mut rows: Vec<_> = self.broker.read(topic, true).into_iter().map(|(_, value)| value).collect();
-        rows.sort_unstable();
-        rows
+        committed(&self.broker, topic)
     }
+}
+
+/// The rows that a reader of a topic sees who sees only what is committed, in an order of their own.
+pub(super) fn committed(broker: &Broker, topic: &str) -> Vec<String> {
+    let mut rows: Vec<_> = broker.read(topic, true).into_iter().map(|(_, value)| value).collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// Goal: partitions go on where the checkpoint has them, so that windows over them count each record once, at any parallelism.
@@ -117,23 +122,15 @@ fn windows_over_partitions() {
 /// a pending transaction was committed again.
 #[test]
 fn topic_to_topic() {
-    let bids = Bids::new("topic_to_topic", 150_000);
-    let expected = bids.expected("keyed_count");
-    let mut victim = bids.victim("topic_to_topic", "keyed_count", &[]);
-    bids.write_topic(&mut victim, "topic_to_topic_counts", "exactly-once");
-    // A producer with transactions takes about a second to begin.
-    victim.set("checkpoint.interval", "300ms");
-    victim.pause_max = Duration::from_secs(3);
-    victim.torment(&[1, 2, 3], 14, Moment::draw_late);
-    victim.compare(&expected, &bids.committed("topic_to_topic_counts"));
+    survives_from_topic_to_topic("topic_to_topic", "keyed_count", &[1, 2, 3], 14, &[]);
 }
 
-/// A job from topic to topic, of windows. Kills it so many times, and compares what those see in the end who read what is committed.
-fn survives_from_topic_to_topic(name: &'static str, events: u64, parallelisms: &[u64], kills: u32, settings: &[(&str, &str)]) {
-    let bids = Bids::new(name, events);
-    let expected = bids.expected("q5");
-    let mut victim = bids.victim(name, "q5", settings);
-    let topic = format!("{name}_hottest");
+/// Kills a job of a query from topic to topic so many times, and compares what those see in the end who read what is committed.
+fn survives_from_topic_to_topic(name: &'static str, query: &str, parallelisms: &[u64], kills: u32, settings: &[(&str, &str)]) {
+    let bids = Bids::new(name, 150_000);
+    let expected = bids.expected(query);
+    let mut victim = bids.victim(name, query, settings);
+    let topic = format!("{name}_out");
     bids.write_topic(&mut victim, &topic, "exactly-once");
     // A producer with transactions takes about a second to begin.
     victim.set("checkpoint.interval", "300ms");
@@ -145,7 +142,7 @@ fn survives_from_topic_to_topic(name: &'static str, events: u64, parallelisms: &
 /// Goal: the same of windows, whose state and results are of one moment.
 #[test]
 fn windows_from_topic_to_topic() {
-    survives_from_topic_to_topic("windows_from_topic_to_topic", 150_000, &[1, 2, 3], 10, &[]);
+    survives_from_topic_to_topic("windows_from_topic_to_topic", "q5", &[1, 2, 3], 10, &[]);
 }
 
 /// Goal: the same where barriers overtake rows, state is on disk, and the parallelism changes.
@@ -158,7 +155,7 @@ fn unaligned_windows_from_topic_to_topic() {
         ("state.backend", "rocksdb"),
         ("state.slots_max", "64"),
     ];
-    survives_from_topic_to_topic("unaligned_windows_from_topic_to_topic", 150_000, &[2, 1, 3], 6, &settings);
+    survives_from_topic_to_topic("unaligned_windows_from_topic_to_topic", "q5", &[2, 1, 3], 6, &settings);
 }
 
 /// Goal: at least once, all rows are there, whatever is killed.

@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -47,6 +47,7 @@ use weir_base::Phase;
 use weir_base::phase::TARGET;
 
 use crate::run::{root, weir};
+use crate::server::Process;
 use moments::{Moment, Phases};
 
 /// How long a job may take to end that nobody kills any more.
@@ -420,17 +421,6 @@ impl Victim {
             self.kills,
             self.log()
         );
-    }
-}
-
-/// A job that runs. It does not outlive its test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // To a process that has ended, this does nothing.
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
     }
 }
 

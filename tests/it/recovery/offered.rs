@@ -1,19 +1,16 @@
 //! From topic to topic on a server whose operator offers Kafka: drains, stops with savepoints and starts from them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_client::{Client, Error, JobDetail, SavepointWish, StartFrom};
 
 use super::PATIENCE;
 use super::broker::{Broker, Record};
-use super::kafka::broker;
-use crate::run::root;
+use super::kafka::{PARTITIONS, broker, committed};
+use crate::api::nexmark;
 use crate::server::Server;
 
-/// Partitions of each topic.
-const PARTITIONS: i32 = 4;
 /// How many auctions there are bids for.
 const AUCTIONS: u64 = 11;
 
@@ -41,13 +38,6 @@ fn counts(end: u64) -> Vec<String> {
     rows
 }
 
-/// The rows that a reader of a topic sees who sees only what is committed, in the same order.
-fn committed(broker: &Broker, topic: &str) -> Vec<String> {
-    let mut rows: Vec<_> = broker.read(topic, true).into_iter().map(|(_, value)| value).collect();
-    rows.sort_unstable();
-    rows
-}
-
 /// A job that counts bids as they come, without end.
 fn spec(broker: &Broker, component: &str, parallelism: u16) -> Value {
     let kafka = |topic: &str| json!({ "connector": "kafka", "brokers": broker.address(), "topic": topic });
@@ -62,23 +52,9 @@ fn spec(broker: &Broker, component: &str, parallelism: u16) -> Value {
     })
 }
 
-async fn nexmark(client: &Client) -> String {
-    let path = root().join("examples/nexmark/nexmark.wasm");
-    let wasm = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; build the guests with `make guests`", path.display()));
-    client.upload(wasm).await.unwrap().id
-}
-
 /// Waits until a job is as it should be.
 async fn wait(client: &Client, job: &str, is_so: impl Fn(&JobDetail) -> bool) -> JobDetail {
-    let begin = Instant::now();
-    loop {
-        let detail = client.job(job).await.unwrap();
-        if is_so(&detail) {
-            return detail;
-        }
-        assert!(begin.elapsed() < PATIENCE && !detail.job.is_ended(), "{detail:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    crate::server::wait(client, job, PATIENCE, is_so).await
 }
 
 /// Waits until a job has read so many events.

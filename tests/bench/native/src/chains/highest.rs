@@ -10,7 +10,7 @@ use weir_operator::NativeChain;
 use weir_sandbox::GuestError;
 use weir_types::call::{Input, Origins, Panes, Reply, Slot, States};
 
-use super::{rows, times};
+use super::{numbers, rows, times};
 
 /// The best offer of each slot.
 #[derive(Debug)]
@@ -110,9 +110,7 @@ impl NativeChain for Highest {
     }
 
     fn import_slots(&mut self, slots: &[Slot], states: &States) -> Result<(), GuestError> {
-        for (&slot, range) in slots.iter().zip(states.offsets.windows(2)) {
-            let numbers = states.bytes[range[0] as usize..range[1] as usize].as_chunks::<8>().0;
-            let numbers: Vec<u64> = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        for (&slot, numbers) in slots.iter().zip(numbers(states)) {
             if let [price, date_time, auction, bidder] = numbers[..] {
                 let date_time = Reverse(date_time as i64);
                 let offer = Offer { price, date_time, auction: Reverse(auction), bidder: Reverse(bidder) };

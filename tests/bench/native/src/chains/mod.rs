@@ -14,7 +14,7 @@ use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{ArrayRef, PrimitiveArray};
 use weir_operator::NativeChain;
 use weir_plan::job::ChainNode;
-use weir_types::call::{Origins, Output, Reply};
+use weir_types::call::{Origins, Output, Reply, States};
 
 /// The native code for a chain of a query, where there is some.
 pub fn native(query: &str, node: &ChainNode) -> Option<Box<dyn NativeChain>> {
@@ -32,6 +32,14 @@ pub fn native(query: &str, node: &ChainNode) -> Option<Box<dyn NativeChain>> {
         }
         ("q11", "bids-by-session") => Box::new(counts::Counts::new(counts::visit)),
         _ => return None,
+    })
+}
+
+/// The numbers that each state consists of.
+fn numbers(states: &States) -> impl Iterator<Item = Vec<u64>> + '_ {
+    states.offsets.windows(2).map(|range| {
+        let numbers = states.bytes[range[0] as usize..range[1] as usize].as_chunks::<8>().0;
+        numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()
     })
 }
 

@@ -891,13 +891,20 @@ fn state_leaves_before_its_guest_is_full() {
     let rows: Vec<_> = (0..2 * NUMBERS).map(row).collect();
     let expected = sorted((1..=NUMBERS).flat_map(|number| [1, 2].map(|count| format!("{number} {count} {number}"))));
     let (bytes, limit) = (BYTES.to_string(), LIMIT.to_string());
-    let settings =
-        [("args.bytes", bytes.as_str()), ("limits.guest_memory", &limit), ("batch.rows", "100"), ("state.backend", "rocksdb")];
-    Job { settings: &settings, ..job("large-state", &rows) }.each(|parallelism, written| {
-        same(&written.out, &expected, &parallelism);
-        let large = operator(written, "large");
-        assert!(large["evictions"].as_u64() > Some(NUMBERS / 2), "{large}");
-        let memory = large["guest_memory_bytes"].as_u64().expect("a number");
-        assert!(memory <= LIMIT * u64::from(parallelism), "{memory} bytes");
-    });
+    // The second ones bring more than fits besides half of the memory.
+    for batch in ["100", "8000"] {
+        let settings = [
+            ("args.bytes", bytes.as_str()),
+            ("limits.guest_memory", &limit),
+            ("batch.rows", batch),
+            ("state.backend", "rocksdb"),
+        ];
+        Job { settings: &settings, ..job("large-state", &rows) }.each(|parallelism, written| {
+            same(&written.out, &expected, &(parallelism, batch));
+            let large = operator(written, "large");
+            assert!(large["evictions"].as_u64() > Some(NUMBERS / 2), "{large}");
+            let memory = large["guest_memory_bytes"].as_u64().expect("a number");
+            assert!(memory <= LIMIT * u64::from(parallelism), "{memory} bytes");
+        });
+    }
 }

@@ -93,9 +93,41 @@ impl ChainOperator {
             return Ok(());
         }
         let batch = allowed.as_ref().unwrap_or(batch);
+        let mut start = 0;
+        loop {
+            let rows = self.step(batch.rows() - start);
+            if rows == batch.rows() {
+                return self.on_rows(port, batch, start, context, out).await;
+            }
+            self.on_rows(port, &batch.slice(start, rows), start, context, out).await?;
+            start += rows;
+            if start == batch.rows() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How many of so many rows the guest may be given before cold slots leave it.
+    fn step(&mut self, rows: usize) -> usize {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => rows,
+            Self::Process(process) => process.step(rows),
+            Self::Window(window) => window.step(rows),
+        }
+    }
+
+    /// The rows of a batch from `start` on, or as many of them as there are in `rows`.
+    async fn on_rows(
+        &mut self,
+        port: usize,
+        rows: &Batch,
+        start: usize,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         let result = match self {
             Self::Relay(emission) => {
-                let (port, batch) = emission.relay(0, batch)?;
+                let (port, batch) = emission.relay(0, rows)?;
                 if emission.assigns_times() {
                     context.note_progress(batch.times().and_then(|times| times.iter().copied().max()));
                 }
@@ -103,15 +135,18 @@ impl ChainOperator {
                 Ok(())
             }
             // What goes on inside them takes kilobytes, which each caller would have to move on: a pointer to it is less.
-            Self::Transform(transform) => Box::pin(transform.on_batch(port, batch, context, out)).await,
-            Self::Process(process) => Box::pin(process.on_batch(port, batch, context, out)).await,
-            Self::Window(window) => Box::pin(window.on_batch(port, batch, context, out)).await,
+            Self::Transform(transform) => Box::pin(transform.on_batch(port, rows, context, out)).await,
+            Self::Process(process) => Box::pin(process.on_batch(port, rows, context, out)).await,
+            Self::Window(window) => Box::pin(window.on_batch(port, rows, context, out)).await,
         };
         result.map_err(|error| {
-            let error = self.explain(context.locate(error));
+            let mut error = self.explain(context.locate(error));
             if matches!(self, Self::Process(_) | Self::Window(_)) {
                 context.failures.errors += 1;
-                context.accuse(&error, port, batch);
+                context.accuse(&error, port, rows, start);
+            }
+            if let Error::Rows { row: Some((row, _)), .. } = &mut error {
+                *row += start;
             }
             error
         })

@@ -107,13 +107,15 @@ impl Context {
         Ok(Some(kept))
     }
 
-    /// Notes the row of `batch` that an operator with state has failed on, if it is known and the policy is to go on without it.
-    pub fn accuse(&mut self, error: &Error, port: usize, batch: &Batch) {
+    /// Notes the row that an operator with state has failed on, if it is known and the policy is to go on without it: one of these `rows` of a batch, the first of
+    /// which is its `start`.
+    pub fn accuse(&mut self, error: &Error, port: usize, rows: &Batch, start: usize) {
         if let (Error::Rows { row: Some((row, _)), error, .. }, ErrorPolicy::Skip | ErrorPolicy::DeadLetter) =
             (error, self.on_error.policy)
         {
             // A row that cannot even be copied fails the job, as it would without the policy.
-            self.culprit = alone(batch, *row).ok().map(|alone| GivenUp { port, at: *row, row: alone, error: error.clone() });
+            self.culprit =
+                alone(rows, *row).ok().map(|alone| GivenUp { port, at: start + row, row: alone, error: error.clone() });
         }
     }
 

@@ -50,6 +50,12 @@ pub(crate) const OPERATOR: u32 = 0;
 /// Under which numbers the backend has the operator's timers that are far off, by sort, as `snapshot::Kind` numbers them.
 pub(crate) const TIMERS: [u32; 4] = [1, 2, 3, 4];
 
+/// The part of its slots, or of its memory, that the guest may be given rows for before cold slots leave.
+const STEP_PART: usize = 8;
+
+/// Rows that it may be given all the same: a call costs as much as some hundred rows do.
+const STEP_ROWS_MIN: usize = 256;
+
 /// Slots whose weight tells that of all.
 const SAMPLE_SLOTS: usize = 64;
 
@@ -206,6 +212,10 @@ pub(crate) struct Eviction {
     spent_weight: Weight,
     bytes_per_call: u64,
     batches: u64,
+    /// rows of the last step
+    step_rows: usize,
+    /// what the guest's memory was when `slots_max` was last set by it, bytes
+    fitted: Option<usize>,
     /// slots that were moved to the backend
     moved: u64,
 }
@@ -227,6 +237,8 @@ impl Eviction {
             spent_weight: Weight::unknown(),
             bytes_per_call,
             batches: 0,
+            step_rows: 0,
+            fitted: None,
             moved: 0,
         };
         (eviction, parts.body)
@@ -287,16 +299,42 @@ impl Eviction {
         self.filter_bytes = table.filter_bytes() as u64;
     }
 
-    /// Once a batch, where nobody has set a limit and what leaves goes to a disk: once half of the guest's memory is taken, there are no more slots than there
-    /// are then. The other half is for batches, and for arrays that double.
-    fn fit(&mut self, body: &Body, slots: usize) {
-        let is_free = self.slots_max.is_none() && self.bytes_max.is_none();
-        if is_free && self.keeps_copies && slots > 0 && body.is_half_full() {
-            self.slots_max = Some(slots);
-        }
+    /// How many of so many rows (`rows`) the guest may be given before cold slots leave, while it holds so many of them (`held`). Each may make one: if nobody
+    /// has set a limit, and what leaves goes to a disk, those of a step may take an eighth of its memory, by what they or those of the last step take now.
+    pub fn step(&mut self, body: &Body, held: usize, rows: usize) -> usize {
+        let most = match self.slots_max() {
+            Some(max) => max / STEP_PART,
+            None if self.keeps_copies => {
+                let bytes = body.memory_bytes() / held.max(self.step_rows).max(1);
+                body.memory_bytes_max() / STEP_PART / bytes.max(1)
+            }
+            None => return rows,
+        };
+        self.step_rows = rows.min(most.max(STEP_ROWS_MIN));
+        self.step_rows
     }
 
-    /// Once a batch, of so many slots (`held`) that the guest holds: sets a limit if one is needed, and weighs some of `slots`, if their weight matters and it is
+    /// Once a step, where nobody has said how many slots there may be, and what leaves goes to a disk: once half of the guest's memory is taken, there are no more
+    /// than there are then, and fewer whenever it has grown by an eighth of its limit since. The rest is for batches, and for arrays that double.
+    fn fit(&mut self, body: &Body, held: usize) {
+        let is_free = self.fitted.is_some() || self.slots_max.is_none();
+        if !is_free || !self.keeps_copies || held == 0 || !body.is_half_full() {
+            return;
+        }
+        let bytes = body.memory_bytes();
+        match self.fitted {
+            None => self.slots_max = Some(held),
+            Some(fitted) if bytes > fitted + body.memory_bytes_max() / STEP_PART => {
+                self.slots_max = self.slots_max.map(|max| held.min(max) / 4 * 3);
+            }
+            // An instance that was replaced has taken less.
+            Some(fitted) if bytes >= fitted => return,
+            Some(_) => {}
+        }
+        self.fitted = Some(bytes);
+    }
+
+    /// Once a step, of so many slots (`held`) that the guest holds: sets a limit if one is needed, and weighs some of `slots`, if their weight matters and it is
     /// time to. `host_bytes` is what the host's tables take for each of them.
     pub async fn sample(
         &mut self,

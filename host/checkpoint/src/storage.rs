@@ -22,7 +22,7 @@ use crate::{paths, s3};
 pub const TRANSFERS_MAX: usize = 16;
 
 /// How many bytes of files on their way are in memory at a time, up and down each.
-pub const BUFFER_BYTES_MAX: usize = 64 << 20;
+pub const BUFFER_BYTES_MAX: usize = 32 << 20;
 
 /// How many writers try to write one object when a storage is tried out.
 const PROBE_WRITERS: usize = 8;

@@ -1,12 +1,13 @@
 //! The `weir` command.
 //!
 //! Standard output is for data, standard error for talk. One file per command under [`commands`]; what they share: [`spec_file`] (a
-//! job spec with its components), [`out`] (printing), [`checkpoints`] (where they lie), [`guest`] (building components), [`sdk`] (what guests are built with), [`process`] (what this process has used),
+//! job spec with its components), [`out`] (printing), [`checkpoints`] (where they lie), [`guest`] (building components), [`sdk`] (what guests are built with), [`process`] (what this process has used), [`allocator`] (its memory),
 //! [`waiting`] (how far something is that takes long).
 
 // Everything is printed by `out`, which no closed pipe can stop.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod allocator;
 mod args;
 mod checkpoints;
 mod commands;
@@ -26,9 +27,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::runtime::Builder;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     process::mark_start();

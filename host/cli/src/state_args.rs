@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use weir_plan::units::SpecSize;
 use weir_worker::StateOptions;
 
+use crate::allocator;
+
 /// Of jobs with `state.backend = "rocksdb"`.
 #[derive(clap::Args, Debug)]
 pub struct StateArgs {
@@ -22,6 +24,7 @@ impl StateArgs {
     /// What a worker is given, which has a directory of its own if the arguments name none.
     pub fn options(&self, directory: impl FnOnce() -> PathBuf) -> StateOptions {
         let memory_bytes = usize::try_from(self.state_memory.0).unwrap_or(usize::MAX);
-        StateOptions { directory: self.state_dir.clone().unwrap_or_else(directory), memory_bytes }
+        let directory = self.state_dir.clone().unwrap_or_else(directory);
+        StateOptions { directory, memory_bytes, on_use: allocator::give_back_soon }
     }
 }

@@ -73,6 +73,8 @@ pub enum CopyTime {
 #[derive(Debug)]
 pub struct Changes {
     entries: Entries,
+    /// how many others the database has taken already
+    taken: usize,
     /// what is not for the database
     beside: Entries,
     checkpointing: Checkpointing,
@@ -81,7 +83,7 @@ pub struct Changes {
 
 impl Changes {
     pub(crate) fn new(checkpointing: Checkpointing) -> Self {
-        Self { entries: checkpointing.entries(), beside: Entries::default(), checkpointing, longest: Duration::ZERO }
+        Self { entries: checkpointing.entries(), taken: 0, beside: Entries::default(), checkpointing, longest: Duration::ZERO }
     }
 
     /// As [`Writer::push_states`].
@@ -103,6 +105,9 @@ impl Changes {
                 }
             });
         });
+        let count = self.entries.len();
+        self.checkpointing.take_many(OPERATOR, &mut self.entries);
+        self.taken += count - self.entries.len();
     }
 
     /// What a snapshot has beside its database, for entries of which there was no time at the barrier.
@@ -127,7 +132,7 @@ impl Changes {
 
     /// How many entries it has.
     pub fn count(&self) -> usize {
-        self.entries.len()
+        self.taken + self.entries.len()
     }
 
     /// The database's directory: what lies beside it is on the same file system.

@@ -18,6 +18,8 @@ pub struct Entries {
     /// by group: chunks with the head, the key and the value of each entry
     groups: Vec<Vec<Vec<u8>>>,
     count: usize,
+    /// what the entries take, without what chunks waste
+    bytes: usize,
     /// chunks without entries, kept for their memory
     spare: Vec<Vec<u8>>,
 }
@@ -88,6 +90,7 @@ impl Entries {
         }
         let key_bytes = key.iter().map(|part| part.len()).sum::<usize>();
         let bytes = with_room(&mut self.groups[group], &mut self.spare, Head::BYTES + key_bytes + VALUE_ROOM);
+        let start = bytes.len();
         let length = |bytes: usize| u32::try_from(bytes).expect("a part of an entry is below 4 GiB");
         // How long the value is, is known once it is there.
         bytes.extend_from_slice(&namespace.to_ne_bytes());
@@ -99,6 +102,7 @@ impl Entries {
         write_value(bytes);
         let written = length(bytes.len() - value).to_ne_bytes();
         bytes[value_bytes..][..size_of::<u32>()].copy_from_slice(&written);
+        self.bytes += bytes.len() - start;
         self.count += 1;
     }
 
@@ -152,11 +156,17 @@ impl Entries {
         self.groups.resize_with(self.groups.len().max(other.groups.len()), Vec::new);
         self.groups.iter_mut().zip(other.groups).for_each(|(chunks, others)| chunks.extend(others));
         self.count += other.count;
+        self.bytes += other.bytes;
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// The bytes that they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there are none.
@@ -167,7 +177,7 @@ impl Entries {
     /// Forgets all entries, and keeps the memory for the next ones.
     pub fn clear(&mut self) {
         self.groups.iter_mut().for_each(|group| self.spare.append(group));
-        self.count = 0;
+        (self.count, self.bytes) = (0, 0);
     }
 
     /// Gives memory back that has no entries, but for so many bytes.

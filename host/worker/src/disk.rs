@@ -21,17 +21,19 @@ const FOLDER_PREFIX: &str = "process-";
 const LOCK: &str = "LOCK";
 
 /// Where a worker keeps state on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct StateOptions {
     /// the directory, which is made if it is not there; it is best on the same file system as checkpoints in a directory, which take its files by links
     pub directory: PathBuf,
     /// the memory that all databases share for what they read and write, bytes
     pub memory_bytes: usize,
+    /// Called once a job keeps state there. What that takes has limits, so that memory which the process keeps for later matters: its allocator can be told.
+    pub on_use: fn(),
 }
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { directory: std::env::temp_dir().join("weir-state"), memory_bytes: 256 << 20 }
+        Self { directory: std::env::temp_dir().join("weir-state"), memory_bytes: 256 << 20, on_use: || () }
     }
 }
 
@@ -96,6 +98,7 @@ impl StateDisk {
             );
             Failure::new(FailureKind::Resources, message)
         })?;
+        (self.options.on_use)();
         Ok(Arc::clone(folder.insert(Arc::new(made))))
     }
 }
@@ -163,12 +166,22 @@ impl Drop for ScratchDir {
 mod tests {
     use super::*;
 
-    /// Goal: what databases take of their memory is told once there is a place for them.
+    /// Options for a directory of this name in a temporary one.
+    fn options(dir: &tempfile::TempDir, name: &str, memory_bytes: usize) -> StateOptions {
+        StateOptions { directory: dir.path().join(name), memory_bytes, ..StateOptions::default() }
+    }
+
+    /// Goal: what databases take of their memory is told once there is a place for them, and so is that there is one.
     #[test]
     fn memory_is_told() {
+        static USES: AtomicU64 = AtomicU64::new(0);
         let dir = tempfile::tempdir().unwrap();
-        let disk = StateDisk::new(StateOptions { directory: dir.path().join("state"), memory_bytes: 6 << 20 });
-        assert_eq!(disk.memory(), None);
+        let on_use = || _ = USES.fetch_add(1, Ordering::Relaxed);
+        let disk = StateDisk::new(StateOptions { on_use, ..options(&dir, "state", 6 << 20) });
+        assert_eq!((disk.memory(), USES.load(Ordering::Relaxed)), (None, 0));
+        disk.folder().unwrap();
+        disk.folder().unwrap();
+        assert_eq!(USES.load(Ordering::Relaxed), 1);
         let _folder = disk.folder().unwrap();
         let memory = disk.memory().expect("there is a place");
         assert_eq!((memory.budget, memory.write_buffers), (6 << 20, 0));
@@ -179,7 +192,7 @@ mod tests {
     #[test]
     fn folders_go_with_their_processes() {
         let dir = tempfile::tempdir().unwrap();
-        let options = StateOptions { directory: dir.path().join("state"), memory_bytes: 1 << 20 };
+        let options = options(&dir, "state", 1 << 20);
         let first = StateDisk::new(options.clone());
         let folder = first.folder().unwrap();
         assert!(Arc::ptr_eq(&folder, &first.folder().unwrap()), "a process has one");
@@ -203,8 +216,7 @@ mod tests {
     fn a_bad_place_is_told() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
-        let options = StateOptions { directory: dir.path().join("file"), memory_bytes: 1 << 20 };
-        let failure = StateDisk::new(options).folder().unwrap_err();
+        let failure = StateDisk::new(options(&dir, "file", 1 << 20)).folder().unwrap_err();
         assert!(failure.message.contains("--state-dir") && failure.kind == FailureKind::Resources, "{failure:?}");
     }
 }

@@ -10,14 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::checkpoint::Checkpoint;
 
+use super::pieces::{PIECE_BYTES, Pieces};
 use super::{Database, encoding, failure, lineage};
 use crate::{Entries, Error, StateKey};
 
 /// Where changes lie on their way into the database. The library takes no notice of names that it does not know.
 const CHANGES_FILE: &str = "changes";
-
-/// How much memory of changes is kept for those of the next checkpoint, bytes.
-const SPARE_BYTES_MAX: usize = 32 << 20;
 
 /// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +82,7 @@ impl Database {
     }
 
     /// Writes changes as a file of their own: in order as they are, that costs much less than to put them into a write buffer.
-    fn write_changes(&self, operator: u32, changes: &mut Entries) -> Result<(), Error> {
+    pub(super) fn write_changes(&self, operator: u32, changes: &mut Entries) -> Result<(), Error> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -118,6 +116,8 @@ impl Database {
 /// A checkpoint that is being made. If it is dropped without having been completed, the database has lost changes, and fails from then on.
 pub struct Checkpointing {
     database: Arc<Database>,
+    /// those changes that are being written already, if there were so many
+    pieces: Option<Pieces>,
     is_complete: bool,
 }
 
@@ -125,10 +125,10 @@ impl Checkpointing {
     /// Lends a database, which must not be lent.
     pub(super) fn of(database: &Arc<Database>) -> Self {
         database.set_loan(LoanState::Begun);
-        Self { database: Arc::clone(database), is_complete: false }
+        Self { database: Arc::clone(database), pieces: None, is_complete: false }
     }
 
-    /// Room for changes: that of the last checkpoint's. Fresh memory would cost more to clear than the changes to write there.
+    /// Room for changes: that of a piece of the last checkpoint's. Fresh memory would cost more to clear than the changes to write there.
     pub fn entries(&self) -> Entries {
         std::mem::take(&mut *self.spare())
     }
@@ -137,12 +137,24 @@ impl Checkpointing {
         self.database.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// If these changes of an operator are many, takes them to write them meanwhile, and leaves room for more. It waits while others are being written that it
+    /// has taken before, so that no more are in memory than a few pieces of them.
+    pub fn take_many(&mut self, operator: u32, changes: &mut Entries) {
+        if changes.bytes() < PIECE_BYTES {
+            return;
+        }
+        // Where no thread can be had, they are written in the end.
+        let Some(pieces) = self.pieces.take().or_else(|| Pieces::begin(&self.database, operator).ok()) else { return };
+        *changes = pieces.write(std::mem::take(changes));
+        self.pieces = Some(pieces);
+    }
+
     /// Where the database is: what lies beside it is on the same file system.
     pub fn path(&self) -> &Path {
         &self.database.directory.path
     }
 
-    /// Writes an operator's changes, those without a value as deletions, and makes a checkpoint of all that was written, in a directory that is
+    /// Writes an operator's changes, or those of them that are left, those without a value as deletions, and makes a checkpoint of all that was written, in a directory that is
     /// not there yet. Lists its files by name. What is written later does not change it. Takes as long as a disk takes to write the changes and the
     /// write buffers, so it is for a thread that may wait.
     ///
@@ -152,9 +164,10 @@ impl Checkpointing {
     /// If the directory is there, or the disk fails; what is in the directory then is of no use.
     pub fn complete(mut self, operator: u32, mut changes: Entries, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
         self.database.set_loan(LoanState::Completing);
-        let written = self.database.write_changes(operator, &mut changes);
+        let pieces = self.pieces.take().map_or(Ok(()), Pieces::finish);
+        let written = pieces.and_then(|()| self.database.write_changes(operator, &mut changes));
         changes.clear();
-        changes.trim(SPARE_BYTES_MAX);
+        changes.trim(PIECE_BYTES);
         *self.spare() = changes;
         let result = written.map_err(|error| (LoanState::Lost(error.to_string()), error)).and_then(|()| {
             // Whatever becomes of the copy: the database has the changes.

@@ -50,6 +50,7 @@ mod keys;
 mod lineage;
 mod memory;
 mod options;
+mod pieces;
 mod rescale;
 #[cfg(test)]
 mod tests;
@@ -73,7 +74,7 @@ const GET_KEYS_MAX: usize = 1024;
 const DELETE_KEYS_MAX: usize = 512;
 
 /// The size of the writes that wait for a checkpoint, bytes; beyond it, whoever writes waits, too, once the changes are there.
-const HELD_BYTES_MAX: usize = 32 << 20;
+const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// The size of a batch of deletions that is written before more are collected, bytes.
 const DELETE_BATCH_BYTES: usize = 1 << 20;

@@ -193,6 +193,63 @@ fn checkpoints_are_made_beside_their_database() {
     assert!(files.iter().filter(|file| file.id.is_some()).count() > 1, "{files:?}");
 }
 
+/// Many changes are written while more of them come, and few at once; all of them are in the checkpoint, in what order ever their keys came. What is written to the
+/// database meanwhile is newer than they are.
+#[test]
+fn many_changes_are_written_as_they_come() {
+    const KEYS: u32 = 200_000;
+    let place = Place::new();
+    let mut live = place.open("live");
+    let value = |n: u32| vec![n as u8; 300];
+    let key = |n: u32| n.wrapping_mul(0x9E37_79B9).to_be_bytes();
+    let mut checkpointing = live.begin_checkpoint().unwrap().unwrap();
+    let mut changes = checkpointing.entries();
+    let (mut most, mut taken) = (0, 0);
+    for n in 0..KEYS {
+        changes.push(KeyGroup((n % 3) as u16), 0, &key(n), &value(n));
+        if n % 1000 == 0 {
+            most = most.max(changes.bytes());
+            let count = changes.len();
+            checkpointing.take_many(0, &mut changes);
+            taken += count - changes.len();
+        }
+    }
+    assert!(taken > KEYS as usize / 2 && most < 2 * super::pieces::PIECE_BYTES, "{taken} taken, and at most {most} bytes left");
+    live.put(&mut [(at(0, 0, 0, &key(3)), &b"newer"[..])].into_iter()).unwrap();
+    checkpointing.complete(0, changes, &place.path("1")).unwrap();
+    let check = |database: &mut RocksBackend, of_three: &[u8]| {
+        let all = entries(database);
+        assert_eq!(all.len(), KEYS as usize);
+        for n in 0..KEYS {
+            let found = all.get(&((n % 3) as u16, 0, 0, key(n).to_vec()));
+            assert!(found.is_some_and(|found| if n == 3 { found == of_three } else { *found == value(n) }), "{n}");
+        }
+    };
+    check(&mut place.open_copy("1", "copy"), &value(3));
+    check(&mut live, b"newer");
+}
+
+/// Changes that could not be written while others came fail the checkpoint, and are lost to the database.
+#[test]
+fn lost_pieces_are_told() {
+    let place = Place::new();
+    let mut live = place.open("live");
+    let mut checkpointing = live.begin_checkpoint().unwrap().unwrap();
+    // There is no room for the file that they would be written to.
+    fs::create_dir(live.database.directory.path.join("changes")).unwrap();
+    let mut changes = crate::Entries::default();
+    for round in 0..3 {
+        for n in 0..100u32 {
+            changes.push(KeyGroup(0), 0, &(100 * round + n).to_be_bytes(), &[0; 1 << 19]);
+        }
+        checkpointing.take_many(0, &mut changes);
+        assert!(changes.is_empty(), "nobody waits for what cannot be written");
+    }
+    checkpointing.complete(0, changes, &place.path("1")).unwrap_err();
+    let error = live.delete(&[at(0, 0, 0, b"")]).unwrap_err().to_string();
+    assert!(error.contains("restore the job"), "{error}");
+}
+
 /// A database whose changes are lost says so to whoever uses it then; one of which a copy failed goes on.
 #[test]
 fn lost_changes_are_told() {

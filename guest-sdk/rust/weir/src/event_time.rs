@@ -24,27 +24,28 @@ impl Watermarks {
     }
 
     /// A generator of the job's own says what the watermark is; `make` makes one for each split of the source, and another one when the host
-    /// replaces the instance. What a generator says never sets the watermark back.
-    pub const fn generated<G: WatermarkGenerator, F: Fn() -> G + 'static>(make: F) -> Generated<G, F> {
+    /// replaces the instance. What a generator says never sets the watermark back. Since it looks at the rows, event times have to come from a
+    /// closure, too, and not from a field.
+    pub const fn generated<G, F: Fn() -> G + 'static>(make: F) -> Generated<G, F> {
         Generated { make, splits: vec![] }
     }
 }
 
-/// Watches the event times of one split, and says what its watermark is.
-pub trait WatermarkGenerator: 'static {
-    /// A row with this event time has come.
-    fn row(&mut self, time: EventTime);
+/// Watches the rows of one split, and says what its watermark is: it may follow from event times, or from marks in the rows.
+pub trait WatermarkGenerator<T>: 'static {
+    /// A row has come, as the closure that has returned its event time sees it.
+    fn row(&mut self, row: &T, time: EventTime);
 
     /// The watermark after the rows of a batch; `None` if it stays what it was.
     fn watermark(&mut self) -> Option<EventTime>;
 }
 
-/// A way to have watermarks: see [`Watermarks`].
-pub trait WatermarkStrategy: 'static {
+/// A way to have watermarks in a stream of `T`: see [`Watermarks`].
+pub trait WatermarkStrategy<T>: 'static {
     /// What the graph says about it.
     fn describe(&self) -> wit::Watermarks;
     /// A row of a split has come.
-    fn row(&mut self, split: u32, time: EventTime);
+    fn row(&mut self, split: u32, row: &T, time: EventTime);
     /// What is reported about the rows of a call.
     fn progress(&mut self, split: u32) -> Option<EventTime>;
 }
@@ -56,12 +57,12 @@ pub struct Bounded {
     greatest: Option<EventTime>,
 }
 
-impl WatermarkStrategy for Bounded {
+impl<T> WatermarkStrategy<T> for Bounded {
     fn describe(&self) -> wit::Watermarks {
         wit::Watermarks::Bounded(to_millis(self.delay).unsigned_abs())
     }
     #[inline]
-    fn row(&mut self, _split: u32, time: EventTime) {
+    fn row(&mut self, _split: u32, _row: &T, time: EventTime) {
         self.greatest = self.greatest.max(Some(time));
     }
     fn progress(&mut self, _split: u32) -> Option<EventTime> {
@@ -76,7 +77,7 @@ pub struct Generated<G, F> {
     splits: Vec<(u32, G)>,
 }
 
-impl<G: WatermarkGenerator, F: Fn() -> G> Generated<G, F> {
+impl<G, F: Fn() -> G> Generated<G, F> {
     fn of(&mut self, split: u32) -> &mut G {
         let place = self.splits.iter().position(|(s, _)| *s == split).unwrap_or_else(|| {
             self.splits.push((split, (self.make)()));
@@ -86,13 +87,13 @@ impl<G: WatermarkGenerator, F: Fn() -> G> Generated<G, F> {
     }
 }
 
-impl<G: WatermarkGenerator, F: Fn() -> G + 'static> WatermarkStrategy for Generated<G, F> {
+impl<T, G: WatermarkGenerator<T>, F: Fn() -> G + 'static> WatermarkStrategy<T> for Generated<G, F> {
     fn describe(&self) -> wit::Watermarks {
         wit::Watermarks::Generated
     }
     #[inline]
-    fn row(&mut self, split: u32, time: EventTime) {
-        self.of(split).row(time);
+    fn row(&mut self, split: u32, row: &T, time: EventTime) {
+        self.of(split).row(row, time);
     }
     fn progress(&mut self, split: u32) -> Option<EventTime> {
         self.of(split).watermark()
@@ -109,7 +110,7 @@ pub trait TimeSelector<T, P: Pipeline<Out = T>, W> {
 }
 
 /// The host reads the field's column: no guest code runs, and the column need not even be one that the job looks at.
-impl<T: Record, P: Pipeline<Out = T>, W: WatermarkStrategy> TimeSelector<T, P, W> for Field<T, EventTime> {
+impl<T: Record, P: Pipeline<Out = T>, W: WatermarkStrategy<T>> TimeSelector<T, P, W> for Field<T, EventTime> {
     type Stream = Stream<T>;
 
     fn assign(self, stream: Stream<T, P>, watermarks: W) -> Stream<T> {
@@ -130,7 +131,7 @@ impl<T, P, W, F> TimeSelector<T, P, W> for F
 where
     T: 'static,
     P: Pipeline<Out = T>,
-    W: WatermarkStrategy,
+    W: WatermarkStrategy<T>,
     F: FnMut(&T) -> EventTime + 'static,
 {
     type Stream = Stream<T, AssignTime<P, F, W>>;
@@ -156,7 +157,7 @@ impl<P, F, W> Pipeline for AssignTime<P, F, W>
 where
     P: Pipeline,
     F: FnMut(&P::Out) -> EventTime + 'static,
-    W: WatermarkStrategy,
+    W: WatermarkStrategy<P::Out>,
 {
     type Head = P::Head;
     type Out = P::Out;
@@ -171,7 +172,7 @@ where
         before.push(item, cx, &mut |row, cx| {
             let time = time(&row);
             cx.time = time.millis();
-            watermarks.row(cx.split, time);
+            watermarks.row(cx.split, &row, time);
             next(row, cx);
         });
     }

@@ -122,7 +122,7 @@ impl<T: 'static, P: Pipeline<Out = T>> Stream<T, P> {
 
     /// Assigns event times: from a field (`Bid::DATE_TIME`), which costs nothing, or by a closure
     /// (`|bid: &Bid| bid.date_time`). [`Watermarks`](crate::Watermarks) says how the watermark follows from them.
-    pub fn event_time<S: TimeSelector<T, P, W>, W: WatermarkStrategy>(self, time: S, watermarks: W) -> S::Stream {
+    pub fn event_time<S: TimeSelector<T, P, W>, W: WatermarkStrategy<T>>(self, time: S, watermarks: W) -> S::Stream {
         time.assign(self, watermarks)
     }
 

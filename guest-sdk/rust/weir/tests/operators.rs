@@ -145,8 +145,8 @@ fn event_times() {
     #[derive(Default)]
     struct Marks(Option<EventTime>);
 
-    impl WatermarkGenerator for Marks {
-        fn row(&mut self, time: EventTime) {
+    impl WatermarkGenerator<Tick> for Marks {
+        fn row(&mut self, _tick: &Tick, time: EventTime) {
             if time.millis() % 100 == 0 {
                 self.0 = Some(time);
             }
@@ -180,6 +180,54 @@ fn event_times() {
         fired(|j| j.source::<Tick>("in").event_time(|t: &Tick| t.time, Watermarks::generated(Marks::default)).tee()),
         [0, 0, 0, 0, 2]
     );
+}
+
+/// A generator sees the rows: the watermark follows from those that are marked, wherever in a batch they come, and however far ahead the others are.
+#[test]
+fn watermarks_follow_marks_in_rows() {
+    #[derive(Record)]
+    struct Reading {
+        time: EventTime,
+        is_mark: bool,
+    }
+
+    #[derive(Record)]
+    struct Fired {
+        end: i64,
+        count: u64,
+    }
+
+    struct Marks(Option<EventTime>);
+
+    impl WatermarkGenerator<Reading> for Marks {
+        fn row(&mut self, reading: &Reading, time: EventTime) {
+            if reading.is_mark {
+                self.0 = Some(time);
+            }
+        }
+        fn watermark(&mut self) -> Option<EventTime> {
+            self.0.take()
+        }
+    }
+
+    let mut harness = TestHarness::new(|job: &Job| {
+        job.source::<Reading>("in")
+            .event_time(|reading: &Reading| reading.time, Watermarks::generated(|| Marks(None)))
+            .window_all(weir::Tumbling::new(millis(10)))
+            .aggregate(weir::Count)
+            .map(|((), window, count)| Fired { end: window.end.millis(), count })
+            .sink("out");
+    });
+    let mut fired = |readings: &[(i64, bool)]| {
+        let reading = |&(time, is_mark): &(i64, bool)| Reading { time: EventTime::from_millis(time), is_mark };
+        harness.push("in", readings.iter().map(reading));
+        harness.take::<Fired>("out").into_iter().map(|window| (window.end, window.count)).collect::<Vec<_>>()
+    };
+    assert_eq!(fired(&[(1, false), (100, false)]), []);
+    assert_eq!(fired(&[(12, false)]), [], "no row before it is marked");
+    assert_eq!(fired(&[(2, false), (9, true), (28, false)]), [(10, 3)]);
+    assert_eq!(fired(&[(3, false)]), [], "it is too late");
+    assert_eq!(fired(&[(29, true), (13, false)]), [(20, 2), (30, 2)]);
 }
 
 /// A row that is diverted before a closure assigns event times has none, and not that of the row before it; one that is

@@ -79,13 +79,13 @@ pub fn parallelism(job: &Job) {
     rows(job, "in").rebalance().map(|row| line(row.id.to_string())).uid("wide").parallelism(3).sink("out");
 }
 
-/// The watermark follows only the times that are multiples of 500 ms.
+/// The watermark follows the rows that are marks: those whose number is a multiple of 10.
 #[derive(Default)]
 struct Marks(Option<EventTime>);
 
-impl WatermarkGenerator for Marks {
-    fn row(&mut self, time: EventTime) {
-        if time.millis() % 500 == 0 {
+impl WatermarkGenerator<Row> for Marks {
+    fn row(&mut self, row: &Row, time: EventTime) {
+        if row.number % 10 == 0 {
             self.0 = self.0.max(Some(time));
         }
     }

@@ -18,6 +18,7 @@ const FINISHES: Reached = ("an attempt finishes", |_, world| world.has_finished(
 const STOPS: Reached = ("a job is stopped", |_, world| world.has_stopped());
 const FENCED: Reached = ("an attempt is fenced", |_, world| world.is_fenced());
 const RECOVERS: Reached = ("what a crashed attempt had stored is committed", |_, world| world.has_recovered());
+const GOES_BACK: Reached = ("an attempt goes on from the manifest before a torn one", |_, world| world.has_gone_back());
 const CARRIES: Reached = ("an abandoned checkpoint's rows are committed later", |_, world| world.has_carried());
 
 impl Model for Histories {
@@ -96,11 +97,17 @@ fn several_attempts() {
     check(Settings { attempts: 3, crashes: 2, ..calm(&[1]) }, &[FINISHES, FENCED, RECOVERS]);
 }
 
-/// Puts that are lost, late, refused or not answered, and snapshots that are declined.
+/// Puts that are lost, late, torn, refused or not answered, and snapshots that are declined.
 #[test]
 fn faults() {
     check(Settings { ticks: 2, faults: 2, ..calm(&[1]) }, &[FINISHES, CARRIES]);
     check(Settings { attempts: 2, faults: 2, ..calm(&[1]) }, &[FINISHES, FENCED]);
+}
+
+/// Goal: a manifest that is durable, but torn, counts as none: whoever has put it commits nothing of it, and the next attempt starts from the one before.
+#[test]
+fn torn_manifests() {
+    check(Settings { attempts: 2, ticks: 1, faults: 1, ..calm(&[1]) }, &[FINISHES, FENCED, GOES_BACK]);
 }
 
 /// Messages that come a second time, behind later ones.

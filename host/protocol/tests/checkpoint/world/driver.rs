@@ -8,7 +8,7 @@ use super::*;
 impl World {
     /// An attempt reads the log and puts its claim.
     pub(super) fn claim(&mut self, attempt: usize) {
-        let entries: Vec<_> = self.log.iter().map(|(entry, _)| Some(*entry)).collect();
+        let entries: Vec<_> = self.log.iter().map(Logged::read).collect();
         let decision = claim::resolve(0, &entries);
         let entry = decision.entry(Nonce(attempt as u128));
         let put = Put { attempt, number: decision.number, entry, snapshots: Snapshots::new(), is_adrift: false };
@@ -19,14 +19,15 @@ impl World {
     pub(super) fn put(&mut self, index: usize, fate: Fate) {
         let put = self.puts.remove(index);
         self.faults -= u8::from(fate != Fate::Answered);
-        let arrives = matches!(fate, Fate::Answered | Fate::Unanswered) && put.number == self.log.len() as u64;
+        let arrives = matches!(fate, Fate::Answered | Fate::Unanswered | Fate::Torn) && put.number == self.log.len() as u64;
         if arrives {
-            if let Entry::Manifest { checkpoint, .. } = put.entry
-                && self.log.iter().any(|(e, _)| matches!(e, Entry::Manifest { checkpoint: before, .. } if *before >= checkpoint))
+            let logged = Logged { entry: put.entry, snapshots: put.snapshots.clone(), is_torn: fate == Fate::Torn };
+            if let Some(Entry::Manifest { checkpoint, .. }) = logged.read()
+                && self.entries().any(|e| matches!(e, Entry::Manifest { checkpoint: before, .. } if before >= checkpoint))
             {
                 self.violate("the id of a checkpoint was used before");
             }
-            self.log.push((put.entry, put.snapshots.clone()));
+            self.log.push(logged);
         }
         if put.is_adrift {
             return;
@@ -40,7 +41,7 @@ impl World {
         let settled = if fate == Fate::Answered && arrives {
             Settled::Written
         } else {
-            claim::settle(&put.entry, self.log.get(put.number as usize).map(|(entry, _)| Some(*entry)).as_ref())
+            claim::settle(&put.entry, self.log.get(put.number as usize).map(Logged::read).as_ref())
         };
         let attempt = put.attempt;
         match (settled, put.entry) {
@@ -59,22 +60,27 @@ impl World {
         }
     }
 
-    pub(super) fn manifest(&self, checkpoint: CheckpointId) -> Option<&Entry> {
+    /// The entries of the log that can be read.
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = Entry> {
+        self.log.iter().filter_map(Logged::read)
+    }
+
+    pub(super) fn manifest(&self, checkpoint: CheckpointId) -> Option<Entry> {
         let is_it = |e: &Entry| matches!(e, Entry::Manifest { checkpoint: id, .. } if *id == checkpoint);
-        self.log.iter().map(|(entry, _)| entry).rev().find(|e| is_it(e))
+        self.entries().rev().find(is_it)
     }
 
     pub(super) fn newest_manifest(&self) -> Option<(Kind, &Snapshots)> {
-        self.log.iter().rev().find_map(|(entry, snapshots)| match entry {
-            Entry::Manifest { kind, .. } => Some((*kind, snapshots)),
-            Entry::Claim { .. } => None,
+        self.log.iter().rev().find_map(|logged| match logged.read() {
+            Some(Entry::Manifest { kind, .. }) => Some((kind, &logged.snapshots)),
+            Some(Entry::Claim { .. }) | None => None,
         })
     }
 
     pub(super) fn restore(&mut self, settings: &Settings, attempt: usize) {
         let Attempt::Claimed(decision) = self.attempts[attempt].clone() else { panic!("no claim") };
         let none = Snapshots::new();
-        let snapshots = decision.base.map_or(&none, |base| &self.log[base.number as usize].1);
+        let snapshots = decision.base.map_or(&none, |base| &self.log[base.number as usize].snapshots);
         let stops = decision.base.is_some_and(|base| base.kind.stops());
         let sources = (0..settings.inputs.len()).map(|source| {
             let position = match snapshots.get(&source_id(source)) {
@@ -165,7 +171,7 @@ impl World {
                 Command::Abandon { checkpoint, .. } => {
                     let generation = running.claim.generation();
                     let is_it = |e: &Entry| matches!(e, Entry::Manifest { generation: g, checkpoint: c, .. } if (*g, *c) == (generation, checkpoint));
-                    if self.log.iter().any(|(e, _)| is_it(e)) || self.puts.iter().any(|p| is_it(&p.entry)) {
+                    if self.log.iter().any(|logged| is_it(&logged.entry)) || self.puts.iter().any(|p| is_it(&p.entry)) {
                         self.violate("what was abandoned is stored, or may be");
                     }
                 }
@@ -184,11 +190,13 @@ impl World {
 
     fn close(&mut self, attempt: usize, end: Attempt) {
         let running = self.running(attempt);
-        let generation = running.claim.generation();
+        let (generation, number) = (running.claim.generation(), running.claim.number());
         if !running.requests.is_empty() {
             self.violate("a request without an answer");
         }
-        if end == Attempt::Failed(Failure::Fenced) && self.log.iter().all(|(entry, _)| entry.generation() <= generation) {
+        // What is torn at its number may have been of a newer attempt.
+        let fences = |logged: &Logged| logged.read().is_none_or(|entry| entry.generation() > generation);
+        if end == Attempt::Failed(Failure::Fenced) && !self.log.iter().skip(number as usize).any(fences) {
             self.violate("an attempt is fenced by nobody");
         }
         self.end(attempt, end);

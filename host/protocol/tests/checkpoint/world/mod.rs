@@ -9,7 +9,7 @@
 //!
 //! [`World::actions`] lists what can happen next, and [`World::apply`] makes it happen. All queues are in order; between queues anything
 //! goes. What tasks of one attempt say is heard by the coordinators of all attempts. A put may land long after whoever waited for it
-//! has given up or crashed, and so may a commit.
+//! has given up or crashed, and so may a commit. It may also be torn: what is left of it has its number, and cannot be read.
 
 mod driver;
 mod properties;
@@ -51,7 +51,7 @@ pub struct Settings {
     /// for each attempt
     pub ticks: u8,
     pub crashes: u8,
-    /// puts that are lost, late, refused or not answered; snapshots that are declined
+    /// puts that are lost, late, torn, refused or not answered; snapshots that are declined
     pub faults: u8,
     /// messages that come twice
     pub duplicates: u8,
@@ -61,7 +61,7 @@ pub struct Settings {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
-    log: Vec<(Entry, Snapshots)>,
+    log: Vec<Logged>,
     prepared: BTreeMap<Transaction, Vec<Row>>,
     committed: BTreeMap<Transaction, Vec<Row>>,
     attempts: Vec<Attempt>,
@@ -74,6 +74,22 @@ pub struct World {
     duplicates: u8,
     /// what should never have happened
     pub violation: Option<&'static str>,
+}
+
+/// What has become durable under a number of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Logged {
+    entry: Entry,
+    snapshots: Snapshots,
+    /// whether that is only a part of it
+    is_torn: bool,
+}
+
+impl Logged {
+    /// What a reader makes of it: nothing of a part.
+    fn read(&self) -> Option<Entry> {
+        (!self.is_torn).then_some(self.entry)
+    }
 }
 
 /// A put on its way to the log.
@@ -187,6 +203,8 @@ pub enum Fate {
     Answered,
     /// it arrives, but the answer does not
     Unanswered,
+    /// a part of it arrives and takes its number, but no answer comes
+    Torn,
     /// it does not arrive, and whoever waits does not know
     Dropped,
     /// it arrives later, and whoever waits does not know
@@ -228,7 +246,7 @@ impl World {
         for (index, put) in self.puts.iter().enumerate() {
             actions.push(Action::Put(index, Fate::Answered));
             if is_faulty && !put.is_adrift {
-                actions.extend([Fate::Unanswered, Fate::Dropped, Fate::Late].map(|fate| Action::Put(index, fate)));
+                actions.extend([Fate::Unanswered, Fate::Torn, Fate::Dropped, Fate::Late].map(|fate| Action::Put(index, fate)));
                 // Only of what has not arrived, and is not on its way a second time, can it be known that it will not.
                 let is_same = |p: &Put| p.is_adrift && (p.attempt, p.number) == (put.attempt, put.number);
                 let may_arrive = put.number < self.log.len() as u64 || self.puts.iter().any(is_same);

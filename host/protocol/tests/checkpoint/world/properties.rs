@@ -58,8 +58,15 @@ impl World {
 
     /// Whether a transaction of one generation was committed by a later one.
     pub fn has_recovered(&self) -> bool {
-        let claims = self.log.iter().filter(|(entry, _)| matches!(entry, Entry::Claim { .. }));
+        let claims = self.entries().filter(|entry| matches!(entry, Entry::Claim { .. }));
         claims.count() > 1 && self.attempts[0] == Attempt::Crashed && self.committed.keys().any(|t| t.generation == 1)
+    }
+
+    /// Whether the newest manifest but one is torn, so that an attempt has started from the one before it, and an attempt has finished.
+    pub fn has_gone_back(&self) -> bool {
+        let manifests = self.log.iter().filter(|logged| matches!(logged.entry, Entry::Manifest { .. }));
+        let are_torn: Vec<_> = manifests.map(|logged| logged.is_torn).collect();
+        self.has_finished() && are_torn.ends_with(&[false, true, false])
     }
 
     /// Whether a transaction was carried over a checkpoint that was abandoned.

@@ -79,6 +79,12 @@ impl Server {
         Client::new(&self.url)
     }
 
+    /// What it tells a Prometheus of itself and its jobs.
+    pub async fn metrics(&self) -> String {
+        let response = reqwest::get(format!("{}/metrics", self.url)).await.expect("an answer");
+        response.text().await.expect("text")
+    }
+
     /// A command that talks to it.
     pub fn weir(&self, args: &[&str]) -> Command {
         let mut command = weir();

@@ -43,3 +43,24 @@ impl Clock {
         }
     }
 }
+
+/// How long ago something was over that began at `started_ms` (since 1970) and took `duration_ms`, in milliseconds. It is 0 where the clock that says `now_ms`
+/// is behind the one that said when it began.
+pub fn age_ms(started_ms: i64, duration_ms: u64, now_ms: i64) -> u64 {
+    let ended_ms = started_ms.saturating_add_unsigned(duration_ms);
+    now_ms.saturating_sub(ended_ms).max(0).unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: an age counts from the end, is never less than 0, and does not overflow.
+    #[test]
+    fn ages_count_from_the_end() {
+        let ages = [4_000, 5_000, 5_250, 7_050].map(|now_ms| age_ms(5_000, 250, now_ms));
+        assert_eq!(ages, [0, 0, 0, 1_800]);
+        assert_eq!(age_ms(i64::MAX, u64::MAX, i64::MIN), 0);
+        assert_eq!(age_ms(i64::MIN, 0, i64::MAX), i64::MAX.unsigned_abs());
+    }
+}

@@ -5,7 +5,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_connector::registry::Stream;
 use weir_connector::{Context, Error, Fetched, Files, find};
@@ -17,12 +16,7 @@ const REPETITIONS: usize = 5;
 
 fn main() -> Result<(), Error> {
     let folder = std::env::temp_dir().join(format!("weir-file-bench-{}", std::process::id()));
-    let context = Context {
-        files: Files::free(&folder),
-        stdout: Arc::new(Mutex::new(std::io::sink())),
-        name: "bench".into(),
-        attempt: weir_connector::Attempt::default(),
-    };
+    let context = Context::new("bench", Files::free(&folder));
     let all = schema(&["auction", "bidder", "price", "channel", "url", "date_time", "extra"]);
     let some = schema(&["auction", "bidder", "price", "date_time"]);
     let bids = bids(&all, &context)?;

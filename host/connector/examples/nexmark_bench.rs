@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
-use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 use weir_connector::registry::Stream;
@@ -61,12 +60,7 @@ fn measure(stream: &str, columns: &str, hash: bool) -> Result<(u64, u64, f64), E
         Field::new(name, data_type, false)
     };
     let schema = Arc::new(Schema::new(columns.split(' ').map(field).collect::<Vec<_>>()));
-    let context = Context {
-        files: Files::free("."),
-        stdout: Arc::new(Mutex::new(std::io::sink())),
-        name: "bench".into(),
-        attempt: weir_connector::Attempt::default(),
-    };
+    let context = Context::new("bench", Files::free("."));
     let options = toml::Table::from_iter([("events".to_string(), toml::Value::Integer(EVENTS as i64))]);
     let streams = [Stream { name: stream.into(), schema: Arc::clone(&schema) }];
     let source = find("nexmark")?.source(&options, &streams, &context)?;

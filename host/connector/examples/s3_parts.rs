@@ -1,8 +1,6 @@
 //! Tries whether an S3 server is fit for parts, below a prefix that is empty:
 //! `cargo run -p weir-connector --features test-util --example s3_parts -- s3://bucket/prefix endpoint=http://… allow_http=true`
 
-use std::sync::Arc;
-
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
@@ -45,12 +43,8 @@ fn main() {
         let mut options = options.clone();
         options.insert("url".into(), url.clone().into());
         options.insert("s3".into(), s3.clone().into());
-        let context = Context {
-            files: Files::free("."),
-            stdout: Arc::new(parking_lot::Mutex::new(std::io::sink())),
-            name: "sink".into(),
-            attempt: Attempt { job: "job".into(), generation, continues: false },
-        };
+        let attempt = Attempt { job: "job".into(), generation, continues: false };
+        let context = Context { attempt, ..Context::new("sink", Files::free(".")) };
         file::File.sink(&options, schema, &context)
     };
     conformance::transactional(&bind, true, &|_| {

@@ -28,6 +28,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// A context with these files, and nothing else: what is put out goes nowhere, and it is of no attempt to run a job.
+    pub fn new(name: impl Into<String>, files: Files) -> Self {
+        Self { files, stdout: Arc::new(Mutex::new(std::io::sink())), name: name.into(), attempt: Attempt::default() }
+    }
+
     /// The same, without any file at hand.
     fn out_of_reach(&self) -> Self {
         Self { files: self.files.out_of_reach(), ..self.clone() }
@@ -184,12 +189,8 @@ mod tests {
     fn options_conform() {
         // Goal: every connector that can be read from, or written to, has its options checked; what they name need not be there, and is not touched.
         let folder = tempfile::tempdir().unwrap();
-        let context = Context {
-            files: Files::free(folder.path()),
-            stdout: Arc::new(Mutex::new(Vec::new())),
-            name: "bound".into(),
-            attempt: Attempt { job: "job".into(), ..Attempt::default() },
-        };
+        let attempt = Attempt { job: "job".into(), ..Attempt::default() };
+        let context = Context { attempt, ..Context::new("bound", Files::free(folder.path())) };
         let brokers = "brokers = \"127.0.0.1:1\"\ntopic = \"t\"";
         let tls = "properties = { \"security.protocol\" = \"ssl\", \"ssl.ca.location\" = \"none.pem\" }";
         for (connector, options) in [
@@ -221,12 +222,7 @@ mod tests {
     #[test]
     fn wrong_sides_are_refused() {
         // Goal: a sink that is read from, and a source that is written to, are refused by a check, too; so is a column that cannot be.
-        let context = Context {
-            files: Files::free("."),
-            stdout: Arc::new(Mutex::new(Vec::new())),
-            name: "bound".into(),
-            attempt: Attempt::default(),
-        };
+        let context = Context::new("bound", Files::free("."));
         let (none, streams) = (toml::Table::new(), [Stream { name: "bid".into(), schema: schema() }]);
         let error = stdout::Stdout.check_source(&none, &streams, &context).unwrap_err();
         assert!(error.message.contains("not read from"), "{error}");

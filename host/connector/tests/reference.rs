@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parking_lot::Mutex;
 use weir_connector::registry::Stream;
 use weir_connector::{Connector, Context, Error, Files, connectors, find};
 
@@ -14,12 +13,7 @@ const REFERENCE: &str = include_str!("../../../docs/JOB-SPEC.md");
 type Bind = fn(&dyn Connector, &toml::Table) -> Result<(), Error>;
 
 fn context() -> Context {
-    Context {
-        files: Files::free("."),
-        stdout: Arc::new(Mutex::new(Vec::new())),
-        name: "NAME".into(),
-        attempt: weir_connector::Attempt::default(),
-    }
+    Context::new("NAME", Files::free("."))
 }
 
 /// Binds a source of which a job reads no column.

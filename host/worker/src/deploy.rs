@@ -249,7 +249,7 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(deployment: &'a Deployment, connectors: &[Box<dyn Connector>], disk: &'a StateDisk) -> Result<Self, Failure> {
         let plan = &deployment.plan;
-        // Before sinks are bound, which may already touch what is there.
+        // Before sinks are bound, which may already touch what is there; and at each attempt anew, since patterns may match other files by then.
         weir_connector::registry::keep_apart(&plan.spec, &deployment.context.files)
             .map_err(|e| Failure { is_final: true, ..Failure::new(FailureKind::Connector, e.message) })?;
         let find = |name: &str| match connectors.iter().find(|c| c.name() == name) {

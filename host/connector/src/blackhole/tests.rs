@@ -4,12 +4,7 @@ use arrow_schema::{Field, Schema};
 use super::*;
 
 fn context() -> Context {
-    Context {
-        files: crate::Files::free("."),
-        stdout: Arc::new(Mutex::new(Vec::new())),
-        name: "hole".into(),
-        attempt: crate::Attempt::default(),
-    }
+    Context::new("hole", crate::Files::free("."))
 }
 
 fn report(options: &str, columns: Vec<arrow_array::ArrayRef>) -> Report {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow_cast::base64::{BASE64_STANDARD, Engine};
 use arrow_schema::{DataType, Field, Schema};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::*;
@@ -20,12 +19,7 @@ impl Folder {
     }
 
     fn context(&self) -> Context {
-        Context {
-            files: crate::Files::free(self.0.path()),
-            stdout: Arc::new(Mutex::new(Vec::new())),
-            name: "files".into(),
-            attempt: crate::Attempt::default(),
-        }
+        Context::new("files", crate::Files::free(self.0.path()))
     }
 
     fn source(&self, options: &str, schema: &SchemaRef) -> Result<Box<dyn Source>, Error> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_types::Batch;
 
@@ -18,12 +17,8 @@ use crate::tls::authority::Authority;
 use crate::{Attempt, Connector, Context, Error, Fetch, Fetched, Files, Reader, Sink, Source, Split, Transaction, conformance};
 
 fn context(generation: u64) -> Context {
-    Context {
-        files: Files::free(std::env::temp_dir()),
-        stdout: Arc::new(Mutex::new(Vec::new())),
-        name: "events".into(),
-        attempt: Attempt { job: "job-1".into(), generation, continues: false },
-    }
+    let attempt = Attempt { job: "job-1".into(), generation, continues: false };
+    Context { attempt, ..Context::new("events", Files::free(std::env::temp_dir())) }
 }
 
 fn stream(schema: &SchemaRef) -> Stream {

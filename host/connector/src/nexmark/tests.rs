@@ -1,19 +1,13 @@
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::*;
 use crate::blackhole::Blackhole;
 
 fn context() -> Context {
-    Context {
-        files: crate::Files::free("."),
-        stdout: Arc::new(Mutex::new(Vec::new())),
-        name: "events".into(),
-        attempt: crate::Attempt::default(),
-    }
+    Context::new("events", crate::Files::free("."))
 }
 
 fn stream(name: &str, kind: Kind) -> Stream {

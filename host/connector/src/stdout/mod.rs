@@ -164,6 +164,10 @@ mod tests {
 
     use super::*;
 
+    fn context(stdout: Arc<Mutex<dyn Write + Send>>) -> Context {
+        Context { stdout, ..Context::new("out", crate::Files::free(".")) }
+    }
+
     fn shown(options: &str, parallelism: u16) -> String {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(vec![Some("Boise"), None, Some("two\nlines")])),
@@ -174,12 +178,7 @@ mod tests {
         let names = ["city", "n", "x", "at"];
         let fields: Vec<_> = names.iter().zip(&columns).map(|(n, c)| Field::new(*n, c.data_type().clone(), true)).collect();
         let stdout: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let context = Context {
-            files: crate::Files::free("."),
-            stdout: Arc::clone(&stdout) as _,
-            name: "out".into(),
-            attempt: crate::Attempt::default(),
-        };
+        let context = context(Arc::clone(&stdout) as _);
         let sink = Stdout.sink(&options.parse().unwrap(), &Arc::new(Schema::new(fields)), &context).unwrap();
         let mut writers: Vec<_> = (0..parallelism).map(|i| sink.writer(i, parallelism).unwrap()).collect();
         writers[0].write(&Batch::new(3, columns, None)).unwrap();
@@ -192,12 +191,7 @@ mod tests {
     #[test]
     fn tables_are_bounded() {
         // Goal: nobody can ask for a table that does not fit into memory.
-        let context = Context {
-            files: crate::Files::free("."),
-            stdout: Arc::new(Mutex::new(Vec::new())),
-            name: "out".into(),
-            attempt: crate::Attempt::default(),
-        };
+        let context = Context::new("out", crate::Files::free("."));
         let bind = |max_rows: usize| {
             let options = format!("format = \"table\"\nmax_rows = {max_rows}").parse().unwrap();
             Stdout.sink(&options, &Arc::new(Schema::empty()), &context)
@@ -211,15 +205,7 @@ mod tests {
     fn it_conforms() {
         // Goal: as `jsonl`, whatever its writers take is put out once, without a line that is torn by another one's.
         let stdout: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let bind = |schema: &SchemaRef| {
-            let context = Context {
-                files: crate::Files::free("."),
-                stdout: Arc::clone(&stdout) as _,
-                name: "out".into(),
-                attempt: crate::Attempt::default(),
-            };
-            Stdout.sink(&toml::Table::new(), schema, &context)
-        };
+        let bind = |schema: &SchemaRef| Stdout.sink(&toml::Table::new(), schema, &context(Arc::clone(&stdout) as _));
         crate::conformance::sink(&bind, true, &|_| {
             let bytes = std::mem::take(&mut *stdout.lock());
             String::from_utf8(bytes).unwrap().lines().map(String::from).collect()

@@ -7,9 +7,8 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt32Type};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parking_lot::Mutex;
 use weir_base::Clock;
-use weir_connector::Context;
+use weir_connector::{Context, Files};
 use weir_operator::NativeChain;
 use weir_plan::JobSpec;
 use weir_sandbox::LogSink;
@@ -262,12 +261,7 @@ pub fn deploy(flow: Flow, scripts: Scripts, settings: Settings<'_>) -> (Worker, 
     let deployment = Deployment {
         plan: weir_plan::plan(&spec, &[graph]).expect("a good job"),
         components: vec![],
-        context: Context {
-            files: weir_connector::Files::free("."),
-            stdout: Arc::new(Mutex::new(std::io::sink())),
-            name: String::new(),
-            attempt: weir_connector::Attempt::default(),
-        },
+        context: Context::new("", Files::free(".")),
         storage: None,
         restore: None,
         barred: vec![],

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use parking_lot::Mutex;
+use weir_base::clock::age_ms;
 use weir_coordinator::execution::History;
 use weir_worker::UnderWay;
 use weir_worker::metrics::{OperatorSnapshot, Snapshot};
@@ -114,7 +115,7 @@ fn text(snapshot: &Snapshot, (rate, rates): &(f64, Vec<f64>)) -> String {
 /// How the last checkpoint went, and how old it is; nothing if there was none.
 fn checkpoints(history: &History, now_ms: i64) -> String {
     let Some(last) = &history.last else { return String::new() };
-    let age = (now_ms - last.started_ms - last.duration_ms as i64).max(0) as f64 / 1e3;
+    let age = age_ms(last.started_ms, last.duration_ms, now_ms) as f64 / 1e3;
     let failed = if history.failed > 0 { format!("  {} failed", history.failed) } else { String::new() };
     format!(
         "\n  checkpoint {}: {} ms ({} ms aligning, {} ms copying), {}B of {}B new, {age:.1} s ago{failed}",

@@ -7,7 +7,6 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parking_lot::Mutex;
 use weir_types::Batch;
 
 use super::store::Bucket;
@@ -20,12 +19,8 @@ use crate::registry::Stream;
 use crate::{Attempt, Connector, Fetched, Files, conformance};
 
 fn context(files: &Files, generation: u64) -> Context {
-    Context {
-        files: files.clone(),
-        stdout: Arc::new(Mutex::new(Vec::new())),
-        name: "sink".into(),
-        attempt: Attempt { job: "job-1".into(), generation, continues: false },
-    }
+    let attempt = Attempt { job: "job-1".into(), generation, continues: false };
+    Context { attempt, ..Context::new("sink", files.clone()) }
 }
 
 fn bind(files: &Files, options: &str, schema: &SchemaRef, generation: u64) -> Result<Box<dyn Sink>, Error> {

@@ -4,7 +4,6 @@ mod server;
 
 use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use weir_types::Batch;
 
@@ -15,12 +14,8 @@ use crate::tls::authority::Authority;
 use crate::{Attempt, Delivery, Fetched, Files, conformance, file};
 
 pub(super) fn context(generation: u64) -> Context {
-    Context {
-        files: Files::free("."),
-        stdout: Arc::new(Mutex::new(Vec::new())),
-        name: "it's".into(),
-        attempt: Attempt { job: "job\\1".into(), generation, continues: false },
-    }
+    let attempt = Attempt { job: "job\\1".into(), generation, continues: false };
+    Context { attempt, ..Context::new("it's", Files::free(".")) }
 }
 
 fn bind(options: &str, schema: &SchemaRef, generation: u64) -> Result<Box<dyn Sink>, Error> {

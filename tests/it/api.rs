@@ -120,7 +120,7 @@ async fn job_runs_to_its_end() {
     assert_eq!(refused(client.stop(&job.id).await), (409, "WEIR-JOB-005".into()));
     assert_eq!(refused(client.job("job_00000000000000000000000000").await), (404, "WEIR-JOB-003".into()));
 
-    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
+    let metrics = server.metrics().await;
     for sample in [
         "weir_worker_slots{state=\"free\"} 2\n".to_owned(),
         format!("weir_source_events_total{{tenant=\"default\",job=\"{}\"}} 100\n", job.id),
@@ -411,6 +411,7 @@ async fn the_interface_is_described() {
         ("/v1/components", "post", &["201", "400", "413", "415", "422"]),
         ("/v1/components/{id}", "delete", &["204", "404", "409", "422"]),
         ("/v1/jobs/{id}/savepoints", "post", &["201", "400", "404", "409", "415", "422"]),
+        ("/v1/jobs/{id}/diff", "post", &["200", "400", "404", "409", "413", "415", "422"]),
         ("/v1/jobs/{id}/output", "get", &["200", "400", "404"]),
         ("/v1/jobs/{id}/stop", "post", &["202", "404", "409"]),
     ] {

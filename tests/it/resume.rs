@@ -8,7 +8,8 @@ use weir_client::types::{Lines, SavepointWish};
 use weir_client::{Client, Error, JobDetail};
 
 use crate::api::nexmark;
-use crate::recovery::{difference, published, undisturbed};
+use crate::recovery::bucket::{Bucket, CALM, Fault, Weather};
+use crate::recovery::{difference, files_below, published, undisturbed};
 use crate::run::weir;
 use crate::server::Server;
 
@@ -104,6 +105,14 @@ async fn its_own_checkpoints_come_before_its_savepoint() {
     assert!(detail.checkpoints[0].checkpoint > last, "{last} after {begun}: {:?}", detail.checkpoints);
 }
 
+/// Has what a server has noted down of a job name a component that is not there.
+fn lose_component(server: &Server, job: &str, spec: &Value) {
+    let entry = entries(server).into_iter().find(|path| path.ends_with(format!("{job}.json"))).expect("it is noted down");
+    let text = std::fs::read_to_string(&entry).expect("an entry");
+    let component = spec["component"].as_str().expect("an id");
+    std::fs::write(&entry, text.replace(component, &format!("sha256:{}", "0".repeat(64)))).expect("written");
+}
+
 /// Goal: a job that cannot go on is seen as failed, with why and what to do, and hinders no other; two servers do not have one directory.
 #[tokio::test]
 async fn jobs_that_cannot_go_on() {
@@ -114,10 +123,7 @@ async fn jobs_that_cannot_go_on() {
     let job = client.submit(&spec).await.expect("a good spec").id;
     let other = client.submit(&spec).await.expect("a good spec").id;
     wait(&client, &other, has_checkpoint).await;
-    let entry = entries(&server).into_iter().find(|path| path.ends_with(format!("{job}.json"))).expect("it is noted down");
-    let text = std::fs::read_to_string(&entry).expect("an entry");
-    let component = spec["component"].as_str().expect("an id");
-    std::fs::write(&entry, text.replace(component, &format!("sha256:{}", "0".repeat(64)))).expect("written");
+    lose_component(&server, &job, &spec);
 
     let mut second = weir();
     second.args(["server", "--bind", "127.0.0.1:0", "--data-dir"]).arg(server.data());
@@ -134,12 +140,40 @@ async fn jobs_that_cannot_go_on() {
     assert_eq!(entries(&server).len(), 2, "it is tried again another time");
 }
 
-/// Waits until the log of a job that cannot go on yet says why.
-async fn says(client: &Client, job: &str, why: &str) {
+/// Goal: a job that could not go on is tried again at each start of its server, until it is cancelled: then it is forgotten. Any other job that has ended cannot be
+/// cancelled.
+#[tokio::test]
+async fn jobs_that_cannot_go_on_are_cancelled() {
+    let server = Server::start(2);
+    let client = server.client();
+    let spec = spec(&client, 1000.0, None, json!({ "connector": "blackhole" })).await;
+    let job = client.submit(&spec).await.expect("a good spec").id;
+    wait(&client, &job, has_checkpoint).await;
+    lose_component(&server, &job, &spec);
+    let mut server = server;
+    for end in [false, true] {
+        server = server.again(end);
+        let failed = wait(&server.client(), &job, |detail| detail.job.is_ended()).await;
+        let why = failed.job.failure.expect("it says why").message;
+        assert_eq!(failed.job.state, "failed");
+        assert!(why.contains("tried again when the server starts, unless you cancel it"), "{why}");
+    }
+    let client = server.client();
+    let cancelled = client.cancel(&job).await.expect("it would be tried again");
+    assert_eq!(cancelled.state, "cancelled");
+    assert!(entries(&server).is_empty());
+    let again = client.cancel(&job).await;
+    assert!(matches!(again, Err(Error::Refused { status: 409, .. })), "{again:?}");
+    let server = server.again(false);
+    assert!(server.client().jobs().await.expect("a list").is_empty());
+}
+
+/// Waits until a line of a job's log has all of this.
+async fn says(client: &Client, job: &str, parts: &[&str]) {
     let since = Instant::now();
     loop {
         let page = client.lines(job, Lines::Logs, 0).await.expect("the job is there");
-        if page.lines.iter().any(|line| line.text.contains("cannot go on yet") && line.text.contains(why)) {
+        if page.lines.iter().any(|line| parts.iter().all(|part| line.text.contains(part))) {
             return;
         }
         assert!(since.elapsed() < PATIENCE, "{page:?}");
@@ -160,7 +194,7 @@ async fn jobs_wait_for_their_storage() {
     let elsewhere = [("WEIR_CHECKPOINT_STORAGE", format!("file://{}", other.path().display()))];
     let server = server.again_with(false, 4, &elsewhere);
     let client = server.client();
-    says(&client, &job, &other.path().display().to_string()).await;
+    says(&client, &job, &["cannot go on yet", &other.path().display().to_string()]).await;
     assert_eq!(wait(&client, &job, |_| true).await.job.state, "created");
     let component = spec["component"].as_str().expect("an id");
     let in_use = client.delete_component(component).await;
@@ -176,6 +210,49 @@ async fn jobs_wait_for_their_storage() {
     assert!(entries(&server).is_empty());
     let server = server.again(false);
     assert!(server.client().jobs().await.expect("a list").is_empty());
+}
+
+/// Goal: where a job's checkpoints vanish after its server has looked for them, and before the job has claimed its log, the job does not begin anew: it waits,
+/// writes nothing in their place, and goes on when they are there again.
+///
+/// Method: in between the storage is tried out, which takes seconds in a bucket that is slow.
+#[test]
+fn jobs_whose_checkpoints_vanish() {
+    // It has a runtime of its own.
+    let bucket = Bucket::start(1);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(vanish_before_the_claim(&bucket));
+}
+
+async fn vanish_before_the_claim(bucket: &Bucket) {
+    const SLOW: Weather = &[(100, Fault::Late(1500))];
+    let environment = [&bucket.environment()[..], &[("WEIR_CHECKPOINT_STORAGE", bucket.url("checkpoints"))]].concat();
+    let server = Server::start_with(2, &environment);
+    let client = server.client();
+    let job = client.submit(&spec(&client, 20_000.0, None, json!({ "connector": "blackhole" })).await).await;
+    let job = job.expect("a good spec").id;
+    let last = wait(&client, &job, has_checkpoint).await.checkpoints[0].checkpoint;
+    let storage = bucket.path("checkpoints/default");
+    let (log, trials, aside) = (storage.join("jobs").join(&job).join("log"), storage.join("probes"), bucket.path("aside"));
+    assert!(files_below(&trials).is_empty(), "the storage is tried out before a job runs");
+
+    bucket.set(SLOW);
+    let server = server.again_with(false, 2, &environment);
+    let since = Instant::now();
+    while files_below(&trials).is_empty() {
+        assert!(since.elapsed() < PATIENCE, "the storage is not tried out");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    std::fs::rename(&log, &aside).expect("the job has a log");
+    bucket.set(CALM);
+    let client = server.client();
+    says(&client, &job, &["the job starts again", "must not begin anew", "a later one is missing (there is none)"]).await;
+    assert_eq!(wait(&client, &job, |_| true).await.job.state, "restarting");
+    assert!(!log.exists(), "nothing is claimed");
+
+    std::fs::rename(&aside, &log).expect("nothing is in its place");
+    let detail = wait(&client, &job, has_checkpoint).await;
+    assert!(detail.checkpoints[0].checkpoint > last, "{last} before {:?}", detail.checkpoints);
 }
 
 /// Goal: of two jobs for which a server has slots for one only by now, one goes on, and the other one when that has ended; a new job does not go before it.
@@ -201,7 +278,7 @@ async fn jobs_wait_for_slots() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    says(&client, second, "the job needs 2 slots, but 0 of 2 are free").await;
+    says(&client, second, &["cannot go on yet", "the job needs 2 slots, but 0 of 2 are free"]).await;
     client.cancel(first).await.expect("it runs");
     wait(&client, first, |detail| detail.job.is_ended()).await;
     let refused = client.submit(&spec).await;

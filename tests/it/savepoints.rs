@@ -120,7 +120,7 @@ async fn goes_on_from_a_savepoint() {
     assert!(listed.iter().any(|checkpoint| Some(checkpoint.checkpoint) == made["checkpoint"].as_u64()), "{listed:?}");
     let got = printed(server.weir(&["job", "get", &job]));
     assert!(got.lines().any(|line| line.starts_with("checkpoint ") && line.contains(" bytes new")), "{got}");
-    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
+    let metrics = server.metrics().await;
     for name in [
         "weir_checkpoints_completed_total",
         "weir_checkpoint_age_seconds",
@@ -150,7 +150,7 @@ async fn goes_on_from_a_savepoint() {
     wait(&client, &next, |detail| detail.job.is_ended()).await;
     let found = published(&server.data().join("files/default/out"));
     assert!(found == expected, "{}", difference(&expected, &found));
-    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
+    let metrics = server.metrics().await;
     for name in ["weir_job_restore_seconds", "weir_sink_commit_seconds"] {
         assert!(sample(&metrics, name, &next).is_some_and(|value| value > 0.0 && value < 60.0), "{name} in\n{metrics}");
     }
@@ -454,10 +454,8 @@ async fn watch_a_checkpoint(bucket: &Bucket) {
 
 /// How many bytes a job has uploaded for checkpoints, as its server's metrics say.
 async fn uploaded(server: &Server, job: &str) -> f64 {
-    let metrics = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer").text().await.expect("text");
-    let sample = metrics.lines().find(|line| line.starts_with("weir_checkpoint_uploaded_bytes_total") && line.contains(job));
-    let value = sample.and_then(|line| line.rsplit_once(' ')?.1.parse().ok());
-    value.unwrap_or_else(|| panic!("{sample:?}"))
+    let metrics = server.metrics().await;
+    sample(&metrics, "weir_checkpoint_uploaded_bytes_total", job).unwrap_or_else(|| panic!("{metrics}"))
 }
 
 /// Goal: a job that is cancelled ends, also where the storage of its checkpoints does not answer, and says what it has left; the newest complete checkpoint is not
@@ -530,18 +528,14 @@ async fn databases_are_measured() {
     ];
     let server = Server::start(2);
     let client = server.client();
-    let metrics = async || {
-        let response = reqwest::get(format!("{}/metrics", server.url())).await.expect("an answer");
-        response.text().await.expect("text")
-    };
     let (in_memory, mut spec) = endless(&client, "q5", Some("100ms")).await;
     wait(&client, &in_memory, has_checkpoint).await;
-    assert!(!metrics().await.contains("weir_worker_state_memory_bytes{"), "there is no database yet");
+    assert!(!server.metrics().await.contains("weir_worker_state_memory_bytes{"), "there is no database yet");
 
     spec["state"] = json!({ "backend": "rocksdb" });
     let on_disk = client.submit(&spec).await.expect("a good spec").id;
     wait(&client, &on_disk, has_checkpoint).await;
-    let metrics = metrics().await;
+    let metrics = server.metrics().await;
     for name in OF_DATABASES {
         let has = |job| sample(&metrics, name, job).is_some();
         assert!(has(&on_disk) && !has(&in_memory), "{name} in\n{metrics}");
@@ -704,6 +698,73 @@ fn differences() {
     set(&mut groups, [("max_parallelism", "64")]);
     let told = refusal(groups);
     assert!(told.contains("would not start") && told.contains("set max_parallelism = 128"), "{told}");
+}
+
+/// Goal: `weir job diff --job` compares a spec with the newest checkpoint of a job on a server, while it runs and when it has ended; what cannot be compared is refused
+/// with a code that says why, and no answer has a secret of the spec.
+#[tokio::test]
+async fn differences_on_a_server() {
+    const SPEC: &str = "examples/nexmark/keyed_count.toml";
+    let server = Server::start_with(4, &[("WEIR_ALLOW_CONNECTOR", "postgres".into())]);
+    let client = server.client();
+    let (job, spec) = endless(&client, "keyed_count", Some("100ms")).await;
+    wait(&client, &job, has_checkpoint).await;
+    let diff = |settings: &[(&str, &str)]| {
+        let mut command = server.weir(&["job", "diff", SPEC, "--job", &job]);
+        set(&mut command, settings.iter().copied());
+        command
+    };
+    let is_kept = |shown: &str| shown.lines().any(|line| line.split_whitespace().eq(["bids", "kept"]));
+    let shown = printed(diff(&[]));
+    assert!(is_kept(&shown) && shown.starts_with("checkpoint ") && shown.contains(&job), "{shown}");
+
+    let mut other = diff(&[("args.query", "q18")]);
+    let output = other.args(["--output", "json"]).current_dir(root()).output().expect("the binary can be started");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)));
+    assert_eq!((output.status.code(), &told["starts"]), (Some(1), &json!(false)));
+    assert!(text(&output.stderr).contains("the job would not start: there is state that it cannot take"), "{output:?}");
+    assert_eq!(told["operators"][0], json!({ "operator": "last-bid", "state": "new" }));
+    assert_eq!((&told["operators"][1]["operator"], &told["operators"][1]["state"]), (&json!("bids"), &json!("lost")), "{told}");
+    let told = refusal(diff(&[("max_parallelism", "64")]));
+    assert!(told.contains("would not start") && told.contains("set max_parallelism = 128"), "{told}");
+
+    let (bare, _) = endless(&client, "keyed_count", None).await;
+    assert_eq!(refused(client.diff(&bare, &spec).await), (409, "WEIR-SAVEPOINT-001".into()));
+    let (early, _) = endless(&client, "keyed_count", Some("1h")).await;
+    let told = refusal(server.weir(&["job", "diff", SPEC, "--job", &early]));
+    assert!(told.contains("WEIR-JOB-008") && told.contains(&format!("`weir savepoint create {early}`")), "{told}");
+    let told = refusal(server.weir(&["job", "diff", SPEC, "--job", "job_00000000000000000000000000"]));
+    assert!(told.contains("WEIR-JOB-003"), "{told}");
+    for (name, value, status, code) in [
+        ("component", json!(format!("sha256:{}", "0".repeat(64))), 404, "WEIR-COMPONENT-002"),
+        ("parallelism", json!("many"), 422, "WEIR-JOB-001"),
+        ("sinks", json!({}), 422, "WEIR-JOB-002"),
+        ("sources", json!({ "nexmark": { "connector": "stdin" } }), 422, "WEIR-JOB-006"),
+    ] {
+        let mut wrong = spec.clone();
+        wrong[name] = value;
+        assert_eq!(refused(client.diff(&job, &wrong).await), (status, code.into()), "{name}");
+    }
+    let mut both = diff(&[]);
+    let both = both.args(["--from-savepoint", "kept"]).current_dir(root()).output().expect("the binary can be started");
+    assert_eq!(both.status.code(), Some(2), "{both:?}");
+
+    // Nobody needs to listen there: a connector only looks at its options.
+    for (host, status) in [("127.0.0.1:1", 200), ("127.0.0.1:port", 422)] {
+        let mut secret = spec.clone();
+        secret["sinks"]["out"] =
+            json!({ "connector": "postgres", "url": format!("postgres://me:hunter2@{host}/x"), "table": "counts" });
+        let post = reqwest::Client::new().post(format!("{}/v1/jobs/{job}/diff", server.url())).json(&secret);
+        let answer = post.send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{host}");
+        let answer = answer.text().await.expect("text");
+        assert!(answer.contains("kept") == (status == 200) && !answer.contains("hunter2"), "{answer}");
+    }
+
+    client.cancel(&job).await.expect("it runs");
+    wait(&client, &job, |detail| detail.job.is_ended()).await;
+    let shown = printed(diff(&[]));
+    assert!(is_kept(&shown), "{shown}");
 }
 
 /// Goal: a checkpoint whose manifest is torn is passed over, which is said, and the one before it taken.

@@ -6,6 +6,7 @@
 //! | `GET /v1/components`, `GET /v1/components/{id}`, `DELETE …` | what was uploaded |
 //! | `POST /v1/jobs` | starts a job: a spec as JSON or TOML; with `from_savepoint=…`, from a savepoint |
 //! | `GET /v1/jobs`, `GET /v1/jobs/{id}` | jobs: state, failure, metrics, checkpoints, plan |
+//! | `POST /v1/jobs/{id}/diff` | what becomes of a job's state if one of another spec goes on with it |
 //! | `POST /v1/jobs/{id}/stop`, `…/cancel` | ends a job: after what it has read, or now |
 //! | `GET /v1/jobs/{id}/output`, `…/logs` | the last lines; with `follow=true` also those to come, as server-sent events |
 //! | `GET /v1/jobs/{id}/checkpoints` | the last checkpoints |

@@ -19,6 +19,7 @@ use crate::v1;
         v1::components::get,
         v1::components::delete,
         v1::jobs::submit,
+        v1::jobs::diff,
         v1::jobs::list,
         v1::jobs::get,
         v1::jobs::checkpoints,

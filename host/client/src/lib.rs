@@ -25,8 +25,8 @@ use serde::de::DeserializeOwned;
 
 pub use error::Error;
 pub use types::{
-    Checkpoint, CheckpointUnderWay, Checkpointed, Component, Job, JobDetail, Line, Lines, Page, Savepoint, SavepointDetail,
-    SavepointWish, SavepointWritten, StartFrom,
+    Checkpoint, CheckpointUnderWay, Checkpointed, Component, Job, JobDetail, Line, Lines, OperatorDiff, Page, Savepoint,
+    SavepointDetail, SavepointWish, SavepointWritten, StartFrom, StateDiff,
 };
 
 /// How long a server that has just been started may take until it listens, and how often it is looked for until then.
@@ -108,6 +108,14 @@ impl Client {
         self.json(self.http.post(self.url(&path)).json(spec)).await
     }
 
+    /// What becomes of the state of job `id` if a job of `spec` goes on with it. Nothing is started.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, there is no such job, it has no complete checkpoint, or the spec is wrong.
+    pub async fn diff(&self, id: &str, spec: &(impl Serialize + Sync)) -> Result<StateDiff, Error> {
+        self.json(self.http.post(self.url(&format!("jobs/{}/diff", part(id)))).json(spec)).await
+    }
+
     /// All jobs, oldest first.
     ///
     /// # Errors
@@ -132,10 +140,10 @@ impl Client {
         self.json(self.http.post(self.url(&format!("jobs/{id}/stop")))).await
     }
 
-    /// Ends a job now.
+    /// Ends a job now. One that has failed, since it could not go on after a restart of the server, is not tried again.
     ///
     /// # Errors
-    /// If the server cannot be reached, there is no such job, or it has ended.
+    /// If the server cannot be reached, there is no such job, or it has ended for good.
     pub async fn cancel(&self, id: &str) -> Result<Job, Error> {
         self.json(self.http.post(self.url(&format!("jobs/{id}/cancel")))).await
     }

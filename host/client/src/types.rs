@@ -241,6 +241,43 @@ pub struct SourceState {
     pub splits: BTreeMap<String, Value>,
 }
 
+/// What becomes of state if a job starts from a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateDiff {
+    /// what was compared with: the URL of the savepoint, or of the job's checkpoints
+    pub with: String,
+    /// the checkpoint
+    pub checkpoint: u64,
+    /// whether the job would start
+    pub starts: bool,
+    /// why it would not, whatever its operators' state is
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// the job's operators that keep state, in their order, then those that it has not any more
+    pub operators: Vec<OperatorDiff>,
+}
+
+/// What becomes of the state of one operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorDiff {
+    /// the operator's id
+    pub operator: String,
+    /// `kept`, `new`, `migrated`, `lost` or `unreadable`
+    pub state: String,
+    /// what the state is in the checkpoint, where that matters
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// what it would be in the job
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is: Option<String>,
+    /// why it cannot be read
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// what to do; none if it does not keep the job from starting
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
 /// What a job starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartFrom {

@@ -43,6 +43,8 @@ pub const JOB_ENDED: &str = "WEIR-JOB-005";
 pub const NOT_ALLOWED: &str = "WEIR-JOB-006";
 /// A source or sink cannot be bound as the spec says.
 pub const BINDING_WRONG: &str = "WEIR-JOB-007";
+/// The job has no complete checkpoint.
+pub const NO_CHECKPOINT_YET: &str = "WEIR-JOB-008";
 /// The bytes are no component of a job.
 pub const COMPONENT_INVALID: &str = "WEIR-COMPONENT-001";
 /// There is no such component.

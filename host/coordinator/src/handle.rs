@@ -11,12 +11,13 @@ use weir_base::Clock;
 use weir_checkpoint::Storage;
 use weir_connector::{Context, Files};
 use weir_plan::{JobPlan, JobSpec};
-use weir_protocol::checkpoint::{Kind, Refusal};
+use weir_protocol::checkpoint::{CheckpointId, Kind, Refusal};
 use weir_protocol::job::{Event, State};
 use weir_sandbox::{Level, LogSink, Sandbox};
 use weir_worker::{Deployment, Failure, FailureKind, Restore};
 
 use crate::component::{self, ComponentView, Store};
+use crate::diff::Diff;
 use crate::error::{self, Error, ErrorKind};
 use crate::execution::{CheckpointReport, Checkpoints, Controls, Start, Unmade, newest, storage_url};
 use crate::files;
@@ -122,16 +123,16 @@ impl Handle {
             Entry { id: JobId::generate(), tenant: tenant.clone(), created, spec, from, has_checkpoint: false, stops: false };
         let prepared = self.prepare(&entry, self.rings()).await?;
         let start = self.start(tenant, &entry.from, &prepared).await?;
-        self.accept(entry, prepared, start, false).await
+        self.accept(entry, prepared, start, None).await
     }
 
     /// Goes on with a job that waits in the service, as soon as that is possible. If it never will be, the job is seen as one that has failed.
-    pub(crate) async fn resume_job(self, entry: Entry, rings: (Ring, Ring)) {
+    pub(crate) async fn resume_job(self, mut entry: Entry, rings: (Ring, Ring)) {
         let id = entry.id;
         let mut pause = RESUME_PAUSES.start;
         // It may be cancelled meanwhile.
         while self.job(id).await.is_ok_and(|job| !job.summary.state.is_end()) {
-            let error = match self.try_resume(entry.clone(), rings.clone()).await {
+            let error = match self.try_resume(&mut entry, rings.clone()).await {
                 Ok(_) => return tracing::info!(job = %id, "the job goes on"),
                 Err(error) => error,
             };
@@ -141,7 +142,7 @@ impl Handle {
             if !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal | ErrorKind::QuotaExceeded) {
                 tracing::error!(job = %id, "the job cannot go on: {error}");
                 let message = format!(
-                    "it cannot go on where the server's last process left it: {error}; it is tried again when the server starts"
+                    "it cannot go on where the server's last process left it: {error}; it is tried again when the server starts, unless you cancel it"
                 );
                 let failure = Failure::new(FailureKind::Resources, message);
                 drop(self.messages.send(Message::GivenUp { id, failure }).await);
@@ -154,13 +155,20 @@ impl Handle {
         }
     }
 
-    async fn try_resume(&self, entry: Entry, rings: (Ring, Ring)) -> Result<JobSummary, Error> {
-        let prepared = self.prepare(&entry, rings).await?;
+    async fn try_resume(&self, entry: &mut Entry, rings: (Ring, Ring)) -> Result<JobSummary, Error> {
+        let prepared = self.prepare(entry, rings).await?;
         // Its own checkpoints come after the savepoint that it began with, which may be gone.
-        let unread = |e: weir_checkpoint::Error| Error::storage("cannot read the job's checkpoints", &e);
-        let own = self.storage(&entry.tenant)?.job(&entry.id.to_string()).map_err(unread)?;
-        let start = match newest(&own).await.map_err(unread)? {
-            Some(_) => Start { drops_unmatched: entry.from.drops_unmatched, ..Start::default() },
+        let storage = self.storage(&entry.tenant)?;
+        let own = storage.job(&entry.id.to_string()).map_err(unread)?;
+        let found = newest(&own).await.map_err(unread)?;
+        // It may be gone when the job claims its log, or when it is looked for another time.
+        entry.has_checkpoint |= found.is_some();
+        let start = match found {
+            Some(found) => Start {
+                drops_unmatched: entry.from.drops_unmatched,
+                expected: Some(CheckpointId(found.checkpoint)),
+                ..Start::default()
+            },
             // From the beginning, it would write all its rows a second time.
             None if entry.has_checkpoint => {
                 let message = format!(
@@ -171,11 +179,11 @@ impl Handle {
             }
             None => self.start(&entry.tenant, &entry.from, &prepared).await?,
         };
-        self.accept(entry, prepared, start, true).await
+        self.accept(entry.clone(), prepared, start, Some(storage)).await
     }
 
-    /// Checks what a user asks for, and plans it.
-    async fn prepare(&self, Entry { id, tenant, spec, .. }: &Entry, (output, log): (Ring, Ring)) -> Result<Ready, Error> {
+    /// Checks what a user asks for, and plans it; with the files that the job will have.
+    async fn plan(&self, tenant: &TenantId, spec: &JobSpec, log: &LogSink) -> Result<(Prepared, Files), Error> {
         files::check(spec, &self.shared.options.allowed_connectors)?;
         limits::check(spec, self.shared.sandbox.options().max_memory_bytes)?;
         let mut components = vec![];
@@ -185,8 +193,14 @@ impl Handle {
         let folder = self.shared.options.data_dir.join("files").join(tenant.as_str());
         let files = Files::confined(&folder);
         let files = files.map_err(|e| Error::storage(format_args!("cannot open {}", folder.display()), &e))?;
+        let prepared = prepare::prepare(spec, components, &files, log).await?;
+        Ok((prepared, files))
+    }
+
+    /// Makes of what a user asks for a job that can be handed over.
+    async fn prepare(&self, Entry { id, tenant, spec, .. }: &Entry, (output, log): (Ring, Ring)) -> Result<Ready, Error> {
         let sink = log_sink(&log);
-        let Prepared { plan, components } = prepare::prepare(spec, components, &files, &sink).await?;
+        let (Prepared { plan, components }, files) = self.plan(tenant, spec, &sink).await?;
         let context = Context {
             files,
             stdout: Arc::new(Mutex::new(output.writer())),
@@ -209,13 +223,14 @@ impl Handle {
         Ok(Ready { deployment, rings: (output, log) })
     }
 
-    /// Hands a job over to the service: a new one, or one that waits there.
-    async fn accept(&self, entry: Entry, ready: Ready, start: Start, is_resuming: bool) -> Result<JobSummary, Error> {
+    /// Hands a job over to the service: a new one, or one that waits there and whose checkpoints were looked for in a storage.
+    async fn accept(&self, entry: Entry, ready: Ready, start: Start, looked_at: Option<Storage>) -> Result<JobSummary, Error> {
         let Ready { deployment, rings } = ready;
         let plan = &deployment.plan;
         let summary = entry.summary(plan.name.clone(), slots_needed(plan));
         let text = weir_plan::explain::explain(plan).into();
-        let storage = self.checkpoints(plan, &summary)?;
+        let is_resuming = looked_at.is_some();
+        let storage = self.checkpoints(plan, &summary, looked_at)?;
         let spec = Arc::new(entry.spec.clone());
         let entry = storage.is_some().then_some(entry);
         let job = Job { entry, is_resuming, ..Job::created(summary, spec, text, rings, Some(deployment), (storage, start)) };
@@ -229,12 +244,19 @@ impl Handle {
         (Ring::new(options.output_bytes_max, clock.clone()), Ring::new(options.log_bytes_max, clock.clone()))
     }
 
-    /// Where a job's checkpoints lie, if it is checkpointed: under its id, so that no two jobs share them.
-    fn checkpoints(&self, plan: &JobPlan, summary: &JobSummary) -> Result<Option<Checkpoints>, Error> {
+    /// Where a job's checkpoints lie, if it is checkpointed: under its id, so that no two jobs share them. A storage that was looked at stays the one, whatever is
+    /// in its place by now.
+    fn checkpoints(
+        &self,
+        plan: &JobPlan,
+        summary: &JobSummary,
+        looked_at: Option<Storage>,
+    ) -> Result<Option<Checkpoints>, Error> {
         if plan.spec.checkpoint.interval.is_none() {
             return Ok(None);
         }
-        Ok(Some(Checkpoints { storage: self.storage(&summary.tenant)?, job: summary.id.to_string() }))
+        let storage = looked_at.map_or_else(|| self.storage(&summary.tenant), Ok)?;
+        Ok(Some(Checkpoints { storage, job: summary.id.to_string() }))
     }
 
     /// Where the checkpoints of a tenant's jobs and its savepoints lie.
@@ -256,7 +278,7 @@ impl Handle {
         };
         let unfit = |failure: weir_worker::Failure| Error::new(ErrorKind::Invalid, error::STATE_UNFIT, failure.message);
         restore.settle(&ready.deployment.plan, &ready.deployment.components).await.map_err(unfit)?;
-        Ok(Start { savepoint: Some(Arc::new(savepoint)), fresh: false, drops_unmatched: from.drops_unmatched })
+        Ok(Start { savepoint: Some(Arc::new(savepoint)), drops_unmatched: from.drops_unmatched, ..Start::default() })
     }
 
     /// Makes a savepoint of a job, and waits until it is complete.
@@ -301,6 +323,22 @@ impl Handle {
         let storage = checkpoints.ok_or_else(|| no_checkpoints(job))?.storage;
         let controls = controls.ok_or_else(starting)?;
         Ok(Saving { summary, controls, storage })
+    }
+
+    /// What becomes of a job's state, as its newest complete checkpoint has it, if a job of `spec` goes on with it. The job runs, or has ended; the
+    /// spec's components were uploaded. Nothing is started.
+    ///
+    /// # Errors
+    /// If there is no such job, it has no complete checkpoint, or the spec is wrong or asks for what jobs may not have.
+    pub async fn diff(&self, tenant: &TenantId, job: JobId, spec: &JobSpec) -> Result<Diff, Error> {
+        let JobView { summary, spec: of_job, .. } = self.job(job).await?;
+        if of_job.checkpoint.interval.is_none() {
+            return Err(incomparable(job));
+        }
+        let storage = self.storage(&summary.tenant)?.job(&job.to_string()).map_err(unread)?;
+        let manifest = newest(&storage).await.map_err(unread)?.ok_or_else(|| no_checkpoint_yet(&summary))?;
+        let (prepared, _) = self.plan(tenant, spec, &LogSink::none()).await?;
+        Ok(Diff::new(storage.folder().url(), &prepared, &manifest).await)
     }
 
     /// A tenant's savepoints, by their ids.
@@ -362,10 +400,10 @@ impl Handle {
         self.ask(|reply| Message::End { id, event: Event::StopRequested, reply }).await
     }
 
-    /// Ends a job now.
+    /// Ends a job now. One that has failed, since it could not go on after a restart of the server, is not tried again.
     ///
     /// # Errors
-    /// If there is none with this id, or it has ended.
+    /// If there is none with this id, or it has ended for good.
     pub async fn cancel(&self, id: JobId) -> Result<JobSummary, Error> {
         self.ask(|reply| Message::End { id, event: Event::CancelRequested, reply }).await
     }
@@ -445,6 +483,28 @@ fn no_checkpoints(job: JobId) -> Error {
         "the job {job} has no checkpoints, so there can be no savepoint of it; set checkpoint.interval in its spec (\"1h\", if none is needed otherwise) and start it anew"
     );
     Error::new(ErrorKind::Conflict, error::NO_CHECKPOINTS, message)
+}
+
+fn incomparable(job: JobId) -> Error {
+    let message = format!(
+        "the job {job} has no checkpoints, so there is no state to compare with; set checkpoint.interval in its spec, and start it anew"
+    );
+    Error::new(ErrorKind::Conflict, error::NO_CHECKPOINTS, message)
+}
+
+fn no_checkpoint_yet(JobSummary { id, state, .. }: &JobSummary) -> Error {
+    let message = if state.is_end() {
+        format!("the job {id} has ended, and has left no complete checkpoint: there is no state to compare with")
+    } else {
+        format!(
+            "the job {id} has no complete checkpoint yet: wait for the first one, or have it made now by `weir job checkpoint {id}`, or with a savepoint by `weir savepoint create {id}`"
+        )
+    };
+    Error::new(ErrorKind::Conflict, error::NO_CHECKPOINT_YET, message)
+}
+
+fn unread(error: weir_checkpoint::Error) -> Error {
+    Error::storage("cannot read the job's checkpoints", &error)
 }
 
 fn not_made(message: String) -> Error {

@@ -7,9 +7,10 @@
 //! `weir run` needs no service, for it has one job: it [`prepare`]s the job and starts its [`execution`] itself.
 //!
 //! In reading order: [`prepare`], [`component`] (the store), `roster` (jobs that outlive the server's process), [`ring`] (a job's last lines), [`execution`] (a job's
-//! attempts), [`savepoint`], [`job`], [`service`], [`handle`].
+//! attempts), [`savepoint`], [`diff`] (what becomes of state), [`job`], [`service`], [`handle`].
 
 pub mod component;
+pub mod diff;
 pub mod error;
 pub mod execution;
 pub mod files;

@@ -1,8 +1,5 @@
 //! From a spec and the bytes of its components to a job that can be deployed.
 
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use weir_connector::registry::{Stream, find};
 use weir_connector::{Attempt, Context, Files};
@@ -69,12 +66,8 @@ pub async fn prepare(spec: &JobSpec, components: Vec<Component>, files: &Files, 
 
 /// Has connectors look at what the job wants of them.
 fn check_bindings(plan: &JobPlan, files: &Files) -> Result<(), Error> {
-    let context = |name: &str| Context {
-        files: files.clone(),
-        stdout: Arc::new(Mutex::new(std::io::sink())),
-        name: name.to_owned(),
-        attempt: Attempt { job: plan.name.clone(), ..Attempt::default() },
-    };
+    let attempt = Attempt { job: plan.name.clone(), ..Attempt::default() };
+    let context = |name: &str| Context { attempt: attempt.clone(), ..Context::new(name, files.clone()) };
     let refused = |what: &str, name: &str, error: &weir_connector::Error| {
         Error::new(ErrorKind::Invalid, error::BINDING_WRONG, format!("{what} \"{name}\": {error}"))
     };

@@ -238,8 +238,12 @@ impl Service {
                 let message = format!("the job {id} is {}: there is nothing to go on with", waiting.summary.state);
                 return Err(Error::new(ErrorKind::Conflict, error::JOB_ENDED, message));
             }
+            if job.start.expected.is_some() {
+                // The last process may not have come to that, and the next one may find nothing.
+                self.note(id, |entry| &mut entry.has_checkpoint)?;
+            }
             // It may have been told to stop.
-            job.entry = waiting.entry.clone();
+            job.entry = self.job(id)?.entry.clone();
         }
         // New jobs leave to those that wait what they had. These do not wait for each other.
         let used = self.slots_used(|other| !resumes || other.summary.state != State::Created);
@@ -270,9 +274,11 @@ impl Service {
 
     /// Somebody wants a job to end. That is noted down before it is answered, so that the server knows of it when it starts again.
     fn end(&mut self, id: JobId, event: Event) -> Result<JobSummary, Error> {
-        let state = self.job(id)?.summary.state;
+        let job = self.job(id)?;
+        let state = job.summary.state;
+        let event = if event == Event::CancelRequested && job.is_tried_again() { Event::Abandoned } else { event };
         next(state, event)?;
-        if event == Event::CancelRequested {
+        if matches!(event, Event::CancelRequested | Event::Abandoned) {
             self.strike(id)?;
         } else {
             self.note(id, |entry| &mut entry.stops)?;
@@ -382,8 +388,10 @@ impl Service {
         if state != job.summary.state {
             job.summary.state = state;
             match &job.summary.failure {
-                Some(failure) => tracing::warn!(job = %id, tenant = %job.summary.tenant, %state, "job failed: {failure}"),
-                None => tracing::info!(job = %id, tenant = %job.summary.tenant, %state, "job is {state}"),
+                Some(failure) if state == State::Failed => {
+                    tracing::warn!(job = %id, tenant = %job.summary.tenant, %state, "job failed: {failure}");
+                }
+                _ => tracing::info!(job = %id, tenant = %job.summary.tenant, %state, "job is {state}"),
             }
         }
         for command in commands {
@@ -405,9 +413,10 @@ impl Service {
         Ok(())
     }
 
-    /// Forgets the oldest jobs that have ended, and the lines of some more of them.
+    /// Forgets the oldest jobs that have ended, and the lines of some more of them. Those that are tried again stay, so that they can be cancelled.
     fn forget_old(&mut self) {
-        let ended: Vec<_> = self.jobs.values().filter(|j| j.summary.state.is_end()).map(|j| j.summary.id).collect();
+        let has_ended = |job: &&Job| job.summary.state.is_end() && !job.is_tried_again();
+        let ended: Vec<_> = self.jobs.values().filter(has_ended).map(|j| j.summary.id).collect();
         let surplus = ended.len().saturating_sub(self.options.ended_jobs_max);
         for id in &ended[..surplus] {
             self.jobs.remove(id);
@@ -478,6 +487,11 @@ impl Job {
             End::Cancelled => true,
             End::Failed => self.is_resuming || self.summary.state == State::Cancelling,
         }
+    }
+
+    /// Whether it has failed, and the server tries to go on with it when it starts again.
+    fn is_tried_again(&self) -> bool {
+        self.summary.state == State::Failed && self.entry.is_some()
     }
 
     fn figures(&self) -> JobFigures {

@@ -15,8 +15,9 @@
 //! stored. No clock, lock or lease takes part in this, only the store's conditional put. Who is fenced learns of it at its next put, and
 //! until then can do no harm: nothing is committed that is not in the log.
 //!
-//! [`resolve`] reads the log and decides what to claim, and from which checkpoint to start; [`settle`] says what became of a put;
-//! [`Claim`] is the right that was won, and says where it may be used.
+//! [`resolve`] reads the log and decides what to claim, and from which checkpoint to start; [`Decision::check`] says whether the log has
+//! what the job is known to have had; [`settle`] says what became of a put; [`Claim`] is the right that was won, and says where it may be
+//! used.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,20 @@ pub enum Warning {
     },
 }
 
+/// The log has less than its job is known to have had: it is another one, or something in it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("checkpoint {} or a later one is missing ({})", .expected.0, newest(*.found))]
+pub struct Missing {
+    /// the oldest checkpoint that would do
+    pub expected: CheckpointId,
+    /// the newest one that can be read
+    pub found: Option<CheckpointId>,
+}
+
+fn newest(found: Option<CheckpointId>) -> String {
+    found.map_or_else(|| "there is none".to_owned(), |found| format!("the newest is {}", found.0))
+}
+
 /// What an attempt has to claim, and where it starts if it wins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decision {
@@ -105,6 +120,22 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Makes sure that the base is checkpoint `expected` or a later one; without one, that of a job which may never have run will do.
+    ///
+    /// It must be asked before the entry is put. Where something is missing, the attempt must not start, for it would do again what is done
+    /// and published; and its claim would stand in the place of what may be brought back.
+    ///
+    /// # Errors
+    /// If the base is older, or there is none.
+    pub fn check(&self, expected: Option<CheckpointId>) -> Result<(), Missing> {
+        let found = self.base.map(|base| base.checkpoint);
+        match expected {
+            // None is less than any.
+            Some(expected) if found < Some(expected) => Err(Missing { expected, found }),
+            _ => Ok(()),
+        }
+    }
+
     /// The entry to put.
     pub fn entry(&self, nonce: Nonce) -> Entry {
         Entry::Claim { generation: self.generation, nonce }
@@ -247,6 +278,29 @@ mod tests {
             assert_eq!(decision.base.map(|b| b.checkpoint.0), base, "{entries:?}");
             assert_eq!((decision.generation.0, decision.number), (generation, number), "{entries:?}");
             assert_eq!(decision.warnings, warnings, "{entries:?}");
+        }
+    }
+
+    /// A log that has less than is expected is refused, and the message says what it lacks; one that has as much or more is not.
+    #[test]
+    fn less_is_missing() {
+        let log = [claim(1), manifest(1, 1), manifest(1, 4), claim(2)];
+        let torn = [claim(1), manifest(1, 1), None, claim(2)];
+        let (first, fourth, fifth) = (Some(CheckpointId::FIRST), Some(CheckpointId(4)), Some(CheckpointId(5)));
+        let cases: [(&[Option<Entry>], Option<CheckpointId>, Option<&str>); 9] = [
+            (&[], None, None),
+            (&[], first, Some("checkpoint 1 or a later one is missing (there is none)")),
+            (&[claim(1)], fourth, Some("checkpoint 4 or a later one is missing (there is none)")),
+            (&log, None, None),
+            (&log, first, None),
+            (&log, fourth, None),
+            (&log, fifth, Some("checkpoint 5 or a later one is missing (the newest is 4)")),
+            (&torn, first, None),
+            (&torn, fourth, Some("checkpoint 4 or a later one is missing (the newest is 1)")),
+        ];
+        for (entries, expected, missing) in cases {
+            let checked = resolve(0, entries).check(expected).map_err(|missing| missing.to_string());
+            assert_eq!(checked.err().as_deref(), missing, "{entries:?}, {expected:?}");
         }
     }
 

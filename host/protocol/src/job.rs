@@ -9,7 +9,7 @@
 //!                ├───────────┼─▶ Draining ───▶ Finished
 //!                ├───────────┴─▶ Cancelling ─▶ Cancelled   (also from Draining)
 //!                ▼
-//!              Failed   (from every state that is not an end)
+//!              Failed   (from every state that is not an end) ─▶ Cancelled   (if it was to be tried again)
 //! ```
 //!
 //! [`next`] decides; whoever owns the job carries out the [`Command`]s, in their order, and feeds what happens back as [`Event`]s.
@@ -84,6 +84,8 @@ pub enum Event {
     CancelRequested,
     /// its tasks ended
     Ended(End),
+    /// it has failed and was to be tried again one day, which somebody does not want any more
+    Abandoned,
 }
 
 /// How tasks ended.
@@ -120,12 +122,13 @@ pub struct Refused {
 
 /// The next state of a job, and what has to be done to get there.
 ///
-/// Asking twice for the same end is asking once. A cancel overtakes a drain; a drain does not overtake a cancel.
+/// Asking twice for the same end is asking once. A cancel overtakes a drain; a drain does not overtake a cancel. What has ended stays as
+/// it is, but for a job that has failed and is abandoned.
 ///
 /// # Errors
 /// If the event does not fit the state: the job has ended, or has not been scheduled.
 pub fn next(state: State, event: Event) -> Result<(State, &'static [Command]), Refused> {
-    use Event::{CancelRequested, Ended, Opened, Scheduled, StopRequested};
+    use Event::{Abandoned, CancelRequested, Ended, Opened, Scheduled, StopRequested};
     use State::{Cancelled, Cancelling, Created, Deploying, Draining, Finished, Restarting, Running};
     let to: (State, &[Command]) = match (state, event) {
         (Created, Scheduled) => (Deploying, &[Command::Deploy]),
@@ -147,8 +150,10 @@ pub fn next(state: State, event: Event) -> Result<(State, &'static [Command]), R
             };
             (end, &[Command::ReleaseSlots])
         }
-        (Created, Opened | Event::Failed | Ended(End::Finished | End::Cancelled))
-        | (Deploying | Running | Restarting | Draining | Cancelling, Scheduled)
+        // Its slots are free since it has failed.
+        (State::Failed, Abandoned) => (Cancelled, &[]),
+        (Created, Opened | Event::Failed | Ended(End::Finished | End::Cancelled) | Abandoned)
+        | (Deploying | Running | Restarting | Draining | Cancelling, Scheduled | Abandoned)
         | (Running, Opened)
         | (Finished | Cancelled | State::Failed, _) => return Err(Refused { state }),
     };
@@ -157,12 +162,12 @@ pub fn next(state: State, event: Event) -> Result<(State, &'static [Command]), R
 
 #[cfg(test)]
 mod tests {
-    use super::Event::{CancelRequested, Ended, Opened, Scheduled, StopRequested};
+    use super::Event::{Abandoned, CancelRequested, Ended, Opened, Scheduled, StopRequested};
     use super::State::*;
     use super::*;
 
     const STATES: [State; 9] = [Created, Deploying, Running, Restarting, Draining, Cancelling, Finished, Cancelled, Failed];
-    const EVENTS: [Event; 8] = [
+    const EVENTS: [Event; 9] = [
         Scheduled,
         Opened,
         Event::Failed,
@@ -171,12 +176,13 @@ mod tests {
         Ended(End::Finished),
         Ended(End::Cancelled),
         Ended(End::Failed),
+        Abandoned,
     ];
 
     /// Whole lives: each event of a row leads to the state under it.
     #[test]
     fn lives() {
-        let lives: [(&[Event], &[State]); 8] = [
+        let lives: [(&[Event], &[State]); 9] = [
             (&[Scheduled, Opened, Ended(End::Finished)], &[Deploying, Running, Finished]),
             (
                 &[Scheduled, Opened, Event::Failed, Opened, StopRequested, Event::Failed, Opened, Ended(End::Finished)],
@@ -189,6 +195,7 @@ mod tests {
             ),
             (&[Scheduled, CancelRequested, Ended(End::Finished)], &[Deploying, Cancelling, Finished]),
             (&[Scheduled, Ended(End::Failed)], &[Deploying, Failed]),
+            (&[Scheduled, Ended(End::Failed), Abandoned], &[Deploying, Failed, Cancelled]),
             (&[CancelRequested], &[Cancelled]),
             (&[Ended(End::Failed)], &[Failed]),
         ];
@@ -202,16 +209,17 @@ mod tests {
         }
     }
 
-    /// Slots are given back exactly when a job that has got some ends, and no end is ever left.
+    /// Slots are given back exactly when a job that has got some ends, and no end is ever left, but by a job that has failed and is abandoned.
     #[test]
     fn slots_are_given_back_once() {
         for state in STATES {
             for event in EVENTS {
                 match next(state, event) {
                     Ok((to, commands)) => {
-                        assert!(!state.is_end(), "{state} is left by {event:?}");
+                        let is_abandoned = (state, event) == (Failed, Abandoned);
+                        assert!(!state.is_end() || is_abandoned && to == Cancelled, "{state} is left by {event:?}");
                         let releases = commands.contains(&Command::ReleaseSlots);
-                        assert_eq!(releases, to.is_end() && state != Created, "{state}, {event:?}");
+                        assert_eq!(releases, to.is_end() && state != Created && !is_abandoned, "{state}, {event:?}");
                         assert_eq!(commands.contains(&Command::Deploy), state == Created && to == Deploying);
                     }
                     Err(refused) => assert_eq!(refused.state, state),

@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
+use weir_coordinator::diff::Diff;
 use weir_coordinator::execution::CheckpointReport;
 use weir_coordinator::handle::StartFrom;
 use weir_coordinator::{JobId, JobSummary, JobView, TenantId};
@@ -62,29 +63,68 @@ pub async fn submit(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<JobSummary>), Problem> {
     let Query(origin) = origin.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("spec_bytes_max", SPEC_BYTES_MAX),
-        _ => Problem::malformed(rejection.body_text()),
-    })?;
-    let spec = read_spec(content_type(&headers), &body)?;
+    let spec = read_spec(&headers, body)?;
     let from = StartFrom { savepoint: origin.from_savepoint, drops_unmatched: origin.allow_non_restored_state };
     let summary = app.coordinator.submit(&TenantId::default(), spec, from).await?;
     Ok((StatusCode::CREATED, Json(summary)))
 }
 
-fn read_spec(content_type: &str, body: &[u8]) -> Result<JobSpec, Problem> {
-    match content_type {
+fn read_spec(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<JobSpec, Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("spec_bytes_max", SPEC_BYTES_MAX),
+        _ => Problem::malformed(rejection.body_text()),
+    })?;
+    match content_type(headers) {
         "application/toml" => {
-            let text = std::str::from_utf8(body).map_err(|_| Problem::bad_spec("the spec is not UTF-8"))?;
+            let text = std::str::from_utf8(&body).map_err(|_| Problem::bad_spec("the spec is not UTF-8"))?;
             JobSpec::from_toml(text, &[]).map_err(|e| Problem::bad_spec(e.to_string()))
         }
         "application/json" => {
-            let spec: JobSpec = serde_json::from_slice(body).map_err(|e| Problem::bad_spec(e.to_string()))?;
+            let spec: JobSpec = serde_json::from_slice(&body).map_err(|e| Problem::bad_spec(e.to_string()))?;
             spec.check().map_err(|e| Problem::bad_spec(e.to_string()))?;
             Ok(spec)
         }
         _ => Err(Problem::wrong_type("application/json or application/toml")),
     }
+}
+
+/// Compare a spec with the state of a job
+///
+/// Says what becomes of the state of each operator, as the job's newest complete checkpoint has it, if a job of this spec goes on with it. The
+/// job runs, or has ended; the spec is one as for a new job. Nothing is started.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/diff", tag = "jobs",
+    params(("id" = String, Path, description = "`job_…`")),
+    request_body(
+        description = "the job spec",
+        content(
+            (Object = "application/json", example = json!({
+                "component": "sha256:…",
+                "sources": { "bids": { "connector": "nexmark" } },
+                "sinks": { "out": { "connector": "stdout" } }
+            })),
+            (String = "application/toml")
+        )
+    ),
+    responses(
+        (status = 200, description = "what becomes of state, and whether the job would start", body = Diff),
+        (status = 400, description = "the body broke off", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "there is no such job or component", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "the job has no complete checkpoint", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "the spec is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "the body is of another type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "the spec is wrong, asks for what jobs may not have, or does not fit its components or its connectors", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn diff(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Diff>, Problem> {
+    let job = id.parse::<JobId>()?;
+    let spec = read_spec(&headers, body)?;
+    Ok(Json(app.coordinator.diff(&TenantId::default(), job, &spec).await?))
 }
 
 /// List jobs
@@ -161,13 +201,15 @@ pub async fn stop(State(app): State<App>, Path(id): Path<String>) -> Result<(Sta
 }
 
 /// End a job now
+///
+/// A job that has failed, since it could not go on when the server started again, is tried again at its next start, unless it is cancelled.
 #[utoipa::path(
     post, path = "/v1/jobs/{id}/cancel", tag = "jobs",
     params(("id" = String, Path, description = "`job_…`")),
     responses(
         (status = 202, description = "it was told", body = JobSummary),
         (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "it has ended", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "it has ended for good", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Result<(StatusCode, Json<JobSummary>), Problem> {

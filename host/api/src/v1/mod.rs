@@ -23,6 +23,7 @@ pub fn router(component_bytes_max: usize) -> Router<App> {
         .route("/components/{id}", get(components::get).delete(components::delete))
         .route("/jobs", jobs)
         .route("/jobs/{id}", get(jobs::get))
+        .route("/jobs/{id}/diff", post(jobs::diff).layer(DefaultBodyLimit::max(SPEC_BYTES_MAX)))
         .route("/jobs/{id}/checkpoints", get(jobs::checkpoints).post(jobs::checkpoint))
         .route("/jobs/{id}/savepoints", post(savepoints::create))
         .route("/savepoints", get(savepoints::list))

@@ -1,7 +1,8 @@
 //! `weir deploy`
 
 use anyhow::Context;
-use weir_client::StartFrom;
+use weir_client::{Client, StartFrom};
+use weir_plan::JobSpec;
 
 use crate::exit::Failure;
 use crate::out;
@@ -32,11 +33,18 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
-    let mut spec = spec_file::read(&args.spec)?;
     let client = args.server.client();
+    let spec = upload(&args.spec, &client).await?;
     let from = StartFrom { savepoint: args.from_savepoint.clone(), drops_unmatched: args.allow_non_restored_state };
+    let job = client.submit_from(&spec, &from).await?;
+    Ok(out::print(&format!("{}\n", job.id))?)
+}
+
+/// Uploads a spec's components; returns the spec as the server takes it, which names them by their ids.
+pub async fn upload(args: &SpecArgs, client: &Client) -> anyhow::Result<JobSpec> {
+    let mut spec = spec_file::read(args)?;
     let mut ids = vec![];
-    for path in spec_file::component_files(&spec, &spec_file::base(&args.spec.spec))? {
+    for path in spec_file::component_files(&spec, &spec_file::base(&args.spec))? {
         let wasm = std::fs::read(&path).with_context(|| format!("cannot read the component {}", path.display()))?;
         let component = client.upload(wasm).await.with_context(|| path.display().to_string())?;
         out::tell(&format!("uploaded {} as {}", path.display(), component.id));
@@ -47,6 +55,5 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     for component in spec.component.iter_mut().chain(spec.components.values_mut().map(|c| &mut c.component)) {
         *component = ids.next().context("every component was uploaded")?;
     }
-    let job = client.submit_from(&spec, &from).await?;
-    Ok(out::print(&format!("{}\n", job.id))?)
+    Ok(spec)
 }

@@ -203,7 +203,7 @@ pub fn told(written: &SavepointWritten, json: bool) -> Result<(), Failure> {
 }
 
 /// What a server would answer, as its client reads it.
-fn as_from_a_server<T: DeserializeOwned>(view: &impl Serialize) -> Result<T, Failure> {
+pub fn as_from_a_server<T: DeserializeOwned>(view: &impl Serialize) -> Result<T, Failure> {
     Ok(serde_json::from_value(serde_json::to_value(view)?)?)
 }
 

@@ -11,6 +11,7 @@
 //! A failure that is a row's fault, where the spec says to go on without the row, is no failure of the job's: the next attempt is told of the row.
 //! After any other failure, a job that was asked to stop does not start again. It has failed, for what it has read is not finished; a later start goes on from
 //! its newest checkpoint, and commits what stands there.
+//! Where the log lacks what the job [is known to have had](Start::expected), no attempt begins: that is a failure like that of a storage which is away.
 //! Here it is carried out: [`origin`] reads and claims the log, [`attempt`] drives the tasks.
 
 mod attempt;

@@ -31,14 +31,19 @@ pub(super) struct Origins {
     job: String,
     checkpoints: Option<Checkpoints>,
     start: Start,
+    /// what the log must have at least, so that the job does not begin anew
+    expected: Option<CheckpointId>,
     /// the generation of the first attempt, once there was one
     first: Option<Generation>,
     last: Generation,
     /// the job's own checkpoints whose files turned out to be damaged
-    damaged: HashSet<u64>,
+    damaged: HashSet<Own>,
     /// what the current attempt has started from
     current: Source,
 }
+
+/// One of the job's own checkpoints: its number, and the generation that made it. After an attempt went back behind it, the next one has its number again.
+type Own = (CheckpointId, Generation);
 
 /// What an attempt starts from.
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +53,14 @@ enum Source {
     /// the savepoint that the user names
     Savepoint,
     /// one of the job's own checkpoints
-    Own(u64),
+    Own(Own),
 }
 
 impl Origins {
     pub fn new(job: String, checkpoints: Option<Checkpoints>, start: Start) -> Self {
-        Self { job, checkpoints, start, first: None, last: Generation(0), damaged: HashSet::new(), current: Source::Nothing }
+        let expected = start.expected;
+        let (damaged, current) = (HashSet::new(), Source::Nothing);
+        Self { job, checkpoints, start, expected, first: None, last: Generation(0), damaged, current }
     }
 
     /// The origin of the next attempt.
@@ -74,6 +81,11 @@ impl Origins {
         for _ in 0..CLAIMS_MAX {
             let log = storage.read_log().await.map_err(|e| failure(&e))?;
             let mut decision = resolve(&log, &self.damaged);
+            if let Err(missing) = decision.check(self.expected) {
+                // What was damaged may be whole once the rest is back.
+                self.damaged.clear();
+                return Err(absent(&missing, &storage.folder().url()));
+            }
             // What sinks have written since goes by generations, and the savepoint may be of a job whose log is not here.
             let savepoint = self.start.savepoint.as_ref().map_or(0, |savepoint| savepoint.manifest().generation);
             decision.generation = decision.generation.max(Generation(savepoint + 1));
@@ -125,7 +137,7 @@ impl Origins {
             };
             let _ = events.send(Event::Note(note));
         }
-        let source = Source::Own(manifest.checkpoint);
+        let source = Source::Own(own(manifest));
         let (manifest, folder) = (Arc::clone(manifest), storage.folder().clone());
         (source, Some(Arc::new(Restore { manifest, folder, drops_unmatched: self.start.drops_unmatched })))
     }
@@ -155,10 +167,12 @@ impl Origins {
             }
             Source::Own(checkpoint) => {
                 let note = format!(
-                    "checkpoint {checkpoint} of \"{}\" is damaged ({}): going back to the one before; rows committed since then are written again",
-                    self.job, failure.message
+                    "checkpoint {} of \"{}\" is damaged ({}): going back to the one before; rows committed since then are written again",
+                    checkpoint.0.0, self.job, failure.message
                 );
                 let _ = events.send(Event::Note(note));
+                // Any that is whole will do, but to begin anew will not.
+                self.expected = self.expected.map(|_| CheckpointId::FIRST);
                 self.damaged.insert(checkpoint)
             }
         }
@@ -174,8 +188,12 @@ pub async fn newest(storage: &JobStorage) -> Result<Option<Manifest>, Error> {
     Ok(resolve(&log, &HashSet::new()).base.and_then(|base| manifest_at(log, base)))
 }
 
+fn own(manifest: &Manifest) -> Own {
+    (CheckpointId(manifest.checkpoint), Generation(manifest.generation))
+}
+
 /// What follows from a log, without the checkpoints that are damaged.
-fn resolve(log: &Log, damaged: &HashSet<u64>) -> Decision {
+fn resolve(log: &Log, damaged: &HashSet<Own>) -> Decision {
     let first = log.first().map_or(0, |(number, _)| *number);
     let end = log.last().map_or(first, |(number, _)| number + 1);
     let mut entries = vec![None; (end - first) as usize];
@@ -186,10 +204,10 @@ fn resolve(log: &Log, damaged: &HashSet<u64>) -> Decision {
 }
 
 /// What decisions need of an entry; none if nobody can start from it.
-fn as_claimed(entry: &weir_checkpoint::Entry, damaged: &HashSet<u64>) -> Option<claim::Entry> {
+fn as_claimed(entry: &weir_checkpoint::Entry, damaged: &HashSet<Own>) -> Option<claim::Entry> {
     Some(match entry {
         weir_checkpoint::Entry::Claim(claim) => claim::Entry::Claim { generation: Generation(claim.generation), nonce: Nonce(0) },
-        weir_checkpoint::Entry::Manifest(manifest) if damaged.contains(&manifest.checkpoint) => return None,
+        weir_checkpoint::Entry::Manifest(manifest) if damaged.contains(&own(manifest)) => return None,
         weir_checkpoint::Entry::Manifest(manifest) => claim::Entry::Manifest {
             generation: Generation(manifest.generation),
             checkpoint: CheckpointId(manifest.checkpoint),
@@ -217,7 +235,124 @@ fn failure(error: &Error, has_run: bool) -> Failure {
     failure
 }
 
+/// The storage has not what the job is to go on from. What was in it may come back, as a storage that is away does.
+fn absent(missing: &claim::Missing, url: &str) -> Failure {
+    let message = format!(
+        "it must not begin anew, but in {url} {missing}: bring back what was in there, or cancel the job to be rid of it"
+    );
+    Failure::new(FailureKind::Checkpoint, message)
+}
+
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_checkpoint::Storage;
+
+    use super::*;
+
+    /// A job's checkpoints in a storage of this name, and the origins of its attempts, which expect a checkpoint.
+    fn origins(name: &str, expected: u64) -> (JobStorage, Origins) {
+        let storage = Storage::open(&format!("memory://{name}"), &[]).expect("a storage");
+        let log = storage.job("job").expect("a name");
+        let start = Start { expected: Some(CheckpointId(expected)), ..Start::default() };
+        (log, Origins::new("job".to_owned(), Some(Checkpoints { storage, job: "job".to_owned() }), start))
+    }
+
+    fn claim() -> weir_checkpoint::Entry {
+        weir_checkpoint::Entry::Claim(weir_checkpoint::Claim { generation: 1, at_ms: 0 })
+    }
+
+    fn manifest(checkpoint: u64) -> weir_checkpoint::Entry {
+        manifest_of(1, checkpoint)
+    }
+
+    fn manifest_of(generation: u64, checkpoint: u64) -> weir_checkpoint::Entry {
+        weir_checkpoint::Entry::Manifest(Manifest {
+            format: weir_checkpoint::manifest::FORMAT,
+            job: "job".to_owned(),
+            kind: StoredKind::Checkpoint,
+            checkpoint,
+            generation,
+            graph_fingerprint: String::new(),
+            max_parallelism: 128,
+            vertices: vec![],
+            edges: vec![],
+            started_ms: 0,
+            finished_ms: 0,
+            tasks: vec![],
+            bytes_total: 0,
+            bytes_new: 0,
+        })
+    }
+
+    async fn append(log: &JobStorage, number: u64, entry: weir_checkpoint::Entry) {
+        assert_eq!(log.append(number, &entry).await.expect("it is in memory"), Appended::Done);
+    }
+
+    /// The checkpoint that an origin starts from.
+    fn checkpoint(origin: &Origin) -> Option<u64> {
+        origin.restore.as_ref().map(|restore| restore.manifest.checkpoint)
+    }
+
+    /// Goal: an attempt that is to go on from a checkpoint does not begin where the log has less, and leaves the log as it is; the next one begins once it is there.
+    #[tokio::test]
+    async fn attempts_wait_for_what_they_expect() {
+        let (log, mut origins) = origins("what-is-expected", 2);
+        let (events, _notes) = mpsc::unbounded_channel();
+        let refused = origins.next(&events).await.err().expect("there is nothing");
+        let why = "checkpoint 2 or a later one is missing (there is none): bring back what was in there";
+        assert!(refused.message.contains(why) && refused.message.contains(&log.folder().url()), "{refused}");
+        assert!(!refused.is_final, "it may come back");
+        assert!(log.read_log().await.expect("it is in memory").is_empty(), "nothing is claimed");
+
+        append(&log, 0, claim()).await;
+        append(&log, 1, manifest(1)).await;
+        let refused = origins.next(&events).await.err().expect("there is less");
+        assert!(refused.message.contains("(the newest is 1)"), "{refused}");
+        append(&log, 2, manifest(2)).await;
+        let origin = origins.next(&events).await.expect("it is there");
+        assert_eq!((checkpoint(&origin), origin.generation), (Some(2), Generation(2)));
+    }
+
+    /// Goal: a job goes back behind damaged checkpoints to an older one, but not to its beginning if it must not begin anew; then it looks at all of them again.
+    #[tokio::test]
+    async fn nobody_goes_back_to_the_beginning() {
+        let (log, mut origins) = origins("what-is-damaged", 2);
+        let (events, _notes) = mpsc::unbounded_channel();
+        append(&log, 0, claim()).await;
+        append(&log, 1, manifest(1)).await;
+        append(&log, 2, manifest(2)).await;
+        for expected in [2, 1] {
+            let origin = origins.next(&events).await.expect("one is left");
+            assert_eq!(checkpoint(&origin), Some(expected));
+            let mut damaged = Failure::new(FailureKind::Damaged, "a file is gone");
+            assert!(origins.failed(&mut damaged, &events), "it goes back");
+        }
+        let refused = origins.next(&events).await.err().expect("none is left");
+        assert!(refused.message.contains("checkpoint 1 or a later one is missing"), "{refused}");
+        let origin = origins.next(&events).await.expect("its files may be back");
+        assert_eq!(checkpoint(&origin), Some(2));
+    }
+
+    /// Goal: the checkpoint that is made after going back has the number of the damaged one, and is another one: nobody passes it over.
+    #[tokio::test]
+    async fn numbers_come_again() {
+        let (log, mut origins) = origins("what-comes-again", 1);
+        let (events, _notes) = mpsc::unbounded_channel();
+        append(&log, 0, claim()).await;
+        append(&log, 1, manifest(1)).await;
+        append(&log, 2, manifest(2)).await;
+        origins.next(&events).await.expect("there are two");
+        assert!(origins.failed(&mut Failure::new(FailureKind::Damaged, "a file is gone"), &events), "it goes back");
+        let origin = origins.next(&events).await.expect("there is one");
+        assert_eq!(checkpoint(&origin), Some(1));
+        let number = origin.log.as_ref().map(|(_, claim)| claim.number()).expect("a log");
+        append(&log, number, manifest_of(origin.generation.0, 2)).await;
+        let origin = origins.next(&events).await.expect("there is a new one");
+        assert_eq!(checkpoint(&origin), Some(2));
+    }
 }

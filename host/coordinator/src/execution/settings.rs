@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_checkpoint::{Savepoint, Storage};
 use weir_plan::recovery::{CheckpointSpec, RestartSpec, RestartStrategy};
 use weir_plan::units::SpecDuration;
-use weir_protocol::checkpoint::Config;
+use weir_protocol::checkpoint::{CheckpointId, Config};
 use weir_protocol::restart::Strategy;
 
 /// Where a job's checkpoints lie.
@@ -27,6 +27,9 @@ pub struct Start {
     pub fresh: bool,
     /// whether state of operators that the job has not any more is left behind
     pub drops_unmatched: bool,
+    /// the checkpoint that the job is known to have had: as long as neither this one nor a later one is in its log, no attempt begins. None: the job may never
+    /// have run
+    pub expected: Option<CheckpointId>,
 }
 
 /// The URL of the storage in a spec: a folder is one, relative to `base`.

@@ -81,7 +81,7 @@ impl<S: Clone> Coordinator<S> {
             waiting: VecDeque::new(),
             flight: None,
             commit,
-            next: CheckpointId(base.map_or(1, |b| b.checkpoint.0 + 1)),
+            next: base.map_or(CheckpointId::FIRST, |b| CheckpointId(b.checkpoint.0 + 1)),
             failures: 0,
             now_ms,
             started_ms: now_ms,

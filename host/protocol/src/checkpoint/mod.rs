@@ -41,6 +41,11 @@ use crate::claim::Generation;
 #[serde(transparent)]
 pub struct CheckpointId(pub u64);
 
+impl CheckpointId {
+    /// A job's first checkpoint: every other one is later.
+    pub const FIRST: Self = Self(1);
+}
+
 /// Names a task of a job: a subtask of a vertex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId {

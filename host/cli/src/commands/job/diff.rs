@@ -1,117 +1,37 @@
 //! `weir job diff`
 
 use anyhow::Context;
-use serde::Serialize;
-use weir_checkpoint::Manifest;
+use weir_client::{OperatorDiff, StateDiff};
+use weir_coordinator::diff::Diff;
 use weir_coordinator::execution::newest;
-use weir_coordinator::prepare::Prepared;
 use weir_sandbox::LogSink;
-use weir_worker::restore::{Fit, UNREADABLE_ADVICE, compare, misfit};
 
 use crate::exit::Failure;
 use crate::spec_file::{self, Opened, SpecArgs};
 use crate::{checkpoints, out};
 
-/// What becomes of state if a job starts from a checkpoint.
-#[derive(Debug, Serialize)]
-struct Diff {
-    /// what was compared with: the URL of the savepoint, or of the job's checkpoints
-    with: String,
-    /// the checkpoint
-    checkpoint: u64,
-    /// whether the job would start
-    starts: bool,
-    /// why it would not, whatever its operators' state is
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<String>,
-    operators: Vec<Operator>,
-}
-
-/// What becomes of the state of one operator.
-#[derive(Debug, Serialize)]
-struct Operator {
-    operator: String,
-    /// `kept`, `new`, `migrated`, `lost` or `unreadable`
-    state: &'static str,
-    /// what the state is in the checkpoint, where that matters
-    #[serde(skip_serializing_if = "Option::is_none")]
-    was: Option<String>,
-    /// what it would be in the job
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is: Option<String>,
-    /// why it cannot be read
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
-    /// what to do
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<&'static str>,
-}
-
-impl Operator {
-    fn new(operator: String, fit: Fit) -> Self {
-        let line = |state, advice| Self { operator: operator.clone(), state, was: None, is: None, why: None, advice };
-        match fit {
-            Fit::Kept => line("kept", None),
-            Fit::New => line("new", None),
-            Fit::Lost => {
-                line("lost", Some("give an operator this id back, or leave the state behind by --allow-non-restored-state"))
-            }
-            Fit::Migrated { was, is } => Self { was: Some(was), is: Some(is), ..line("migrated", None) },
-            Fit::Unreadable { was, is, why } => {
-                Self { was: Some(was), is: Some(is), why: Some(why), ..line("unreadable", Some(UNREADABLE_ADVICE)) }
-            }
-        }
-    }
-
-    fn row(&self) -> Vec<String> {
-        let state = if self.state == "unreadable" { "cannot read" } else { self.state };
-        let mut parts = vec![];
-        parts.extend(self.why.clone());
-        if let (Some(was), Some(is)) = (&self.was, &self.is) {
-            parts.push(format!("it was {was}, and is {is} now"));
-        }
-        parts.extend(self.advice.map(str::to_owned));
-        vec![self.operator.clone(), state.to_owned(), parts.join("; ")]
-    }
-}
-
-impl Diff {
-    async fn new(with: String, prepared: &Prepared, manifest: &Manifest) -> Self {
-        let Prepared { plan, components } = prepared;
-        let fits = compare(plan, components, manifest).await;
-        let operators: Vec<_> = fits.into_iter().map(|(id, fit)| Operator::new(id, fit)).collect();
-        let refusal = misfit(plan, manifest);
-        let starts = refusal.is_none() && operators.iter().all(|operator| operator.advice.is_none());
-        Self { with, checkpoint: manifest.checkpoint, starts, refusal, operators }
-    }
-
-    fn text(&self) -> String {
-        let head = ["OPERATOR", "STATE", "WHAT TO DO"].map(str::to_owned).to_vec();
-        let rows: Vec<_> = std::iter::once(head).chain(self.operators.iter().map(Operator::row)).collect();
-        format!("checkpoint {} of {}\n\n{}", self.checkpoint, self.with, out::table(&rows))
-    }
-}
-
-/// Compares a job with the checkpoint that it would go on from, or with a savepoint.
-pub async fn run(spec: &SpecArgs, savepoint: Option<&str>, json: bool) -> Result<(), Failure> {
+/// Compares a job of `weir run` with the checkpoint that it would go on from, or with a savepoint.
+pub async fn without_a_server(spec: &SpecArgs, savepoint: Option<&str>) -> anyhow::Result<Diff> {
     let Opened { prepared, base } = spec_file::open(spec, &LogSink::none()).await?;
     let plan = &prepared.plan;
-    let diff = match checkpoints::savepoint(savepoint, plan, &base).await? {
-        Some(savepoint) => Diff::new(savepoint.folder().url(), &prepared, savepoint.manifest()).await,
-        None => {
-            let checkpoints = checkpoints::open(plan, &base)?.context(
-                "there is nothing to compare the job with: set checkpoint.storage to where its checkpoints are, or name a savepoint by --from-savepoint",
-            )?;
-            let job = checkpoints.storage.job(&checkpoints.job)?;
-            let url = job.folder().url();
-            let manifest = newest(&job).await?.with_context(|| format!("there is no complete checkpoint in {url}"))?;
-            Diff::new(url, &prepared, &manifest).await
-        }
-    };
+    if let Some(savepoint) = checkpoints::savepoint(savepoint, plan, &base).await? {
+        return Ok(Diff::new(savepoint.folder().url(), &prepared, savepoint.manifest()).await);
+    }
+    let checkpoints = checkpoints::open(plan, &base)?.context(
+        "there is nothing to compare the job with: set checkpoint.storage to where its checkpoints are, or name a savepoint by --from-savepoint, or a job on a server by --job",
+    )?;
+    let job = checkpoints.storage.job(&checkpoints.job)?;
+    let url = job.folder().url();
+    let manifest = newest(&job).await?.with_context(|| format!("there is no complete checkpoint in {url}"))?;
+    Ok(Diff::new(url, &prepared, &manifest).await)
+}
+
+/// Tells what becomes of state; fails if the job would not start.
+pub fn told(diff: &StateDiff, json: bool) -> Result<(), Failure> {
     if json {
-        out::print_json(&diff)?
+        out::print_json(diff)?
     } else {
-        out::print(&diff.text())?
+        out::print(&text(diff))?
     }
     if diff.starts {
         return Ok(());
@@ -121,4 +41,58 @@ pub async fn run(spec: &SpecArgs, savepoint: Option<&str>, json: bool) -> Result
         None => out::tell("the job would not start: there is state that it cannot take"),
     }
     Err(Failure::Told)
+}
+
+fn text(diff: &StateDiff) -> String {
+    let head = ["OPERATOR", "STATE", "WHAT TO DO"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = std::iter::once(head).chain(diff.operators.iter().map(row)).collect();
+    format!("checkpoint {} of {}\n\n{}", diff.checkpoint, diff.with, out::table(&rows))
+}
+
+fn row(operator: &OperatorDiff) -> Vec<String> {
+    let state = if operator.state == "unreadable" { "cannot read" } else { operator.state.as_str() };
+    let mut parts = vec![];
+    parts.extend(operator.why.clone());
+    if let (Some(was), Some(is)) = (&operator.was, &operator.is) {
+        parts.push(format!("it was {was}, and is {is} now"));
+    }
+    parts.extend(operator.advice.clone());
+    vec![operator.operator.clone(), state.to_owned(), parts.join("; ")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: each operator has a line, with what was and is and what to do where that matters.
+    #[test]
+    fn operators_have_lines() {
+        let operator = |operator: &str, state: &str| OperatorDiff {
+            operator: operator.to_owned(),
+            state: state.to_owned(),
+            was: None,
+            is: None,
+            why: None,
+            advice: None,
+        };
+        let unreadable = OperatorDiff {
+            was: Some("u64".to_owned()),
+            is: Some("u32".to_owned()),
+            why: Some("it is too wide".to_owned()),
+            advice: Some("change it back".to_owned()),
+            ..operator("sums", "unreadable")
+        };
+        let diff = StateDiff {
+            with: "memory://there/jobs/a".to_owned(),
+            checkpoint: 7,
+            starts: false,
+            refusal: None,
+            operators: vec![operator("counts", "kept"), unreadable],
+        };
+        let expected = "checkpoint 7 of memory://there/jobs/a\n\n\
+                        OPERATOR  STATE        WHAT TO DO\n\
+                        counts    kept\n\
+                        sums      cannot read  it is too wide; it was u64, and is u32 now; change it back\n";
+        assert_eq!(text(&diff), expected);
+    }
 }

@@ -2,9 +2,10 @@
 
 mod diff;
 
+use weir_base::clock::age_ms;
 use weir_client::{Checkpoint, Job, JobDetail, SavepointWish};
 
-use crate::commands::savepoint;
+use crate::commands::{deploy, savepoint};
 use crate::exit::Failure;
 use crate::out;
 use crate::server_args::AskArgs;
@@ -61,17 +62,22 @@ enum Action {
     },
     /// End a job now
     ///
+    /// A job that has failed, since it could not go on when the server started again, is tried again at its next start, unless it is cancelled.
+    ///
     /// Example: weir job cancel job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4
     Cancel {
         /// The job's id
         job: String,
     },
-    /// Compare a job of `weir run` with the checkpoint that it would go on from, or with a savepoint
+    /// Compare a job with the checkpoint that it would go on from, with a savepoint, or with a job on a server
     ///
     /// Says what becomes of each operator's state: kept; new, where there is none in the checkpoint; lost, where the job has no such operator;
     /// or that the operator cannot read it. Ends with exit code 1 if the job would not start.
     ///
-    /// Example: weir job diff job.toml --from-savepoint checkpoints/savepoints/before-upgrade
+    /// A job on a server runs or has ended; what counts is its newest complete checkpoint, and what `weir deploy` would make of the spec. The
+    /// components are uploaded, and nothing is started or ended.
+    ///
+    /// Example: weir job diff job.toml --job job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4
     Diff {
         #[command(flatten)]
         spec: SpecArgs,
@@ -79,6 +85,10 @@ enum Action {
         /// Compare with this savepoint, instead of the job's newest checkpoint
         #[arg(long, value_name = "URL|FOLDER")]
         from_savepoint: Option<String>,
+
+        /// Compare with this job on the server, instead of one of `weir run`
+        #[arg(long, value_name = "JOB", conflicts_with = "from_savepoint")]
+        job: Option<String>,
     },
 }
 
@@ -103,7 +113,13 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
             savepoint::told(&savepoint::watched(&client, job, client.save(job, &wish)).await?, json)?;
         }
         Action::Stop { job, .. } => ended(&client.stop(job).await?, json)?,
-        Action::Diff { spec, from_savepoint } => diff::run(spec, from_savepoint.as_deref(), json).await?,
+        Action::Diff { spec, from_savepoint, job } => {
+            let diff = match job {
+                Some(job) => client.diff(job, &deploy::upload(spec, &client).await?).await?,
+                None => savepoint::as_from_a_server(&diff::without_a_server(spec, from_savepoint.as_deref()).await?)?,
+            };
+            diff::told(&diff, json)?;
+        }
         Action::Cancel { job } => ended(&client.cancel(job).await?, json)?,
     }
     Ok(())
@@ -146,9 +162,8 @@ fn made(checkpoint: &Checkpoint, now_ms: i64) -> String {
     let Checkpoint { checkpoint: number, started_ms, duration_ms, alignment_ms, copying_ms, bytes_new, bytes_total, .. } =
         checkpoint;
     let began = jiff::Timestamp::from_millisecond(*started_ms).map_or_else(|_| String::new(), |t| format!(" at {t:.0}"));
-    // The server's clock may be ahead of this one.
-    let age_ms = now_ms.saturating_sub(*started_ms).saturating_sub_unsigned(*duration_ms).max(0);
-    let ago = format!("{:#} ago", jiff::SignedDuration::from_secs(age_ms / 1000));
+    let age_s = age_ms(*started_ms, *duration_ms, now_ms) / 1000;
+    let ago = format!("{:#} ago", jiff::SignedDuration::from_secs(age_s as i64));
     match &checkpoint.failure {
         None => format!(
             "checkpoint {number}{began}: {duration_ms} ms ({alignment_ms} ms aligning, {copying_ms} ms copying), {bytes_new} of {bytes_total} bytes new, {ago}"

@@ -101,6 +101,8 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         savepoint: checkpoints::savepoint(args.from_savepoint.as_deref(), &plan, &base).await?,
         fresh: args.fresh,
         drops_unmatched: args.allow_non_restored_state,
+        // Nobody has looked: there may have been no checkpoint.
+        expected: None,
     };
     let context = Context {
         files: Files::free(base),

@@ -266,6 +266,72 @@ fn state_is_as_if_there_had_been_no_such_row() {
     }
 }
 
+/// Goal: an operator that keeps state is given the row on which it fails again as often as the spec says, from the checkpoint and whatever `restart` says; only
+/// then the policy holds. Each time is counted.
+#[test]
+fn rows_are_given_again_from_a_checkpoint() {
+    let job = Keyed::new();
+    let mut run = 0;
+    for (at, parallelism) in [("count.process", 1), ("count.process", 2), ("sum.accumulate", 1), ("sum.accumulate", 2)] {
+        for policy in ["skip", "dead-letter", "fail"] {
+            run += 1;
+            let what = format!("{policy} in {at} at parallelism {parallelism}");
+            let operator = at.split_once('.').unwrap().0;
+            let mut job_run = job
+                .run(at, run)
+                .parallelism(parallelism)
+                .set("restart.strategy", "none")
+                .set(&format!("operators.{operator}.on_error"), policy)
+                .set(&format!("operators.{operator}.retries"), 2)
+                .set(&format!("operators.{operator}.retry_pause"), "1ms");
+            if policy == "fail" {
+                let told = job_run.failure();
+                assert_eq!(told.matches("starts again in 1ms").count(), 2, "{what}: {told}");
+                assert!(told.contains(&format!("operator \"{operator}\" failed")), "{what}: {told}");
+                continue;
+            }
+            if policy == "dead-letter" {
+                job_run = job_run.set("dead_letters", "letters").set("sinks.letters", job.parts(&format!("letters-{run}")));
+            }
+            let (_, summary) = job_run.finish();
+            assert_eq!([&summary["restarts"], &summary["retries"]], [&json!(3), &json!(2)], "{what}");
+            let (counts, sums) = if operator == "count" { (7, 280) } else { (8, 230) };
+            assert_eq!(job.published("counts", "count", run), (1..=counts).collect::<Vec<_>>(), "{what}");
+            assert_eq!(job.published("sums", "sum", run), [sums], "{what}");
+            let (skipped, letters) = if policy == "skip" { (1, 0) } else { (0, 1) };
+            assert_eq!([&summary["skipped_records"], &summary["dead_letters"]], [&json!(skipped), &json!(letters)], "{what}");
+            if policy == "dead-letter" {
+                assert_eq!(crate::recovery::published(&job.path(&format!("letters-{run}"))).len(), 1, "{what}");
+            }
+        }
+    }
+}
+
+/// Goal: a row on which an operator with state fails for a while only is processed in the end, and once.
+#[test]
+fn rows_that_fail_for_a_while_are_processed_once() {
+    let job = Keyed::new();
+    for (run, at) in ["count.process", "sum.accumulate"].into_iter().enumerate() {
+        // It has started by then, also on a busy machine, and there are retries for much longer.
+        let until = std::time::SystemTime::now() + Duration::from_secs(8);
+        let until = until.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        let args = format!("{{ mode = \"trap\", at = \"{at}\", number = 50, until = {until} }}");
+        let (_, summary) = job
+            .run(at, run)
+            .set("args", args)
+            .set("restart.strategy", "none")
+            .set("retries", 100)
+            .set("retry_pause", "300ms")
+            .finish();
+        let retries = summary["retries"].as_u64().unwrap();
+        assert!(retries > 0, "{at}: it has not failed");
+        assert_eq!(summary["restarts"], retries, "{at}");
+        assert_eq!([&summary["skipped_records"], &summary["dead_letters"]], [&json!(0), &json!(0)], "{at}");
+        assert_eq!(job.published("counts", "count", run), (1..=8).collect::<Vec<_>>(), "{at}");
+        assert_eq!(job.published("sums", "sum", run), [280], "{at}");
+    }
+}
+
 /// Goal: without checkpoints there is nothing to go back to, so that an operator with state fails its job whatever the job's word is; and so it does where no
 /// row is to blame.
 #[test]
@@ -275,8 +341,10 @@ fn some_failures_are_nobodys_fault() {
         .set("sources.in.path", job.path("rows.jsonl").display())
         .set("args", "{ mode = \"trap\", at = \"count.process\", number = 50 }")
         .set("on_error", "skip")
+        .set("retries", 3)
         .failure();
     assert!(error.contains("operator \"count\" failed on batch 1, record 5 {id: 7, "), "{error}");
+    assert!(!error.contains("starts again"), "{error}");
     let run = job.run("sum.accumulate", 0).set("args", "{ mode = \"trap\", at = \"sum.emit\" }");
     let error = run.set("on_error", "skip").set("restart.strategy", "none").failure();
     assert!(error.contains("operator \"sum\" failed on batch 1: `emit` of chain 2"), "{error}");

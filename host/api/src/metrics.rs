@@ -55,7 +55,12 @@ const OPERATORS: &[Metric<OperatorSnapshot>] = &[
     ("weir_task_backpressured_ratio", "gauge", "Share of time that they waited for room.", |o| Some(o.backpressured_ratio)),
     ("weir_udf_seconds_total", "counter", "Seconds of CPU time of guest code.", |o| Some(o.guest_seconds)),
     ("weir_udf_errors_total", "counter", "Batches on which guests failed.", |o| Some(o.errors as f64)),
-    ("weir_udf_retries_total", "counter", "Guest calls that were made again after a failure.", |o| Some(o.retries as f64)),
+    (
+        "weir_udf_retries_total",
+        "counter",
+        "Guest calls that were made again, and rows that were given again, after a failure.",
+        |o| Some(o.retries as f64),
+    ),
     (
         "weir_udf_renewals_total",
         "counter",

@@ -214,7 +214,7 @@ impl Handle {
             context,
             storage: None,
             restore: None,
-            barred: vec![],
+            culprits: vec![],
             pending: vec![],
             log: sink,
             clock: self.shared.clock.clone(),

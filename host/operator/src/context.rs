@@ -10,7 +10,7 @@ use weir_types::graph;
 use weir_types::{Batch, EventTime, Watermark};
 
 use crate::Error;
-use crate::barred::{BarredRows, alone};
+use crate::culprits::{Culprits, Parted, alone};
 
 /// The surroundings of one node of one subtask.
 pub struct Context {
@@ -34,9 +34,9 @@ pub struct Context {
     pub given_up: Vec<GivenUp>,
     /// what became of failures
     pub failures: Failures,
-    /// rows that the operator is not given, where there are some
-    pub barred: Option<Box<BarredRows>>,
-    /// the row on which an operator with state has failed, if it is not to be given to it again
+    /// rows on which an operator with state has failed in older attempts, where there are some
+    pub culprits: Option<Box<Culprits>>,
+    /// the row on which it has failed now, if the policy has to know of it
     pub culprit: Option<GivenUp>,
 }
 
@@ -58,7 +58,7 @@ pub struct GivenUp {
 pub struct Failures {
     /// batches on which it failed
     pub errors: u64,
-    /// calls that were made again
+    /// calls that were made again; where there is state, rows that were given again
     pub retries: u64,
     /// rows that were passed over
     pub skipped: u64,
@@ -80,7 +80,7 @@ impl Context {
             progress: None,
             given_up: vec![],
             failures: Failures::default(),
-            barred: None,
+            culprits: None,
             culprit: None,
         }
     }
@@ -101,17 +101,18 @@ impl Context {
     /// # Errors
     /// If the rows are too large for their layout.
     pub fn bar(&mut self, port: usize, batch: &Batch) -> Result<Option<Batch>, Error> {
-        let Some(barred) = &mut self.barred else { return Ok(None) };
-        let Some((kept, given_up)) = barred.part(port, batch)? else { return Ok(None) };
+        let Some(culprits) = &mut self.culprits else { return Ok(None) };
+        let Parted { given, given_up, retries } = culprits.part(port, batch)?;
+        self.failures.retries += retries;
         given_up.into_iter().for_each(|row| self.give_up(row));
-        Ok(Some(kept))
+        Ok(given)
     }
 
-    /// Notes the row that an operator with state has failed on, if it is known and the policy is to go on without it: one of these `rows` of a batch, the first of
+    /// Notes the row that an operator with state has failed on, if it is known and the policy is not just to fail: one of these `rows` of a batch, the first of
     /// which is its `start`.
     pub fn accuse(&mut self, error: &Error, port: usize, rows: &Batch, start: usize) {
-        if let (Error::Rows { row: Some((row, _)), error, .. }, ErrorPolicy::Skip | ErrorPolicy::DeadLetter) =
-            (error, self.on_error.policy)
+        if let Error::Rows { row: Some((row, _)), error, .. } = error
+            && !self.on_error.only_fails()
         {
             // A row that cannot even be copied fails the job, as it would without the policy.
             self.culprit =

@@ -6,13 +6,13 @@
 //!
 //! In reading order: [`body`] and [`guest`] (the user's part), [`context`], [`emission`] (how replies become batches), [`chain`] (what a node does),
 //! [`transform`], [`process`], [`window`], `eviction` (state beyond the guest's memory), [`snapshot`] (state beyond the task's life), [`progress`], [`assigner`] (watermarks from event times),
-//! [`narrow`] (the row on which a guest fails), [`barred`] (rows that an operator is not given again).
+//! [`narrow`] (the row on which a guest fails), [`culprits`] (rows on which operators with state have failed).
 
 pub mod assigner;
-pub mod barred;
 pub mod body;
 pub mod chain;
 pub mod context;
+pub mod culprits;
 pub mod emission;
 pub mod error;
 mod eviction;
@@ -26,10 +26,10 @@ mod weight;
 pub mod window;
 
 pub use assigner::Assigner;
-pub use barred::{Barred, BarredRows};
 pub use body::{Body, NativeChain};
 pub use chain::ChainOperator;
 pub use context::{Context, Failures, GivenUp};
+pub use culprits::{Culprit, Culprits};
 pub use emission::Emitted;
 pub use error::Error;
 pub use guest::GuestStart;

@@ -149,13 +149,14 @@ fn chain_node(plan: &JobPlan, vertex: &Vertex, node: &Node, node_chain: &ChainNo
 fn on_error(plan: &JobPlan, chain: &ChainNode, out: &mut String) -> fmt::Result {
     let OnError { policy, retries, pause } = chain.on_error;
     let keeps_state = keeps_state(chain.chain.head);
-    if keeps_state && policy == ErrorPolicy::Fail && plan.spec.on_error != ErrorPolicy::Fail && !plan.spec.has_checkpoints() {
+    let wants_more = plan.spec.on_error != ErrorPolicy::Fail || plan.spec.retries > 0;
+    if keeps_state && policy == ErrorPolicy::Fail && wants_more && !plan.spec.has_checkpoints() {
         return writeln!(
             out,
             "      on error: the job fails, since it has no checkpoints for the operator's state to go back to"
         );
     }
-    if policy == ErrorPolicy::Fail && retries == 0 {
+    if chain.on_error.only_fails() {
         return Ok(());
     }
     let retries = match retries {
@@ -163,7 +164,8 @@ fn on_error(plan: &JobPlan, chain: &ChainNode, out: &mut String) -> fmt::Result 
         0 => String::new(),
         retries => {
             let times = count(usize::from(retries), "retry", "retries");
-            format!("{times} after {} each, then ", duration(pause.as_millis() as i64))
+            let from = if keeps_state { " from a checkpoint" } else { "" };
+            format!("{times}{from} after {} each, then ", duration(pause.as_millis() as i64))
         }
     };
     let last = match policy {

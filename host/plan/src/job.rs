@@ -154,10 +154,17 @@ pub struct ChainNode {
 pub struct OnError {
     /// what happens with a row on which it fails
     pub policy: ErrorPolicy,
-    /// how often the call is made again before that
+    /// how often the call is made again before that; where there is state, how often the job goes back to a checkpoint to give the row to the chain again
     pub retries: u16,
-    /// how long before each of these calls
+    /// how long before each of these
     pub pause: Duration,
+}
+
+impl OnError {
+    /// Whether all that happens is that the job fails.
+    pub fn only_fails(&self) -> bool {
+        self.policy == ErrorPolicy::Fail && self.retries == 0
+    }
 }
 
 /// The dead letters of a chain.

@@ -64,10 +64,10 @@ pub struct JobSpec {
     /// what happens with a row on which the guest fails
     #[serde(default)]
     pub on_error: ErrorPolicy,
-    /// how often a guest call that fails is made again before that
+    /// how often a guest call that fails is made again before that; for operators that keep state, how often the job goes back to a checkpoint for it
     #[serde(default)]
     pub retries: u16,
-    /// how long before each of these calls
+    /// how long before each of these
     #[serde(default = "retry_pause")]
     pub retry_pause: SpecDuration,
     /// the sink that takes dead letters

@@ -13,7 +13,7 @@ use weir_checkpoint::JobStorage;
 use weir_connector::registry::Stream;
 use weir_connector::{Connector, Context, Sink, Source, Split, Transaction};
 use weir_exchange::{Gate, Sender, gate};
-use weir_operator::{Barred, NativeChain};
+use weir_operator::{Culprit, NativeChain};
 use weir_plan::JobPlan;
 use weir_plan::job::{NodeKind, Root, Vertex};
 use weir_plan::recovery::CheckpointMode;
@@ -42,8 +42,8 @@ pub struct Deployment {
     pub storage: Option<JobStorage>,
     /// what the job starts from, [settled](Restore::settle); none = from the beginning
     pub restore: Option<Arc<Restore>>,
-    /// the rows that operators are not given, since older attempts have failed on them
-    pub barred: Vec<Arc<Barred>>,
+    /// the rows on which operators have failed in older attempts: they are given them again, or not any more
+    pub culprits: Vec<Arc<Culprit>>,
     /// what sinks of an older attempt have prepared and this one will commit
     pub pending: Vec<(String, Vec<Transaction>)>,
     /// where guests' lines go
@@ -413,7 +413,7 @@ impl<'a> Builder<'a> {
                     restore: self.deployment.restore.clone(),
                     storage: self.deployment.storage.clone(),
                     disk: self.disk.clone(),
-                    barred: self.deployment.barred.clone(),
+                    culprits: self.deployment.culprits.clone(),
                 },
                 root,
             ));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use weir_operator::Barred;
+use weir_operator::Culprit;
 
 /// What kind of thing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,9 +43,9 @@ pub struct Failure {
     /// whether it is only that another task has ended, which knows why
     #[serde(skip)]
     pub is_consequence: bool,
-    /// the row that is to blame, where another attempt can do without it
+    /// the row that is to blame, where the operator's policy is not just to fail on it
     #[serde(skip)]
-    pub barred: Option<Arc<Barred>>,
+    pub culprit: Option<Arc<Culprit>>,
 }
 
 impl Failure {
@@ -59,7 +59,7 @@ impl Failure {
             backtrace: vec![],
             is_final: false,
             is_consequence: false,
-            barred: None,
+            culprit: None,
         }
     }
 }

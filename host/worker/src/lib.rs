@@ -26,3 +26,4 @@ pub use limits::limits;
 pub use restore::Restore;
 pub use snapshot::Effort;
 pub use uploads::{Begun, UnderWay, Uploads};
+pub use weir_operator::Culprit;

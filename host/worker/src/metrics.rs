@@ -46,7 +46,7 @@ pub struct NodeCounters {
     pub late_records: AtomicU64,
     /// batches on which the guest failed
     pub errors: AtomicU64,
-    /// guest calls that were made again
+    /// guest calls that were made again; where there is state, rows that were given again
     pub retries: AtomicU64,
     /// rows passed over because the guest failed on them
     pub skipped_records: AtomicU64,
@@ -177,7 +177,7 @@ pub struct OperatorSnapshot {
     pub late_records: u64,
     /// batches on which the guest failed
     pub errors: u64,
-    /// guest calls that were made again
+    /// guest calls that were made again; where there is state, rows that were given again
     pub retries: u64,
     /// rows passed over because the guest failed on them
     pub skipped_records: u64,

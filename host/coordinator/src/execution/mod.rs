@@ -8,13 +8,14 @@
 //!
 //! What is decided, `weir-protocol` decides: [`claim`](weir_protocol::claim) who owns the job and what it starts from,
 //! [`checkpoint`](weir_protocol::checkpoint) when barriers go out and sinks commit, [`restart`](weir_protocol::restart) whether it goes on after a failure.
-//! A failure that is a row's fault, where the spec says to go on without the row, is no failure of the job's: the next attempt is told of the row.
+//! A failure that is a row's fault, where the spec says to try it again or to go on without it, is no failure of the job's: the next attempt is told of the row.
 //! After any other failure, a job that was asked to stop does not start again. It has failed, for what it has read is not finished; a later start goes on from
 //! its newest checkpoint, and commits what stands there.
 //! Where the log lacks what the job [is known to have had](Start::expected), no attempt begins: that is a failure like that of a storage which is away.
 //! Here it is carried out: [`origin`] reads and claims the log, [`attempt`] drives the tasks.
 
 mod attempt;
+mod culprits;
 mod history;
 mod origin;
 mod pending;
@@ -215,9 +216,6 @@ impl Drop for Execution {
     }
 }
 
-/// How many rows an execution remembers that operators are not given.
-const BARRED_MAX: usize = 10_000;
-
 /// All attempts of a job.
 pub(crate) struct Runs {
     worker: Worker,
@@ -261,9 +259,14 @@ impl Runs {
                 End::Fenced => return Outcome::Failed { failure: fenced(&self.deployment.plan.name) },
             };
             let goes_back = origins.failed(&mut failure, &self.events);
-            if self.bars(&failure) || goes_back && !self.is_stopping() {
-                let _ = self.events.send(Event::Restarts { failure, delay: Duration::ZERO });
-                continue;
+            let other_checkpoint = (goes_back && !self.is_stopping()).then_some(Duration::ZERO);
+            if let Some(delay) = self.told_of_row(&failure).or(other_checkpoint) {
+                let _ = self.events.send(Event::Restarts { failure, delay });
+                match self.pause(delay).await {
+                    // Whatever the job is asked for meanwhile, the next attempt does.
+                    Command::Run | Command::Drain => continue,
+                    Command::Cancel => return Outcome::Cancelled,
+                }
             }
             let now_ms = began.elapsed().as_millis() as u64;
             let Some(delay) = restarts.failed(now_ms).filter(|_| is_transient(&failure)) else {
@@ -306,17 +309,11 @@ impl Runs {
         }
     }
 
-    /// Whether the next attempt can do without the row that an operator has failed on, and so starts at once: if the row was not barred before, and there are
-    /// checkpoints, without which all would begin anew.
-    fn bars(&mut self, failure: &Failure) -> bool {
-        let barred = &mut self.deployment.barred;
-        match &failure.barred {
-            Some(row) if self.checkpoints.is_some() && barred.len() < BARRED_MAX && !barred.contains(row) => {
-                barred.push(Arc::clone(row));
-                true
-            }
-            _ => false,
-        }
+    /// After how long the next attempt starts, if it is told of a row that an operator has failed on, and so does better. Not without checkpoints, without which
+    /// all would begin anew.
+    fn told_of_row(&mut self, failure: &Failure) -> Option<Duration> {
+        let row = failure.culprit.as_ref().filter(|_| self.checkpoints.is_some())?;
+        culprits::count(&mut self.deployment.culprits, row)
     }
 }
 

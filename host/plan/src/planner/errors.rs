@@ -2,7 +2,8 @@
 //! output for them, from which they flow to their sink as all rows do; a source whose malformed records become dead letters gets a stream for them.
 //!
 //! A chain without state goes on after a failure in a new instance. Where there is state, a call that fails may have changed a part of it, or have taken all of it
-//! along: the job goes back to a checkpoint, and the chain is not given the row again. So that needs checkpoints.
+//! along: the job goes back to a checkpoint, and the chain is given the row again as often as there are retries, and not any more after that. So that needs
+//! checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,15 +106,9 @@ fn wanted<'a>(spec: &'a JobSpec, component: &str, chain: &Chain) -> Result<(OnEr
     if chain.head == Head::Relay || keeps_state && !spec.has_checkpoints() {
         return check_failing(name, operator, keeps_state).map(|()| (OnError::default(), None));
     }
-    if keeps_state && operator.retries.is_some_and(|retries| retries > 0) {
-        return Err(Error::new(format!(
-            "[operators.{name}]: the operator keeps state, which a call that fails may leave half changed, so there are no retries: the job \
-             starts again from a checkpoint (see [restart]); leave `retries` out"
-        )));
-    }
     let on_error = OnError {
         policy: operator.on_error.unwrap_or(spec.on_error),
-        retries: if keeps_state { 0 } else { operator.retries.unwrap_or(spec.retries) },
+        retries: operator.retries.unwrap_or(spec.retries),
         pause: operator.retry_pause.unwrap_or(spec.retry_pause).0,
     };
     match (on_error.policy, operator.dead_letters.as_deref(), spec.dead_letters.as_deref()) {

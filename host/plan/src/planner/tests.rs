@@ -504,10 +504,16 @@ fn operators_have_policies_of_their_own() {
     assert_eq!(lines(&[("on_error", "skip"), ("operators.map-2.on_error", "fail")]), [fails]);
     assert_eq!(lines(&[("operators.filter-1.retries", "1")]), ["1 retry after 100ms each, then the job fails"]);
     let has_checkpoints = ("checkpoint.interval", "1s");
+    assert_eq!(lines(&[("retries", "1")]), ["1 retry after 100ms each, then the job fails", fails]);
     assert_eq!(
         lines(&[has_checkpoints, ("on_error", "skip"), ("retries", "1")]),
-        ["1 retry after 100ms each, then rows are skipped", goes_back]
+        ["1 retry after 100ms each, then rows are skipped", "1 retry from a checkpoint after 100ms each, then rows are skipped"]
     );
+    assert_eq!(
+        lines(&[has_checkpoints, ("operators.map-1.retries", "3"), ("operators.map-1.retry_pause", "2s")]),
+        ["3 retries from a checkpoint after 2s each, then the job fails"]
+    );
+    assert_eq!(lines(&[has_checkpoints, ("on_error", "skip"), ("operators.map-1.retries", "0")]), [skips, goes_back]);
     assert_eq!(lines(&[has_checkpoints, ("operators.map-1.on_error", "skip")]), [goes_back]);
     assert_eq!(lines(&[has_checkpoints, ("on_error", "skip"), ("operators.window-1.on_error", "fail")]), [skips]);
 }
@@ -527,7 +533,7 @@ fn wrong_error_policies_are_refused() {
             &[("operators.window-1.on_error", "skip")],
             "[operators.window-1]: the operator keeps state, which a call that fails may leave half changed",
         ),
-        (&[("operators.map-1.retries", "3"), ("checkpoint.interval", "1s")], "so there are no retries"),
+        (&[("operators.map-1.retries", "3")], "so the job has to go back to a checkpoint, and has none"),
         (&[letters], "operator \"filter-1\" makes dead letters of rows, but the spec does not say where they go"),
         (&[letters, ("dead_letters", "letters")], "dead letters go to \"letters\", but the spec has no [sinks.letters]"),
         (

@@ -32,7 +32,7 @@ use weir_base::{Clock, Phase, sleep_until};
 use weir_checkpoint::{JobStorage, SourceSnapshot};
 use weir_connector::{Source, Split};
 use weir_exchange::{Barrier, Gate, Sender};
-use weir_operator::Barred;
+use weir_operator::Culprit;
 use weir_plan::JobPlan;
 use weir_protocol::checkpoint::CheckpointId;
 use weir_sandbox::{Component, LogSink};
@@ -82,8 +82,8 @@ pub(crate) struct Parts {
     pub storage: Option<JobStorage>,
     /// where state is kept on disk
     pub disk: StateDisk,
-    /// the rows that operators are not given
-    pub barred: Vec<Arc<Barred>>,
+    /// the rows on which operators have failed in older attempts
+    pub culprits: Vec<Arc<Culprit>>,
 }
 
 /// Where a task's rows come from.

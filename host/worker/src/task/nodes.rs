@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use weir_checkpoint::SinkSnapshot;
 use weir_connector::{Reject, Writer};
 use weir_exchange::{Barrier, Message, Outbox};
-use weir_operator::{Assigner, Barred, ChainOperator, Context, CopyTime, Emitted, Error, Progress};
+use weir_operator::{Assigner, ChainOperator, Context, CopyTime, Culprit, Emitted, Error, Progress};
 use weir_plan::job::{Edge, Node as NodePlan, NodeKind, Origin, Root};
 use weir_protocol::watermark::{Change, Merge};
 use weir_types::key::range_of;
@@ -775,12 +775,14 @@ impl Nodes {
         let Node { id, context, .. } = &self.nodes[node];
         failure.operator.get_or_insert_with(|| context.operator.clone());
         failure.subtask = Some(self.subtask);
-        failure.barred = context.culprit.as_ref().map(|culprit| {
-            Arc::new(Barred {
+        failure.culprit = context.culprit.as_ref().map(|culprit| {
+            Arc::new(Culprit {
                 operator: id.to_string(),
                 port: culprit.port,
                 row: culprit.row.clone(),
                 error: culprit.error.clone(),
+                on_error: context.on_error,
+                failures: 1,
             })
         });
         failure

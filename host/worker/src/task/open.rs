@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_exchange::Outbox;
 use weir_operator::chain::Parts as ChainParts;
-use weir_operator::{Assigner, BarredRows, Body, ChainOperator, Context, Error, GuestStart};
+use weir_operator::{Assigner, Body, ChainOperator, Context, Culprits, Error, GuestStart};
 use weir_plan::JobPlan;
 use weir_plan::job::{ChainNode, Edge, Node as NodePlan, NodeKind, OnError, Origin, Stage};
 use weir_plan::spec::Backend;
@@ -56,7 +56,7 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
             let mut context = Context::new(chain.operator_id().to_owned(), chain.inputs.clone(), chain.on_error);
             // Partial accumulators are no rows.
             if chain.stage != Stage::Merging {
-                context.barred = BarredRows::new(parts.barred.iter().filter(|barred| *barred.operator == *id).cloned());
+                context.culprits = Culprits::new(parts.culprits.iter().filter(|culprit| *culprit.operator == *id).cloned());
             }
             let mut node = Node {
                 operator: Operator::Chain(operator),

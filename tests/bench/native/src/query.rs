@@ -107,7 +107,7 @@ impl Query {
             },
             storage: None,
             restore: None,
-            barred: vec![],
+            culprits: vec![],
             pending: vec![],
             log: LogSink::none(),
             clock: Clock::system(),

@@ -14,6 +14,7 @@
 //! | `mode` | how it misbehaves |
 //! | `at` | in which call it does: `sum.emit`; in every `process` without it |
 //! | `number` | that it does only if a row with this number is among those of the call |
+//! | `until` | that it does only before this processing time, in milliseconds since 1970, as the last call with rows has told it |
 //! | `gap` | `sum` has sessions with a gap of so many milliseconds instead of windows of a second |
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +35,8 @@ thread_local! {
     static MODE: RefCell<String> = const { RefCell::new(String::new()) };
     static AT: RefCell<String> = const { RefCell::new(String::new()) };
     static NUMBER: Cell<Option<i64>> = const { Cell::new(None) };
+    static UNTIL: Cell<i64> = const { Cell::new(i64::MAX) };
+    static NOW: Cell<i64> = const { Cell::new(0) };
     static SLOTS: RefCell<Vec<i64>> = const { RefCell::new(vec![]) };
 }
 
@@ -50,7 +53,7 @@ fn is_place(chain: u32, function: &str, numbers: &[u8]) -> bool {
         "" => function == "process",
         at => at == format!("{}.{function}", IDS[chain as usize]),
     });
-    here && NUMBER.get().is_none_or(|number| i64s(numbers).any(|n| n == number))
+    here && NOW.get() < UNTIL.get() && NUMBER.get().is_none_or(|number| i64s(numbers).any(|n| n == number))
 }
 
 struct Hostile;
@@ -72,6 +75,7 @@ impl Definition for Hostile {
                 "mode" => MODE.set(value),
                 "at" => AT.set(value),
                 "number" => NUMBER.set(value.parse().ok()),
+                "until" => UNTIL.set(value.parse().map_err(|_| "`until` is no time")?),
                 "gap" => gap = value.parse().ok(),
                 _ => return Err(format!("there is no argument `{name}`")),
             }
@@ -230,6 +234,7 @@ impl Chains for Hostile {
     }
 
     fn process(chain: u32, input: Input) -> Result<Reply, String> {
+        NOW.set(input.now);
         let numbers = input.rows.buffers.last().cloned().unwrap_or_default();
         misbehave(chain, "process", &numbers)?;
         let rows = input.rows.rows;
@@ -257,6 +262,7 @@ impl Chains for Hostile {
     }
 
     fn accumulate(chain: u32, input: Input) -> Result<(), String> {
+        NOW.set(input.now);
         misbehave(chain, "accumulate", &input.rows.buffers[1])?;
         SLOTS.with_borrow_mut(|states| {
             for (slot, number) in u32s(&input.slots).zip(i64s(&input.rows.buffers[1])) {

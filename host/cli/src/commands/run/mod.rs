@@ -119,7 +119,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         context,
         storage: None,
         restore: None,
-        barred: vec![],
+        culprits: vec![],
         pending: vec![],
         log,
         clock,

@@ -43,7 +43,7 @@ pub struct Summary {
     pub late_records: u64,
     /// batches on which guests failed
     pub errors: u64,
-    /// guest calls that were made again
+    /// guest calls that were made again; where there is state, rows that were given again
     pub retries: u64,
     /// rows that were passed over because the guest failed on them
     pub skipped_records: u64,

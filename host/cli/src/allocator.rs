@@ -1,6 +1,6 @@
 //! The memory of the process.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::c_int;
 
 use libmimalloc_sys::mi_option_set_default;
 use mimalloc::MiMalloc;
@@ -11,16 +11,13 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// The option for how long freed memory is kept, ms: `mi_option_purge_delay` of `mimalloc.h`, which the crate gives no name.
 const PURGE_DELAY: c_int = 15;
 
-/// How long it is kept where it has a limit, ms.
-const KEPT_MS: c_long = 0;
-
-/// Gives freed memory back to the system at once instead of after a second. Large blocks come and go while state is read, written and copied: what is
-/// freed in a second of that can be a multiple of what is in use. Where state is in memory alone, it would cost a few percent of the time, and save little. The
-/// variable `MIMALLOC_PURGE_DELAY` comes first.
+/// Gives freed memory back to the system at once instead of after a second. Large blocks come and go while state is read, written and copied: what is freed in a
+/// second of that can be a multiple of what is in use. It costs a few percent of the time, so it is for those who have set a limit. The variable
+/// `MIMALLOC_PURGE_DELAY` comes first.
 #[allow(unsafe_code)]
-pub fn give_back_soon() {
+pub fn give_back_at_once() {
     // SAFETY: it writes a number that other threads read whenever they free something; either one will do.
-    unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }
+    unsafe { mi_option_set_default(PURGE_DELAY, 0) }
 }
 
 #[cfg(test)]
@@ -36,7 +33,7 @@ mod tests {
         // SAFETY: nobody else sets options here.
         let delay = || unsafe { mi_option_get(PURGE_DELAY) };
         assert_eq!(delay(), 1000, "what the library has set");
-        give_back_soon();
-        assert_eq!(delay(), KEPT_MS);
+        give_back_at_once();
+        assert_eq!(delay(), 0);
     }
 }

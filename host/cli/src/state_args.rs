@@ -25,6 +25,6 @@ impl StateArgs {
     pub fn options(&self, directory: impl FnOnce() -> PathBuf) -> StateOptions {
         let memory_bytes = usize::try_from(self.state_memory.0).unwrap_or(usize::MAX);
         let directory = self.state_dir.clone().unwrap_or_else(directory);
-        StateOptions { directory, memory_bytes, on_use: allocator::give_back_soon }
+        StateOptions { directory, memory_bytes, on_limit: allocator::give_back_at_once }
     }
 }

@@ -27,13 +27,13 @@ pub struct StateOptions {
     pub directory: PathBuf,
     /// the memory that all databases share for what they read and write, bytes
     pub memory_bytes: usize,
-    /// Called once a job keeps state there. What that takes has limits, so that memory which the process keeps for later matters: its allocator can be told.
-    pub on_use: fn(),
+    /// Called when a job keeps state there under a limit of memory: then it matters what the process keeps of freed memory for later, and its allocator can be told.
+    pub on_limit: fn(),
 }
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { directory: std::env::temp_dir().join("weir-state"), memory_bytes: 256 << 20, on_use: || () }
+        Self { directory: std::env::temp_dir().join("weir-state"), memory_bytes: 256 << 20, on_limit: || () }
     }
 }
 
@@ -84,6 +84,11 @@ impl StateDisk {
         })
     }
 
+    /// A job keeps state there under a limit of memory.
+    pub fn note_limit(&self) {
+        (self.options.on_limit)();
+    }
+
     /// The process's folder, which is made if it is not there yet.
     pub fn folder(&self) -> Result<Arc<Folder>, Failure> {
         let mut folder = self.folder.lock();
@@ -98,7 +103,6 @@ impl StateDisk {
             );
             Failure::new(FailureKind::Resources, message)
         })?;
-        (self.options.on_use)();
         Ok(Arc::clone(folder.insert(Arc::new(made))))
     }
 }
@@ -171,17 +175,12 @@ mod tests {
         StateOptions { directory: dir.path().join(name), memory_bytes, ..StateOptions::default() }
     }
 
-    /// Goal: what databases take of their memory is told once there is a place for them, and so is that there is one.
+    /// Goal: what databases take of their memory is told once there is a place for them.
     #[test]
     fn memory_is_told() {
-        static USES: AtomicU64 = AtomicU64::new(0);
         let dir = tempfile::tempdir().unwrap();
-        let on_use = || _ = USES.fetch_add(1, Ordering::Relaxed);
-        let disk = StateDisk::new(StateOptions { on_use, ..options(&dir, "state", 6 << 20) });
-        assert_eq!((disk.memory(), USES.load(Ordering::Relaxed)), (None, 0));
-        disk.folder().unwrap();
-        disk.folder().unwrap();
-        assert_eq!(USES.load(Ordering::Relaxed), 1);
+        let disk = StateDisk::new(options(&dir, "state", 6 << 20));
+        assert_eq!(disk.memory(), None);
         let _folder = disk.folder().unwrap();
         let memory = disk.memory().expect("there is a place");
         assert_eq!((memory.budget, memory.write_buffers), (6 << 20, 0));

@@ -167,6 +167,9 @@ async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGrou
         return Ok(Kept { backend: Box::new(MemoryBackend::default()), stored: StoredFiles::new(), in_backend: false });
     }
     let folder = parts.disk.folder()?;
+    if parts.plan.spec.state.memory_limit.is_some() {
+        parts.disk.note_limit();
+    }
     if let Some(restore) = &parts.restore {
         let owner = Owner { operator: id, subtask: parts.subtask, groups };
         if let Some(opened) = restore.open_database(owner, &folder, parts.storage.as_ref()).await? {

@@ -310,10 +310,10 @@ fn rows_are_given_again_from_a_checkpoint() {
 /// Goal: a row on which an operator with state fails for a while only is processed in the end, and once.
 #[test]
 fn rows_that_fail_for_a_while_are_processed_once() {
-    let job = Keyed::new();
-    for (run, at) in ["count.process", "sum.accumulate"].into_iter().enumerate() {
+    let job = &Keyed::new();
+    let check = |run: usize, at: &str| {
         // It has started by then, also on a busy machine, and there are retries for much longer.
-        let until = std::time::SystemTime::now() + Duration::from_secs(8);
+        let until = std::time::SystemTime::now() + Duration::from_secs(15);
         let until = until.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
         let args = format!("{{ mode = \"trap\", at = \"{at}\", number = 50, until = {until} }}");
         let (_, summary) = job
@@ -321,7 +321,7 @@ fn rows_that_fail_for_a_while_are_processed_once() {
             .set("args", args)
             .set("restart.strategy", "none")
             .set("retries", 100)
-            .set("retry_pause", "300ms")
+            .set("retry_pause", "1s")
             .finish();
         let retries = summary["retries"].as_u64().unwrap();
         assert!(retries > 0, "{at}: it has not failed");
@@ -329,7 +329,11 @@ fn rows_that_fail_for_a_while_are_processed_once() {
         assert_eq!([&summary["skipped_records"], &summary["dead_letters"]], [&json!(0), &json!(0)], "{at}");
         assert_eq!(job.published("counts", "count", run), (1..=8).collect::<Vec<_>>(), "{at}");
         assert_eq!(job.published("sums", "sum", run), [280], "{at}");
-    }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| check(0, "count.process"));
+        scope.spawn(|| check(1, "sum.accumulate"));
+    });
 }
 
 /// Goal: without checkpoints there is nothing to go back to, so that an operator with state fails its job whatever the job's word is; and so it does where no

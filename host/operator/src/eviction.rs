@@ -318,18 +318,20 @@ impl Eviction {
     /// than there are then, and fewer whenever it has grown by an eighth of its limit since. The rest is for batches, and for arrays that double.
     fn fit(&mut self, body: &Body, held: usize) {
         let is_free = self.fitted.is_some() || self.slots_max.is_none();
-        if !is_free || !self.keeps_copies || held == 0 || !body.is_half_full() {
+        if !is_free || !self.keeps_copies || held == 0 {
             return;
         }
         let bytes = body.memory_bytes();
+        if self.fitted.is_some_and(|fitted| bytes < fitted) {
+            // The instance was replaced: what had filled it may not have been slots.
+            (self.slots_max, self.fitted) = (None, None);
+        }
         match self.fitted {
-            None => self.slots_max = Some(held),
+            None if body.is_half_full() => self.slots_max = Some(held),
             Some(fitted) if bytes > fitted + body.memory_bytes_max() / STEP_PART => {
                 self.slots_max = self.slots_max.map(|max| held.min(max) / 4 * 3);
             }
-            // An instance that was replaced has taken less.
-            Some(fitted) if bytes >= fitted => return,
-            Some(_) => {}
+            None | Some(_) => return,
         }
         self.fitted = Some(bytes);
     }

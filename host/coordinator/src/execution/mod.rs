@@ -262,8 +262,8 @@ impl Runs {
             let other_checkpoint = (goes_back && !self.is_stopping()).then_some(Duration::ZERO);
             if let Some(delay) = self.told_of_row(&failure).or(other_checkpoint) {
                 let _ = self.events.send(Event::Restarts { failure, delay });
-                match self.pause(delay).await {
-                    // Whatever the job is asked for meanwhile, the next attempt does.
+                // Whatever else the job is asked for meanwhile, the next attempt does: the pause is what helps a row that fails for a while only.
+                match self.pause(delay, false).await {
                     Command::Run | Command::Drain => continue,
                     Command::Cancel => return Outcome::Cancelled,
                 }
@@ -277,7 +277,7 @@ impl Runs {
             }
             let delay = Duration::from_millis(delay);
             let _ = self.events.send(Event::Restarts { failure: failure.clone(), delay });
-            match self.pause(delay).await {
+            match self.pause(delay, true).await {
                 Command::Run => {}
                 Command::Drain => return Outcome::Failed { failure: stopped(failure) },
                 Command::Cancel => return Outcome::Cancelled,
@@ -290,16 +290,17 @@ impl Runs {
         *self.commands.borrow() == Command::Drain || self.waiting.iter().any(Request::is_for_end)
     }
 
-    /// Waits before the next attempt, unless the job is asked to stop or cancelled: that is what it returns then.
-    async fn pause(&mut self, delay: Duration) -> Command {
+    /// Waits before the next attempt, unless the job is cancelled, or asked to stop where that ends a pause, too: that is what it returns then.
+    async fn pause(&mut self, delay: Duration, stop_ends_it: bool) -> Command {
+        let ends = |command: &Command| *command == Command::Cancel || stop_ends_it && *command != Command::Run;
         let mut commands = self.commands.clone();
         let mut over = std::pin::pin!(tokio::time::sleep(delay));
         loop {
             tokio::select! {
                 () = &mut over => return Command::Run,
-                told = commands.wait_for(|command| *command != Command::Run) => return told.map_or(Command::Cancel, |told| *told),
+                told = commands.wait_for(ends) => return told.map_or(Command::Cancel, |told| *told),
                 Some(request) = self.requests.recv() => {
-                    let is_for_end = request.is_for_end();
+                    let is_for_end = stop_ends_it && request.is_for_end();
                     self.waiting.push(request);
                     if is_for_end {
                         return Command::Drain;

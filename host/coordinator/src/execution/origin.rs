@@ -15,6 +15,9 @@ use super::{Checkpoints, Event, Start};
 /// How often a claim is tried while others claim, too.
 const CLAIMS_MAX: usize = 100;
 
+/// How often a log is read in which there is no checkpoint: where a job runs, the one that was listed may have made room for the next before it was read.
+const LOOKS_MAX: usize = 3;
+
 /// An attempt's right, and what it starts from.
 pub(super) struct Origin {
     pub generation: Generation,
@@ -31,7 +34,7 @@ pub(super) struct Origins {
     job: String,
     checkpoints: Option<Checkpoints>,
     start: Start,
-    /// what the log must have at least, so that the job does not begin anew
+    /// what the log must have at least, so that the job does not begin anew: what attempts have started from was there
     expected: Option<CheckpointId>,
     /// the generation of the first attempt, once there was one
     first: Option<Generation>,
@@ -88,7 +91,7 @@ impl Origins {
             }
             // What sinks have written since goes by generations, and the savepoint may be of a job whose log is not here.
             let savepoint = self.start.savepoint.as_ref().map_or(0, |savepoint| savepoint.manifest().generation);
-            decision.generation = decision.generation.max(Generation(savepoint + 1));
+            decision.generation = decision.generation.max(Generation(savepoint + 1)).max(Generation(self.last.0 + 1));
             let entry =
                 weir_checkpoint::Entry::Claim(weir_checkpoint::Claim { generation: decision.generation.0, at_ms: now_ms() });
             match storage.append(decision.number, &entry).await.map_err(|e| failure(&e))? {
@@ -108,7 +111,11 @@ impl Origins {
             let base = decision.base.and_then(|base| Some((base, Arc::new(manifest_at(log, base)?))));
             let (source, restore) = self.choose(base.as_ref(), &storage, events);
             self.first.get_or_insert(decision.generation);
+            self.last = decision.generation;
             self.current = source;
+            if let Source::Own((checkpoint, _)) = source {
+                self.expected = self.expected.max(Some(checkpoint));
+            }
             return Ok(Origin { generation: decision.generation, log: Some((storage, decision.won())), base, restore });
         }
         let message = format!("others claim the job \"{}\" all the time; is it started in a loop somewhere?", self.job);
@@ -171,8 +178,8 @@ impl Origins {
                     checkpoint.0.0, self.job, failure.message
                 );
                 let _ = events.send(Event::Note(note));
-                // Any that is whole will do, but to begin anew will not.
-                self.expected = self.expected.map(|_| CheckpointId::FIRST);
+                // Any that is whole will do; to begin anew will not where a server goes on with a job.
+                self.expected = self.start.expected.map(|_| CheckpointId::FIRST);
                 self.damaged.insert(checkpoint)
             }
         }
@@ -184,8 +191,15 @@ impl Origins {
 /// # Errors
 /// If the storage fails.
 pub async fn newest(storage: &JobStorage) -> Result<Option<Manifest>, Error> {
-    let log = storage.read_log().await?;
-    Ok(resolve(&log, &HashSet::new()).base.and_then(|base| manifest_at(log, base)))
+    for _ in 0..LOOKS_MAX {
+        let log = storage.read_log().await?;
+        let is_empty = log.is_empty();
+        let found = resolve(&log, &HashSet::new()).base.and_then(|base| manifest_at(log, base));
+        if found.is_some() || is_empty {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 fn own(manifest: &Manifest) -> Own {
@@ -354,5 +368,29 @@ mod tests {
         append(&log, number, manifest_of(origin.generation.0, 2)).await;
         let origin = origins.next(&events).await.expect("there is a new one");
         assert_eq!(checkpoint(&origin), Some(2));
+    }
+
+    /// Goal: a job that has gone on from a checkpoint does not begin anew in the same process either, if its log is gone: nor does a generation come again.
+    #[tokio::test]
+    async fn what_was_there_is_expected() {
+        let (log, _) = origins("what-was-there", 1);
+        let checkpoints = |name: &str| {
+            let storage = Storage::open(&format!("memory://{name}"), &[]).expect("a storage");
+            Some(Checkpoints { storage, job: "job".to_owned() })
+        };
+        let mut origins = Origins::new("job".to_owned(), checkpoints("what-was-there"), Start::default());
+        let (events, _notes) = mpsc::unbounded_channel();
+        let first = origins.next(&events).await.expect("it begins");
+        assert_eq!(checkpoint(&first), None);
+        append(&log, 1, manifest_of(first.generation.0, 1)).await;
+        let second = origins.next(&events).await.expect("it goes on");
+        assert_eq!(checkpoint(&second), Some(1));
+        // Another storage is in the place of the one that was there.
+        origins.checkpoints = checkpoints("what-is-there-now");
+        let refused = origins.next(&events).await.err().expect("it is gone");
+        assert!(refused.message.contains("checkpoint 1 or a later one is missing"), "{refused}");
+        origins.checkpoints = checkpoints("what-was-there");
+        let third = origins.next(&events).await.expect("it is back");
+        assert!(checkpoint(&third) == Some(1) && third.generation > second.generation);
     }
 }

@@ -17,6 +17,9 @@ use crate::{Entries, Error, StateKey};
 /// Where changes lie on their way into the database. The library takes no notice of names that it does not know.
 const CHANGES_FILE: &str = "changes";
 
+/// How much memory of changes is kept for those of the next checkpoint, bytes.
+const SPARE_BYTES_MAX: usize = 32 << 20;
+
 /// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckpointFile {
@@ -128,7 +131,7 @@ impl Checkpointing {
         Self { database: Arc::clone(database), pieces: None, is_complete: false }
     }
 
-    /// Room for changes: that of a piece of the last checkpoint's. Fresh memory would cost more to clear than the changes to write there.
+    /// Room for changes: that of the last checkpoint's. Fresh memory would cost more to clear than the changes to write there.
     pub fn entries(&self) -> Entries {
         std::mem::take(&mut *self.spare())
     }
@@ -167,7 +170,7 @@ impl Checkpointing {
         let pieces = self.pieces.take().map_or(Ok(()), Pieces::finish);
         let written = pieces.and_then(|()| self.database.write_changes(operator, &mut changes));
         changes.clear();
-        changes.trim(PIECE_BYTES);
+        changes.trim(SPARE_BYTES_MAX);
         *self.spare() = changes;
         let result = written.map_err(|error| (LoanState::Lost(error.to_string()), error)).and_then(|()| {
             // Whatever becomes of the copy: the database has the changes.

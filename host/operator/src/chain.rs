@@ -107,12 +107,11 @@ impl ChainOperator {
         }
     }
 
-    /// How many of so many rows the guest may be given before cold slots leave it.
+    /// How many of so many rows the guest may be given before cold slots leave it. A window is given all: late rows of a batch have it emitted once.
     fn step(&mut self, rows: usize) -> usize {
         match self {
-            Self::Relay(_) | Self::Transform(_) => rows,
+            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => rows,
             Self::Process(process) => process.step(rows),
-            Self::Window(window) => window.step(rows),
         }
     }
 

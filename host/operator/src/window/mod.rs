@@ -383,11 +383,6 @@ impl Window {
         }
     }
 
-    /// How many of so many rows the guest may be given before cold slots leave it.
-    pub fn step(&mut self, rows: usize) -> usize {
-        self.eviction.step(&self.body, self.slots(), rows)
-    }
-
     /// The room that the state backend takes, about, in bytes.
     pub fn backend_bytes(&self) -> u64 {
         self.eviction.backend_bytes()

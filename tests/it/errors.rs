@@ -225,6 +225,15 @@ impl Keyed {
         numbers.sort_unstable();
         numbers
     }
+
+    /// Checks that a run has published what there is without the row that this operator has failed on, and has counted that row by its policy.
+    fn check_passed_over(&self, run: usize, operator: &str, policy: &str, summary: &Value, what: &str) {
+        let (counts, sums) = if operator == "count" { (7, 280) } else { (8, 230) };
+        assert_eq!(self.published("counts", "count", run), (1..=counts).collect::<Vec<_>>(), "{what}");
+        assert_eq!(self.published("sums", "sum", run), [sums], "{what}");
+        let (skipped, letters) = if policy == "skip" { (1, 0) } else { (0, 1) };
+        assert_eq!([&summary["skipped_records"], &summary["dead_letters"]], [&json!(skipped), &json!(letters)], "{what}");
+    }
 }
 
 /// Goal: of an operator that keeps state, too, exactly the row is passed over on which it fails. The job goes back to a checkpoint, and its state is as if
@@ -244,11 +253,7 @@ fn state_is_as_if_there_had_been_no_such_row() {
             }
             let (_, summary) = job_run.finish();
             assert_eq!(summary["restarts"], 1, "{what}");
-            let (counts, sums) = if operator == "count" { (7, 280) } else { (8, 230) };
-            assert_eq!(job.published("counts", "count", run), (1..=counts).collect::<Vec<_>>(), "{what}");
-            assert_eq!(job.published("sums", "sum", run), [sums], "{what}");
-            let (skipped, letters) = if policy == "skip" { (1, 0) } else { (0, 1) };
-            assert_eq!([&summary["skipped_records"], &summary["dead_letters"]], [&json!(skipped), &json!(letters)], "{what}");
+            job.check_passed_over(run, operator, policy, &summary, &what);
             if policy == "dead-letter" {
                 let letters = crate::recovery::published(&job.path(&format!("letters-{run}")));
                 let [letter] = letters.as_slice() else { panic!("{what}: {letters:?}") };
@@ -295,11 +300,7 @@ fn rows_are_given_again_from_a_checkpoint() {
             }
             let (_, summary) = job_run.finish();
             assert_eq!([&summary["restarts"], &summary["retries"]], [&json!(3), &json!(2)], "{what}");
-            let (counts, sums) = if operator == "count" { (7, 280) } else { (8, 230) };
-            assert_eq!(job.published("counts", "count", run), (1..=counts).collect::<Vec<_>>(), "{what}");
-            assert_eq!(job.published("sums", "sum", run), [sums], "{what}");
-            let (skipped, letters) = if policy == "skip" { (1, 0) } else { (0, 1) };
-            assert_eq!([&summary["skipped_records"], &summary["dead_letters"]], [&json!(skipped), &json!(letters)], "{what}");
+            job.check_passed_over(run, operator, policy, &summary, &what);
             if policy == "dead-letter" {
                 assert_eq!(crate::recovery::published(&job.path(&format!("letters-{run}"))).len(), 1, "{what}");
             }

@@ -167,7 +167,7 @@ impl Checkpointing {
     /// If the directory is there, or the disk fails; what is in the directory then is of no use.
     pub fn complete(mut self, operator: u32, mut changes: Entries, dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
         self.database.set_loan(LoanState::Completing);
-        let pieces = self.pieces.take().map_or(Ok(()), Pieces::finish);
+        let pieces = self.pieces.take().map_or(Ok(()), |pieces| pieces.finish(&self.database));
         let written = pieces.and_then(|()| self.database.write_changes(operator, &mut changes));
         changes.clear();
         changes.trim(SPARE_BYTES_MAX);

@@ -21,7 +21,6 @@ pub(super) struct Pieces {
     /// pieces that are written: their memory
     empty: Receiver<Entries>,
     thread: JoinHandle<Result<(), Error>>,
-    database: Arc<Database>,
 }
 
 impl Pieces {
@@ -43,7 +42,7 @@ impl Pieces {
             })
         };
         let thread = thread::Builder::new().name("state-changes".into()).spawn(write)?;
-        Ok(Self { full, empty, thread, database: Arc::clone(database) })
+        Ok(Self { full, empty, thread })
     }
 
     /// Hands a piece over, and returns room for the next one. If an earlier one could not be written, it goes, too, and [`finish`](Self::finish) tells why.
@@ -57,12 +56,12 @@ impl Pieces {
         }
     }
 
-    /// Waits until all are written.
+    /// Waits until all are written to their database.
     ///
     /// # Errors
     /// If one could not be.
-    pub fn finish(self) -> Result<(), Error> {
+    pub fn finish(self, database: &Database) -> Result<(), Error> {
         drop(self.full);
-        self.thread.join().unwrap_or_else(|_| Err(self.database.damaged("the thread that writes what has changed has panicked")))
+        self.thread.join().unwrap_or_else(|_| Err(database.damaged("the thread that writes what has changed has panicked")))
     }
 }

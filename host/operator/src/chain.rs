@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::emission::{Emission, Emitted};
 use crate::process::Process;
 use crate::progress::Progress;
-use crate::snapshot::{CopyTime, Snapshot, corrupt};
+use crate::snapshot::{CopyTime, Predecessor, Snapshot, corrupt};
 use crate::transform::Transform;
 use crate::window::Window;
 
@@ -227,19 +227,19 @@ impl ChainOperator {
         result.map_err(|error| self.explain(context.locate(error)))
     }
 
-    /// Begins to take over the state of an older attempt's subtasks, whose scalars these are: of all whose entries will come. It is the first thing that
+    /// Begins to take over the state of an older attempt's subtasks: of all whose entries will come. It is the first thing that
     /// happens to a chain; [`restore_entries`](Self::restore_entries), [`restore_operator_state`](Self::restore_operator_state) and
     /// [`finish_restore`](Self::finish_restore) follow before the first row. The context's watermark is the caller's to restore, before, and its
     /// `now` has to be right.
     ///
     /// # Errors
     /// If the state is not one that this chain can take over.
-    pub fn begin_restore(&mut self, scalars: &[serde_json::Value], context: &Context) -> Result<(), Error> {
+    pub fn begin_restore(&mut self, predecessors: &[Predecessor<'_>], context: &Context) -> Result<(), Error> {
         let result = match self {
-            Self::Relay(_) | Self::Transform(_) if scalars.is_empty() => Ok(()),
+            Self::Relay(_) | Self::Transform(_) if predecessors.is_empty() => Ok(()),
             Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
-            Self::Process(process) => process.begin_restore(scalars),
-            Self::Window(window) => window.begin_restore(scalars),
+            Self::Process(process) => process.begin_restore(predecessors),
+            Self::Window(window) => window.begin_restore(predecessors),
         };
         result.map_err(|error| misfit(error, context))
     }

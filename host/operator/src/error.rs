@@ -52,3 +52,13 @@ pub enum Error {
         time: weir_types::EventTime,
     },
 }
+
+impl Error {
+    /// The error of an operator that was given these rows of a batch, and takes them for all.
+    pub(crate) fn in_batch(mut self, rows: &[u32]) -> Self {
+        if let Self::Rows { row: Some((row, _)), .. } = &mut self {
+            *row = rows[*row] as usize;
+        }
+        self
+    }
+}

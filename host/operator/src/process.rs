@@ -38,7 +38,7 @@ use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
 use crate::eviction::{Eviction, OPERATOR_STATE, Place};
 use crate::progress::Progress;
-use crate::snapshot::{self, CopyTime, Kind, Snapshot, Writer, corrupt};
+use crate::snapshot::{self, CopyTime, Kind, Predecessor, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
 use copies::{Copies, Owner};
 use expiring::{Expiring, saved_clocks};
@@ -627,7 +627,7 @@ impl Process {
             true => Some(self.body.export_slots(&[OPERATOR_STATE]).await?.bytes).filter(|state| !state.is_empty()),
             false => None,
         };
-        let mut snapshot = Snapshot { changes, ..out.finish(LAYOUT, None, operator_state) };
+        let mut snapshot = Snapshot { changes, ..out.finish(LAYOUT, operator_state) };
         self.expiring.save(&mut snapshot.scalars);
         if snapshot.changes.is_some() {
             let most = self.table.len() as u64 + self.table.evicted(NAMESPACE);
@@ -689,13 +689,13 @@ impl Process {
         Ok(())
     }
 
-    /// Checks that snapshots with these scalars are of a process function.
+    /// Checks that these were subtasks of a process function.
     ///
     /// # Errors
-    /// If they are not, or of an unknown version.
-    pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
-        snapshot::check(scalars, LAYOUT)?;
-        self.is_upgraded = self.expiring.restore(scalars)?;
+    /// If they were not, or their snapshots are of an unknown version.
+    pub fn begin_restore(&mut self, predecessors: &[Predecessor<'_>]) -> Result<(), Error> {
+        snapshot::check(predecessors, LAYOUT)?;
+        self.is_upgraded = self.expiring.restore(predecessors)?;
         if self.expiring.is_used() {
             self.eviction.expire(self.expiring.clocks());
         }

@@ -14,7 +14,7 @@
 //! numbers that mean something in one subtask alone, so that none of them is in an entry.
 //!
 //! What is not of a key is in the *scalars*, of which each subtask has its own: the version of this format, what the namespaces are (the *layout*; windows on
-//! another grid are no windows of the operator), of windows the progress of their clock, and of process functions whose state
+//! another grid are no windows of the operator), of windows how far their clock is (see `window::clock`), and of process functions whose state
 //! expires (see `process::expiring`) by which clocks it does.
 //!
 //! State comes back as if it had been evicted: it is put into the backend, and goes to the guest when a row, a timer or a watermark asks for it.
@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use weir_state::rocks::CheckpointFile;
 use weir_state::{Checkpointing, Entries, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
-use weir_types::{EventTime, KeyGroup, KeyGroupRange};
+use weir_types::{KeyGroup, KeyGroupRange};
 
 use crate::Error;
 use crate::eviction::{Note, OPERATOR, TIMERS};
@@ -57,6 +57,15 @@ pub struct Snapshot {
     pub operator_state: Option<Vec<u8>>,
     /// what is neither
     pub scalars: Value,
+}
+
+/// A subtask of an older attempt, as far as its snapshot is no entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Predecessor<'a> {
+    /// the key groups that are taken over from it; there may be none
+    pub groups: KeyGroupRange,
+    /// its scalars
+    pub scalars: &'a Value,
 }
 
 /// When an operator copies for a snapshot what has changed in slots since the last one.
@@ -250,11 +259,8 @@ impl Writer {
     }
 
     /// The snapshot of these entries.
-    pub fn finish(self, layout: &str, time: Option<EventTime>, operator_state: Option<Vec<u8>>) -> Snapshot {
-        let mut scalars = json!({ "version": VERSION, "layout": layout });
-        if let Some(time) = time {
-            scalars["time"] = time.into();
-        }
+    pub fn finish(self, layout: &str, operator_state: Option<Vec<u8>>) -> Snapshot {
+        let scalars = json!({ "version": VERSION, "layout": layout });
         let changes = self.changes.map(|changes| {
             let (tell, told) = mpsc::sync_channel(1);
             // Its receiver is here.
@@ -297,8 +303,8 @@ pub(crate) fn read<'a>(entries: &'a Entries, table: &SlotTable, max_parallelism:
 }
 
 /// Checks that the scalars of subtasks are of an operator with this layout.
-pub(crate) fn check(scalars: &[Value], layout: &str) -> Result<(), Error> {
-    for scalars in scalars {
+pub(crate) fn check(predecessors: &[Predecessor<'_>], layout: &str) -> Result<(), Error> {
+    for Predecessor { scalars, .. } in predecessors {
         match scalars.get("version").and_then(Value::as_u64) {
             Some(VERSION) => {}
             Some(version) => {
@@ -327,15 +333,6 @@ pub(crate) fn counts(scalars: &Value) -> Result<Vec<(i64, u64)>, Error> {
     let count = |pair: &Value| Some((pair.get(0)?.as_i64()?, pair.get(1)?.as_u64()?));
     let counts = scalars.get("entries").and_then(Value::as_array).and_then(|pairs| pairs.iter().map(count).collect());
     counts.ok_or_else(|| corrupt("it does not say how many entries its database has"))
-}
-
-/// The progress of a clock that none of these subtasks was behind; none if there are none.
-pub(crate) fn least_time(scalars: &[Value]) -> Result<Option<EventTime>, Error> {
-    let time = |scalars: &Value| scalars.get("time").and_then(Value::as_i64).ok_or_else(|| corrupt("it has no time"));
-    scalars.iter().map(time).try_fold(None, |least: Option<EventTime>, time| {
-        let time = time?;
-        Ok(Some(least.map_or(time, |least| least.min(time))))
-    })
 }
 
 /// A snapshot is not what it should be; `ChainOperator` adds whose it is.

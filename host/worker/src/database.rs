@@ -100,7 +100,7 @@ pub(crate) async fn open(
     }
     for (of, files) in databases {
         let other = fetch(files, stored, folder).await?;
-        let shared = KeyGroupRange { start: of.start.max(groups.start), end: of.end.min(groups.end) };
+        let shared = of.intersection(groups);
         backend = blocking(move || {
             backend.import(&other, shared)?;
             Ok(backend)

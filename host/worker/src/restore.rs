@@ -10,7 +10,7 @@ use weir_checkpoint::{
     ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Kind, Manifest, SplitState, StateFiles,
 };
 use weir_connector::{Split, Transaction};
-use weir_operator::{ChainOperator, Context};
+use weir_operator::{ChainOperator, Context, Predecessor};
 use weir_plan::JobPlan;
 use weir_plan::explain::window_shape;
 use weir_plan::job::{ChainNode, NodeKind};
@@ -153,7 +153,8 @@ impl Restore {
         own: Option<&JobStorage>,
     ) -> Result<Option<database::Opened>, Failure> {
         let parts = self.parts(operator, subtask);
-        let parts: Vec<_> = parts.into_iter().map(|(_, part)| part).filter(|part| overlap(part.groups, groups)).collect();
+        let overlaps = |part: &&ChainSnapshot| !part.groups.intersection(groups).is_empty();
+        let parts: Vec<_> = parts.into_iter().map(|(_, part)| part).filter(overlaps).collect();
         let mut opened = database::open(&parts, groups, &self.folder, disk).await?;
         // Files of another folder are not the job's to refer to.
         if let Some(opened) = &mut opened
@@ -176,7 +177,7 @@ impl Restore {
         let refused = |message: String| Failure::new(FailureKind::Damaged, message);
         // What is the same in all is taken from the subtask of the same number, if there was one.
         let parts = self.parts(operator, subtask);
-        let overlaps = |part: &ChainSnapshot| overlap(part.groups, groups);
+        let overlaps = |part: &ChainSnapshot| !part.groups.intersection(groups).is_empty();
         let taken: Vec<_> = parts
             .iter()
             .enumerate()
@@ -185,8 +186,9 @@ impl Restore {
             .collect();
         let Some(watermark) = taken.iter().map(|part| part.watermark).min() else { return Ok(()) };
         context.watermark = Watermark(watermark);
-        let scalars: Vec<_> = taken.iter().map(|part| part.scalars.clone()).collect();
-        chain.begin_restore(&scalars, context).map_err(|e| refused(e.to_string()))?;
+        let predecessors: Vec<_> =
+            taken.iter().map(|part| Predecessor { groups: part.groups.intersection(groups), scalars: &part.scalars }).collect();
+        chain.begin_restore(&predecessors, context).map_err(|e| refused(e.to_string()))?;
         for part in taken.into_iter().filter(|part| overlaps(part)) {
             let files = match &part.state {
                 StateFiles::Entries(files) => files,
@@ -195,8 +197,7 @@ impl Restore {
                     entries
                 }
                 StateFiles::RocksDb { files, entries } => {
-                    let shared =
-                        KeyGroupRange { start: part.groups.start.max(groups.start), end: part.groups.end.min(groups.end) };
+                    let shared = part.groups.intersection(groups);
                     let (disk, scalars) = (disk.folder()?, &part.scalars);
                     database::restore_entries(files, scalars, shared, &self.folder, &disk, chain, context).await?;
                     entries
@@ -238,11 +239,6 @@ impl Restore {
         }
         Ok(())
     }
-}
-
-/// Whether two ranges have key groups in common.
-fn overlap(a: KeyGroupRange, b: KeyGroupRange) -> bool {
-    a.start < b.end && b.start < a.end
 }
 
 /// A file of a checkpoint could not be fetched: if it is damaged or gone, so is the checkpoint.

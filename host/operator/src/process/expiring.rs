@@ -18,7 +18,7 @@ use weir_types::EventTime;
 use weir_types::graph::TimeDomain;
 
 use crate::Error;
-use crate::snapshot::corrupt;
+use crate::snapshot::{Predecessor, corrupt};
 
 /// Under which name the scalars of a snapshot say by which clocks state has expired, and whose code has said when it does.
 const NAME: &str = "expiry";
@@ -64,10 +64,10 @@ impl Expiring {
         }
     }
 
-    /// Goes on from snapshots with these scalars; returns whether other code has said when their states expire.
-    pub fn restore(&mut self, scalars: &[Value]) -> Result<bool, Error> {
+    /// Goes on from snapshots of these; returns whether other code has said when their states expire.
+    pub fn restore(&mut self, predecessors: &[Predecessor<'_>]) -> Result<bool, Error> {
         let mut is_foreign = false;
-        for saved in scalars.iter().filter_map(|scalars| scalars.get(NAME)) {
+        for saved in predecessors.iter().filter_map(|of| of.scalars.get(NAME)) {
             let clocks = clocks(saved).ok_or_else(|| corrupt("it does not say by which clocks its state expires"))?;
             // What none of them has is not hidden.
             self.clocks = if self.is_used { self.clocks.least(clocks) } else { clocks };
@@ -115,6 +115,8 @@ fn clocks(saved: &Value) -> Option<Clocks> {
 
 #[cfg(test)]
 mod tests {
+    use weir_types::KeyGroupRange;
+
     use super::*;
 
     /// It is found out again once there are twice as many, few do not count; and once nothing is known any more, unless it cannot be known.
@@ -144,6 +146,10 @@ mod tests {
         assert_eq!(expiring.clocks(), Clocks { event: 5, processing: EventTime::MIN });
     }
 
+    fn predecessors(scalars: &[Value]) -> Vec<Predecessor<'_>> {
+        scalars.iter().map(|scalars| Predecessor { groups: KeyGroupRange { start: 0, end: 1 }, scalars }).collect()
+    }
+
     /// Of several snapshots that have state which expires the clocks hold that all have reached; other code is noticed.
     #[test]
     fn goes_on() {
@@ -160,13 +166,14 @@ mod tests {
         assert_eq!(none, json!({}));
         let restore = |scalars: &[Value]| {
             let mut expiring = Expiring::new("a".into());
-            let is_foreign = expiring.restore(scalars);
+            let is_foreign = expiring.restore(&predecessors(scalars));
             (is_foreign.expect("they are whole"), expiring.is_used, expiring.clocks.event)
         };
         assert_eq!(restore(std::slice::from_ref(&none)), (false, false, EventTime::MIN));
         assert_eq!(restore(&[none, saved(7, "a"), saved(5, "a")]), (false, true, 5));
         assert_eq!(restore(&[saved(7, "a"), saved(9, "b")]), (true, true, 7));
         assert_eq!(saved_clocks(&saved(7, "a")).map(|clocks| clocks.event), Some(7));
-        Expiring::new("a".into()).restore(&[json!({ "expiry": { "clocks": [1] } })]).expect_err("a clock is missing");
+        let damaged = [json!({ "expiry": { "clocks": [1] } })];
+        Expiring::new("a".into()).restore(&predecessors(&damaged)).expect_err("a clock is missing");
     }
 }

@@ -11,7 +11,7 @@ use weir_plan::job::Stage;
 use weir_state::{Created, Entries, Namespaces, Slot, SlotTable};
 use weir_types::call::States;
 use weir_types::graph;
-use weir_types::{EventTime, KeyGroup, KeyGroupRange};
+use weir_types::{EventTime, KeyGroupRange};
 
 use super::feed::Feed;
 use super::grid::{Grid, Span};
@@ -571,15 +571,12 @@ impl GridWindows {
     fn panes(&mut self, emission: &Emission, key_groups: Option<KeyGroupRange>, turn: &Turn<'_>) -> Panes {
         let max_parallelism = turn.eviction.max_parallelism();
         let table = &self.table;
-        let is_wanted = |slot: Slot| {
-            key_groups.is_none_or(|wanted| {
-                let KeyGroup(group) = table.key_group(slot, max_parallelism);
-                (wanted.start..wanted.end).contains(&group)
-            })
-        };
+        let group_of = |slot: Slot| table.key_group(slot, max_parallelism);
+        let is_here = |slot: Slot| key_groups.is_none_or(|wanted| wanted.contains(group_of(slot)));
+        let was_emitted = |window: Span, slot: Slot| turn.clock.was_past(window.end, || group_of(slot));
         let mut panes = Panes::default();
         if emission.early && self.shares_cells {
-            let changed = |&slot: &Slot| self.tallies[slot as usize].changed && is_wanted(slot);
+            let changed = |&slot: &Slot| self.tallies[slot as usize].changed && is_here(slot);
             let changed: Vec<(EventTime, Vec<Slot>)> =
                 emission.parts.iter().map(|&part| (part, table.slots_of(part).filter(changed).collect())).collect();
             for &window in &emission.windows {
@@ -589,7 +586,7 @@ impl GridWindows {
                 for &slot in cells.iter().flat_map(|(_, slots)| slots) {
                     // A key with several changed cells is known by its first cell.
                     let pane: Vec<Slot> = cells.iter().filter_map(|(cell, _)| table.sibling(slot, *cell)).collect();
-                    if seen.insert(pane[0]) {
+                    if !was_emitted(window, slot) && seen.insert(pane[0]) {
                         panes.push(pane);
                     }
                 }
@@ -609,7 +606,7 @@ impl GridWindows {
             panes.slots.reserve(slots.len());
             for range in groups.windows(2) {
                 let pane = &slots[range[0] as usize..range[1] as usize];
-                if is_wanted(pane[0]) {
+                if is_here(pane[0]) && !was_emitted(window, pane[0]) {
                     panes.push(pane.iter().copied());
                 }
             }

@@ -5,10 +5,11 @@
 //! by number of rows and purging follow the Dataflow model (Akidau et al., VLDB 2015), and come out the same however the
 //! stream was cut into batches.
 //!
-//! In reading order: `grid` and `intervals` (where rows belong), `policy` (when windows are emitted, and for how long they accept rows),
-//! `feed` and `turn` (what comes in and what is at hand), `round` (the order of guest calls), `grid_windows` and `sessions` (the two kinds
+//! In reading order: `grid` and `intervals` (where rows belong), `clock` and `policy` (how far time is, when windows are emitted, and for how long they
+//! accept rows), `feed` and `turn` (what comes in and what is at hand), `round` (the order of guest calls), `grid_windows` and `sessions` (the two kinds
 //! of windows at work), `partial` and `reduction` (accumulators on their way through an exchange, and whether it pays to send them).
 
+mod clock;
 mod feed;
 mod grid;
 mod grid_windows;
@@ -22,13 +23,15 @@ mod turn;
 
 use std::sync::Arc;
 
+use arrow_array::{ArrayRef, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType;
 use weir_plan::job::{ChainNode, Stage};
 use weir_state::rocks::Stats;
 use weir_state::{Entries, SlotTable};
 use weir_types::graph::{self, Assigner, TimeDomain};
-use weir_types::{Batch, EventTime, Watermark};
+use weir_types::key::{group_of, hash_columns};
+use weir_types::{Batch, EventTime, KeyGroup, Watermark};
 
 use crate::Error;
 use crate::body::Body;
@@ -37,7 +40,8 @@ use crate::context::Context;
 use crate::emission::{Emission, Emitted};
 use crate::eviction::Eviction;
 use crate::progress::Progress;
-use crate::snapshot::{self, Snapshot, Writer, corrupt};
+use crate::snapshot::{self, Predecessor, Snapshot, Writer, corrupt};
+use clock::WindowClock;
 use feed::Feed;
 use grid::Grid;
 use grid_windows::GridWindows;
@@ -60,8 +64,7 @@ pub struct Window {
     late_port: Option<usize>,
     windows: Windows,
     eviction: Eviction,
-    /// the progress of the window's clock: the watermark, or the last moment of processing time that is over
-    time: EventTime,
+    clock: WindowClock,
     /// whether there is more to do about it
     advancing: bool,
     /// when changed windows are emitted early
@@ -114,7 +117,7 @@ impl Window {
             late_port: window.late_port,
             windows,
             eviction,
-            time: EventTime::MIN,
+            clock: WindowClock::default(),
             advancing: false,
             early: None,
             emitting_early: false,
@@ -142,6 +145,37 @@ impl Window {
             out.push((Stage::ROWS, batch.clone()));
             return Ok(());
         }
+        if !self.clock.is_uneven() {
+            return self.take_in(port, batch, self.clock.time(), context, out).await;
+        }
+        for (time, rows) in self.clock.part(self.key_groups(port, batch)) {
+            let part = batch.take(&UInt32Array::from(rows.clone()))?;
+            let result = self.take_in(port, &part, time, context, out).await;
+            result.map_err(|error| error.in_batch(&rows))?;
+        }
+        Ok(())
+    }
+
+    /// The key groups of rows, or of partial accumulators.
+    fn key_groups(&self, port: usize, batch: &Batch) -> impl Iterator<Item = KeyGroup> {
+        let keys: Vec<ArrayRef> = match (self.stage, port) {
+            (Stage::Merging, Stage::PARTIALS) => batch.columns()[..self.inputs[0].key.len()].to_vec(),
+            _ => self.inputs[port].key.iter().map(|&column| batch.column(column).clone()).collect(),
+        };
+        let (mut hashes, max_parallelism) = (vec![], self.eviction.max_parallelism());
+        hash_columns(batch.rows(), &keys, &mut hashes);
+        hashes.into_iter().map(move |hash| group_of(hash, max_parallelism))
+    }
+
+    /// Takes in rows for whose keys it is so late.
+    async fn take_in(
+        &mut self,
+        port: usize,
+        batch: &Batch,
+        time: EventTime,
+        context: &mut Context,
+        out: &mut Vec<Emitted>,
+    ) -> Result<(), Error> {
         self.renew_if_full().await?;
         if self.early.is_none() {
             self.early = self.policy.next_early(context.now);
@@ -154,11 +188,12 @@ impl Window {
             }
             (_, _, TimeDomain::Processing) => {
                 // Should the clock go back, rows still belong to a moment that is not over.
-                let now = context.now.max(self.time.saturating_add(1));
+                let now = context.now.max(time.saturating_add(1));
                 Feed::rows(port, &self.inputs[port], batch, ScalarBuffer::from(vec![now; batch.rows()]))
             }
         };
-        let (windows, mut turn) = self.turn(context, out);
+        let (windows, turn) = self.turn(context, out);
+        let mut turn = Turn { time, ..turn };
         match windows {
             Windows::Grid(windows) => windows.add(&feed, &mut turn).await,
             Windows::Sessions(windows) => windows.add(&feed, &mut turn).await,
@@ -239,10 +274,10 @@ impl Window {
     }
 
     async fn advance(&mut self, time: EventTime, context: &mut Context, out: &mut Vec<Emitted>) -> Result<Progress, Error> {
-        if time <= self.time && !self.advancing {
+        if time <= self.clock.time() && !self.advancing {
             return Ok(Progress::Done);
         }
-        self.time = self.time.max(time);
+        self.clock.advance(time);
         self.renew_if_full().await?;
         let (windows, mut turn) = self.turn(context, out);
         let progress = match windows {
@@ -250,6 +285,9 @@ impl Window {
             Windows::Sessions(windows) => windows.advance(&mut turn).await?,
         };
         self.advancing = progress == Progress::More;
+        if !self.advancing {
+            self.clock.settle();
+        }
         Ok(progress)
     }
 
@@ -260,7 +298,8 @@ impl Window {
             context,
             out,
             policy: self.policy,
-            time: self.time,
+            time: self.clock.time(),
+            clock: &self.clock,
             eviction: &mut self.eviction,
             emitted: 0,
             late_port: self.late_port,
@@ -298,7 +337,8 @@ impl Window {
             Windows::Sessions(windows) => windows.snapshot(&mut self.body, &mut self.eviction, &mut out).await?,
         }
         let time = self.settled_time(context.now);
-        let mut snapshot = out.finish(&self.layout(), Some(time), None);
+        let mut snapshot = out.finish(&self.layout(), None);
+        self.clock.save(time, &mut snapshot.scalars);
         if let (Some(_), Windows::Grid(windows)) = (&snapshot.changes, &self.windows) {
             snapshot::set_counts(&mut snapshot.scalars, windows.counts());
         }
@@ -310,11 +350,11 @@ impl Window {
     fn settled_time(&mut self, now: EventTime) -> EventTime {
         let over = now.saturating_sub(1);
         let due = match (self.domain, &mut self.windows) {
-            (TimeDomain::Event, _) => return self.time,
+            (TimeDomain::Event, _) => return self.clock.time(),
             (TimeDomain::Processing, Windows::Grid(windows)) => windows.next_due(&self.policy),
             (TimeDomain::Processing, Windows::Sessions(windows)) => windows.next_due(),
         };
-        if due.is_none_or(|due| due > over) { self.time.max(over) } else { self.time }
+        if due.is_none_or(|due| due > over) { self.clock.time().max(over) } else { self.clock.time() }
     }
 
     /// What the namespaces of a snapshot are.
@@ -326,16 +366,17 @@ impl Window {
         }
     }
 
-    /// Takes over the progress of the clock of an older attempt's subtasks: the least, so that no window is passed over. In event time all have the
-    /// same at a barrier. In processing time they differ by as much as the barrier takes to reach them all, and sliding windows that end in between come twice
-    /// where keys of several subtasks come together.
+    /// Goes on where the clocks of an older attempt's subtasks were: see [`clock`].
     ///
     /// # Errors
     /// If their snapshots are not of such windows, or of an unknown version.
-    pub fn begin_restore(&mut self, scalars: &[serde_json::Value]) -> Result<(), Error> {
-        snapshot::check(scalars, &self.layout())?;
-        self.time = snapshot::least_time(scalars)?.unwrap_or(self.time);
-        Ok(())
+    pub fn begin_restore(&mut self, predecessors: &[Predecessor<'_>]) -> Result<(), Error> {
+        snapshot::check(predecessors, &self.layout())?;
+        match self.stage {
+            // There no window is emitted, and no row is late.
+            Stage::Local => Ok(()),
+            Stage::Complete | Stage::Merging => self.clock.restore(predecessors),
+        }
     }
 
     /// Takes in what the backend has, which was opened on a database of a snapshot with these scalars.
@@ -346,7 +387,7 @@ impl Window {
         let may_have_changed = match &mut self.windows {
             Windows::Grid(windows) => {
                 let counts = snapshot::counts(scalars)?;
-                windows.restore_counts(&counts, self.time)?;
+                windows.restore_counts(&counts, self.clock.time())?;
                 !counts.is_empty()
             }
             Windows::Sessions(windows) => windows.restore_database(&self.policy, &mut self.eviction)?,
@@ -366,7 +407,7 @@ impl Window {
             return Err(corrupt("there is state of windows before an exchange"));
         }
         let changed = match &mut self.windows {
-            Windows::Grid(windows) => windows.restore_entries(entries, self.time, &mut self.eviction)?,
+            Windows::Grid(windows) => windows.restore_entries(entries, self.clock.time(), &mut self.eviction)?,
             Windows::Sessions(windows) => windows.restore_entries(entries, &self.policy, &mut self.eviction)?,
         };
         if changed && self.early.is_none() {

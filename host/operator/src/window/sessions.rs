@@ -375,12 +375,16 @@ impl Sessions {
 
     /// It is time to emit those sessions to come that have changed.
     pub fn begin_early(&mut self, turn: &Turn<'_>) {
+        let max_parallelism = turn.eviction.max_parallelism();
         let mut changed = std::mem::take(&mut self.changed);
         changed.sort_unstable_by_key(|&id| std::cmp::Reverse(id));
         changed.dedup();
         changed.retain(|&id| {
             let Some(session) = self.intervals.find_mut(id) else { return false };
-            let emits = session.tally.changed && session.tally.filled && !Policy::is_past(session.span.end, turn.time);
+            let (key, end) = (session.key, session.span.end);
+            let is_past =
+                Policy::is_past(end, turn.time) || turn.clock.was_past(end, || self.table.key_group(key, max_parallelism));
+            let emits = session.tally.changed && session.tally.filled && !is_past;
             (session.tally.changed, session.outdated) = (false, true);
             emits
         });

@@ -4,6 +4,7 @@ use arrow_array::UInt32Array;
 use weir_types::EventTime;
 use weir_types::call::{Panes, Slot};
 
+use super::clock::WindowClock;
 use super::feed::Feed;
 use super::grid::Span;
 use super::policy::Policy;
@@ -24,7 +25,8 @@ pub(super) struct Turn<'a> {
     pub context: &'a mut Context,
     pub out: &'a mut Vec<Emitted>,
     pub policy: Policy,
-    /// the progress of the window's clock
+    pub clock: &'a WindowClock,
+    /// the time for the keys at hand
     pub time: EventTime,
     pub eviction: &'a mut Eviction,
     /// panes and partial accumulators that were emitted

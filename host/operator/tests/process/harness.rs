@@ -14,7 +14,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
 use weir_operator::snapshot::read_database;
-use weir_operator::{Body, Context, CopyTime, Error, NativeChain, Progress, Snapshot};
+use weir_operator::{Body, Context, CopyTime, Error, NativeChain, Predecessor, Progress, Snapshot};
 use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_state::{Entries, MemoryBackend, StateBackend, expiry};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
@@ -128,8 +128,8 @@ pub fn restore(
     snapshots: &[Snapshot],
     groups: KeyGroupRange,
 ) -> std::result::Result<(), Error> {
-    let scalars: Vec<_> = snapshots.iter().map(|s| s.scalars.clone()).collect();
-    chain.begin_restore(&scalars, context)?;
+    let predecessors: Vec<_> = snapshots.iter().map(|of| Predecessor { groups, scalars: &of.scalars }).collect();
+    chain.begin_restore(&predecessors, context)?;
     let wanted = |g: u16| groups.start <= g && g < groups.end;
     let entries: Vec<_> = snapshots.iter().flat_map(|s| s.entries.iter()).filter(|e| wanted(e.group.0)).collect();
     for part in entries.chunks(CHUNK).rev() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use weir_operator::snapshot::read_database;
-use weir_operator::{Error, Snapshot};
+use weir_operator::{Error, Predecessor, Snapshot};
 use weir_state::rocks::KeyScan;
 use weir_state::{Checkpointing, Clocks, Entries, StateBackend, StateKey};
 use weir_types::KeyGroupRange;
@@ -251,7 +251,8 @@ fn restored_keys_are_learned() {
     let backend = Counted::new(disk.open_from(&[(all, dir)], all));
     let asked = Arc::clone(&backend.asked);
     let mut operator = Operator::on(Box::new(backend), Counts::default(), Some(1000), None);
-    operator.chain.begin_restore(std::slice::from_ref(&snapshot.scalars), &operator.context).expect("it is of counts");
+    let predecessor = Predecessor { groups: all, scalars: &snapshot.scalars };
+    operator.chain.begin_restore(&[predecessor], &operator.context).expect("it is of counts");
     operator.chain.restore_database(&snapshot.scalars, &operator.context).expect("it is a database of counts");
     operator.chain.finish_restore().expect("it is whole");
 

@@ -1,7 +1,7 @@
 //! What a snapshot of a process function is, and what is no snapshot of one.
 
 use serde_json::json;
-use weir_operator::Error;
+use weir_operator::{Error, Predecessor};
 use weir_state::Entries;
 use weir_types::{KeyGroup, KeyGroupRange};
 
@@ -110,7 +110,10 @@ fn others_are_refused() {
         (json!(null), "version"),
     ] {
         let mut new = operator(None);
-        let error = new.chain.begin_restore(&[scalars], &new.context).expect_err("it is no snapshot of counts");
+        let error = new
+            .chain
+            .begin_restore(&[Predecessor { groups: ALL, scalars: &scalars }], &new.context)
+            .expect_err("it is no snapshot of counts");
         assert!(reason(&error).contains(expected), "{error}");
     }
     let key = |kind: u8, key: i64| [&[kind][..], &key.to_be_bytes()].concat();

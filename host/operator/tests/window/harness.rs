@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, Int64Array, UInt32Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use weir_operator::chain::{ChainOperator, Parts};
 use weir_operator::emission::Emitted;
-use weir_operator::{Body, Context, CopyTime, Progress, Snapshot};
+use weir_operator::{Body, Context, CopyTime, Predecessor, Progress, Snapshot};
 use weir_plan::job::{ChainNode, OnError, Stage};
 use weir_state::{Entries, MemoryBackend, StateBackend};
 use weir_types::graph::{Chain, ColumnOrigin, Head, Input, OperatorInfo, Output, Partitioning};
@@ -46,7 +46,7 @@ const CHUNK: usize = 3;
 
 /// A window operator with native accumulators.
 pub struct Operator {
-    chain: ChainOperator,
+    pub chain: ChainOperator,
     pub context: Context,
     pub out: Vec<Emitted>,
 }
@@ -148,14 +148,17 @@ impl Operator {
     }
 
     /// As `restore`, where the backend was opened on databases of snapshots with the scalars `databases`.
-    pub fn restore_with(
+    pub fn restore_with<'a>(
         &mut self,
         databases: &[serde_json::Value],
-        snapshots: &[Snapshot],
+        snapshots: &'a [Snapshot],
         groups: KeyGroupRange,
     ) -> Result<(), weir_operator::Error> {
-        let scalars: Vec<_> = snapshots.iter().map(|s| s.scalars.clone()).collect();
-        self.chain.begin_restore(&scalars, &self.context)?;
+        let before = snapshots.len() as u16;
+        let taken_from = |index: usize| range_of(index as u16, before, MAX_PARALLELISM).intersection(groups);
+        let predecessor = |(index, of): (usize, &'a Snapshot)| Predecessor { groups: taken_from(index), scalars: &of.scalars };
+        let predecessors: Vec<_> = snapshots.iter().enumerate().map(predecessor).collect();
+        self.chain.begin_restore(&predecessors, &self.context)?;
         for scalars in databases {
             self.chain.restore_database(scalars, &self.context)?;
         }
@@ -221,6 +224,8 @@ pub struct Subtasks {
     taken: (Vec<Pane>, Vec<u32>),
     /// where their state is; none = in memory
     disk: Option<Disk>,
+    /// how far time is behind for each, by its index; for those beyond, not at all
+    lags: Vec<i64>,
 }
 
 /// How many subtasks there are, and the slots that each may have.
@@ -238,7 +243,7 @@ impl Subtasks {
     }
 
     fn of(window: graph::Window, stage: Stage, all: Vec<Operator>, disk: Option<Disk>) -> Self {
-        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]), disk }
+        Self { window, stage, all, late_before: 0, taken: (vec![], vec![]), disk, lags: vec![] }
     }
 
     /// Subtasks whose state is on disk.
@@ -246,6 +251,28 @@ impl Subtasks {
         let disk = Disk::new();
         let all = (0..parallelism).map(|_| Operator::on(disk.open(), window, stage, slots_max)).collect();
         Self::of(window, stage, all, Some(disk))
+    }
+
+    /// The same where time is so far behind for each of them, and of those who follow.
+    pub fn uneven(self, lags: &[i64]) -> Self {
+        Self { lags: lags.to_vec(), ..self }
+    }
+
+    /// The index of a key's owner.
+    pub fn owner_of(&self, key: i64) -> usize {
+        let mut hashes = vec![];
+        hash_columns(1, &batch_of(&[(key, 0, 0)]).columns()[..1], &mut hashes);
+        owner(group_of(hashes[0], MAX_PARALLELISM), self.all.len() as u16, MAX_PARALLELISM).into()
+    }
+
+    /// How far the watermark is behind for a subtask.
+    pub fn watermark_lag(&self, index: usize) -> i64 {
+        self.lags.get(index).copied().unwrap_or(0)
+    }
+
+    /// How far the clock is behind for a subtask. Early results go by it alone, for all keys: where there are some, not at all.
+    pub fn clock_lag(&self, index: usize) -> i64 {
+        if self.window.trigger.early_every_ms.is_some() { 0 } else { self.watermark_lag(index) }
     }
 
     pub fn is_on_disk(&self) -> bool {
@@ -287,8 +314,8 @@ impl Subtasks {
                 Some(disk) if parts.is_empty() => Operator::on(disk.open(), self.window, self.stage, slots_max),
                 Some(disk) => Operator::on(disk.open_from(&parts, groups), self.window, self.stage, slots_max),
             };
-            new.context.watermark = self.all[0].context.watermark;
-            new.context.now = self.all[0].context.now;
+            new.context.watermark = self.all.iter().map(|old| old.context.watermark).min().expect("there are subtasks");
+            new.context.now = self.all.iter().map(|old| old.context.now).max().expect("there are subtasks");
             new.restore_with(&scalars, &snapshots, groups).expect("it is a snapshot of such windows");
             assert_eq!(new.slots(), 0, "state waits until it is asked for");
             new
@@ -319,12 +346,17 @@ impl Subtasks {
     }
 
     pub fn watermark(&mut self, watermark: EventTime) {
-        self.all.iter_mut().for_each(|operator| operator.watermark(watermark));
+        for index in 0..self.all.len() {
+            let lag = if watermark == EventTime::MAX { 0 } else { self.watermark_lag(index) };
+            self.all[index].watermark(watermark - lag);
+        }
     }
 
     /// The time is so late: those look at it for whom it is.
     pub fn clock(&mut self, now: EventTime) {
-        for operator in &mut self.all {
+        for index in 0..self.all.len() {
+            let now = now - self.clock_lag(index);
+            let operator = &mut self.all[index];
             if operator.next_clock().is_some_and(|next| next <= now) {
                 operator.clock(now);
             } else {
@@ -335,7 +367,9 @@ impl Subtasks {
 
     /// It is as late as it was: rows come.
     pub fn set_now(&mut self, now: EventTime) {
-        self.all.iter_mut().for_each(|operator| operator.context.now = now);
+        for index in 0..self.all.len() {
+            self.all[index].context.now = now - self.clock_lag(index);
+        }
     }
 
     pub fn barrier(&mut self) {

@@ -24,9 +24,12 @@ enum Step {
     Barrier,
 }
 
+/// The keys are those below.
+const KEYS: i64 = 4;
+
 fn steps(earliest: i64) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        12 => (0..4i64, earliest..30i64).prop_map(|(key, time)| Step::Row(key, time)),
+        12 => (0..KEYS, earliest..30i64).prop_map(|(key, time)| Step::Row(key, time)),
         2 => Just(Step::Cut),
         2 => (1..12i64).prop_map(Step::Watermark),
         1 => (0..8i64).prop_map(Step::Clock),
@@ -79,6 +82,13 @@ fn plain_window() -> impl Strategy<Value = Window> {
 /// Subtasks that follow each other.
 fn starts() -> impl Strategy<Value = Vec<Start>> {
     prop::collection::vec((1..4u16, prop::option::of(1..6usize)), 2..5)
+}
+
+const LAG_MAX: i64 = 9;
+
+/// How far time is behind for each subtask.
+fn lags() -> impl Strategy<Value = Vec<i64>> {
+    prop::collection::vec(0..=LAG_MAX, 3)
 }
 
 /// The state of the stream, as steps change it.
@@ -193,6 +203,82 @@ fn check_on(
     Ok((operator.renewals(), u64::from(stream.next_id) - late_rows))
 }
 
+/// The clock advances for references of keys, as it does for their owners.
+fn look_at_clock(references: &mut [Reference], subtasks: &Subtasks, now: EventTime) {
+    for (reference, key) in references.iter_mut().zip(0..) {
+        reference.clock(now - subtasks.clock_lag(subtasks.owner_of(key)));
+    }
+}
+
+/// Runs the steps through subtasks for which time is not equally far, and which make room for others at each barrier; and through a reference for each key,
+/// which goes by the time of those who own it one after the other: it never goes back.
+fn check_uneven(
+    mut subtasks: Subtasks,
+    window: Window,
+    stage: Stage,
+    starts: &[Start],
+    steps: &[Step],
+) -> Result<(), TestCaseError> {
+    let mut next_starts = starts.iter().cycle().skip(1);
+    let mut references: Vec<_> = (0..KEYS).map(|_| Reference::new(window)).collect();
+    let mut local = (stage == Stage::Merging).then(|| Operator::new(window, Stage::Local, None));
+    let mut stream = Stream::new();
+    let mut late_rows = 0;
+    for step in steps.iter().chain(&[Step::Watermark(i64::MAX)]) {
+        if let &Step::Row(key, distance) = step {
+            let (key, time, id) = stream.row(key, distance);
+            references[key as usize].row(key, time, id, stream.now - subtasks.clock_lag(subtasks.owner_of(key)));
+            continue;
+        }
+        subtasks.set_now(stream.now);
+        match &mut local {
+            None => subtasks.rows(&stream.pending),
+            Some(local) => {
+                local.rows(&stream.pending);
+                local.barrier();
+                local.out.drain(..).for_each(|(port, batch)| subtasks.batch(port, &batch));
+            }
+        }
+        stream.pending.clear();
+        match *step {
+            Step::Row(..) | Step::Cut => {}
+            Step::Barrier => {
+                subtasks.barrier();
+                look_at_clock(&mut references, &subtasks, stream.now);
+                subtasks.restart(*next_starts.next().expect("they come again"));
+                // It takes so long that for nobody it is earlier than before.
+                stream.now += LAG_MAX;
+                subtasks.clock(stream.now);
+                look_at_clock(&mut references, &subtasks, stream.now);
+            }
+            Step::Watermark(i64::MAX) => {
+                subtasks.watermark(i64::MAX);
+                references.iter_mut().for_each(|reference| reference.watermark(i64::MAX));
+            }
+            Step::Watermark(by) => {
+                stream.watermark += by;
+                subtasks.watermark(stream.watermark);
+                for (reference, key) in references.iter_mut().zip(0..) {
+                    reference.watermark(stream.watermark - subtasks.watermark_lag(subtasks.owner_of(key)));
+                }
+            }
+            Step::Clock(by) => {
+                stream.now += by;
+                subtasks.clock(stream.now);
+                look_at_clock(&mut references, &subtasks, stream.now);
+            }
+        }
+        let (panes, late) = subtasks.take();
+        let expected = references.iter_mut().flat_map(|reference| std::mem::take(&mut reference.panes)).collect();
+        prop_assert_eq!(sorted(panes), sorted(expected), "after {:?}", step);
+        let expected: Vec<u32> = references.iter_mut().flat_map(|reference| std::mem::take(&mut reference.late)).collect();
+        late_rows += expected.len() as u64;
+        prop_assert_eq!(subtasks.late_rows(), late_rows);
+        prop_assert_eq!(sorted(late), if window.late_port.is_some() { sorted(expected) } else { vec![] });
+    }
+    Ok(())
+}
+
 /// Runs the steps through `locals` operators before and one behind an exchange, and through the reference. If there are several starts, those before are
 /// replaced at each barrier, and the one behind by so many.
 fn check_exchange(window: Window, locals: usize, starts: &[Start], steps: &[Step]) -> Result<(), TestCaseError> {
@@ -285,6 +371,20 @@ proptest! {
         check(window, &starts, &steps, true)?;
     }
 
+    /// Nor if they are not equally far: keys of those that are ahead stay so.
+    #[test]
+    fn restoring_uneven_subtasks_changes_nothing(window in window(), steps in steps(-20), starts in starts(), lags in lags()) {
+        let subtasks = Subtasks::new(window, Stage::Complete, starts[0]).uneven(&lags);
+        check_uneven(subtasks, window, Stage::Complete, &starts, &steps)?;
+    }
+
+    /// Nor where they get accumulators from before an exchange.
+    #[test]
+    fn restoring_uneven_mergers_changes_nothing(window in plain_window(), steps in steps(-15), starts in starts(), lags in lags()) {
+        let subtasks = Subtasks::new(window, Stage::Merging, starts[0]).uneven(&lags);
+        check_uneven(subtasks, window, Stage::Merging, &starts, &steps)?;
+    }
+
     /// Nor around an exchange.
     #[test]
     fn restoring_around_an_exchange_changes_nothing(window in plain_window(), steps in steps(-15), starts in starts()) {
@@ -311,5 +411,12 @@ proptest! {
     #[test]
     fn state_on_disk_changes_nothing(window in window(), steps in steps(-20), starts in starts()) {
         check_on(Subtasks::on_disk(window, Stage::Complete, starts[0]), window, &starts, &steps, true)?;
+    }
+
+    /// Nor does that where subtasks are not equally far.
+    #[test]
+    fn uneven_state_on_disk_changes_nothing(window in window(), steps in steps(-20), starts in starts(), lags in lags()) {
+        let subtasks = Subtasks::on_disk(window, Stage::Complete, starts[0]).uneven(&lags);
+        check_uneven(subtasks, window, Stage::Complete, &starts, &steps)?;
     }
 }

@@ -66,7 +66,7 @@ impl Reference {
     pub fn row(&mut self, key: i64, time: EventTime, id: u32, now: EventTime) {
         let time = match self.window.domain {
             TimeDomain::Event => time,
-            TimeDomain::Processing => now,
+            TimeDomain::Processing => now.max(self.time.saturating_add(1)),
         };
         if let (Some(every), None) = (self.window.trigger.early_every_ms, self.early) {
             let every = every as i64;

@@ -2,14 +2,16 @@
 
 use std::sync::mpsc;
 
-use weir_operator::{Error, Snapshot};
+use serde_json::json;
+use weir_operator::{Error, Predecessor, Snapshot};
 use weir_plan::job::Stage;
 use weir_state::Entries;
 use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
 use weir_types::{EventTime, KeyGroupRange};
 
 use crate::disk::Disk;
-use crate::harness::{MAX_PARALLELISM, Operator, Row, Subtasks};
+use crate::harness::{MAX_PARALLELISM, Operator, Row, Subtasks, sorted};
+use crate::reference::Pane;
 
 const ALL: KeyGroupRange = KeyGroupRange { start: 0, end: MAX_PARALLELISM };
 
@@ -77,6 +79,68 @@ fn idle_clocks_hold_nothing_back() {
         subtasks.take().0.iter().map(|pane| pane.start).collect::<Vec<_>>()
     };
     assert_eq!((starts(10), starts(14), starts(15), starts(100)), (vec![0], vec![], vec![5], vec![]));
+}
+
+/// Where subtasks were not equally far, and one takes over their keys: windows that one of them has emitted do not come again, its late rows are late, and those of the
+/// other one are not.
+#[test]
+fn who_is_ahead_stays_ahead() {
+    let definition = Window {
+        trigger: Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false },
+        allowed_lateness_ms: 0,
+        ..window(Assigner::Sliding { size_ms: 10, slide_ms: 5, offset_ms: 0 })
+    };
+    let keys = 0..8;
+    let rows = |time, first_id| keys.clone().map(|key| (key, time, first_id + key as u32)).collect::<Vec<Row>>();
+    let mut subtasks = Subtasks::new(definition, Stage::Complete, (2, None)).uneven(&[0, 6]);
+    let (ahead, behind): (Vec<i64>, Vec<i64>) = keys.clone().partition(|&key| subtasks.owner_of(key) == 0);
+    assert!(!ahead.is_empty() && !behind.is_empty());
+    let starts = |panes: &[Pane], of: &[i64]| {
+        sorted(panes.iter().filter(|pane| of.contains(&pane.key)).map(|pane| (pane.start, pane.key)).collect())
+    };
+    let windows = |start: EventTime, of: &[i64]| of.iter().map(|&key| (start, key)).collect::<Vec<_>>();
+
+    subtasks.rows(&rows(7, 0));
+    subtasks.watermark(10);
+    subtasks.restart((1, None));
+    let panes = subtasks.take().0;
+    assert_eq!((starts(&panes, &ahead), starts(&panes, &behind)), (windows(0, &ahead), vec![]));
+
+    subtasks.rows(&rows(4, 100));
+    let late = subtasks.take().1;
+    assert_eq!(sorted(late), ahead.iter().map(|&key| 100 + key as u32).collect::<Vec<_>>());
+    // Before time has caught up, another one takes over from it.
+    subtasks.watermark(6);
+    subtasks.restart((3, None));
+    subtasks.watermark(EventTime::MAX);
+    let panes = subtasks.take().0;
+    assert_eq!(starts(&panes, &ahead), windows(5, &ahead));
+    assert_eq!(starts(&panes, &behind), [0, 5].into_iter().flat_map(|start| windows(start, &behind)).collect::<Vec<_>>());
+    assert_eq!(subtasks.late_rows(), ahead.len() as u64);
+}
+
+/// What scalars say of keys that are ahead counts for those that are taken over, and has to be whole.
+#[test]
+fn wrong_scalars_are_errors() {
+    let restore = |ahead: serde_json::Value| {
+        let mut scalars = operator(window(assigners()[1]), None).snapshot().scalars;
+        scalars["ahead"] = ahead;
+        let mut new = operator(window(assigners()[1]), None);
+        let predecessor = Predecessor { groups: ALL, scalars: &scalars };
+        let result = new.chain.begin_restore(&[predecessor], &new.context);
+        result.map(|()| {
+            new.rows(&[(1, 5, 1)]);
+            new.late_rows()
+        })
+    };
+    assert_eq!(restore(json!([])).expect("nobody is ahead"), 0);
+    assert_eq!(restore(json!([[0, MAX_PARALLELISM, 100]])).expect("all are ahead"), 1);
+    assert_eq!(restore(json!([[MAX_PARALLELISM, u16::MAX, 100], [7, 3, 100]])).expect("others are ahead"), 0);
+    for ahead in [json!(7), json!([7]), json!([[0, 1]]), json!([[0, -1, 100]]), json!([[0, 1, "100"]]), json!([[0, 65_536, 100]])]
+    {
+        let error = restore(ahead).expect_err("it is not whole").to_string();
+        assert!(error.contains("ahead"), "{error}");
+    }
 }
 
 /// Two rows at the end of time are of one session, and so of one entry.

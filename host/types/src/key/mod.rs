@@ -23,6 +23,24 @@ pub struct KeyGroupRange {
     pub end: u16,
 }
 
+impl KeyGroupRange {
+    /// Whether there are no groups in it.
+    pub fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// Whether a group is in it.
+    pub fn contains(self, KeyGroup(group): KeyGroup) -> bool {
+        self.start <= group && group < self.end
+    }
+
+    /// The groups that are in both.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self { start: self.start.max(other.start), end: self.end.min(other.end) }
+    }
+}
+
 /// The number of key groups of a job, unless its spec says otherwise.
 pub const MAX_PARALLELISM_DEFAULT: u16 = 128;
 

@@ -1,7 +1,8 @@
 //! When the barrier of a checkpoint has come on all channels of a gate.
 //!
-//! Barriers of one channel come in the order of their checkpoints, and none is left out but by a channel that has ended; so a checkpoint's turn has come when
-//! each channel has shown its barrier or a later one, or has ended.
+//! Barriers of one channel come in the order of their checkpoints. One is left out by a channel that has ended, and by one whose sender was held up until a later
+//! checkpoint was asked for: the earlier one has been given up by then. So a checkpoint's turn has come when each channel has shown its barrier or a later one,
+//! or has ended.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -36,6 +37,13 @@ impl Alignment {
         }
     }
 
+    /// Whether a channel has shown the barrier of a checkpoint whose turn is yet to come: what follows there is not for that one. A barrier that comes after
+    /// its turn, or only after a later one has come elsewhere, holds nothing up.
+    pub fn waits(&self, channel: usize) -> bool {
+        let last = self.last[channel];
+        last != ENDED && self.begun.front().is_some_and(|(barrier, _)| barrier.checkpoint <= last)
+    }
+
     /// A channel has ended.
     pub fn end(&mut self, channel: usize) {
         self.last[channel] = ENDED;
@@ -68,10 +76,51 @@ impl Alignment {
 mod tests {
     use super::*;
 
+    fn barrier(checkpoint: u64) -> Barrier {
+        Barrier { checkpoint, stops: false, overtakes: false }
+    }
+
+    fn waiting(alignment: &Alignment) -> Vec<bool> {
+        (0..alignment.last.len()).map(|channel| alignment.waits(channel)).collect()
+    }
+
+    /// A barrier that comes after its turn, because it was overtaken and its checkpoint given up, holds no channel up: the next one comes behind it.
+    #[test]
+    fn barriers_of_the_past_hold_nothing_up() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, barrier(1));
+        assert_eq!(alignment.skip_to(1), [1]);
+        alignment.barrier(0, barrier(2));
+        alignment.barrier(1, barrier(1));
+        assert_eq!(waiting(&alignment), [true, false]);
+        alignment.barrier(1, barrier(2));
+        assert_eq!(alignment.pop().map(|(barrier, _)| barrier.checkpoint), Some(2));
+        assert_eq!(waiting(&alignment), [false, false]);
+    }
+
+    /// Where a channel leaves a barrier out, it waits for the others at the next one; and they do not wait at the one that it has left out, if they are late.
+    #[test]
+    fn barriers_are_left_out() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, barrier(1));
+        alignment.barrier(1, barrier(2));
+        assert_eq!(waiting(&alignment), [true, true]);
+        assert_eq!(alignment.pop().map(|(barrier, _)| barrier.checkpoint), Some(1));
+        assert_eq!(waiting(&alignment), [false, true]);
+        alignment.barrier(0, barrier(2));
+        assert_eq!(alignment.pop().map(|(barrier, _)| barrier.checkpoint), Some(2));
+        assert_eq!(waiting(&alignment), [false, false]);
+
+        alignment.barrier(1, barrier(4));
+        alignment.barrier(0, barrier(3));
+        assert_eq!(waiting(&alignment), [false, true]);
+        alignment.barrier(0, barrier(4));
+        assert_eq!(alignment.pop().map(|(barrier, _)| barrier.checkpoint), Some(4));
+    }
+
     /// A checkpoint's turn comes with its last barrier, or with the end of the channel that has not shown it; and one after the other.
     #[test]
     fn turns() {
-        let barrier = |checkpoint| Barrier { checkpoint, stops: false, overtakes: false };
         let mut alignment = Alignment::new(3);
         let pop = |alignment: &mut Alignment| alignment.pop().map(|(barrier, _)| barrier.checkpoint);
         alignment.barrier(0, barrier(1));

@@ -140,9 +140,7 @@ impl GateRoot {
                     self.alignment.barrier(index, barrier);
                     // A checkpoint of which this task has told nothing yet is given up once another one begins.
                     self.recording.take_if(|recording| recording.checkpoint < barrier.checkpoint);
-                    if self.aligns && self.recording.is_none() {
-                        self.gate.hold(index);
-                    }
+                    self.hold_who_waits();
                 }
                 Message::End => {
                     nodes.split_ended(index).await?;
@@ -167,7 +165,7 @@ impl GateRoot {
             return None;
         }
         if let Some((barrier, alignment)) = self.alignment.pop() {
-            self.gate.release();
+            self.hold_who_waits();
             // A later checkpoint: the one that was recorded has been given up.
             self.recording = None;
             return Some(Step::Barrier { barrier, alignment });
@@ -187,10 +185,17 @@ impl GateRoot {
             return None;
         }
         let missing = self.alignment.skip_to(barrier.checkpoint);
-        self.gate.release();
+        self.hold_who_waits();
         self.seen = None;
         self.recording = Some(Recording::new(barrier.checkpoint, self.channels.len(), &missing));
         Some(Step::Barrier { barrier, alignment: since.elapsed() })
+    }
+
+    /// Takes nothing more from the channels that wait for the others, and from the rest again.
+    fn hold_who_waits(&mut self) {
+        self.gate.release();
+        let waiting = (0..self.channels.len()).filter(|&channel| self.aligns && self.alignment.waits(channel));
+        waiting.for_each(|channel| self.gate.hold(channel));
     }
 
     /// The next barrier that may overtake rows, and since when it could.

@@ -461,6 +461,16 @@ fn interrupted_before_a_restart() {
     }
 }
 
+/// Goal: what is malformed will be so at the next attempt, too: the job fails by its policy at once, although its strategy says that it starts again.
+#[test]
+fn malformed_input_is_not_tried_again() {
+    let job = Keyed::new();
+    std::fs::write(job.path("rows.jsonl"), format!("{}\nno row\n", Keyed::row(0))).expect("the folder is there");
+    let error = job.run("sum.accumulate", 0).set("restart.strategy", "fixed").failure();
+    assert!(error.contains("rows.jsonl") && error.contains("line 2"), "{error}");
+    assert!(!error.contains("starts again"), "{error}");
+}
+
 /// Goal: a job that fails while it drains does not start again, although its strategy says so.
 #[test]
 fn failed_while_it_drains() {

@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
-
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, value_parser};
 
 use crate::commands;
+
+/// The most threads that run tasks: more than machines have cores.
+const THREADS_MAX: i64 = 1024;
 
 /// Stream processing with WebAssembly components.
 ///
@@ -13,8 +14,8 @@ use crate::commands;
 #[command(name = "weir", version, max_term_width = 110, arg_required_else_help = true)]
 pub struct Args {
     /// Threads that run tasks; as many as there are cores if it is not said
-    #[arg(long, global = true, value_name = "N", env = "WEIR_THREADS", hide_env_values = true)]
-    pub threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", env = "WEIR_THREADS", hide_env_values = true, value_parser = value_parser!(u16).range(1..=THREADS_MAX))]
+    pub threads: Option<u16>,
 
     /// Tell more on standard error; WEIR_LOG says what exactly (`info`, `weir_worker=debug`)
     #[arg(long, short, global = true)]

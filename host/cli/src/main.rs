@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = args.threads {
-        runtime.worker_threads(threads.get());
+        runtime.worker_threads(threads.into());
     }
     let result = match runtime.enable_all().build() {
         Ok(runtime) => {

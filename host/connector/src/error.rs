@@ -5,7 +5,7 @@
 pub enum ErrorKind {
     /// the options are wrong: change the job spec
     Options,
-    /// the input is malformed: change it, or the policy for malformed input
+    /// the input is malformed, and will be when it is read again: change it, or the policy for malformed input
     Malformed,
     /// the outside (a file, a disk, a server) failed: try again
     Io,

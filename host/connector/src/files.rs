@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::ambient_authority;
@@ -217,6 +217,7 @@ impl Files {
         let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
         let matches = glob::glob_with(&pattern.to_string_lossy(), options)
             .map_err(|e| Error::options(format!("the path {path} is not a pattern: {e}")))?;
+        let recurses = whole.components().any(|part| part.as_os_str() == "**");
         let mut paths = Vec::new();
         for found in matches {
             let found = match found {
@@ -227,7 +228,7 @@ impl Files {
             };
             let found = found.strip_prefix(&self.root).map(Path::to_owned).unwrap_or(found);
             // A match that cannot be opened from within a confined folder is outside: as if it were not there.
-            if matches!(self.kind(&found), Ok(Kind::File)) {
+            if matches!(self.kind(&found), Ok(Kind::File)) && !(recurses && self.is_behind_link(whole, &found)) {
                 paths.push(found);
             }
         }
@@ -236,6 +237,16 @@ impl Files {
             return Err(Error::options(format!("no file matches {}", self.shown(whole))));
         }
         Ok(paths)
+    }
+
+    /// Whether a match of a pattern lies in a folder that is a symbolic link, beyond what the pattern names before its first `**`: as in a shell, that does not
+    /// follow them. They could lead back, and the same file would be read again and again.
+    fn is_behind_link(&self, pattern: &Path, found: &Path) -> bool {
+        let pattern = pattern.strip_prefix(&self.root).unwrap_or(pattern);
+        let before = pattern.components().take_while(|part| part.as_os_str() != "**");
+        let named = before.filter(|part| *part != Component::CurDir).count();
+        let crossed = found.components().count().saturating_sub(named + 1);
+        found.ancestors().skip(1).take(crossed).any(|folder| self.root.join(folder).is_symlink())
     }
 
     /// What is at this path, or would be made there; none for what keeps nothing that could be overwritten, such as a pipe or `/dev/null`.
@@ -329,6 +340,27 @@ mod tests {
             assert!(files.open(Path::new(bad)).is_err(), "{bad}");
             assert!(files.list(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn recursive_patterns_follow_no_links_to_folders() {
+        // Goal: each file is read once, also where a link leads back; what the pattern names before may be a link, and files may be links.
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        std::fs::create_dir_all(at("g/a/b")).unwrap();
+        for file in ["g/a/1.jsonl", "g/a/b/2.jsonl"] {
+            std::fs::write(at(file), "{}").unwrap();
+        }
+        symlink("1.jsonl", at("g/a/link.jsonl")).unwrap();
+        symlink(".", at("g/loop")).unwrap();
+        symlink("g", at("h")).unwrap();
+        let files = Files::free(folder.path());
+        for start in ["g", "./g", "h", at("g").to_str().unwrap()] {
+            let found = files.list(&format!("{start}/**/*.jsonl")).unwrap();
+            let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
+            assert_eq!(names, ["1.jsonl", "2.jsonl", "link.jsonl"], "{start}");
+        }
+        assert_eq!(files.list("g/loop/a/*.jsonl").unwrap().len(), 2, "a link that is named is followed");
     }
 
     #[test]

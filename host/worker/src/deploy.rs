@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weir_base::Clock;
 use weir_checkpoint::JobStorage;
+use weir_connector::error::ErrorKind;
 use weir_connector::registry::Stream;
 use weir_connector::{Connector, Context, Sink, Source, Split, Transaction};
 use weir_exchange::{Gate, Sender, gate};
@@ -453,6 +454,7 @@ fn node_name(plan: &JobPlan, kind: &NodeKind) -> String {
 pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::Error) -> Failure {
     let mut failure = Failure::new(FailureKind::Connector, format!("{what} \"{name}\": {error}"));
     failure.operator = Some(name.to_owned());
-    failure.is_final = error.kind == weir_connector::error::ErrorKind::Options;
+    // What is malformed is so at the next attempt, too.
+    failure.is_final = matches!(error.kind, ErrorKind::Options | ErrorKind::Malformed);
     failure
 }

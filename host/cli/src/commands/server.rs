@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
@@ -18,6 +19,9 @@ use crate::exit::Failure;
 use crate::out;
 use crate::signals::Signals;
 use crate::state_args::StateArgs;
+
+/// How long requests that are under way have when all jobs have ended.
+const REQUESTS_END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Run a server: coordinator, worker and REST interface in one process
 ///
@@ -91,6 +95,18 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     };
     let service = service.run(told(stopped.clone()));
     let api = weir_api::serve(listener, handle, clock, told(stopped));
+    let (ended, all_jobs_ended) = watch::channel(false);
+    let service = async {
+        service.await;
+        ended.send_replace(true);
+    };
+    // Who is in the midst of a request may end it; nobody can hold the server up.
+    let api = async {
+        tokio::select! {
+            served = api => served,
+            () = async { told(all_jobs_ended).await; tokio::time::sleep(REQUESTS_END_WITHIN).await } => Ok(()),
+        }
+    };
     tokio::select! {
         ((), served) = async { tokio::join!(service, api) } => Ok(served.context("the REST interface failed")?),
         () = told_to_end => Err(Failure::Interrupted),

@@ -184,10 +184,13 @@ fn text_of(
     let shorter =
         || io::Error::new(io::ErrorKind::UnexpectedEof, format!("it is shorter than the {skip} bytes that were read before"));
     if compression == Compression::None {
-        if file.metadata()?.len() < skip {
-            return Err(shorter());
+        // A pipe has no length, and is read from where it is.
+        if skip > 0 {
+            if file.metadata()?.len() < skip {
+                return Err(shorter());
+            }
+            file.seek(SeekFrom::Start(skip))?;
         }
-        file.seek(SeekFrom::Start(skip))?;
         return compression.reader(Counted { file, counter: Arc::clone(counter) });
     }
     let mut text = compression.reader(Counted { file, counter: Arc::clone(counter) })?;

@@ -632,6 +632,12 @@ fn without_a_server() {
     };
     assert!(printed(list(&storage)).lines().nth(1).is_some_and(|line| line.starts_with("kept") && line.contains("nexmark-q5")));
     assert!(refusal(list("/no/such/folder")).contains("there is no folder /no/such/folder"));
+    let typo = job.path("typo");
+    let url = format!("file://{}", typo.display());
+    assert!(refusal(list(&url)).contains(&format!("there is no folder {}", typo.display())));
+    let from = job.command(&["run", "--from-savepoint", &format!("{url}/kept")]);
+    assert!(refusal(from).contains(&format!("there is no folder {}/kept", typo.display())));
+    assert!(!typo.exists(), "who looks for a folder does not make it");
 
     // It refers to nothing outside of its folder.
     let moved = job.path("moved");
@@ -670,6 +676,8 @@ fn differences() {
         );
         command
     };
+    assert!(refusal(command(&["job", "diff"], "several-fields")).contains("there is no folder "));
+    fs::create_dir(&storage).expect("it was not made by looking for it");
     assert!(refusal(command(&["job", "diff"], "several-fields")).contains("there is no complete checkpoint in "));
     printed(command(&["run"], "several-fields"));
     let diff = |job: &str| {
@@ -780,6 +788,50 @@ fn torn_manifest() {
     assert!(told.contains("cannot be read; if it was a checkpoint, what it committed will be written again"), "{told}");
     assert!(told.contains("goes on from its checkpoint"), "{told}");
     job.expect_rows("q5", false);
+}
+
+/// Goal: a job whose newest checkpoint is of a newer Weir does not begin anew, nor from an older one: whatever one asks for is refused alike, and nothing is written.
+#[test]
+fn newer_checkpoints() {
+    let job = Local::new("q5");
+    job.interrupted();
+    let (entries, rows) = (job.entries(), published(&job.path("out")));
+    for (n, entry) in entries.iter().enumerate().rev() {
+        let document = fs::read_to_string(entry).expect("it is there");
+        fs::write(entry, document.replacen("\"format\":1", "\"format\":2", 1)).expect("the folder is ours");
+        if n + 1 < entries.len() && n > 0 {
+            continue;
+        }
+        for words in [&["run"][..], &["run", "--fresh"], &["job", "diff"], &["savepoint", "create"]] {
+            let told = refusal(job.command(words));
+            assert!(
+                told.contains("it has format 2") && told.contains("use a newer Weir, or another storage"),
+                "{words:?}: {told}"
+            );
+            assert!(!told.contains("starts again"), "{words:?}: {told}");
+        }
+        assert_eq!(
+            (job.entries(), published(&job.path("out"))),
+            (entries.clone(), rows.clone()),
+            "nothing is claimed or written"
+        );
+    }
+}
+
+/// Goal: a mistyped storage is no folder: a job that has one does not start, and makes none.
+#[test]
+fn mistyped_storages() {
+    let job = Local::new("q5");
+    for (storage, why) in [
+        ("s3:/bucket/checkpoints", "begins as a URL does and is none; write file:///directory, s3://bucket/prefix"),
+        ("", "the storage is empty; name a folder, or write file:///directory"),
+    ] {
+        let mut run = job.command(&["run"]);
+        set(&mut run, [("checkpoint.storage", storage)]);
+        let told = refusal(run);
+        assert!(told.contains(why), "{told}");
+    }
+    assert!(!root().join("examples/nexmark/s3:").exists() && !job.path("out").exists());
 }
 
 /// Goal: a checkpoint whose state is damaged is left, which is said, and the job starts from the one before it.

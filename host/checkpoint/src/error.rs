@@ -1,6 +1,7 @@
 //! Why storage could not do what it was asked.
 
 use std::error::Error as StdError;
+use std::io;
 
 /// What the caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum ErrorKind {
     Unavailable,
     /// the storage returned other bytes than were stored: use an older checkpoint
     Corrupt,
+    /// a newer Weir has written there: use that one, or another storage
+    Newer,
     /// this machine's own disk failed
     Local,
 }
@@ -50,7 +53,7 @@ impl Error {
     }
 
     /// A file or directory of this machine failed.
-    pub(crate) fn local(what: impl std::fmt::Display, source: std::io::Error) -> Self {
+    pub(crate) fn local(what: impl std::fmt::Display, source: io::Error) -> Self {
         Self { kind: ErrorKind::Local, message: format!("{what}: {source}"), source: Some(Box::new(source)) }
     }
 
@@ -66,6 +69,9 @@ impl Error {
             S::Unauthenticated { .. } => (ErrorKind::Denied, "; check the credentials in the options or in AWS_* variables"),
             S::InvalidPath { .. } | S::UnknownConfigurationKey { .. } => (ErrorKind::Invalid, ""),
             _ if is_unsupported(&source) => (ErrorKind::Unsupported, ""),
+            _ if is_refused(&source) => {
+                (ErrorKind::Denied, "; check that Weir's user may read and write there, and that it is not mounted read-only")
+            }
             _ => (ErrorKind::Unavailable, ""),
         };
         Self { kind, message: format!("{what}: {source}{hint}"), source: Some(Box::new(source)) }
@@ -83,6 +89,14 @@ fn is_unsupported(error: &object_store::Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the operating system refuses this, and not for the moment. `object_store` has no kind for it where a store is a directory.
+fn is_refused(error: &object_store::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
 }
 
 /// A stored document that cannot be read.
@@ -104,5 +118,32 @@ pub enum Corrupt {
 impl Corrupt {
     pub(crate) fn damaged(message: impl Into<String>) -> Self {
         Self::Damaged(message.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(source: impl StdError + Send + Sync + 'static) -> object_store::Error {
+        object_store::Error::Generic { store: "a directory", source: Box::new(source) }
+    }
+
+    /// What the operating system refuses is refused, however deep an error says so; what it fails at for another reason is unavailable.
+    #[test]
+    fn refusals_of_the_operating_system_are_known() {
+        let cases = [
+            (io::ErrorKind::PermissionDenied, ErrorKind::Denied),
+            (io::ErrorKind::ReadOnlyFilesystem, ErrorKind::Denied),
+            (io::ErrorKind::StorageFull, ErrorKind::Unavailable),
+            (io::ErrorKind::TimedOut, ErrorKind::Unavailable),
+        ];
+        for (cause, expected) in cases {
+            for source in [generic(io::Error::from(cause)), generic(generic(io::Error::from(cause)))] {
+                let error = Error::storage("cannot write a trial object", source);
+                assert_eq!(error.kind, expected, "{error}");
+                assert_eq!(error.message.contains("not mounted read-only"), expected == ErrorKind::Denied, "{error}");
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! - Of two writers of one log entry exactly one succeeds, also when answers are lost.
 //! - What is on its way is bounded: files, bytes in memory, repetitions.
 //!
-//! In reading order: [`manifest`] and the documents that hold it, `paths`, [`storage`] and [`folder`], [`log`], [`upload`],
+//! In reading order: [`manifest`] and the documents that hold it, `paths`, [`location`], [`storage`] and [`folder`], [`log`], [`upload`],
 //! [`fetch`], [`entries`], [`garbage`], [`savepoint`].
 //!
 //! ```
@@ -44,6 +44,7 @@ mod paths;
 
 pub mod folder;
 mod local;
+pub mod location;
 mod s3;
 pub mod storage;
 

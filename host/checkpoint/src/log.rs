@@ -15,7 +15,7 @@ use object_store::path::Path;
 use ulid::Ulid;
 
 use crate::create::{Created, Pauses, create};
-use crate::error::{Corrupt, Error};
+use crate::error::{Corrupt, Error, ErrorKind};
 use crate::folder::Folder;
 use crate::manifest::{self, Entry};
 use crate::paths;
@@ -68,6 +68,25 @@ impl JobStorage {
         let mut log: Log = read.into_iter().flatten().collect();
         log.sort_unstable_by_key(|(number, _)| *number);
         Ok(log)
+    }
+
+    /// Makes sure that behind the entry of number `base`, or in all of the log, there is nothing in a format of a newer Weir. That one may have
+    /// completed checkpoints there, and published their rows: whoever went on from what is before them would do so once more.
+    ///
+    /// # Errors
+    /// If there is; it names the last such entry.
+    pub fn check_formats(&self, log: &Log, base: Option<u64>) -> Result<(), Error> {
+        let mut behind = log.iter().rev().take_while(|(number, _)| base.is_none_or(|base| *number > base));
+        let newer = behind.find_map(|(number, entry)| match entry {
+            Err(newer @ Corrupt::Newer { .. }) => Some((*number, newer)),
+            _ => None,
+        });
+        let Some((number, newer)) = newer else { return Ok(()) };
+        let message = format!(
+            "a newer Weir has gone on with the job, and has written {}: {newer}, or another storage or name for the job, where it begins anew",
+            self.folder.url_of(&paths::entry(number))
+        );
+        Err(Error::new(ErrorKind::Newer, message))
     }
 
     /// An entry that was listed: nothing if it was deleted meanwhile.

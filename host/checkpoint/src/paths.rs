@@ -18,6 +18,9 @@ use crate::error::Error;
 /// How many digits an entry's number has, so that names order as numbers do.
 const NUMBER_DIGITS: usize = 20;
 
+/// No log comes to a greater number: at one entry each nanosecond, it would have taken 36 years.
+const NUMBER_MAX: u64 = 1 << 60;
+
 /// A part of a name is not longer than this once it is encoded: file systems end at 255.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -70,10 +73,12 @@ pub(crate) fn entry(number: u64) -> Path {
     log().join(format!("{number:0NUMBER_DIGITS$}.json"))
 }
 
-/// The number of the log's entry at this path of a job's folder.
+/// The number of the log's entry at this path of a job's folder. What has the name of an entry to which no log ever comes is none: behind
+/// the last number there would be no place for another one.
 pub(crate) fn entry_number(path: &Path) -> Option<u64> {
     let digits = path.as_ref().strip_prefix("log/")?.strip_suffix(".json")?;
-    (digits.len() == NUMBER_DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    let has_shape = digits.len() == NUMBER_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|number| has_shape && *number <= NUMBER_MAX)
 }
 
 /// In a job's or savepoint's folder, the files.
@@ -134,11 +139,14 @@ mod tests {
     /// Names say what they were made of; others say nothing.
     #[test]
     fn names_are_read_back() {
-        for number in [1, 42, u64::MAX] {
+        for number in [1, 42, NUMBER_MAX] {
             assert_eq!(entry_number(&entry(number)), Some(number));
         }
         assert_eq!(entry(7).as_ref(), "log/00000000000000000007.json");
         assert!(entry(9) < entry(10) && entry(u64::MAX - 1) < entry(u64::MAX), "names order as numbers do");
+        for stray in [NUMBER_MAX + 1, u64::MAX] {
+            assert_eq!(entry_number(&entry(stray)), None, "no log comes to {stray}");
+        }
         for other in
             ["log/7.json", "log/0000000000000000000x.json", "log/00000000000000000007", "files/00000000000000000007.json"]
         {

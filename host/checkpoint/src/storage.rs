@@ -16,13 +16,16 @@ use crate::folder::Folder;
 use crate::local::Local;
 use crate::log::JobStorage;
 use crate::savepoint::Savepoints;
-use crate::{paths, s3};
+use crate::{location, paths, s3};
 
 /// How many files one storage transfers at a time, up and down each.
 pub const TRANSFERS_MAX: usize = 16;
 
 /// How many bytes of files on their way are in memory at a time, up and down each.
 pub const BUFFER_BYTES_MAX: usize = 32 << 20;
+
+/// What a storage can be.
+pub(crate) const KINDS: &str = "write file:///directory, s3://bucket/prefix or memory://name";
 
 /// How many writers try to write one object when a storage is tried out.
 const PROBE_WRITERS: usize = 8;
@@ -73,7 +76,6 @@ impl Storage {
     /// # Errors
     /// If the URL or an option is wrong, or the directory cannot be made.
     pub fn open(url: &str, options: &[(String, String)]) -> Result<Self, Error> {
-        const KINDS: &str = "write file:///directory, s3://bucket/prefix or memory://name";
         if !url.contains("://") {
             return Err(Error::invalid(format!("the storage {url:?} is no URL; {KINDS}")));
         }
@@ -88,7 +90,7 @@ impl Storage {
         let prefix = Path::from_url_path(parsed.path())
             .map_err(|e| Error::invalid(format!("the storage {url:?} has no valid path: {e}")))?;
         match parsed.scheme() {
-            "file" => Self::open_directory(url, &parsed, options),
+            "file" => Self::open_directory(url, options),
             "memory" => {
                 refuse_options(url, options, &[])?;
                 let name = parsed.host_str().unwrap_or_default().to_string();
@@ -105,14 +107,14 @@ impl Storage {
         }
     }
 
-    fn open_directory(url: &str, parsed: &Url, options: &[(String, String)]) -> Result<Self, Error> {
+    fn open_directory(url: &str, options: &[(String, String)]) -> Result<Self, Error> {
         refuse_options(url, options, &["sync"])?;
         let sync = match options.iter().map(|(_, value)| value.as_str()).next_back() {
             None | Some("true") => true,
             Some("false") => false,
             Some(other) => return Err(Error::invalid(format!("{url}: the option sync is \"true\" or \"false\", not {other:?}"))),
         };
-        let directory = parsed.to_file_path().map_err(|()| {
+        let directory = location::directory(url).ok_or_else(|| {
             Error::invalid(format!("{url:?} names no directory of this machine; write file:/// and an absolute path"))
         })?;
         let local = Local::open(&directory, sync)

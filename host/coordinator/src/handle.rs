@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use weir_base::Clock;
-use weir_checkpoint::Storage;
+use weir_checkpoint::{Storage, location};
 use weir_connector::{Context, Files};
 use weir_plan::{JobPlan, JobSpec};
 use weir_protocol::checkpoint::{CheckpointId, Kind, Refusal};
@@ -19,7 +19,7 @@ use weir_worker::{Deployment, Failure, FailureKind, Restore};
 use crate::component::{self, ComponentView, Store};
 use crate::diff::Diff;
 use crate::error::{self, Error, ErrorKind};
-use crate::execution::{CheckpointReport, Checkpoints, Controls, Start, Unmade, newest, storage_url};
+use crate::execution::{CheckpointReport, Checkpoints, Controls, Start, Unmade, newest};
 use crate::files;
 use crate::job::{Job, JobId, JobSummary, JobView};
 use crate::limits;
@@ -262,9 +262,10 @@ impl Handle {
     /// Where the checkpoints of a tenant's jobs and its savepoints lie.
     fn storage(&self, tenant: &TenantId) -> Result<Storage, Error> {
         let options = &self.shared.options;
-        let url = options.checkpoint_storage.clone().unwrap_or_else(|| storage_url("checkpoints", &options.data_dir));
-        let url = format!("{}/{tenant}", url.trim_end_matches('/'));
-        Storage::open(&url, &[]).map_err(|e| Error::storage("cannot open the storage of checkpoints", &e))
+        let own = || location::url("checkpoints", &options.data_dir);
+        let url = options.checkpoint_storage.clone().map_or_else(own, Ok);
+        let opened = url.and_then(|url| Storage::open(&format!("{}/{tenant}", url.trim_end_matches('/')), &[]));
+        opened.map_err(|e| Error::storage("cannot open the storage of checkpoints", &e))
     }
 
     /// What a job starts from. What it cannot start from is refused now, before it holds anything.
@@ -504,7 +505,12 @@ fn no_checkpoint_yet(JobSummary { id, state, .. }: &JobSummary) -> Error {
 }
 
 fn unread(error: weir_checkpoint::Error) -> Error {
-    Error::storage("cannot read the job's checkpoints", &error)
+    let unread = Error::storage("cannot read the job's checkpoints", &error);
+    match error.kind {
+        // To wait does not help.
+        weir_checkpoint::ErrorKind::Newer => Error { kind: ErrorKind::Conflict, ..unread },
+        _ => unread,
+    }
 }
 
 fn not_made(message: String) -> Error {

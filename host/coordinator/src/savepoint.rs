@@ -210,7 +210,7 @@ pub(crate) fn refused(error: &weir_checkpoint::Error) -> Error {
         Storage::Conflict => (ErrorKind::Conflict, error::SAVEPOINT_EXISTS),
         Storage::Corrupt => (ErrorKind::Conflict, error::SAVEPOINT_DAMAGED),
         Storage::Unavailable => (ErrorKind::Unavailable, error::STORAGE),
-        Storage::Denied | Storage::Unsupported | Storage::Local => (ErrorKind::Internal, error::STORAGE),
+        Storage::Denied | Storage::Unsupported | Storage::Newer | Storage::Local => (ErrorKind::Internal, error::STORAGE),
     };
     Error::new(kind, code, error.message.clone())
 }

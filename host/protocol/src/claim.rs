@@ -84,12 +84,24 @@ pub enum Warning {
         /// its number
         number: u64,
     },
+    /// The same, of entries that are not there.
+    #[error("{} missing; if one was a checkpoint, what it committed will be written again", are(*.first, *.last))]
+    Gap {
+        /// the number of the first one
+        first: u64,
+        /// the number of the last one
+        last: u64,
+    },
     /// The store has not kept its promise, or somebody has written by hand.
     #[error("entry {number} is of a generation that had ended; it is ignored")]
     Stray {
         /// its number
         number: u64,
     },
+}
+
+fn are(first: u64, last: u64) -> String {
+    if first == last { format!("entry {first} is") } else { format!("entries {first} to {last} are") }
 }
 
 /// The log has less than its job is known to have had: it is another one, or something in it is gone.
@@ -147,21 +159,26 @@ impl Decision {
     }
 }
 
-/// Decides what to claim from the entries of the log, from number `first` to its end; `None` stands for one that cannot be read.
+/// Decides what to claim from the entries of the log, by their numbers and in their order; `None` stands for one that cannot be read.
 ///
 /// A part of the log is enough if it begins with a manifest or a claim that can be read. An entry that is missing in between counts as
-/// one that cannot be read. If the reader has not seen the end, its claim will not be written, and it reads again.
-pub fn resolve(first: u64, entries: &[Option<Entry>]) -> Decision {
+/// one that cannot be read, and costs nothing: a number may be any. If the reader has not seen the end, its claim will not be written, and
+/// it reads again.
+pub fn resolve(entries: &[(u64, Option<Entry>)]) -> Decision {
+    let first = entries.first().map_or(0, |(number, _)| *number);
     let mut decision = Decision { base: None, generation: Generation(first), number: first, warnings: vec![] };
     // The greatest generation that there can be so far: each needs an entry to claim it, perhaps one that cannot be read.
     let mut greatest = first;
     let mut newest = Generation(0);
-    for entry in entries {
-        let number = decision.number;
-        decision.number += 1;
-        match *entry {
+    for &(number, entry) in entries {
+        if number > decision.number {
+            greatest = greatest.saturating_add(number - decision.number);
+            decision.warnings.push(Warning::Gap { first: decision.number, last: number - 1 });
+        }
+        decision.number = number.saturating_add(1);
+        match entry {
             None => {
-                greatest += 1;
+                greatest = greatest.saturating_add(1);
                 decision.warnings.push(Warning::Unreadable { number });
                 continue;
             }
@@ -178,7 +195,7 @@ pub fn resolve(first: u64, entries: &[Option<Entry>]) -> Decision {
         newest = entry.map_or(newest, |e| e.generation());
         greatest = newest.0;
     }
-    decision.generation = Generation(greatest + 1);
+    decision.generation = Generation(greatest.saturating_add(1));
     decision
 }
 
@@ -252,6 +269,11 @@ mod tests {
         Some(Entry::Manifest { generation, checkpoint, kind: Kind::Checkpoint })
     }
 
+    /// A log without gaps, from number `first` on.
+    fn from(first: u64, entries: &[Option<Entry>]) -> Vec<(u64, Option<Entry>)> {
+        (first..).zip(entries.iter().copied()).collect()
+    }
+
     /// Whole logs: what is claimed, where, and from which checkpoint the attempt starts.
     #[test]
     fn resolves() {
@@ -274,11 +296,33 @@ mod tests {
             ((0, &[claim(1), manifest(1, 1), claim(2), manifest(1, 2)]), Some(1), 3, 4, &[Stray { number: 3 }]),
         ];
         for ((first, entries), base, generation, number, warnings) in cases {
-            let decision = resolve(first, entries);
+            let decision = resolve(&from(first, entries));
             assert_eq!(decision.base.map(|b| b.checkpoint.0), base, "{entries:?}");
             assert_eq!((decision.generation.0, decision.number), (generation, number), "{entries:?}");
             assert_eq!(decision.warnings, warnings, "{entries:?}");
         }
+    }
+
+    /// What is missing counts as what cannot be read, however much it is, and nothing does so once for each number.
+    #[test]
+    fn gaps_count_as_what_cannot_be_read() {
+        let head = [(0, claim(1)), (1, manifest(1, 1))];
+        for (ends, tail) in [(4, None), (4, claim(3)), (4, manifest(1, 3)), (4, claim(1))] {
+            let with_gap = resolve(&[head[0], head[1], (ends, tail)]);
+            let filled = resolve(&[head[0], head[1], (2, None), (3, None), (ends, tail)]);
+            let decided =
+                |decision: &Decision| (decision.base, decision.generation, decision.number, decision.warnings.is_empty());
+            assert_eq!(decided(&with_gap), decided(&filled), "{tail:?}");
+        }
+        let far = 1 << 60;
+        let decision = resolve(&[head[0], head[1], (far, None)]);
+        assert_eq!(decision.base.map(|base| base.number), Some(1));
+        assert_eq!((decision.generation.0, decision.number), (far + 1, far + 1), "there can have been as many claims");
+        let told: Vec<_> = decision.warnings.iter().map(Warning::to_string).collect();
+        assert!(told.len() == 2 && told[0].starts_with(&format!("entries 2 to {} are missing; if one was", far - 1)), "{told:?}");
+        assert!(resolve(&[head[0], (2, None)]).warnings[0].to_string().starts_with("entry 1 is missing"));
+        // Behind the last number there is none.
+        assert_eq!(resolve(&[(u64::MAX, None)]).number, u64::MAX);
     }
 
     /// A log that has less than is expected is refused, and the message says what it lacks; one that has as much or more is not.
@@ -299,7 +343,7 @@ mod tests {
             (&torn, fourth, Some("checkpoint 4 or a later one is missing (the newest is 1)")),
         ];
         for (entries, expected, missing) in cases {
-            let checked = resolve(0, entries).check(expected).map_err(|missing| missing.to_string());
+            let checked = resolve(&from(0, entries)).check(expected).map_err(|missing| missing.to_string());
             assert_eq!(checked.err().as_deref(), missing, "{entries:?}, {expected:?}");
         }
     }
@@ -307,7 +351,7 @@ mod tests {
     /// A put is ours if our entry is there, and only then; the same generation claimed by another attempt is not ours.
     #[test]
     fn settles() {
-        let decision = resolve(0, &[]);
+        let decision = resolve(&[]);
         let ours = decision.entry(Nonce(1));
         assert_eq!(settle(&ours, Some(&Some(ours))), Settled::Written);
         assert_eq!(settle(&ours, Some(&Some(decision.entry(Nonce(2))))), Settled::Lost);
@@ -318,7 +362,7 @@ mod tests {
     /// A generation appends behind its own entries, at one number after the other.
     #[test]
     fn appends_behind_its_own() {
-        let mut claim = resolve(0, &[claim(1), manifest(1, 1)]).won();
+        let mut claim = resolve(&[(0, claim(1)), (1, manifest(1, 1))]).won();
         assert_eq!((claim.generation(), claim.number()), (Generation(2), 3));
         claim.advance();
         assert_eq!(claim.number(), 4);

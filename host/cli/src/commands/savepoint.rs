@@ -210,7 +210,7 @@ pub fn as_from_a_server<T: DeserializeOwned>(view: &impl Serialize) -> Result<T,
 /// Makes a savepoint of the newest complete checkpoint of a job of `weir run`.
 async fn of_newest_checkpoint(spec: &SpecArgs, id: Option<&str>) -> anyhow::Result<SavepointWritten> {
     let Opened { prepared, base } = spec_file::open(spec, &LogSink::none()).await?;
-    let checkpoints = checkpoints::open(&prepared.plan, &base)?.context(
+    let checkpoints = checkpoints::look(&prepared.plan, &base)?.context(
         "the job has no checkpoints, so there can be no savepoint of it; set checkpoint.storage and checkpoint.interval, and run it",
     )?;
     let job = checkpoints.storage.job(&checkpoints.job)?;

@@ -35,7 +35,7 @@ use weir_worker::{Command, Deployment, Failure, FailureKind, Outcome, Worker};
 
 pub use history::History;
 pub use origin::newest;
-pub use settings::{Checkpoints, Start, storage_url};
+pub use settings::{Checkpoints, Start};
 
 /// A job that runs. It does not outlive this: where it is dropped, the job is cancelled.
 pub struct Execution {

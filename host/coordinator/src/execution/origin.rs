@@ -76,7 +76,9 @@ impl Origins {
             return Ok(Origin { generation: self.last, log: None, base: None, restore });
         };
         let has_run = self.first.is_some();
-        let failure = |error: &Error| failure(error, has_run);
+        // A job with which a server goes on has run in another process.
+        let has_ever_run = has_run || self.start.expected.is_some();
+        let failure = |error: &Error| failure(error, has_ever_run);
         let storage = checkpoints.storage.job(&checkpoints.job).map_err(|e| failure(&e))?;
         if !has_run {
             checkpoints.storage.probe().await.map_err(|e| failure(&e))?;
@@ -84,6 +86,8 @@ impl Origins {
         for _ in 0..CLAIMS_MAX {
             let log = storage.read_log().await.map_err(|e| failure(&e))?;
             let mut decision = resolve(&log, &self.damaged);
+            // Before anything is claimed: what that Weir has done is to be found as it is.
+            storage.check_formats(&log, decision.base.map(|base| base.number)).map_err(|e| failure(&e))?;
             if let Err(missing) = decision.check(self.expected) {
                 // What was damaged may be whole once the rest is back.
                 self.damaged.clear();
@@ -103,7 +107,7 @@ impl Origins {
                     claim::Warning::Unreadable { number } => {
                         log.iter().find(|(n, _)| *n == number).and_then(|(_, e)| e.as_ref().err())
                     }
-                    claim::Warning::Stray { .. } => None,
+                    claim::Warning::Gap { .. } | claim::Warning::Stray { .. } => None,
                 };
                 let detail = detail.map_or_else(String::new, |corrupt| format!(" ({corrupt})"));
                 let _ = events.send(Event::Note(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
@@ -189,12 +193,14 @@ impl Origins {
 /// The newest complete checkpoint of a job, from which it would go on; none if it has none.
 ///
 /// # Errors
-/// If the storage fails.
+/// If the storage fails, or a newer Weir has gone on with the job.
 pub async fn newest(storage: &JobStorage) -> Result<Option<Manifest>, Error> {
     for _ in 0..LOOKS_MAX {
         let log = storage.read_log().await?;
         let is_empty = log.is_empty();
-        let found = resolve(&log, &HashSet::new()).base.and_then(|base| manifest_at(log, base));
+        let base = resolve(&log, &HashSet::new()).base;
+        storage.check_formats(&log, base.map(|base| base.number))?;
+        let found = base.and_then(|base| manifest_at(log, base));
         if found.is_some() || is_empty {
             return Ok(found);
         }
@@ -208,13 +214,9 @@ fn own(manifest: &Manifest) -> Own {
 
 /// What follows from a log, without the checkpoints that are damaged.
 fn resolve(log: &Log, damaged: &HashSet<Own>) -> Decision {
-    let first = log.first().map_or(0, |(number, _)| *number);
-    let end = log.last().map_or(first, |(number, _)| number + 1);
-    let mut entries = vec![None; (end - first) as usize];
-    for (number, entry) in log {
-        entries[(number - first) as usize] = entry.as_ref().ok().and_then(|entry| as_claimed(entry, damaged));
-    }
-    claim::resolve(first, &entries)
+    let claimed = log.iter().map(|(number, entry)| (*number, entry.as_ref().ok().and_then(|entry| as_claimed(entry, damaged))));
+    let entries: Vec<_> = claimed.collect();
+    claim::resolve(&entries)
 }
 
 /// What decisions need of an entry; none if nobody can start from it.
@@ -242,7 +244,7 @@ fn manifest_at(log: Log, base: Base) -> Option<Manifest> {
 fn failure(error: &Error, has_run: bool) -> Failure {
     let mut failure = Failure::new(FailureKind::Checkpoint, error.message.clone());
     failure.is_final = match error.kind {
-        ErrorKind::Invalid | ErrorKind::Unsupported => true,
+        ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::Newer => true,
         ErrorKind::Denied => !has_run,
         _ => false,
     };
@@ -392,5 +394,83 @@ mod tests {
         origins.checkpoints = checkpoints("what-was-there");
         let third = origins.next(&events).await.expect("it is back");
         assert!(checkpoint(&third) == Some(1) && third.generation > second.generation);
+    }
+
+    /// A job's checkpoints in a folder: what is in its log can be changed.
+    fn in_a_folder(folder: &tempfile::TempDir) -> (JobStorage, Origins) {
+        let url = weir_checkpoint::location::url("checkpoints", folder.path()).expect("a folder has a URL");
+        let storage = Storage::open(&url, &[]).expect("a storage");
+        let log = storage.job("job").expect("a name");
+        let checkpoints = Some(Checkpoints { storage, job: "job".to_owned() });
+        (log, Origins::new("job".to_owned(), checkpoints, Start::default()))
+    }
+
+    /// Goal: who is refused at a job's very first access to its storage has to change something; one that a server goes on with waits until it is allowed again.
+    #[tokio::test]
+    async fn first_refusals_are_final() {
+        let (events, _notes) = mpsc::unbounded_channel();
+        for expected in [None, Some(CheckpointId::FIRST)] {
+            // Nobody makes folders there, whoever runs this.
+            let storage = Storage::open("file:///sys", &[]).expect("the folder is there");
+            let start = Start { expected, ..Start::default() };
+            let mut origins = Origins::new("job".to_owned(), Some(Checkpoints { storage, job: "job".to_owned() }), start);
+            let refused = origins.next(&events).await.err().expect("it is refused");
+            assert!(refused.message.contains("cannot write a trial object"), "{refused}");
+            assert_eq!(refused.is_final, expected.is_none(), "{refused}");
+        }
+    }
+
+    /// The file of an entry of that log.
+    fn entry(folder: &tempfile::TempDir, number: u64) -> std::path::PathBuf {
+        folder.path().join(format!("checkpoints/jobs/job/log/{number:020}.json"))
+    }
+
+    /// Goal: where a newer Weir has gone on with a job, no attempt begins, nothing is claimed, and who only looks is told the same; behind a checkpoint that can be
+    /// read it does not matter what is there, until that turns out to be damaged.
+    #[tokio::test]
+    async fn nobody_goes_back_behind_a_newer_weir() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (log, mut origins) = in_a_folder(&folder);
+        let (events, _notes) = mpsc::unbounded_channel();
+        append(&log, 0, claim()).await;
+        append(&log, 1, manifest(1)).await;
+        append(&log, 2, manifest(2)).await;
+        let newest_entry = entry(&folder, 2);
+        let document = std::fs::read_to_string(&newest_entry).expect("it is there");
+        std::fs::write(&newest_entry, document.replacen("\"format\":1", "\"format\":2", 1)).expect("the folder is ours");
+
+        let refused = origins.next(&events).await.err().expect("it would go back to checkpoint 1");
+        assert!(refused.is_final, "it does not become older");
+        for part in ["/log/00000000000000000002.json: it has format 2", "use a newer Weir, or another storage"] {
+            assert!(refused.message.contains(part), "{refused}");
+        }
+        assert_eq!(log.read_log().await.expect("it is ours").len(), 3, "nothing is claimed");
+        assert_eq!(newest(&log).await.expect_err("the same").message, refused.message);
+
+        append(&log, 3, manifest(3)).await;
+        assert_eq!(newest(&log).await.expect("it can be read").map(|manifest| manifest.checkpoint), Some(3));
+        let origin = origins.next(&events).await.expect("it is behind");
+        assert_eq!(checkpoint(&origin), Some(3));
+        assert!(origins.failed(&mut Failure::new(FailureKind::Damaged, "a file is gone"), &events), "it goes back");
+        let refused = origins.next(&events).await.err().expect("it would go back to checkpoint 1");
+        assert!(refused.is_final && refused.message.contains("it has format 2"), "{refused}");
+    }
+
+    /// Goal: a stray file in a log costs nothing, whatever its number: attempts start from what there is, and claim behind it, or pass it over where nothing can be
+    /// behind it.
+    #[tokio::test]
+    async fn stray_names_cost_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (log, mut origins) = in_a_folder(&folder);
+        let (events, _notes) = mpsc::unbounded_channel();
+        append(&log, 0, claim()).await;
+        append(&log, 1, manifest(1)).await;
+        for (stray, claimed) in [(u64::MAX, 2), (1 << 40, (1 << 40) + 1)] {
+            std::fs::write(entry(&folder, stray), "").expect("the folder is ours");
+            assert_eq!(newest(&log).await.expect("it can be read").map(|manifest| manifest.checkpoint), Some(1), "{stray}");
+            let origin = origins.next(&events).await.expect("there is a checkpoint");
+            let number = origin.log.as_ref().map(|(_, claim)| claim.number());
+            assert_eq!((checkpoint(&origin), number), (Some(1), Some(claimed + 1)), "{stray}");
+        }
     }
 }

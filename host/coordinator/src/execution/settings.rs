@@ -1,6 +1,5 @@
 //! What a job's spec says about failures, as those who decide want it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use weir_checkpoint::{Savepoint, Storage};
@@ -30,16 +29,6 @@ pub struct Start {
     /// the checkpoint that the job is known to have had: as long as neither this one nor a later one is in its log, no attempt begins. None: the job may never
     /// have run
     pub expected: Option<CheckpointId>,
-}
-
-/// The URL of the storage in a spec: a folder is one, relative to `base`.
-pub fn storage_url(storage: &str, base: &Path) -> String {
-    if storage.contains("://") {
-        return storage.to_owned();
-    }
-    let path = base.join(storage);
-    let path = std::path::absolute(&path).unwrap_or(path);
-    url::Url::from_directory_path(&path).map_or_else(|()| storage.to_owned(), |url| url.to_string())
 }
 
 /// When checkpoints are made.

@@ -17,7 +17,7 @@ pub async fn without_a_server(spec: &SpecArgs, savepoint: Option<&str>) -> anyho
     if let Some(savepoint) = checkpoints::savepoint(savepoint, plan, &base).await? {
         return Ok(Diff::new(savepoint.folder().url(), &prepared, savepoint.manifest()).await);
     }
-    let checkpoints = checkpoints::open(plan, &base)?.context(
+    let checkpoints = checkpoints::look(plan, &base)?.context(
         "there is nothing to compare the job with: set checkpoint.storage to where its checkpoints are, or name a savepoint by --from-savepoint, or a job on a server by --job",
     )?;
     let job = checkpoints.storage.job(&checkpoints.job)?;

@@ -8,8 +8,8 @@ use super::*;
 impl World {
     /// An attempt reads the log and puts its claim.
     pub(super) fn claim(&mut self, attempt: usize) {
-        let entries: Vec<_> = self.log.iter().map(Logged::read).collect();
-        let decision = claim::resolve(0, &entries);
+        let entries: Vec<_> = (0..).zip(self.log.iter().map(Logged::read)).collect();
+        let decision = claim::resolve(&entries);
         let entry = decision.entry(Nonce(attempt as u128));
         let put = Put { attempt, number: decision.number, entry, snapshots: Snapshots::new(), is_adrift: false };
         self.puts.push(put);

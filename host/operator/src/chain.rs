@@ -11,9 +11,9 @@ use crate::Error;
 use crate::body::Body;
 use crate::context::Context;
 use crate::emission::{Emission, Emitted};
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::progress::Progress;
-use crate::snapshot::{CopyTime, Predecessor, Snapshot, corrupt};
+use crate::snapshot::{self, CopyTime, Misfit, Predecessor, Snapshot};
 use crate::transform::Transform;
 use crate::window::Window;
 
@@ -235,13 +235,15 @@ impl ChainOperator {
     /// # Errors
     /// If the state is not one that this chain can take over.
     pub fn begin_restore(&mut self, predecessors: &[Predecessor<'_>], context: &Context) -> Result<(), Error> {
+        for Predecessor { scalars, .. } in predecessors {
+            snapshot::check(scalars, self.layout()).map_err(|reason| misfit(reason, context))?;
+        }
         let result = match self {
-            Self::Relay(_) | Self::Transform(_) if predecessors.is_empty() => Ok(()),
-            Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
+            Self::Relay(_) | Self::Transform(_) => Ok(()),
             Self::Process(process) => process.begin_restore(predecessors),
             Self::Window(window) => window.begin_restore(predecessors),
         };
-        result.map_err(|error| misfit(error, context))
+        result.map_err(|error| unrestored(error, context))
     }
 
     /// Takes over what the state backend has, which was opened on a database of a snapshot with these scalars; called after
@@ -251,11 +253,11 @@ impl ChainOperator {
     /// If that is not of this chain.
     pub fn restore_database(&mut self, scalars: &serde_json::Value, context: &Context) -> Result<(), Error> {
         let result = match self {
-            Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
+            Self::Relay(_) | Self::Transform(_) => Err(misfit(Misfit::Stateless, context)),
             Self::Process(process) => process.restore_database(scalars),
             Self::Window(window) => window.restore_database(scalars, context),
         };
-        result.map_err(|error| misfit(error, context))
+        result.map_err(|error| unrestored(error, context))
     }
 
     /// Takes over entries, those of the subtask's own key groups; called any number of times, with any entries in any order.
@@ -265,11 +267,11 @@ impl ChainOperator {
     pub fn restore_entries(&mut self, entries: &Entries, context: &Context) -> Result<(), Error> {
         let result = match self {
             Self::Relay(_) | Self::Transform(_) if entries.is_empty() => Ok(()),
-            Self::Relay(_) | Self::Transform(_) => Err(corrupt(STATELESS)),
+            Self::Relay(_) | Self::Transform(_) => Err(misfit(Misfit::Stateless, context)),
             Self::Process(process) => process.restore_entries(entries),
             Self::Window(window) => window.restore_entries(entries, context),
         };
-        result.map_err(|error| misfit(error, context))
+        result.map_err(|error| unrestored(error, context))
     }
 
     /// Takes over the operator state of one subtask; it is the same in all of them, and called at most once.
@@ -278,10 +280,11 @@ impl ChainOperator {
     /// If this chain has none, or the guest fails.
     pub async fn restore_operator_state(&mut self, state: &[u8], context: &Context) -> Result<(), Error> {
         let result = match self {
-            Self::Process(process) => process.restore_operator_state(state).await,
-            Self::Relay(_) | Self::Transform(_) | Self::Window(_) => Err(corrupt(STATELESS)),
+            Self::Process(process) if process.has_operator_state() => process.restore_operator_state(state).await,
+            Self::Process(_) | Self::Window(_) => Err(misfit(Misfit::NoBroadcast, context)),
+            Self::Relay(_) | Self::Transform(_) => Err(misfit(Misfit::Stateless, context)),
         };
-        result.map_err(|error| self.explain(misfit(error, context)))
+        result.map_err(|error| self.explain(unrestored(error, context)))
     }
 
     /// All entries have come: the chain is ready for rows.
@@ -292,6 +295,15 @@ impl ChainOperator {
         match self {
             Self::Relay(_) | Self::Transform(_) | Self::Window(_) => Ok(()),
             Self::Process(process) => process.finish_restore(),
+        }
+    }
+
+    /// What the namespaces of a snapshot are; none if there is none.
+    fn layout(&self) -> Option<&str> {
+        match self {
+            Self::Relay(_) | Self::Transform(_) => None,
+            Self::Process(_) => Some(process::LAYOUT),
+            Self::Window(window) => Some(window.layout()),
         }
     }
 
@@ -373,11 +385,13 @@ impl ChainOperator {
     }
 }
 
-/// Why a chain cannot take state over that it would never look at.
-const STATELESS: &str = "there is state that the operator does not keep";
+/// A snapshot is not one that the chain can go on from.
+fn misfit(reason: Misfit, context: &Context) -> Error {
+    Error::Misfit { operator: context.operator.clone(), reason }
+}
 
 /// An error of a restore: what is corrupt is the snapshot.
-fn misfit(error: Error, context: &Context) -> Error {
+fn unrestored(error: Error, context: &Context) -> Error {
     match error {
         Error::State(weir_state::Error::Corrupt(reason)) => Error::Restore { operator: context.operator.clone(), reason },
         error => context.locate(error),

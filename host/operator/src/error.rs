@@ -2,6 +2,8 @@
 
 use weir_sandbox::GuestError;
 
+use crate::snapshot::Misfit;
+
 /// Why an operator failed on a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,7 +34,15 @@ pub enum Error {
         /// the operator's id
         operator: String,
     },
-    /// a snapshot does not fit the operator, or its bytes are not those of one
+    /// a snapshot is whole, but not one that the operator can go on from
+    #[error("operator \"{operator}\" cannot go on from its snapshot: {reason}")]
+    Misfit {
+        /// the operator's id
+        operator: String,
+        /// why it cannot
+        reason: Misfit,
+    },
+    /// the bytes of a snapshot are not those of one
     #[error("operator \"{operator}\" cannot go on from its snapshot: {reason}")]
     Restore {
         /// the operator's id

@@ -34,4 +34,4 @@ pub use emission::Emitted;
 pub use error::Error;
 pub use guest::GuestStart;
 pub use progress::Progress;
-pub use snapshot::{CopyTime, Predecessor, Snapshot};
+pub use snapshot::{CopyTime, Misfit, Predecessor, Snapshot};

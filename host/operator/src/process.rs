@@ -59,7 +59,7 @@ const REPEATS_MAX: u16 = 1000;
 const NAMESPACE: i64 = 0;
 
 /// What the namespaces of a snapshot's states are.
-const LAYOUT: &str = "keys";
+pub(crate) const LAYOUT: &str = "keys";
 
 /// Under which name the scalars of a snapshot say which timers are in the backend, by sort.
 const FAR_TIMERS: &str = "far_timers";
@@ -689,12 +689,11 @@ impl Process {
         Ok(())
     }
 
-    /// Checks that these were subtasks of a process function.
+    /// Goes on with what these subtasks of a process function say of state that expires.
     ///
     /// # Errors
-    /// If they were not, or their snapshots are of an unknown version.
+    /// If they do not say it as they should.
     pub fn begin_restore(&mut self, predecessors: &[Predecessor<'_>]) -> Result<(), Error> {
-        snapshot::check(predecessors, LAYOUT)?;
         self.is_upgraded = self.expiring.restore(predecessors)?;
         if self.expiring.is_used() {
             self.eviction.expire(self.expiring.clocks());
@@ -779,14 +778,16 @@ impl Process {
         Ok(())
     }
 
-    /// Takes in what was kept of the rows of a broadcast input.
+    /// Whether it has a broadcast input, of whose rows something may be kept.
+    pub fn has_operator_state(&self) -> bool {
+        self.has_operator_state
+    }
+
+    /// Takes in what was kept of the rows of a broadcast input, which it has.
     ///
     /// # Errors
-    /// If there is no such input, or the guest fails.
+    /// If the guest fails.
     pub async fn restore_operator_state(&mut self, state: &[u8]) -> Result<(), Error> {
-        if !self.has_operator_state {
-            return Err(corrupt("it has state of a broadcast input, which the operator does not have"));
-        }
         let length = u32::try_from(state.len()).map_err(|_| corrupt("the state of a broadcast input is larger than 4 GiB"))?;
         self.body.import_slots(&[OPERATOR_STATE], &States::new(vec![0, length], state.to_vec())).await
     }

@@ -32,12 +32,14 @@ use serde_json::{Value, json};
 use weir_state::rocks::CheckpointFile;
 use weir_state::{Checkpointing, Entries, Slot, SlotTable, StateBackend, StateKey};
 use weir_types::call::States;
+use weir_types::graph::Head;
 use weir_types::{KeyGroup, KeyGroupRange};
 
 use crate::Error;
 use crate::eviction::{Note, OPERATOR, TIMERS};
 use crate::process::expiring::saved_clocks;
-use crate::process::far;
+use crate::process::{self, far};
+use crate::window;
 
 /// The version of the format.
 const VERSION: u64 = 2;
@@ -302,25 +304,58 @@ pub(crate) fn read<'a>(entries: &'a Entries, table: &SlotTable, max_parallelism:
     Ok(all)
 }
 
-/// Checks that the scalars of subtasks are of an operator with this layout.
-pub(crate) fn check(predecessors: &[Predecessor<'_>], layout: &str) -> Result<(), Error> {
-    for Predecessor { scalars, .. } in predecessors {
-        match scalars.get("version").and_then(Value::as_u64) {
-            Some(VERSION) => {}
-            Some(version) => {
-                return Err(corrupt(&format!("its format has version {version}, and this version of Weir reads {VERSION}")));
-            }
-            None => return Err(corrupt("it does not say which version its format has")),
+/// Why an operator cannot go on from a snapshot that is whole: no other snapshot of the same job would do either.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// its format is of this version, or of none that it tells
+    #[error("{}", version_text(*.0))]
+    Version(Option<u64>),
+    /// its namespaces are others than the operator's
+    #[error("its state is of another layout ({was}) than the operator's ({is})")]
+    Layout {
+        /// the snapshot's layout
+        was: String,
+        /// the operator's layout
+        is: String,
+    },
+    /// the operator keeps no state
+    #[error("it is of an operator that keeps state, which this one does not; give this one another id")]
+    Stateless,
+    /// it has state of the rows of a broadcast input, which the operator does not have
+    #[error("it has state of a broadcast input, which the operator does not have; give it that input back, or another id")]
+    NoBroadcast,
+}
+
+fn version_text(found: Option<u64>) -> String {
+    match found {
+        Some(found) => {
+            format!("its format has version {found}, and this version of Weir reads {VERSION}; go on with the one that wrote it")
         }
-        match scalars.get("layout").and_then(Value::as_str) {
-            Some(of) if of == layout => {}
-            of => {
-                let of = of.unwrap_or("unknown");
-                return Err(corrupt(&format!("its state is of another layout ({of}) than the operator's ({layout})")));
-            }
-        }
+        None => "it does not say which version its format has; go on with the version of Weir that wrote it".to_owned(),
     }
-    Ok(())
+}
+
+/// Why an operator of this head cannot go on from a snapshot with these scalars; none if it can, as far as they tell.
+pub fn misfit(head: Head, scalars: &Value) -> Option<Misfit> {
+    let layout = match head {
+        Head::Relay | Head::Transform => None,
+        Head::Process => Some(process::LAYOUT.to_owned()),
+        Head::Window(window) => Some(window::layout(&window)),
+    };
+    check(scalars, layout.as_deref()).err()
+}
+
+/// Checks that scalars are of an operator with this layout; none has one that keeps no state.
+pub(crate) fn check(scalars: &Value, layout: Option<&str>) -> Result<(), Misfit> {
+    let layout = layout.ok_or(Misfit::Stateless)?;
+    let version = scalars.get("version").and_then(Value::as_u64);
+    if version != Some(VERSION) {
+        return Err(Misfit::Version(version));
+    }
+    match scalars.get("layout").and_then(Value::as_str) {
+        Some(was) if was == layout => Ok(()),
+        was => Err(Misfit::Layout { was: was.unwrap_or("unknown").to_owned(), is: layout.to_owned() }),
+    }
 }
 
 /// Adds to the scalars of a snapshot how many entries the database has at most in each namespace.

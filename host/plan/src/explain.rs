@@ -196,11 +196,15 @@ pub fn window_shape(window: &Window) -> String {
         Assigner::Session { gap_ms } => format!("session with a gap of {}", duration(gap_ms)),
         Assigner::Global => "global".to_owned(),
     };
-    let domain = match window.domain {
+    format!("{assigner}, {}", time_domain(window.domain))
+}
+
+/// What a time domain is called.
+pub fn time_domain(domain: TimeDomain) -> &'static str {
+    match domain {
         TimeDomain::Event => "event time",
         TimeDomain::Processing => "processing time",
-    };
-    format!("{assigner}, {domain}")
+    }
 }
 
 fn describe_window(window: &Window) -> String {

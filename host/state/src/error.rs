@@ -40,7 +40,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// the disk failed, or the library that writes to it
-    #[error("the state in {} cannot be read or written: {message}", path.display())]
+    #[error("the state in {} cannot be read or written: {message}; see to the disk, or give the worker another one", path.display())]
     Disk {
         /// the database's directory, or a file of it
         path: PathBuf,

@@ -17,7 +17,7 @@ use weir_state::{Entries, RocksBackend};
 use weir_types::KeyGroupRange;
 
 use crate::disk::{Folder, ScratchDir};
-use crate::error::{Failure, FailureKind};
+use crate::error::{Failure, FailureKind, restore_failure, restored_state_failure, state_failure};
 use crate::restore::fetch_failure;
 
 /// Files of entries that are stored, by their ids.
@@ -125,8 +125,8 @@ pub(crate) async fn restore_entries(
     for group in groups.start..groups.end {
         entries.clear();
         let of_group = KeyGroupRange { start: group, end: group + 1 };
-        read_database(&mut database, scalars, of_group, &mut entries).map_err(|e| unusable(&e))?;
-        chain.restore_entries(&entries, context).map_err(|e| Failure::new(FailureKind::Damaged, e.to_string()))?;
+        read_database(&mut database, scalars, of_group, &mut entries).map_err(|e| restored_state_failure(&e))?;
+        chain.restore_entries(&entries, context).map_err(|e| restore_failure(&e))?;
         tokio::task::yield_now().await;
     }
     Ok(())
@@ -136,7 +136,7 @@ pub(crate) async fn restore_entries(
 async fn fetch(files: &[NamedFile], stored: &Stored, folder: &Folder) -> Result<RocksBackend, Failure> {
     let place = ScratchDir(folder.place());
     std::fs::create_dir(&place.0)
-        .map_err(|e| unusable(&weir_state::Error::Disk { path: place.0.clone(), message: e.to_string() }))?;
+        .map_err(|e| state_failure(&weir_state::Error::Disk { path: place.0.clone(), message: e.to_string() }))?;
     for NamedFile { name, file } in files {
         if Path::new(name).file_name().is_none_or(|only| only != name.as_str()) {
             return Err(Failure::new(FailureKind::Damaged, format!("{}: {name:?} is no file of a database", file.path)));
@@ -158,16 +158,7 @@ async fn fetch(files: &[NamedFile], stored: &Stored, folder: &Folder) -> Result<
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, weir_state::Error> + Send + 'static) -> Result<T, Failure> {
     match spawn_blocking(work).await {
-        Ok(done) => done.map_err(|e| unusable(&e)),
+        Ok(done) => done.map_err(|e| restored_state_failure(&e)),
         Err(e) => Err(Failure::new(FailureKind::Internal, format!("the state on disk could not be opened: {e}"))),
     }
-}
-
-/// A database cannot be used: if its files are damaged, so is the checkpoint that they come from.
-fn unusable(error: &weir_state::Error) -> Failure {
-    let kind = match error {
-        weir_state::Error::Damaged { .. } | weir_state::Error::Corrupt(_) => FailureKind::Damaged,
-        _ => FailureKind::Resources,
-    };
-    Failure::new(kind, error.to_string())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use weir_operator::Culprit;
+use weir_state::Error as StateError;
 
 /// What kind of thing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -13,7 +14,7 @@ pub enum FailureKind {
     Guest,
     /// a source or a sink
     Connector,
-    /// no room: slots, instances
+    /// no room, or a disk that fails: slots, instances, state on disk
     Resources,
     /// checkpoints: their storage, or what is in them
     Checkpoint,
@@ -61,5 +62,117 @@ impl Failure {
             is_consequence: false,
             culprit: None,
         }
+    }
+}
+
+/// The failure of an operator; of a guest's with its backtrace.
+pub(crate) fn operator_failure(error: &weir_operator::Error) -> Failure {
+    use weir_operator::Error;
+    let (kind, guest) = match error {
+        Error::Guest(guest) | Error::Rows { error: guest, .. } => (FailureKind::Guest, Some(guest)),
+        Error::State(state) => (kind_of_state(state), None),
+        Error::Restore { .. } => (FailureKind::Damaged, None),
+        Error::Misfit { .. } => (FailureKind::Checkpoint, None),
+        Error::Arrow(_) | Error::NoEventTime { .. } | Error::EndlessTimer { .. } => (FailureKind::Internal, None),
+    };
+    let mut failure = Failure::new(kind, error.to_string());
+    failure.backtrace = guest.map(|g| g.backtrace.clone()).unwrap_or_default();
+    // Older checkpoints do not fit either, and to begin anew is not asked for.
+    failure.is_final = matches!(error, Error::Misfit { .. });
+    failure
+}
+
+/// The failure of an operator that takes over what a checkpoint has: what is damaged then is the checkpoint. All else would fail with an older one, too.
+pub(crate) fn restore_failure(error: &weir_operator::Error) -> Failure {
+    let mut failure = operator_failure(error);
+    if let weir_operator::Error::State(state) = error {
+        failure.kind = restored_state_failure(state).kind;
+    }
+    failure
+}
+
+/// The failure of keyed state at work.
+pub(crate) fn state_failure(error: &StateError) -> Failure {
+    Failure::new(kind_of_state(error), error.to_string())
+}
+
+/// The failure of keyed state that comes from a checkpoint's files: if they are damaged, so is the checkpoint.
+pub(crate) fn restored_state_failure(error: &StateError) -> Failure {
+    match error {
+        StateError::Damaged { .. } | StateError::Corrupt(_) => Failure::new(FailureKind::Damaged, error.to_string()),
+        _ => state_failure(error),
+    }
+}
+
+fn kind_of_state(error: &StateError) -> FailureKind {
+    match error {
+        StateError::DiskFull { .. }
+        | StateError::Disk { .. }
+        | StateError::Damaged { .. }
+        | StateError::Locked { .. }
+        | StateError::SlotsExhausted => FailureKind::Resources,
+        StateError::KeyType(_) | StateError::Keys(_) | StateError::Corrupt(_) => FailureKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_operator::{Error, Misfit};
+    use weir_sandbox::{GuestError, GuestErrorKind};
+
+    use super::*;
+
+    fn full() -> StateError {
+        StateError::DiskFull { path: "/state/7".into() }
+    }
+
+    fn disk() -> StateError {
+        StateError::Disk { path: "/state/7".into(), message: "Input/output error".into() }
+    }
+
+    fn damaged() -> StateError {
+        StateError::Damaged { path: "/state/7".into(), message: "bad checksum".into() }
+    }
+
+    fn corrupt() -> StateError {
+        StateError::Corrupt("a key is cut short".into())
+    }
+
+    fn misfit() -> Error {
+        Error::Misfit { operator: "count".into(), reason: Misfit::Version(Some(7)) }
+    }
+
+    /// Goal: a disk that is full or fails is no bug, and is told with what to do about it.
+    #[test]
+    fn a_full_disk_is_no_bug() {
+        for error in [full(), disk(), damaged()] {
+            let failure = operator_failure(&error.into());
+            assert_eq!((failure.kind, failure.is_final), (FailureKind::Resources, false), "{failure}");
+        }
+        assert!(state_failure(&full()).message.contains("free some"));
+        assert!(state_failure(&disk()).message.contains("see to the disk"));
+        assert_eq!(operator_failure(&corrupt().into()).kind, FailureKind::Internal);
+    }
+
+    /// Goal: a job goes back to an older checkpoint only where the one that it starts from is damaged: neither for a disk nor for a guest that fails meanwhile, nor
+    /// for state that does not fit, which ends it.
+    #[test]
+    fn only_what_is_damaged_is_left() {
+        let guest = GuestError { kind: GuestErrorKind::Memory, message: "it is full".into(), backtrace: vec!["f".into()] };
+        for (error, kind) in [
+            (damaged().into(), FailureKind::Damaged),
+            (corrupt().into(), FailureKind::Damaged),
+            (Error::Restore { operator: "count".into(), reason: "an entry has no kind".into() }, FailureKind::Damaged),
+            (full().into(), FailureKind::Resources),
+            (disk().into(), FailureKind::Resources),
+            (guest.into(), FailureKind::Guest),
+            (misfit(), FailureKind::Checkpoint),
+        ] {
+            let failure = restore_failure(&error);
+            assert_eq!((failure.kind, failure.is_final), (kind, kind == FailureKind::Checkpoint), "{failure}");
+            assert_eq!(failure.backtrace.is_empty(), kind != FailureKind::Guest);
+        }
+        assert_eq!(restored_state_failure(&damaged()).kind, FailureKind::Damaged);
+        assert_eq!(restored_state_failure(&full()).kind, FailureKind::Resources);
     }
 }

@@ -10,9 +10,10 @@ use weir_checkpoint::{
     ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Kind, Manifest, SplitState, StateFiles,
 };
 use weir_connector::{Split, Transaction};
-use weir_operator::{ChainOperator, Context, Predecessor};
+use weir_operator::snapshot::misfit as misfit_of;
+use weir_operator::{ChainOperator, Context, Misfit, Predecessor};
 use weir_plan::JobPlan;
-use weir_plan::explain::window_shape;
+use weir_plan::explain::{time_domain, window_shape};
 use weir_plan::job::{ChainNode, NodeKind};
 use weir_sandbox::Component;
 use weir_state::Entries;
@@ -21,7 +22,7 @@ use weir_types::{KeyGroupRange, Watermark};
 
 use crate::database;
 use crate::disk::{self, StateDisk};
-use crate::error::{Failure, FailureKind};
+use crate::error::{Failure, FailureKind, restore_failure};
 use crate::fnv::fnv;
 use crate::in_flight;
 use crate::limits::limits;
@@ -115,14 +116,13 @@ impl Restore {
             }
         }
         let mut settled = self.clone();
-        if left_behind.is_empty() && stateless.is_empty() {
-            return Ok(settled);
-        }
+        let (keepers, with_state) = (keepers(plan).collect(), with_state(&self.manifest));
+        let goes_on = |chain: &ChainSnapshot| with_state.contains(chain.operator.as_str()) || keeps_time(&keepers, chain);
         let tasks = &mut Arc::make_mut(&mut settled.manifest).tasks;
         // Rows in flight may be partial states, too.
         let in_flight = tasks.iter().any(|task| !task.in_flight.is_empty());
         for task in tasks {
-            task.chains.retain(|chain| !left_behind.contains(&chain.operator));
+            task.chains.retain(|chain| !left_behind.contains(&chain.operator) && goes_on(chain));
             // What there is no state of, nobody has to be able to read.
             let stateless = task.chains.iter_mut().filter(|chain| !in_flight && stateless.contains(&chain.operator));
             stateless.for_each(|chain| chain.state_schemas.clear());
@@ -174,7 +174,6 @@ impl Restore {
         chain: &mut ChainOperator,
         context: &mut Context,
     ) -> Result<(), Failure> {
-        let refused = |message: String| Failure::new(FailureKind::Damaged, message);
         // What is the same in all is taken from the subtask of the same number, if there was one.
         let parts = self.parts(operator, subtask);
         let overlaps = |part: &ChainSnapshot| !part.groups.intersection(groups).is_empty();
@@ -188,12 +187,12 @@ impl Restore {
         context.watermark = Watermark(watermark);
         let predecessors: Vec<_> =
             taken.iter().map(|part| Predecessor { groups: part.groups.intersection(groups), scalars: &part.scalars }).collect();
-        chain.begin_restore(&predecessors, context).map_err(|e| refused(e.to_string()))?;
+        chain.begin_restore(&predecessors, context).map_err(|e| restore_failure(&e))?;
         for part in taken.into_iter().filter(|part| overlaps(part)) {
             let files = match &part.state {
                 StateFiles::Entries(files) => files,
                 StateFiles::RocksDb { entries, .. } if in_backend => {
-                    chain.restore_database(&part.scalars, context).map_err(|e| refused(e.to_string()))?;
+                    chain.restore_database(&part.scalars, context).map_err(|e| restore_failure(&e))?;
                     entries
                 }
                 StateFiles::RocksDb { files, entries } => {
@@ -208,9 +207,9 @@ impl Restore {
         // Where rows of a broadcast are in flight, they are those that this very subtask has not seen.
         if let Some(file) = parts.first().and_then(|(_, part)| part.operator_state.as_ref()) {
             let state = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
-            chain.restore_operator_state(&state, context).await.map_err(|e| refused(e.to_string()))?;
+            chain.restore_operator_state(&state, context).await.map_err(|e| restore_failure(&e))?;
         }
-        chain.finish_restore().map_err(|e| refused(e.to_string()))
+        chain.finish_restore().map_err(|e| restore_failure(&e))
     }
 
     async fn restore_entries(
@@ -220,34 +219,39 @@ impl Restore {
         chain: &mut ChainOperator,
         context: &Context,
     ) -> Result<(), Failure> {
-        let refused = |path: &str, error: &dyn std::fmt::Display| Failure::new(FailureKind::Damaged, format!("{path}: {error}"));
         for file in files {
+            let located = |failure: Failure| Failure { message: format!("{}: {}", file.path, failure.message), ..failure };
+            let torn = |error: &dyn std::fmt::Display| located(Failure::new(FailureKind::Damaged, error.to_string()));
+            let refused = |error: &weir_operator::Error| located(restore_failure(error));
             let bytes = self.folder.fetch(file).await.map_err(|e| fetch_failure(&e))?;
             let mut reader = EntriesReader::new(&bytes[..], groups);
             let (mut chunk, mut bytes) = (Entries::default(), 0);
-            while let Some(entry) = reader.next().map_err(|e| refused(&file.path, &e))? {
+            while let Some(entry) = reader.next().map_err(|e| torn(&e))? {
                 chunk.push(entry.group, entry.namespace, entry.key, entry.value);
                 bytes += entry.key.len() + entry.value.len();
                 if bytes >= CHUNK_BYTES {
-                    chain.restore_entries(&chunk, context).map_err(|e| refused(&file.path, &e))?;
+                    chain.restore_entries(&chunk, context).map_err(|e| refused(&e))?;
                     chunk.clear();
                     bytes = 0;
                     tokio::task::yield_now().await;
                 }
             }
-            chain.restore_entries(&chunk, context).map_err(|e| refused(&file.path, &e))?;
+            chain.restore_entries(&chunk, context).map_err(|e| refused(&e))?;
         }
         Ok(())
     }
 }
 
-/// A file of a checkpoint could not be fetched: if it is damaged or gone, so is the checkpoint.
+/// A file of a checkpoint could not be fetched: if it is damaged or gone, so is the checkpoint; if there is no place for it, that is no matter of the checkpoint.
 pub(crate) fn fetch_failure(error: &weir_checkpoint::Error) -> Failure {
-    let kind = match error.kind {
-        ErrorKind::Corrupt | ErrorKind::NotFound => FailureKind::Damaged,
-        _ => FailureKind::Checkpoint,
-    };
-    Failure::new(kind, error.to_string())
+    match error.kind {
+        ErrorKind::Corrupt | ErrorKind::NotFound => Failure::new(FailureKind::Damaged, error.to_string()),
+        ErrorKind::Local => Failure::new(
+            FailureKind::Resources,
+            format!("{error}; make room there, or say where else state on disk is to be by --state-dir"),
+        ),
+        _ => Failure::new(FailureKind::Checkpoint, error.to_string()),
+    }
 }
 
 /// Why a job cannot start from a checkpoint, whatever its operators' state is; none if it can.
@@ -328,7 +332,7 @@ enum Verdict<'a> {
 fn judge<'a>(plan: &'a JobPlan, manifest: &'a Manifest) -> Vec<(String, Verdict<'a>)> {
     let chains = || manifest.tasks.iter().flat_map(|task| &task.chains);
     let stored: BTreeMap<&str, &ChainSnapshot> = chains().map(|chain| (chain.operator.as_str(), chain)).collect();
-    let with_state: BTreeSet<&str> = chains().filter(|chain| has_state(chain)).map(|chain| chain.operator.as_str()).collect();
+    let with_state = with_state(manifest);
     let mut seen = BTreeSet::new();
     let mut verdicts = vec![];
     for (operator, node) in keepers(plan) {
@@ -337,8 +341,8 @@ fn judge<'a>(plan: &'a JobPlan, manifest: &'a Manifest) -> Vec<(String, Verdict<
         }
         let verdict = match stored.get(operator.as_str()) {
             None => Verdict::Is(Fit::New),
-            Some(_) if !with_state.contains(operator.as_str()) => Verdict::Is(Fit::New),
-            Some(chain) => judge_state(node, chain),
+            Some(chain) if with_state.contains(operator.as_str()) => judge_state(node, chain),
+            Some(chain) => Verdict::Is(judge_stateless(node, chain)),
         };
         verdicts.push((operator, verdict));
     }
@@ -347,12 +351,42 @@ fn judge<'a>(plan: &'a JobPlan, manifest: &'a Manifest) -> Vec<(String, Verdict<
     verdicts
 }
 
+/// What becomes of an operator of which there is nothing but how far its time was. Who cannot read that does not know whether there is no more to it.
+fn judge_stateless(node: &ChainNode, stored: &ChainSnapshot) -> Fit {
+    match misfit_of(node.chain.head, &stored.scalars) {
+        Some(reason @ Misfit::Version(_)) => unreadable(node, stored, reason),
+        _ => Fit::New,
+    }
+}
+
+/// State that an operator cannot go on from, though its type is the same.
+fn unreadable(node: &ChainNode, stored: &ChainSnapshot, reason: Misfit) -> Fit {
+    match reason {
+        Misfit::Layout { was, is } => Fit::Unreadable { was, is, why: "it keeps its state in other parts".to_owned() },
+        reason => Fit::Unreadable { was: stored.schema.clone(), is: state_schema(node), why: reason.to_string() },
+    }
+}
+
+/// Whether an operator without state goes on from what is said of it besides: how far its time was. It does not where it has become another one, to which
+/// that says nothing; it does where only its key or its gap has changed, so that what was late stays late.
+fn keeps_time(keepers: &BTreeMap<String, &ChainNode>, stored: &ChainSnapshot) -> bool {
+    let Some(node) = keepers.get(&stored.operator) else { return false };
+    let is_of_same_time = match node.chain.head {
+        Head::Window(window) => stored.schema.contains(&format!(", {})", time_domain(window.domain))),
+        Head::Relay | Head::Transform | Head::Process => true,
+    };
+    is_of_same_time && misfit_of(node.chain.head, &stored.scalars).is_none()
+}
+
 /// Whether an operator can read what it had.
 fn judge_state<'a>(node: &'a ChainNode, stored: &ChainSnapshot) -> Verdict<'a> {
     let (was, is) = (&stored.schema, state_schema(node));
     if *was != is {
         let why = "the operator or its key is another one".to_owned();
         return Verdict::Is(Fit::Unreadable { was: was.clone(), is, why });
+    }
+    if let Some(reason) = misfit_of(node.chain.head, &stored.scalars) {
+        return Verdict::Is(unreadable(node, stored, reason));
     }
     const UNSAID: &str = "of a type that its component did not say";
     let own = &node.chain.state_schema;
@@ -436,7 +470,201 @@ pub fn transactions<'a>(tasks: impl Iterator<Item = &'a weir_checkpoint::TaskSna
     all.into_iter().map(|(name, transactions)| (name.to_owned(), transactions)).collect()
 }
 
+/// The operators of which there is state, in any of their subtasks.
+fn with_state(manifest: &Manifest) -> BTreeSet<&str> {
+    let chains = manifest.tasks.iter().flat_map(|task| &task.chains);
+    chains.filter(|chain| has_state(chain)).map(|chain| chain.operator.as_str()).collect()
+}
+
 fn has_state(chain: &ChainSnapshot) -> bool {
     let StateFiles::Entries(files) = &chain.state else { return true };
     !files.is_empty() || chain.operator_state.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::{DataType, Field, Schema, SchemaRef};
+    use serde_json::{Value, json};
+    use weir_checkpoint::{Storage, TaskSnapshot, manifest};
+    use weir_plan::JobSpec;
+    use weir_types::graph::{
+        Assigner, Chain, ColumnOrigin, Endpoint, Graph, Input, OperatorInfo, Output, Partitioning, Sink, Source, TimeDomain,
+        Trigger, Window,
+    };
+
+    use super::*;
+
+    const SECOND: Assigner = Assigner::Tumbling { size_ms: 1000, offset_ms: 0 };
+    const SECONDS: Assigner = Assigner::Tumbling { size_ms: 2000, offset_ms: 0 };
+    const SLIDING: Assigner = Assigner::Sliding { size_ms: 2000, slide_ms: 1000, offset_ms: 0 };
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, false)]))
+    }
+
+    fn windows(assigner: Assigner, domain: TimeDomain, every_count: Option<u64>) -> Head {
+        let trigger = Trigger { on_time: true, early_every_ms: None, every_count, purging: false };
+        Head::Window(Window { assigner, domain, trigger, allowed_lateness_ms: 0, late_port: None, mergeable: true })
+    }
+
+    fn event(assigner: Assigner) -> Head {
+        windows(assigner, TimeDomain::Event, None)
+    }
+
+    /// A job with one operator of this head, called `op`, between a source and a sink.
+    fn job(head: Head) -> JobPlan {
+        let chain = Chain {
+            operators: vec![OperatorInfo { id: "op".into(), kind: "op".into() }],
+            head,
+            inputs: vec![Input {
+                from: vec![Endpoint::Source(0)],
+                partitioning: Partitioning::Hash,
+                key: vec![0],
+                columns: vec![0],
+                times: false,
+            }],
+            outputs: vec![Output { name: String::new(), schema: schema(), columns: vec![ColumnOrigin::Computed] }],
+            event_time: None,
+            parallelism: None,
+            state_schema: None,
+        };
+        let graph = Graph {
+            name: "test".into(),
+            sources: vec![Source { name: "in".into(), stream: String::new(), schema: schema() }],
+            chains: vec![chain],
+            sinks: vec![Sink { name: "out".into(), from: vec![Endpoint::Chain { chain: 0, port: 0 }] }],
+        };
+        let spec = "component = \"test.wasm\"\n[sources.in]\nconnector = \"nexmark\"\n[sinks.out]\nconnector = \"blackhole\"\n";
+        weir_plan::plan(&JobSpec::from_toml(spec, &[]).unwrap(), &[graph]).unwrap()
+    }
+
+    /// What a snapshot of an operator says of it besides its state.
+    fn scalars(head: Head) -> Value {
+        let mut scalars = json!({ "version": 2, "time": 7000 });
+        match misfit_of(head, &scalars) {
+            Some(Misfit::Layout { is, .. }) => scalars["layout"] = is.into(),
+            other => panic!("an operator with state has a layout: {other:?}"),
+        }
+        scalars
+    }
+
+    /// A checkpoint of a job with an operator of this head, of which there is state on disk, or none at all.
+    fn checkpoint(head: Head, has_state: bool) -> Restore {
+        let plan = job(head);
+        let (operator, node) = keepers(&plan).next().expect("there is one that keeps state");
+        let state = if has_state { StateFiles::RocksDb { files: vec![], entries: vec![] } } else { StateFiles::Entries(vec![]) };
+        let chain = ChainSnapshot {
+            operator,
+            schema: state_schema(node),
+            state_schemas: vec![],
+            watermark: 7000,
+            groups: KeyGroupRange { start: 0, end: plan.spec.max_parallelism },
+            state,
+            operator_state: None,
+            scalars: scalars(head),
+        };
+        let task = TaskSnapshot {
+            vertex: 0,
+            subtask: 0,
+            parallelism: 1,
+            source: None,
+            chains: vec![chain],
+            sinks: vec![],
+            in_flight: vec![],
+        };
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            job: "job".to_owned(),
+            kind: Kind::Checkpoint,
+            checkpoint: 5,
+            generation: 1,
+            graph_fingerprint: String::new(),
+            max_parallelism: plan.spec.max_parallelism,
+            vertices: vec![],
+            edges: vec![],
+            started_ms: 0,
+            finished_ms: 0,
+            tasks: vec![task],
+            bytes_total: 0,
+            bytes_new: 0,
+        };
+        let storage = Storage::open("memory://what-a-job-starts-from", &[]).unwrap().job("job").unwrap();
+        Restore { manifest: Arc::new(manifest), folder: storage.folder().clone(), drops_unmatched: false }
+    }
+
+    /// How many snapshots of the operator are left of a checkpoint for a job with this one, and what becomes of its state.
+    async fn left(restore: &Restore, head: Head) -> (usize, Vec<Fit>) {
+        let plan = job(head);
+        let settled = restore.settle(&plan, &[]).await.unwrap();
+        let fits = compare(&plan, &[], &restore.manifest).await.into_iter().map(|(_, fit)| fit).collect();
+        (settled.manifest.tasks[0].chains.len(), fits)
+    }
+
+    /// Goal: an operator of which there is no state, and which has become another one, begins without anything, as is said of it: it does not fail on what
+    /// is known of the one that it was. One that is as it was goes on with its time, by which rows are late; so does one that only has another gap.
+    #[tokio::test]
+    async fn what_has_changed_without_state_begins_anew() {
+        let was = checkpoint(event(SECOND), false);
+        assert_eq!(left(&was, event(SECOND)).await, (1, vec![Fit::New]));
+        for other in [
+            event(SECONDS),
+            event(SLIDING),
+            event(Assigner::Session { gap_ms: 1000 }),
+            windows(SECOND, TimeDomain::Processing, None),
+            Head::Process,
+        ] {
+            assert_eq!(left(&was, other).await, (0, vec![Fit::New]), "{other:?}");
+        }
+        assert_eq!(left(&was, Head::Transform).await, (0, vec![]), "it keeps no state any more");
+        let sessions = checkpoint(event(Assigner::Session { gap_ms: 1000 }), false);
+        assert_eq!(left(&sessions, event(Assigner::Session { gap_ms: 2000 })).await, (1, vec![Fit::New]));
+        let function = checkpoint(Head::Process, false);
+        assert_eq!(left(&function, Head::Process).await, (1, vec![Fit::New]));
+        assert_eq!(left(&function, event(SECOND)).await, (0, vec![Fit::New]));
+    }
+
+    /// Goal: state that is kept in other parts than the operator's is refused before anything starts, for good, also where the windows are the same; told to, the
+    /// job leaves it behind.
+    #[tokio::test]
+    async fn other_parts_are_refused() {
+        let counting = job(windows(SLIDING, TimeDomain::Event, Some(3)));
+        let mut was = checkpoint(event(SLIDING), true);
+        assert_eq!(left(&was, event(SLIDING)).await, (1, vec![Fit::Kept]));
+        let fits = compare(&counting, &[], &was.manifest).await;
+        assert!(
+            matches!(&fits[..], [(_, Fit::Unreadable { was, is, .. })] if was.starts_with("cells") && was.ends_with(is)),
+            "{fits:?}"
+        );
+        let refused = was.settle(&counting, &[]).await.unwrap_err();
+        assert_eq!((refused.kind, refused.is_final), (FailureKind::Checkpoint, true), "{refused}");
+        was.drops_unmatched = true;
+        assert!(was.settle(&counting, &[]).await.unwrap().manifest.tasks[0].chains.is_empty());
+    }
+
+    /// Goal: what is of an unknown version is refused, also where nothing is known to be there: nobody takes it for nothing.
+    #[tokio::test]
+    async fn other_versions_are_refused() {
+        for has_state in [false, true] {
+            let mut was = checkpoint(event(SECOND), has_state);
+            Arc::make_mut(&mut was.manifest).tasks[0].chains[0].scalars["version"] = json!(99);
+            let refused = was.settle(&job(event(SECOND)), &[]).await.unwrap_err();
+            assert!(refused.is_final && refused.message.contains("version 99"), "{refused}");
+        }
+    }
+
+    /// Goal: a file that finds no place on the worker's own disk is no damage to the checkpoint.
+    #[test]
+    fn a_place_that_is_missing_is_no_damage() {
+        for (kind, expected) in [
+            (ErrorKind::Local, FailureKind::Resources),
+            (ErrorKind::Corrupt, FailureKind::Damaged),
+            (ErrorKind::NotFound, FailureKind::Damaged),
+            (ErrorKind::Unavailable, FailureKind::Checkpoint),
+        ] {
+            let error = weir_checkpoint::Error { kind, message: "cannot write /state/7".to_owned(), source: None };
+            let failure = fetch_failure(&error);
+            assert_eq!(failure.kind, expected, "{failure}");
+            assert_eq!(failure.message.contains("make room"), kind == ErrorKind::Local, "{failure}");
+        }
+    }
 }

@@ -146,14 +146,18 @@ fn run_in(cell: Span, times: &[EventTime]) -> usize {
     (run + times[run..].iter().take_while(|&&time| cell.contains(time)).count()).max(1)
 }
 
+/// Whether parts are cells that overlapping windows share.
+pub(super) fn shares_cells(grid: &Grid, window: &graph::Window) -> bool {
+    let policy = Policy::of(window);
+    grid.overlaps() && window.mergeable && (policy.emits_once() || !policy.purging && policy.every_count.is_none())
+}
+
 impl GridWindows {
     pub fn new(grid: Grid, window: &graph::Window, stage: Stage, table: SlotTable) -> Self {
         let policy = Policy::of(window);
-        let shares_cells =
-            grid.overlaps() && window.mergeable && (policy.emits_once() || !policy.purging && policy.every_count.is_none());
         Self {
             grid,
-            shares_cells,
+            shares_cells: shares_cells(&grid, window),
             stage,
             tallied: !policy.emits_once() || stage == Stage::Local,
             table,
@@ -691,11 +695,6 @@ impl GridWindows {
 
     fn tally(&self, slot: Slot) -> Tally {
         if self.tallied { self.tallies[slot as usize] } else { Tally::UNKNOWN }
-    }
-
-    /// What the namespaces of a snapshot are.
-    pub fn layout(&self) -> String {
-        if self.shares_cells { format!("cells of {}", self.grid.name()) } else { self.grid.name() }
     }
 
     /// Writes what is known of all keys.

@@ -63,6 +63,7 @@ pub struct Window {
     stage: Stage,
     late_port: Option<usize>,
     windows: Windows,
+    layout: String,
     eviction: Eviction,
     clock: WindowClock,
     /// whether there is more to do about it
@@ -78,6 +79,16 @@ pub struct Window {
 enum Windows {
     Grid(Box<GridWindows>),
     Sessions(Box<Sessions>),
+}
+
+/// What the namespaces of a snapshot of such windows are.
+pub(crate) fn layout(window: &graph::Window) -> String {
+    match Grid::of(window.assigner) {
+        Some(grid) if grid_windows::shares_cells(&grid, window) => format!("cells of {}", grid.name()),
+        Some(grid) => grid.name(),
+        // Those that are there keep their ends, whatever the gap is now.
+        None => "sessions".into(),
+    }
 }
 
 impl Window {
@@ -116,6 +127,7 @@ impl Window {
             stage: node.stage,
             late_port: window.late_port,
             windows,
+            layout: layout(window),
             eviction,
             clock: WindowClock::default(),
             advancing: false,
@@ -337,7 +349,7 @@ impl Window {
             Windows::Sessions(windows) => windows.snapshot(&mut self.body, &mut self.eviction, &mut out).await?,
         }
         let time = self.settled_time(context.now);
-        let mut snapshot = out.finish(&self.layout(), None);
+        let mut snapshot = out.finish(&self.layout, None);
         self.clock.save(time, &mut snapshot.scalars);
         if let (Some(_), Windows::Grid(windows)) = (&snapshot.changes, &self.windows) {
             snapshot::set_counts(&mut snapshot.scalars, windows.counts());
@@ -358,20 +370,15 @@ impl Window {
     }
 
     /// What the namespaces of a snapshot are.
-    fn layout(&self) -> String {
-        match &self.windows {
-            Windows::Grid(windows) => windows.layout(),
-            // Those that are there keep their ends, whatever the gap is now.
-            Windows::Sessions(_) => "sessions".into(),
-        }
+    pub(crate) fn layout(&self) -> &str {
+        &self.layout
     }
 
     /// Goes on where the clocks of an older attempt's subtasks were: see [`clock`].
     ///
     /// # Errors
-    /// If their snapshots are not of such windows, or of an unknown version.
+    /// If their snapshots do not say where that is.
     pub fn begin_restore(&mut self, predecessors: &[Predecessor<'_>]) -> Result<(), Error> {
-        snapshot::check(predecessors, &self.layout())?;
         match self.stage {
             // There no window is emitted, and no row is late.
             Stage::Local => Ok(()),

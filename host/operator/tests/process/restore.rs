@@ -1,8 +1,10 @@
 //! What a snapshot of a process function is, and what is no snapshot of one.
 
 use serde_json::json;
+use weir_operator::snapshot::misfit;
 use weir_operator::{Error, Predecessor};
 use weir_state::Entries;
+use weir_types::graph::Head;
 use weir_types::{KeyGroup, KeyGroupRange};
 
 use crate::harness::{MAX_PARALLELISM, Op, Operator, Row};
@@ -114,7 +116,10 @@ fn others_are_refused() {
             .chain
             .begin_restore(&[Predecessor { groups: ALL, scalars: &scalars }], &new.context)
             .expect_err("it is no snapshot of counts");
-        assert!(reason(&error).contains(expected), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+        // What is whole is not damaged.
+        assert_eq!(matches!(&error, Error::Restore { .. }), expected == "clocks", "{error}");
+        assert_eq!(misfit(Head::Process, &scalars).is_some(), expected != "clocks", "it is told before");
     }
     let key = |kind: u8, key: i64| [&[kind][..], &key.to_be_bytes()].concat();
     let mut old = operator(None);

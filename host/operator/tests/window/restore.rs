@@ -3,10 +3,11 @@
 use std::sync::mpsc;
 
 use serde_json::json;
+use weir_operator::snapshot::misfit;
 use weir_operator::{Error, Predecessor, Snapshot};
 use weir_plan::job::Stage;
 use weir_state::Entries;
-use weir_types::graph::{Assigner, TimeDomain, Trigger, Window};
+use weir_types::graph::{Assigner, Head, TimeDomain, Trigger, Window};
 use weir_types::{EventTime, KeyGroupRange};
 
 use crate::disk::Disk;
@@ -191,8 +192,10 @@ fn other_windows_are_refused() {
             let result = operator(window(to), None).restore(&[old.snapshot()], ALL);
             assert_eq!(result.is_ok(), i == j, "{of:?} to {to:?}");
             if let Err(error) = result {
-                assert!(matches!(&error, Error::Restore { operator, .. } if operator == "window"), "{error}");
+                assert!(matches!(&error, Error::Misfit { operator, .. } if operator == "window"), "{error}");
             }
+            let told = misfit(Head::Window(window(to)), &old.snapshot().scalars);
+            assert_eq!(told.is_none(), i == j, "{of:?} to {to:?} is told before: {told:?}");
         }
     }
     // A trigger that needs to know the rows of each window does not go by cells.

@@ -48,7 +48,7 @@ enum LoanState {
     /// they are being written, and then the files are copied
     Completing,
     /// the changes that were to be written are lost, or some of them: why
-    Lost(String),
+    Lost(Error),
 }
 
 impl Database {
@@ -61,7 +61,7 @@ impl Database {
         match &*self.loan() {
             LoanState::None => Ok(false),
             LoanState::Begun | LoanState::Completing => Ok(true),
-            LoanState::Lost(message) => Err(self.damaged(message)),
+            LoanState::Lost(why) => Err(self.lost(why)),
         }
     }
 
@@ -74,8 +74,21 @@ impl Database {
     pub(super) fn wait_for_return(&self) -> Result<(), Error> {
         let is_lent = |state: &mut LoanState| matches!(state, LoanState::Begun | LoanState::Completing);
         match &*self.loan.changed.wait_while(self.loan(), is_lent).unwrap_or_else(PoisonError::into_inner) {
-            LoanState::Lost(message) => Err(self.damaged(message)),
+            LoanState::Lost(why) => Err(self.lost(why)),
             LoanState::None | LoanState::Begun | LoanState::Completing => Ok(()),
+        }
+    }
+
+    /// What keeps whoever uses it from then on: why changes are lost. It is the same error, so that it is known whose matter it is.
+    fn lost(&self, why: &Error) -> Error {
+        match why {
+            Error::DiskFull { path } => Error::DiskFull { path: path.clone() },
+            Error::Disk { path, message } => {
+                let message = format!("what has changed could not be written, so restore the job from a checkpoint ({message})");
+                Error::Disk { path: path.clone(), message }
+            }
+            Error::Damaged { path, message } => Error::Damaged { path: path.clone(), message: message.clone() },
+            other => self.damaged(&other.to_string()),
         }
     }
 
@@ -172,7 +185,11 @@ impl Checkpointing {
         changes.clear();
         changes.trim(SPARE_BYTES_MAX);
         *self.spare() = changes;
-        let result = written.map_err(|error| (LoanState::Lost(error.to_string()), error)).and_then(|()| {
+        let result = written.map_err(|error| {
+            let told = self.database.lost(&error);
+            (LoanState::Lost(error), told)
+        });
+        let result = result.and_then(|()| {
             // Whatever becomes of the copy: the database has the changes.
             self.database.copy_to(dir).map_err(|error| (LoanState::None, error))
         });
@@ -189,7 +206,7 @@ impl Checkpointing {
 impl Drop for Checkpointing {
     fn drop(&mut self) {
         if !self.is_complete {
-            self.database.set_loan(LoanState::Lost("a checkpoint was given up before it was made".into()));
+            self.database.set_loan(LoanState::Lost(self.database.damaged("a checkpoint was given up before it was made")));
         }
     }
 }
@@ -229,4 +246,34 @@ pub(super) fn list(dir: &Path) -> Result<Vec<CheckpointFile>, Error> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RocksBackend, RocksMemory};
+
+    /// Goal: where changes were lost since the disk is full, whoever uses the database from then on is told just that, and not that it is damaged.
+    #[test]
+    fn a_full_disk_stays_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let live = RocksBackend::open(&dir.path().join("live"), &RocksMemory::new(1 << 20)).unwrap();
+        let full = dir.path().join("live/changes");
+        live.database.set_loan(LoanState::Lost(Error::DiskFull { path: full.clone() }));
+        for error in [live.database.is_lent().unwrap_err(), live.database.wait_for_return().unwrap_err()] {
+            assert!(matches!(&error, Error::DiskFull { path } if *path == full), "{error}");
+        }
+    }
+
+    /// Goal: a disk that has failed stays one, too, and says that changes are lost.
+    #[test]
+    fn a_disk_that_has_failed_stays_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let live = RocksBackend::open(&dir.path().join("live"), &RocksMemory::new(1 << 20)).unwrap();
+        let failed = Error::Disk { path: dir.path().to_owned(), message: "Input/output error".into() };
+        live.database.set_loan(LoanState::Lost(failed));
+        let error = live.database.is_lent().unwrap_err();
+        assert!(matches!(&error, Error::Disk { message, .. } if message.contains("restore the job")), "{error}");
+        assert!(error.to_string().contains("Input/output error"), "{error}");
+    }
 }

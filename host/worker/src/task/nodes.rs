@@ -30,7 +30,7 @@ use super::splits::{Reach, Splits};
 use super::{Parts, calmly};
 use crate::database::StoredFiles;
 use crate::deploy::connector_failure;
-use crate::error::{Failure, FailureKind};
+use crate::error::{Failure, FailureKind, operator_failure};
 use crate::metrics::{JobMetrics, NO_LAG, NodeCounters};
 use crate::snapshot::{Captured, CapturedChain, CapturedState, Prepared};
 
@@ -810,18 +810,6 @@ fn signal_time(queue: &mut VecDeque<(usize, Signal)>, node: usize, feed: usize, 
     if change.idle {
         queue.push_back((node, Signal::Idle { feed }));
     }
-}
-
-/// The failure of an operator; of a guest's with its backtrace.
-pub(super) fn operator_failure(error: &Error) -> Failure {
-    let guest = match error {
-        Error::Guest(guest) | Error::Rows { error: guest, .. } => Some(guest),
-        _ => None,
-    };
-    let kind = if guest.is_some() { FailureKind::Guest } else { FailureKind::Internal };
-    let mut failure = Failure::new(kind, error.to_string());
-    failure.backtrace = guest.map(|g| g.backtrace.clone()).unwrap_or_default();
-    failure
 }
 
 /// Why a node failed.

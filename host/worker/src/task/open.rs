@@ -16,12 +16,12 @@ use weir_types::graph::Partitioning;
 use weir_types::key::range_of;
 
 use super::dead_letters::DeadLetters;
-use super::nodes::{Node, Operator, StateName, operator_failure};
+use super::nodes::{Node, Operator, StateName};
 use super::splits::Reach;
 use super::{Parts, calmly};
 use crate::database::StoredFiles;
 use crate::deploy::connector_failure;
-use crate::error::{Failure, FailureKind};
+use crate::error::{Failure, operator_failure, state_failure};
 use crate::limits::limits;
 use crate::restore::{Owner, Restore, state_id, state_schema};
 use crate::snapshot::Prepared;
@@ -176,8 +176,7 @@ async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGrou
             return Ok(Kept { backend: Box::new(opened.backend), stored: opened.stored, in_backend: true });
         }
     }
-    let backend = RocksBackend::open(&folder.place(), folder.memory());
-    let backend = backend.map_err(|e| Failure::new(FailureKind::Resources, e.to_string()))?;
+    let backend = RocksBackend::open(&folder.place(), folder.memory()).map_err(|e| state_failure(&e))?;
     Ok(Kept { backend: Box::new(backend), stored: StoredFiles::new(), in_backend: false })
 }
 

@@ -168,6 +168,42 @@ fn large_parts_are_uploaded_in_pieces() {
 }
 
 #[test]
+fn parts_of_others_in_a_bucket_stay() {
+    // Goal: a part does not replace an object of its name that is another's, and waits until that is moved away; one that is gone is not taken for what is
+    // there. To commit a part again changes nothing.
+    use std::io::Write;
+    const PART: &str = "a/part";
+    let objects = Arc::new(InMemory::new());
+    let bucket = Bucket::in_memory(Arc::clone(&objects));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let found = || runtime.block_on(async { objects.get(&"out/a/part".into()).await.unwrap().bytes().await.unwrap() });
+    let prepared = |rows: &[u8]| {
+        let mut hidden = bucket.begin(PART).unwrap();
+        hidden.write_all(rows).unwrap();
+        Prepared { part: PART.into(), upload: hidden.seal().unwrap() }
+    };
+    let publish = |part: &Prepared| bucket.publish(std::slice::from_ref(part)).map_err(|e| e.message);
+    let (first, second, same) = (prepared(b"first"), prepared(b"other"), prepared(b"first"));
+    publish(&first).unwrap();
+    for other in [&second, &same] {
+        let error = publish(other).unwrap_err();
+        assert!(error.contains("a/part is there already, of a job of the same name"), "{error}");
+        assert_eq!(found(), "first");
+        publish(&first).unwrap();
+    }
+    runtime.block_on(async { objects.delete(&"out/a/part".into()).await.unwrap() });
+    publish(&second).unwrap();
+    publish(&second).unwrap();
+    assert_eq!(found(), "other");
+    let error = publish(&first).unwrap_err();
+    assert!(error.contains("are lost") && error.contains("give each job a place of its own"), "{error}");
+
+    // A transaction of a checkpoint of an older version does not say what its object is known by.
+    let upload = second.upload.map(|upload| Upload { mark: None, ..upload });
+    publish(&Prepared { upload, ..second }).unwrap();
+}
+
+#[test]
 fn parts_are_named_and_divided() {
     // Goal: the files of a job are where time and values say, complete by themselves, and numbered; what is not committed is in `.weir`.
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{HIDDEN, Hidden, Prepared, Store, Upload, lost};
+use super::{HIDDEN, Hidden, Prepared, Store, Upload, lost, taken};
 use crate::{Error, Files};
 
 /// What the names of hidden parts end with.
@@ -39,12 +39,8 @@ impl Folder {
     fn publish_one(&self, part: &str) -> Result<(), Error> {
         let (hidden, path) = (self.hidden(part), self.path.join(part));
         let failed = |e| Error::io(format!("the part {} cannot be committed", self.shown(part)), e);
-        // A job whose checkpoints were removed begins to count its parts anew.
         if self.files.is_file(&path).map_err(failed)? && self.files.is_file(&hidden).map_err(failed)? {
-            let shown = self.shown(part);
-            return Err(Error::options(format!(
-                "the part {shown} is there already, of a job of the same name whose checkpoints are gone: choose another folder, or move it away"
-            )));
+            return Err(taken(&self.shown(part)));
         }
         match self.files.rename(&hidden, &path) {
             Ok(()) => Ok(()),

@@ -1,6 +1,7 @@
 //! Where parts lie, hidden and visible.
 
 mod folder;
+mod mark;
 mod s3;
 
 use std::io::{self, Write};
@@ -8,6 +9,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 pub(in crate::file) use self::folder::Folder;
+use self::mark::Mark;
 pub(in crate::file) use self::s3::Bucket;
 use super::Prepared;
 use crate::Error;
@@ -26,7 +28,7 @@ pub(in crate::file) trait Store: Send + Sync {
     /// Makes durable that sealed parts are there.
     fn sync(&self) -> Result<(), Error>;
 
-    /// Gives hidden parts their names. One that has its name already keeps it.
+    /// Gives hidden parts their names. One that has its name already keeps it, and none replaces another one.
     fn publish(&self, parts: &[Prepared]) -> Result<(), Error>;
 
     /// Removes the hidden parts whose names are garbage.
@@ -49,6 +51,17 @@ pub(in crate::file) struct Upload {
     pub id: String,
     /// what the store calls its pieces, in order
     pub pieces: Vec<String>,
+    /// what its object is known by; none in checkpoints of older versions
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
+}
+
+/// The error of a part that would replace another one. Numbers are counted anew where a job finds no checkpoints of its own.
+fn taken(part: &str) -> Error {
+    Error::options(format!(
+        "the part {part} is there already, of a job of the same name whose checkpoints are gone or lie elsewhere: choose another place for the parts, \
+         or move it away"
+    ))
 }
 
 /// The error of a transaction whose rows are gone.

@@ -2,6 +2,9 @@
 //!
 //! A hidden part is an upload in several pieces that is not completed: it is no object yet. What uploads there are cannot be asked of every server, so each
 //! has a small object `.weir/NAME` beside it that says what it is called, and which goes when the upload is completed or given up.
+//!
+//! To complete an upload is to replace what is there, so that is looked at before. An object of the part's name is the part itself if the upload is gone and
+//! it looks [as what was uploaded](super::mark); while the upload is there, it is somebody else's.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -12,10 +15,11 @@ use futures::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{ClientConfigKey, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
+use object_store::{ClientConfigKey, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
 use serde::{Deserialize, Serialize};
 
-use super::{HIDDEN, Hidden, Prepared, Store, Upload, lost};
+use super::mark::Marking;
+use super::{HIDDEN, Hidden, Prepared, Store, Upload, lost, taken};
 use crate::Error;
 use crate::background::Background;
 
@@ -47,6 +51,18 @@ pub(in crate::file) struct Bucket {
 struct Note {
     part: String,
     upload: String,
+}
+
+/// What has become of an upload that was to be completed.
+enum Outcome {
+    /// it is the object
+    Published,
+    /// neither it nor an object is there
+    Lost,
+    /// it is there, and so is an object that it would replace
+    Taken,
+    /// it is gone, and the object is another one
+    Replaced,
 }
 
 impl Bucket {
@@ -117,20 +133,61 @@ impl Bucket {
         })
     }
 
-    /// Completes an upload; false if neither it nor its object is there.
-    async fn complete(self, part: String, upload: Upload) -> object_store::Result<bool> {
+    /// Completes an upload, unless there is an object already.
+    async fn complete(self, part: String, upload: Upload) -> object_store::Result<Outcome> {
         let key = self.key(&part)?;
-        let pieces = upload.pieces.into_iter().map(|content_id| PartId { content_id }).collect();
-        if let Err(failure) = self.objects.complete_multipart(&key, &upload.id, pieces).await {
-            // It may be the second time.
-            match self.objects.head(&key).await {
-                Ok(_) => {}
-                Err(object_store::Error::NotFound { .. }) if is_unknown(&failure) => return Ok(false),
-                Err(_) => return Err(failure),
-            }
+        let outcome = match self.there(&key).await? {
+            Some(object) => self.recognize(&key, &upload, &object).await?,
+            None => self.put_together(&key, &upload).await?,
+        };
+        if matches!(outcome, Outcome::Published) {
+            self.remove_note(&part).await?;
         }
-        self.remove_note(&part).await?;
-        Ok(true)
+        Ok(outcome)
+    }
+
+    /// Completes an upload where there was no object just before.
+    async fn put_together(&self, key: &Path, upload: &Upload) -> object_store::Result<Outcome> {
+        let pieces = upload.pieces.iter().map(|id| PartId { content_id: id.clone() }).collect();
+        let Err(failure) = self.objects.complete_multipart(key, &upload.id, pieces).await else { return Ok(Outcome::Published) };
+        match self.there(key).await {
+            // It was carried out, and the answer lost; or another attempt was faster.
+            Ok(Some(object)) => self.recognize(key, upload, &object).await,
+            Ok(None) if is_unknown(&failure) => Ok(Outcome::Lost),
+            _ => Err(failure),
+        }
+    }
+
+    /// The object of this key, if there is one.
+    async fn there(&self, key: &Path) -> object_store::Result<Option<ObjectMeta>> {
+        match self.objects.head(key).await {
+            Ok(object) => Ok(Some(object)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What has become of an upload at whose key there is an object.
+    async fn recognize(&self, key: &Path, upload: &Upload, object: &ObjectMeta) -> object_store::Result<Outcome> {
+        if self.is_open(key, upload).await? {
+            return Ok(Outcome::Taken);
+        }
+        let Some(mark) = &upload.mark else { return Ok(Outcome::Published) };
+        let end = mark.end();
+        let is_it = mark.has_length(object.size)
+            // Servers refuse to give no bytes.
+            && (end.is_empty() || mark.has_end(&self.objects.get_range(key, end).await?));
+        Ok(if is_it { Outcome::Published } else { Outcome::Replaced })
+    }
+
+    /// Whether an upload is neither completed nor given up. Not every server can be asked that; but each takes a piece of an upload that it knows. One more
+    /// than those that the upload is completed with is dropped then.
+    async fn is_open(&self, key: &Path, upload: &Upload) -> object_store::Result<bool> {
+        match self.objects.put_part(key, &upload.id, upload.pieces.len(), PutPayload::default()).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_unknown(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     async fn remove_note(&self, part: &str) -> object_store::Result<()> {
@@ -176,6 +233,14 @@ fn is_unknown(error: &object_store::Error) -> bool {
     }
 }
 
+/// The error of a transaction whose rows are gone, in whose place there are others.
+fn replaced(part: &str, upload: &str) -> Error {
+    Error::options(format!(
+        "the rows of {part} are lost: its upload {upload} is gone, and what is there was written by somebody else, as by a job of the same name with other \
+         checkpoints; give each job a place of its own, and start this one anew"
+    ))
+}
+
 impl Store for Bucket {
     /// A bucket has no folders to be made, and whether it takes objects is seen at the first one.
     fn open(&self) -> Result<(), Error> {
@@ -192,7 +257,14 @@ impl Store for Bucket {
             Ok((key, upload))
         });
         let (key, id) = begun.map_err(|e| Error::io(format!("the part {} cannot be begun", self.shown(part)), e))?;
-        Ok(Box::new(HiddenUpload { bucket: self.clone(), key, id, pieces: Vec::new(), piece: Vec::new() }))
+        Ok(Box::new(HiddenUpload {
+            bucket: self.clone(),
+            key,
+            id,
+            pieces: Vec::new(),
+            piece: Vec::new(),
+            marking: Marking::default(),
+        }))
     }
 
     /// What a store of objects has taken is durable.
@@ -208,8 +280,10 @@ impl Store for Bucket {
             let shown = self.shown(part);
             let id = upload.id.clone();
             match self.run(|bucket| bucket.complete(part.clone(), upload)) {
-                Ok(true) => {}
-                Ok(false) => return Err(lost(&shown, &format!("its upload {id}"))),
+                Ok(Outcome::Published) => {}
+                Ok(Outcome::Lost) => return Err(lost(&shown, &format!("its upload {id}"))),
+                Ok(Outcome::Taken) => return Err(taken(&shown)),
+                Ok(Outcome::Replaced) => return Err(replaced(&shown, &id)),
                 Err(e) => return Err(Error::io(format!("the part {shown} cannot be committed"), e)),
             }
         }
@@ -240,10 +314,12 @@ struct HiddenUpload {
     pieces: Vec<String>,
     /// what is not uploaded yet
     piece: Vec<u8>,
+    marking: Marking,
 }
 
 impl HiddenUpload {
     fn put_piece(&mut self) -> io::Result<()> {
+        self.marking.update(&self.piece);
         let payload = PutPayload::from(std::mem::take(&mut self.piece));
         let (key, id, index) = (self.key.clone(), self.id.clone(), self.pieces.len());
         let piece = self.bucket.run(|bucket| async move { bucket.objects.put_part(&key, &id, index, payload).await })?;
@@ -273,6 +349,7 @@ impl Hidden for HiddenUpload {
         if !self.piece.is_empty() || self.pieces.is_empty() {
             self.put_piece()?;
         }
-        Ok(Some(Upload { id: self.id, pieces: self.pieces }))
+        let mark = Some(self.marking.finish());
+        Ok(Some(Upload { id: self.id, pieces: self.pieces, mark }))
     }
 }

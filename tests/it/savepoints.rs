@@ -574,6 +574,29 @@ fn published_rows_are_not_replaced() {
     assert_eq!(published(&job.path("out")), before);
 }
 
+/// Goal: the same of parts in a bucket, where the job has other checkpoints: an object that is there is not replaced.
+#[test]
+fn published_objects_are_not_replaced() {
+    let (job, bucket) = (Local::new("q1"), Bucket::start(1));
+    let sink =
+        format!("{{ connector = \"file\", url = \"{}\", format = \"jsonl\", s3 = {} }}", bucket.url("out"), bucket.options());
+    let run = |checkpoints: &str| {
+        let storage = job.path(checkpoints).display().to_string();
+        let mut command = job.command(&["run"]);
+        set(&mut command, [FAST[0], ("sinks.out", sink.as_str()), ("checkpoint.storage", storage.as_str())]);
+        command
+    };
+    printed(run("some"));
+    let before = published(&bucket.path("out"));
+    assert!(!before.is_empty(), "nothing is there that could be replaced");
+    let told = refusal(run("others"));
+    assert!(told.contains("is there already, of a job of the same name whose checkpoints are gone or lie elsewhere"), "{told}");
+    assert_eq!(published(&bucket.path("out")), before);
+    // The first one is as good as before, and starts again.
+    printed(run("some"));
+    assert_eq!(published(&bucket.path("out")), before);
+}
+
 /// Goal: state that expires goes on from a savepoint with another backend and another parallelism: what had expired by then is not seen again, what had not is, and
 /// its time is not begun anew.
 #[test]
@@ -878,4 +901,102 @@ fn damaged_savepoint() {
     // The job's own checkpoints are as good as before.
     job.finish(&[]);
     job.expect_rows("q5", false);
+}
+
+/// Changes one bit of a file, which becomes a file of its own if it was linked.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(path).and_then(|()| fs::write(path, bytes)).expect("the folder is ours");
+}
+
+/// The files with state below a folder.
+fn state_below(folder: &Path) -> Vec<PathBuf> {
+    let mut state = files_below(folder);
+    state.retain(|path| path.components().any(|part| part.as_os_str() == "files"));
+    state.retain(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0));
+    state
+}
+
+/// Goal: there is no savepoint of a checkpoint that is damaged; and where a savepoint is damaged later, `--verify` finds it, here and on a server.
+#[tokio::test]
+async fn damage_is_found() {
+    let job = Local::new("q5");
+    job.interrupted();
+    let kept = Path::new(&job.storage()).join("savepoints/kept");
+    printed(job.command(&["savepoint", "create", "--id", "kept"]));
+    let inspect = |more: &[&str]| {
+        let mut command = weir();
+        command.args(["savepoint", "inspect"]).arg(&kept).args(more);
+        command
+    };
+    let shown = printed(inspect(&["--verify"]));
+    assert!(shown.contains(" files, all read"), "{shown}");
+    damage(state_below(&kept).first().expect("there is state"));
+    printed(inspect(&[]));
+    let output = inspect(&["--verify"]).output().expect("it can be started");
+    let (shown, told) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(shown.contains("has the checksum") && told.contains("error: 1 files of the savepoint"), "{shown}{told}");
+
+    let server = Server::start(2);
+    let client = server.client();
+    let (id, _) = endless(&client, "q5", Some("100ms")).await;
+    wait(&client, &id, has_checkpoint).await;
+    client.save(&id, &wish("there")).await.expect("a savepoint");
+    assert!(client.verified_savepoint("there").await.expect("it is there").broken.is_empty());
+    damage(state_below(&server.data().join("checkpoints/default/savepoints/there")).first().expect("there is state"));
+    assert!(client.savepoint("there").await.expect("it is there").broken.is_empty());
+    assert!(refusal(server.weir(&["savepoint", "inspect", "there", "--verify"])).contains("error: 1 files of the savepoint"));
+
+    fs::remove_dir_all(&kept).expect("the folder is ours");
+    state_below(Path::new(&job.storage())).iter().for_each(|path| damage(path));
+    let told = refusal(job.command(&["savepoint", "create", "--id", "kept"]));
+    assert!(told.contains("is damaged, and so would the savepoint be") && told.contains("has the checksum"), "{told}");
+    assert!(files_below(&kept).is_empty(), "something is left of it");
+}
+
+/// Changes what a document of a storage says: its second line, of which the first one has length and checksum.
+fn rewrite(document: &Path, change: impl FnOnce(&mut Value)) {
+    let whole = fs::read_to_string(document).expect("it is there");
+    let mut lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).expect("each line is JSON"));
+    let (mut head, mut body) = (lines.next().expect("a head"), lines.next().expect("a body"));
+    change(&mut body);
+    let body = body.to_string();
+    let mut sum = flate2::Crc::new();
+    sum.update(format!("{}\n{body}", head["writer"].as_str().expect("a name")).as_bytes());
+    head["bytes"] = body.len().into();
+    head["crc32"] = format!("{:08x}", sum.sum()).into();
+    fs::write(document, format!("{head}\n{body}\n")).expect("the folder is ours");
+}
+
+/// Has a manifest say that three batches are in flight.
+fn put_in_flight(manifest: &mut Value) {
+    let tasks = manifest["tasks"].as_array_mut().expect("tasks");
+    let file = tasks.iter().find_map(|task| task.pointer("/chains/0/state/entries/0").cloned()).expect("there is state");
+    tasks[0]["in_flight"] = json!([{ "edge": 0, "sender": 0, "senders": 1, "batches": 3, "file": file }]);
+}
+
+/// Goal: there is no savepoint of a checkpoint with rows in flight, and one that was made all the same is known.
+#[test]
+fn savepoints_have_no_rows_in_flight() {
+    let job = Local::new("q5");
+    job.interrupted();
+    let kept = Path::new(&job.storage()).join("savepoints/kept");
+    printed(job.command(&["savepoint", "create", "--id", "kept"]));
+    let inspect = || {
+        let mut command = weir();
+        command.args(["savepoint", "inspect"]).arg(&kept);
+        command
+    };
+    assert!(!printed(inspect()).contains("in flight"));
+    rewrite(&kept.join("manifest.json"), put_in_flight);
+    let shown = printed(inspect());
+    assert!(shown.lines().any(|line| line.starts_with("in flight ") && line.contains(" 3 batches of rows")), "{shown}");
+
+    rewrite(job.entries().last().expect("there are entries"), |entry| put_in_flight(&mut entry["manifest"]));
+    let told = refusal(job.command(&["savepoint", "create", "--id", "next"]));
+    assert!(told.contains("is unaligned and has rows in flight") && told.contains("stop it"), "{told}");
+    assert!(files_below(&kept.with_file_name("next")).is_empty(), "something is left of it");
 }

@@ -19,7 +19,7 @@ use crate::faults::{Fault, Faults, Operation, When};
 use crate::folder::Folder;
 use crate::garbage::Sweep;
 use crate::log::{Appended, JobStorage};
-use crate::manifest::{ChainSnapshot, Claim, Entry, FileRef, Kind, Manifest, StateFiles, TaskSnapshot};
+use crate::manifest::{ChainSnapshot, Claim, Entry, FileRef, InFlight, Kind, Manifest, StateFiles, TaskSnapshot};
 use crate::paths::{self, StateFile};
 use crate::storage::Storage;
 use crate::upload::{MULTIPART_BYTES, PART_BYTES, Source};
@@ -39,6 +39,7 @@ pub async fn check(storage: &Storage) {
     other_bytes_are_known(storage).await;
     garbage_goes(storage).await;
     savepoints_are_self_contained(storage).await;
+    savepoints_are_sound(storage).await;
 }
 
 /// Checks that a storage that loses calls and answers loses and invents nothing else. The seed decides which ones.
@@ -132,6 +133,13 @@ async fn tamper(folder: &Folder, path: &str, change: impl FnOnce(Vec<u8>) -> Opt
     }
 }
 
+/// One bit is another one.
+fn flip(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    Some(bytes)
+}
+
 async fn the_log_is_read_as_it_was_written(storage: &Storage) {
     let job = fresh(storage);
     assert_eq!(job.read_log().await.unwrap(), [], "a new job has no log");
@@ -180,12 +188,12 @@ async fn torn_entries_are_known(storage: &Storage) {
     let cut = |bytes: usize| move |mut document: Vec<u8>| Some(document.drain(..bytes).collect());
     tamper(job.folder(), paths::entry(2).as_ref(), cut(0)).await;
     tamper(job.folder(), paths::entry(3).as_ref(), cut(50)).await;
-    let flip = |mut document: Vec<u8>| {
+    let flip_near_the_end = |mut document: Vec<u8>| {
         let last = document.len() - 5;
         document[last] ^= 1;
         Some(document)
     };
-    tamper(job.folder(), paths::entry(4).as_ref(), flip).await;
+    tamper(job.folder(), paths::entry(4).as_ref(), flip_near_the_end).await;
     let log = job.read_log().await.unwrap();
     assert_eq!(log.len(), 5);
     assert_eq!((&log[0], &log[4]), (&(1, Ok(claim(1))), &(5, Ok(claim(5)))));
@@ -252,11 +260,7 @@ async fn other_bytes_are_known(storage: &Storage) {
         &|bytes| Some(bytes[..bytes.len() - 1].to_vec()),
         &|bytes| Some(bytes[..bytes.len() / 3].to_vec()),
         &|bytes| Some([&bytes[..], b"x"].concat()),
-        &|mut bytes| {
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 0x10;
-            Some(bytes)
-        },
+        &flip,
     ];
     for size in [1, 100, 3 * PART_BYTES + 5] {
         for (n, change) in (0..).zip(changes) {
@@ -351,10 +355,17 @@ async fn savepoints_are_self_contained(storage: &Storage) {
         for (copy, file) in copies.iter().zip(&files) {
             assert_eq!(read.folder().fetch(copy).await.unwrap(), job.folder().fetch(file).await.unwrap());
         }
+        assert_eq!(read.verify().await.unwrap(), inspection);
+        tamper(read.folder(), &copies[2].path, flip).await;
+        assert_eq!(read.inspect().await.unwrap(), inspection, "nothing was read");
+        let broken = read.verify().await.unwrap().broken;
+        assert_eq!(broken.keys().collect::<Vec<_>>(), [&copies[2].path]);
+        assert!(broken[&copies[2].path].contains("has the checksum"), "{broken:?}");
         tamper(read.folder(), &copies[1].path, |_| None).await;
         tamper(read.folder(), &copies[2].path, |bytes| Some(bytes[1..].to_vec())).await;
         let broken = read.inspect().await.unwrap().broken;
         assert_eq!(broken.keys().collect::<Vec<_>>(), [&copies[1].path, &copies[2].path]);
+        assert_eq!(read.verify().await.unwrap().broken, broken);
 
         // A savepoint without its manifest is listed as what it is, is not opened, and can be deleted.
         tamper(read.folder(), "manifest.json", |_| None).await;
@@ -371,6 +382,42 @@ async fn savepoints_are_self_contained(storage: &Storage) {
     }
     for copy in savepoint.manifest().files() {
         savepoint.folder().verify(copy).await.unwrap();
+    }
+}
+
+/// What is damaged, or has rows in flight, does not become a savepoint.
+async fn savepoints_are_sound(storage: &Storage) {
+    let job = fresh(storage);
+    let elsewhere = Storage::open(&format!("memory://conformance-{}", Ulid::new()), &[]).unwrap();
+    let changes: [&dyn Fn(Vec<u8>) -> Option<Vec<u8>>; 2] = [&flip, &|bytes| Some(bytes[1..].to_vec())];
+    for (n, size) in [(1, 100), (2, MULTIPART_BYTES + 9)] {
+        for (kind, change) in changes.iter().enumerate() {
+            let file = job.upload(&state_file(n, &format!("{kind}")), Source::Bytes(sample(size)), &|_| ()).await.unwrap();
+            tamper(job.folder(), &file.path, change).await;
+            for target in [storage, &elsewhere] {
+                let (savepoints, id) = (target.savepoints(), format!("sp-{}", Ulid::new()));
+                let error = savepoints.write(&id, job.folder(), &manifest(n, vec![file.clone()]), &|_| ()).await.unwrap_err();
+                assert_eq!(error.kind, ErrorKind::Corrupt, "{size} bytes, change {kind}: {error}");
+                assert!(error.message.contains(&file.path), "{error}");
+                assert_eq!(savepoints.open(&id).await.unwrap_err().kind, ErrorKind::NotFound);
+                // Nothing may have been copied.
+                drop(savepoints.delete(&id).await);
+            }
+        }
+    }
+    let file = job.upload(&state_file(3, "a"), Source::Bytes(sample(100)), &|_| ()).await.unwrap();
+    for batches in [1, 0] {
+        let (savepoints, id) = (storage.savepoints(), format!("sp-{}", Ulid::new()));
+        let mut checkpoint = manifest(3, vec![]);
+        checkpoint.tasks[0].in_flight = vec![InFlight { edge: 0, sender: 0, senders: 1, batches, file: file.clone() }];
+        match savepoints.write(&id, job.folder(), &checkpoint, &|_| ()).await {
+            Ok(_) => assert_eq!(batches, 0, "watermarks alone are in flight"),
+            Err(error) => {
+                assert_eq!((batches, error.kind), (1, ErrorKind::Invalid), "{error}");
+                assert!(error.message.contains("checkpoint 3 is unaligned and has rows in flight"), "{error}");
+                savepoints.check_free(&id).await.unwrap();
+            }
+        }
     }
 }
 

@@ -253,6 +253,11 @@ pub struct FileRef {
 }
 
 impl Manifest {
+    /// How many batches of rows it has in flight, which only an unaligned checkpoint can have.
+    pub fn batches_in_flight(&self) -> u64 {
+        self.tasks.iter().flat_map(|task| &task.in_flight).map(|rows| rows.batches).sum()
+    }
+
     /// All files that the manifest refers to. One that is referred to twice comes twice.
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
         self.tasks.iter().flat_map(|task| {

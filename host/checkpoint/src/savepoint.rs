@@ -2,6 +2,8 @@
 //!
 //! A savepoint is self-contained: its folder has a copy of every file that its manifest refers to, so it can outlive its job, and
 //! be moved. Its manifest is written last; a folder without one is a savepoint whose writing broke off.
+//!
+//! What it is made of is good: each copy is read and has the checksum of what was stored. And it fits any parallelism, since it has no rows in flight.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,7 +28,7 @@ const COPIES_MAX: usize = 16;
 /// S3 copies files up to this by itself. Longer ones, and those from another storage, go through this process.
 const COPY_BYTES_MAX: u64 = 5 << 30;
 
-/// How many savepoints are looked at at a time.
+/// How many savepoints, or files of one, are looked at at a time.
 const READS_MAX: usize = 16;
 
 /// The savepoints of a storage.
@@ -58,7 +60,7 @@ pub struct Inspection {
     pub files: u64,
     /// their bytes
     pub bytes: u64,
-    /// those that are missing or have another length, with what is wrong
+    /// those that are missing or not what they were, with what is wrong
     pub broken: BTreeMap<String, String>,
 }
 
@@ -71,7 +73,8 @@ impl Savepoints {
     /// copied bytes.
     ///
     /// # Errors
-    /// If there is one with this id, or a storage fails. What was copied stays until the id is [deleted](Self::delete).
+    /// If there is one with this id, the checkpoint has rows in flight or is damaged, or a storage fails. What was copied stays until the id is
+    /// [deleted](Self::delete).
     pub async fn write(
         &self,
         id: &str,
@@ -80,6 +83,7 @@ impl Savepoints {
         progress: Progress<'_>,
     ) -> Result<Savepoint, Error> {
         self.check_free(id).await?;
+        check_portable(checkpoint)?;
         let folder = self.folder(id)?;
         let mut manifest = checkpoint.clone();
         manifest.kind = Kind::Savepoint;
@@ -171,6 +175,18 @@ impl Savepoints {
     }
 }
 
+/// Whether jobs of another parallelism, or with other exchanges, could start from a copy of the checkpoint.
+fn check_portable(checkpoint: &Manifest) -> Result<(), Error> {
+    if checkpoint.batches_in_flight() == 0 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "checkpoint {} is unaligned and has rows in flight, which a savepoint must not have; start the job as it was, unless it runs, stop it (a checkpoint to \
+         stop with is aligned), and make the savepoint then",
+        checkpoint.checkpoint
+    )))
+}
+
 fn taken(folder: &Folder) -> Error {
     let message =
         format!("there is a savepoint {} already, or what is left of one; choose another id or delete it", folder.url());
@@ -221,7 +237,7 @@ impl Savepoint {
         &self.manifest
     }
 
-    /// Compares what the manifest refers to with what there is, without reading files: that does [`Folder::verify`].
+    /// Compares what the manifest refers to with what there is, without reading files: that does [`verify`](Self::verify).
     ///
     /// # Errors
     /// If the storage fails.
@@ -241,15 +257,52 @@ impl Savepoint {
         }
         Ok(Inspection { files: files.len() as u64, bytes: files.values().sum(), broken })
     }
+
+    /// The same, and reads all files: so bytes that have changed are found, too.
+    ///
+    /// # Errors
+    /// If the storage fails.
+    pub async fn verify(&self) -> Result<Inspection, Error> {
+        let mut inspection = self.inspect().await?;
+        let files: BTreeMap<&str, &FileRef> = self.manifest.files().map(|file| (file.path.as_str(), file)).collect();
+        let there: Vec<FileRef> =
+            files.into_values().filter(|file| !inspection.broken.contains_key(&file.path)).cloned().collect();
+        let folder = &self.folder;
+        let reads = there.into_iter().map(|file| async move {
+            match folder.verify(&file).await {
+                Err(e) if matches!(e.kind, ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(Some((file.path, e.message))),
+                verified => verified.map(|()| None),
+            }
+        });
+        let found: Vec<Option<(String, String)>> = futures::stream::iter(reads).buffer_unordered(READS_MAX).try_collect().await?;
+        inspection.broken.extend(found.into_iter().flatten());
+        Ok(inspection)
+    }
 }
 
 impl Folder {
-    /// Copies a file of another folder to a path of this one.
+    /// Copies a file of another folder to a path of this one, if it is what was stored.
     async fn copy_in(&self, from: &Folder, file: &FileRef, to: &Path, progress: Progress<'_>) -> Result<(), Error> {
+        let copied = self.copy_checked(from, file, to, progress).await;
+        copied.map_err(|e| match e.kind {
+            ErrorKind::Corrupt => Error::corrupt(format!(
+                "the checkpoint's file {}/{} is damaged, and so would the savepoint be: {}; have the job make another checkpoint (one that starts goes back to \
+                 the one before by itself), and try again",
+                from.url(),
+                file.path,
+                e.message
+            )),
+            _ => e,
+        })
+    }
+
+    async fn copy_checked(&self, from: &Folder, file: &FileRef, to: &Path, progress: Progress<'_>) -> Result<(), Error> {
         if Arc::ptr_eq(self.storage().store(), from.storage().store()) && file.bytes <= COPY_BYTES_MAX {
             let source = from.object(&from.path_of(file)?);
             let copied = self.store().copy_opts(&source, &self.object(to), CopyOptions::default()).await;
             copied.map_err(|e| Error::storage(format!("cannot copy {}/{} to {}", from.url(), file.path, self.url_of(to)), e))?;
+            // The store has copied whatever is there.
+            self.verify(&FileRef { path: to.to_string(), ..file.clone() }).await?;
             progress(file.bytes);
         } else if file.bytes <= MULTIPART_BYTES {
             let bytes = from.fetch(file).await?;

@@ -188,6 +188,14 @@ impl Client {
         self.json(self.http.get(self.url(&format!("savepoints/{}", part(id))))).await
     }
 
+    /// One savepoint, all of whose files the server has read: those with other bytes than were stored are among the broken ones.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or there is no such savepoint.
+    pub async fn verified_savepoint(&self, id: &str) -> Result<SavepointDetail, Error> {
+        self.json(self.http.get(self.url(&format!("savepoints/{}?verify=true", part(id))))).await
+    }
+
     /// Deletes a savepoint, or what is left of one.
     ///
     /// # Errors

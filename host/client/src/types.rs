@@ -214,9 +214,16 @@ pub struct SavepointDetail {
     pub operators: Vec<OperatorState>,
     /// how far sources had read
     pub sources: Vec<SourceState>,
-    /// files that are missing or have another length, with what is wrong
+    /// how many batches of rows are in flight in it
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub batches_in_flight: u64,
+    /// files that are missing or have another length, and those with other bytes if they were read, with what is wrong
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub broken: BTreeMap<String, String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The state of an operator in a savepoint.

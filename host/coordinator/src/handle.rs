@@ -350,13 +350,13 @@ impl Handle {
         savepoint::list(&self.storage(tenant)?.savepoints()).await
     }
 
-    /// All that is told about a savepoint.
+    /// All that is told about a savepoint; if that is wanted, all its files are read.
     ///
     /// # Errors
     /// If there is none with this id, or it is not complete.
-    pub async fn savepoint(&self, tenant: &TenantId, id: &str) -> Result<savepoint::View, Error> {
+    pub async fn savepoint(&self, tenant: &TenantId, id: &str, verifies: bool) -> Result<savepoint::View, Error> {
         let savepoint = self.storage(tenant)?.savepoints().open(id).await.map_err(|e| savepoint::refused(&e))?;
-        savepoint::view(&savepoint).await
+        savepoint::view(&savepoint, verifies).await
     }
 
     /// Deletes a savepoint, or what is left of one that is not complete.

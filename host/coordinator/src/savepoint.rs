@@ -89,9 +89,16 @@ pub struct View {
     pub operators: Vec<Operator>,
     /// how far sources had read
     pub sources: Vec<Source>,
-    /// files that are missing or have another length, with what is wrong
+    /// how many batches of rows are in flight in it: only older versions made such savepoints. A job that starts from it must have the exchanges that they are in
+    #[serde(skip_serializing_if = "is_zero")]
+    pub batches_in_flight: u64,
+    /// files that are missing or have another length, and those with other bytes if they were read, with what is wrong
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub broken: BTreeMap<String, String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The state of an operator in a savepoint.
@@ -147,12 +154,13 @@ pub async fn list(savepoints: &Savepoints) -> Result<Vec<Summary>, Error> {
     Ok(summaries.collect())
 }
 
-/// What there is to tell about a savepoint. Its files are looked for, but not read.
+/// What there is to tell about a savepoint. Its files are looked for; whether they are also read, `verifies` says.
 ///
 /// # Errors
 /// If the storage fails.
-pub async fn view(savepoint: &Savepoint) -> Result<View, Error> {
-    let inspection = savepoint.inspect().await.map_err(|e| refused(&e))?;
+pub async fn view(savepoint: &Savepoint, verifies: bool) -> Result<View, Error> {
+    let inspection = if verifies { savepoint.verify().await } else { savepoint.inspect().await };
+    let inspection = inspection.map_err(|e| refused(&e))?;
     let manifest = savepoint.manifest();
     Ok(View {
         id: savepoint.id(),
@@ -162,6 +170,7 @@ pub async fn view(savepoint: &Savepoint) -> Result<View, Error> {
         files: inspection.files,
         operators: operators(manifest),
         sources: sources(manifest),
+        batches_in_flight: manifest.batches_in_flight(),
         broken: inspection.broken,
     })
 }

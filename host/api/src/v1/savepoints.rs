@@ -1,9 +1,11 @@
 //! `/v1/jobs/{id}/savepoints` and `/v1/savepoints`
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use weir_coordinator::TenantId;
 use weir_coordinator::savepoint::{Summary, View, Wish, Written};
 
@@ -49,19 +51,34 @@ pub async fn list(State(app): State<App>) -> Result<Json<Vec<Summary>>, Problem>
     Ok(Json(app.coordinator.savepoints(&TenantId::default()).await?))
 }
 
+/// How closely a savepoint is looked at.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Look {
+    /// whether all files are read and their checksums compared, which takes as long as that does
+    verify: bool,
+}
+
 /// Show what a savepoint comprises
 #[utoipa::path(
     get, path = "/v1/savepoints/{id}", tag = "savepoints",
-    params(("id" = String, Path, description = "the savepoint's id")),
+    params(("id" = String, Path, description = "the savepoint's id"), Look),
     responses(
         (status = 200, description = "the savepoint", body = View),
+        (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is none with this id, or it is not complete", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "it is damaged", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "that cannot be an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<View>, Problem> {
-    Ok(Json(app.coordinator.savepoint(&TenantId::default(), &id).await?))
+pub async fn get(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    look: Result<Query<Look>, QueryRejection>,
+) -> Result<Json<View>, Problem> {
+    let Query(look) = look.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
+    Ok(Json(app.coordinator.savepoint(&TenantId::default(), &id, look.verify).await?))
 }
 
 /// Delete a savepoint, or what is left of one

@@ -44,6 +44,9 @@ enum Action {
     /// Of a job on a server, by its id: of its state now, which may end the job. Of a job of `weir run`, by its spec: of its newest complete
     /// checkpoint, in its checkpoint.storage, whether it runs or has ended.
     ///
+    /// All copies are read: there is no savepoint of a checkpoint that is damaged. Nor is there one of an unaligned checkpoint with rows in
+    /// flight: stop the job first, which leaves none.
+    ///
     /// Example: weir savepoint create job_01JA0Z4K8WJ6R7M0Q4X1Y2Z3A4 --id before-upgrade --stop
     Create {
         /// The job's id on the server, or the spec of a job of `weir run`
@@ -75,13 +78,17 @@ enum Action {
     },
     /// Show a savepoint: its job, its operators' state, how far sources had read, and files that are missing
     ///
-    /// Ends with exit code 1 if files are missing.
+    /// Ends with exit code 1 if files are missing or have another length; with --verify, also if one has other bytes than were stored.
     ///
     /// Example: weir savepoint inspect before-upgrade --output json
     Inspect {
         /// The savepoint's id; or its folder or URL, if it has been moved
         #[arg(value_name = "ID|URL|FOLDER")]
         savepoint: String,
+
+        /// Read all files and compare their checksums, too: it takes as long as that does
+        #[arg(long)]
+        verify: bool,
 
         #[command(flatten)]
         place: Place,
@@ -141,7 +148,7 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
             };
             if json { out::print_json(&list)? } else { out::print(&table(&list))? }
         }
-        Action::Inspect { savepoint, place } => {
+        Action::Inspect { savepoint, verify, place } => {
             let is_place = savepoint.contains("://") || savepoint.contains('/') || Path::new(savepoint).is_dir();
             let found = match place.savepoints()? {
                 Some(savepoints) => Some(savepoints.open(savepoint).await?),
@@ -149,13 +156,14 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
                 None => None,
             };
             let detail = match found {
-                Some(found) => as_from_a_server(&savepoint::view(&found).await?)?,
+                Some(found) => as_from_a_server(&savepoint::view(&found, *verify).await?)?,
+                None if *verify => client.verified_savepoint(savepoint).await?,
                 None => client.savepoint(savepoint).await?,
             };
             if json {
                 out::print_json(&detail)?
             } else {
-                out::print(&text(&detail))?
+                out::print(&text(&detail, *verify))?
             }
             if !detail.broken.is_empty() {
                 out::tell(&format!("error: {} files of the savepoint are missing, or not what they were", detail.broken.len()));
@@ -263,19 +271,24 @@ fn table(savepoints: &[weir_client::Savepoint]) -> String {
     out::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 
-fn text(detail: &SavepointDetail) -> String {
+fn text(detail: &SavepointDetail, is_verified: bool) -> String {
     let content = &detail.content;
     let mut out = String::new();
+    let read = if is_verified { ", all read" } else { "" };
     for (what, value) in [
         ("savepoint", detail.id.clone()),
         ("url", detail.url.clone()),
         ("job", format!("{}, checkpoint {}", content.job, content.checkpoint)),
         ("kind", content.kind.clone()),
         ("made", out::to_the_second(&content.made)),
-        ("size", format!("{} bytes in {} files", content.bytes, detail.files)),
+        ("size", format!("{} bytes in {} files{read}", content.bytes, detail.files)),
         ("key groups", detail.max_parallelism.to_string()),
     ] {
         out += &format!("{what:12}{value}\n");
+    }
+    if detail.batches_in_flight > 0 {
+        let batches = detail.batches_in_flight;
+        out += &format!("{:12}{batches} batches of rows: a job that starts from it must have the same exchanges\n", "in flight");
     }
     let head = ["OPERATOR", "STATE", "SUBTASKS", "BYTES"].map(str::to_owned).to_vec();
     let rows = detail.operators.iter().map(|o| vec![o.id.clone(), o.schema.clone(), o.subtasks.to_string(), o.bytes.to_string()]);

@@ -153,8 +153,7 @@ impl Restore {
         own: Option<&JobStorage>,
     ) -> Result<Option<database::Opened>, Failure> {
         let parts = self.parts(operator, subtask);
-        let overlaps = |part: &&ChainSnapshot| !part.groups.intersection(groups).is_empty();
-        let parts: Vec<_> = parts.into_iter().map(|(_, part)| part).filter(overlaps).collect();
+        let parts: Vec<_> = parts.into_iter().map(|(_, part)| part).filter(|part| has_any_of(part, groups)).collect();
         let mut opened = database::open(&parts, groups, &self.folder, disk).await?;
         // Files of another folder are not the job's to refer to.
         if let Some(opened) = &mut opened
@@ -176,11 +175,10 @@ impl Restore {
     ) -> Result<(), Failure> {
         // What is the same in all is taken from the subtask of the same number, if there was one.
         let parts = self.parts(operator, subtask);
-        let overlaps = |part: &ChainSnapshot| !part.groups.intersection(groups).is_empty();
         let taken: Vec<_> = parts
             .iter()
             .enumerate()
-            .filter(|(index, (_, part))| *index == 0 || overlaps(part))
+            .filter(|(index, (_, part))| *index == 0 || has_any_of(part, groups))
             .map(|(_, (_, part))| *part)
             .collect();
         let Some(watermark) = taken.iter().map(|part| part.watermark).min() else { return Ok(()) };
@@ -188,7 +186,7 @@ impl Restore {
         let predecessors: Vec<_> =
             taken.iter().map(|part| Predecessor { groups: part.groups.intersection(groups), scalars: &part.scalars }).collect();
         chain.begin_restore(&predecessors, context).map_err(|e| restore_failure(&e))?;
-        for part in taken.into_iter().filter(|part| overlaps(part)) {
+        for part in taken.into_iter().filter(|part| has_any_of(part, groups)) {
             let files = match &part.state {
                 StateFiles::Entries(files) => files,
                 StateFiles::RocksDb { entries, .. } if in_backend => {
@@ -240,6 +238,11 @@ impl Restore {
         }
         Ok(())
     }
+}
+
+/// Whether a part of an operator had some of these key groups.
+fn has_any_of(part: &ChainSnapshot, groups: KeyGroupRange) -> bool {
+    !part.groups.intersection(groups).is_empty()
 }
 
 /// A file of a checkpoint could not be fetched: if it is damaged or gone, so is the checkpoint; if there is no place for it, that is no matter of the checkpoint.

@@ -414,9 +414,14 @@ impl Eviction {
         if self.keeps_copies { Ok(self.backend.begin_checkpoint()?.map(Changes::new)) } else { Ok(None) }
     }
 
-    /// What the backend holds back until it has all that has changed, bytes. As long as there is any, it cannot be gone through before that.
-    pub fn held_bytes(&self) -> usize {
-        self.backend.held_bytes()
+    /// Whether the backend holds anything back until it has all that has changed. As long as it does, it cannot be gone through before that.
+    pub fn holds_any(&self) -> bool {
+        self.backend.holds_any()
+    }
+
+    /// Whether that is as much as it may be.
+    pub fn holds_much(&self) -> bool {
+        self.backend.holds_much()
     }
 
     /// Puts entries of a snapshot into the backend: group, namespace, key and value of each. They are weighed, so that it is known how many of them a

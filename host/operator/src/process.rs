@@ -682,7 +682,7 @@ impl Process {
 
     /// Makes all copies that are due, if going through entries of the backend waits for them.
     async fn copy_before_scan(&mut self) -> Result<(), Error> {
-        if self.copies.are_due() && self.eviction.held_bytes() > 0 {
+        if self.copies.are_due() && self.eviction.holds_any() {
             let (copies, of) = self.copies();
             copies.finish(of).await?;
         }

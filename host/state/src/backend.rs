@@ -73,10 +73,15 @@ pub trait StateBackend: Send {
         Ok(self.keeps_copies())
     }
 
-    /// What was written since a checkpoint began, and waits for it to be completed; bytes. While there is any, calls that go through many entries wait, too:
+    /// Whether anything was written since a checkpoint began, and waits for it to be completed. As long as it does, calls that go through many entries wait, too:
     /// [`scan`](Self::scan) and [`delete_all`](Self::delete_all). Who is to give the checkpoint what has changed does that before.
-    fn held_bytes(&self) -> usize {
-        0
+    fn holds_any(&self) -> bool {
+        false
+    }
+
+    /// Whether that takes all the memory that there is for it: it is time to give the checkpoint what has changed.
+    fn holds_much(&self) -> bool {
+        false
     }
 
     /// Reads the keys of entries on another thread, while the backend goes on. None if it cannot, or not now.

@@ -36,9 +36,6 @@ const DOUBLING: Duration = Duration::from_secs(1);
 /// How often they double at most: then a piece is all that there can be.
 const DOUBLINGS_MAX: u32 = 20;
 
-/// What a backend holds back for copies that are due, bytes, from which on pieces are large: so that more slots are copied than leave for the backend.
-const HELD_BYTES: usize = 16 << 20;
-
 /// The copies that a checkpoint waits for, if there are any.
 #[derive(Debug, Default)]
 pub(crate) struct Copies(Option<Due>);
@@ -105,7 +102,7 @@ impl Copies {
     /// Makes a piece of the copies that are due.
     pub async fn go_on(&mut self, mut of: Owner<'_>) -> Result<(), Error> {
         let Some(due) = &mut self.0 else { return Ok(()) };
-        due.copy_next(piece_slots(due.last.elapsed(), due.since.elapsed(), of.eviction.held_bytes()), &mut of).await?;
+        due.copy_next(piece_slots(due.last.elapsed(), due.since.elapsed(), of.eviction.holds_much()), &mut of).await?;
         due.last = Instant::now();
         self.end(of.owners);
         Ok(())
@@ -129,12 +126,13 @@ impl Copies {
     }
 }
 
-/// How many slots to copy now: so long after the last piece, and after the barrier, and with so much held back.
-fn piece_slots(last: Duration, barrier: Duration, held_bytes: usize) -> usize {
+/// How many slots to copy now: so long after the last piece, and after the barrier. Where much is held back for them, many: so that more slots are copied than
+/// leave for the backend.
+fn piece_slots(last: Duration, barrier: Duration, holds_much: bool) -> usize {
     let (least, most) = PIECE_SLOTS.into_inner();
-    let piece = match held_bytes {
-        ..=HELD_BYTES => (last.as_millis() as usize).saturating_mul(SLOTS_PER_MS).clamp(least, most),
-        _ => most,
+    let piece = match holds_much {
+        false => (last.as_millis() as usize).saturating_mul(SLOTS_PER_MS).clamp(least, most),
+        true => most,
     };
     let doublings = (barrier.as_millis() / DOUBLING.as_millis()).min(DOUBLINGS_MAX.into());
     piece << doublings
@@ -185,11 +183,11 @@ mod tests {
     fn pieces_follow_the_time() {
         let ms = Duration::from_millis;
         let (least, most) = PIECE_SLOTS.into_inner();
-        assert_eq!(piece_slots(ms(0), ms(0), 0), least);
-        assert_eq!(piece_slots(ms(1), ms(500), HELD_BYTES), SLOTS_PER_MS);
-        assert_eq!(piece_slots(ms(900), ms(900), 0), most);
-        assert_eq!(piece_slots(ms(0), ms(10), HELD_BYTES + 1), most);
-        assert_eq!(piece_slots(ms(0), ms(3500), 0), 8 * least);
-        assert!(piece_slots(ms(u64::MAX), ms(u64::MAX), usize::MAX) > u32::MAX as usize, "then it is all that there can be");
+        assert_eq!(piece_slots(ms(0), ms(0), false), least);
+        assert_eq!(piece_slots(ms(1), ms(500), false), SLOTS_PER_MS);
+        assert_eq!(piece_slots(ms(900), ms(900), false), most);
+        assert_eq!(piece_slots(ms(0), ms(10), true), most);
+        assert_eq!(piece_slots(ms(0), ms(3500), false), 8 * least);
+        assert!(piece_slots(ms(u64::MAX), ms(u64::MAX), true) > u32::MAX as usize, "then it is all that there can be");
     }
 }

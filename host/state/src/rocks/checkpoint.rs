@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::checkpoint::Checkpoint;
 
-use super::pieces::{PIECE_BYTES, Pieces};
+use super::pieces::Pieces;
 use super::{Database, encoding, failure, lineage};
 use crate::{Entries, Error, StateKey};
 
@@ -134,14 +134,15 @@ pub struct Checkpointing {
     database: Arc<Database>,
     /// those changes that are being written already, if there were so many
     pieces: Option<Pieces>,
+    piece_bytes: usize,
     is_complete: bool,
 }
 
 impl Checkpointing {
-    /// Lends a database, which must not be lent.
-    pub(super) fn of(database: &Arc<Database>) -> Self {
+    /// Lends a database, which must not be lent. Changes are written in pieces of about so many bytes.
+    pub(super) fn of(database: &Arc<Database>, piece_bytes: usize) -> Self {
         database.set_loan(LoanState::Begun);
-        Self { database: Arc::clone(database), pieces: None, is_complete: false }
+        Self { database: Arc::clone(database), pieces: None, piece_bytes, is_complete: false }
     }
 
     /// Room for changes: that of the last checkpoint's. Fresh memory would cost more to clear than the changes to write there.
@@ -156,7 +157,7 @@ impl Checkpointing {
     /// If these changes of an operator are many, takes them to write them meanwhile, and leaves room for more. It waits while others are being written that it
     /// has taken before, so that no more are in memory than a few pieces of them.
     pub fn take_many(&mut self, operator: u32, changes: &mut Entries) {
-        if changes.bytes() < PIECE_BYTES {
+        if changes.bytes() < self.piece_bytes {
             return;
         }
         // Where no thread can be had, they are written in the end.
@@ -183,7 +184,7 @@ impl Checkpointing {
         let pieces = self.pieces.take().map_or(Ok(()), |pieces| pieces.finish(&self.database));
         let written = pieces.and_then(|()| self.database.write_changes(operator, &mut changes));
         changes.clear();
-        changes.trim(SPARE_BYTES_MAX);
+        changes.trim(SPARE_BYTES_MAX.min(self.piece_bytes));
         *self.spare() = changes;
         let result = written.map_err(|error| {
             let told = self.database.lost(&error);

@@ -11,6 +11,7 @@
 //! | `memory`, `options` | the shared budget; how databases are set up, and why so |
 //! | `walk`, `keys` | scans, group by group; of keys alone, beside the task |
 //! | `checkpoint`, `lineage` | copies that share files, made beside the task; which files are the same |
+//! | `pieces`, `room` | changes that are written while more of them come; the memory for them |
 //! | `held` | what is written meanwhile |
 //! | `expiring` | dropping what has expired |
 //! | `ingest` | many entries at once, as a file of their own |
@@ -52,6 +53,7 @@ mod memory;
 mod options;
 mod pieces;
 mod rescale;
+mod room;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -59,6 +61,7 @@ mod walk;
 pub use checkpoint::{CheckpointFile, Checkpointing, copy_checkpoint};
 pub use keys::KeyScan;
 pub use memory::RocksMemory;
+pub use room::ChangesRoom;
 
 use checkpoint::Loan;
 use expiring::Expiring;
@@ -73,9 +76,6 @@ const GET_KEYS_MAX: usize = 1024;
 /// Entries of one group, operator and namespace that are deleted one by one rather than by a range.
 const DELETE_KEYS_MAX: usize = 512;
 
-/// The size of the writes that wait for a checkpoint, bytes; beyond it, whoever writes waits, too, once the changes are there.
-const HELD_BYTES_MAX: usize = 16 << 20;
-
 /// The size of a batch of deletions that is written before more are collected, bytes.
 const DELETE_BATCH_BYTES: usize = 1 << 20;
 
@@ -84,6 +84,7 @@ pub struct RocksBackend {
     database: Arc<Database>,
     /// what was written since a checkpoint began that is still being made
     held: Held,
+    room: ChangesRoom,
     /// whose values may have expired, and by which clocks; none = nobody's
     expiring: Option<(u32, Clocks)>,
 }
@@ -180,7 +181,12 @@ impl RocksBackend {
         let mut database = Database { db, lineage, memory, loan, expiring, spare, directory };
         database.lineage.extend(&database.db, last).map_err(|e| failure::of_db(dir, &e))?;
         database.lineage.write(dir)?;
-        Ok(Self { database: Arc::new(database), held: Held::default(), expiring: None })
+        Ok(Self { database: Arc::new(database), held: Held::default(), room: ChangesRoom::default(), expiring: None })
+    }
+
+    /// From the next checkpoint on, its changes may take so much memory.
+    pub fn set_room(&mut self, room: ChangesRoom) {
+        self.room = room;
     }
 
     /// What a file of entries is called among the files of all databases: see [`CheckpointFile::id`].
@@ -224,7 +230,7 @@ impl RocksBackend {
 
     /// Whether what is written now is held back, because a checkpoint is being made.
     fn holds(&self) -> Result<bool, Error> {
-        Ok(self.database.is_lent()? && (self.held.bytes() < HELD_BYTES_MAX || self.database.lacks_changes()))
+        Ok(self.database.is_lent()? && (!self.holds_much() || self.database.lacks_changes()))
     }
 
     /// Waits for a checkpoint that is being made, and writes what was held back for it.
@@ -448,12 +454,16 @@ impl StateBackend for RocksBackend {
         Ok(!self.database.is_lent()?)
     }
 
-    fn held_bytes(&self) -> usize {
-        self.held.bytes()
+    fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn holds_much(&self) -> bool {
+        self.held.bytes() >= self.room.held_bytes
     }
 
     fn begin_checkpoint(&mut self) -> Result<Option<Checkpointing>, Error> {
         self.settle()?;
-        Ok(Some(Checkpointing::of(&self.database)))
+        Ok(Some(Checkpointing::of(&self.database, self.room.piece_bytes)))
     }
 }

@@ -8,10 +8,6 @@ use std::thread::{self, JoinHandle};
 use super::Database;
 use crate::{Entries, Error};
 
-/// The size of a piece, about, bytes: what has changed within a second is seldom more. To write it beside the task that copies the rest holds that up, since they
-/// share the processor.
-pub(super) const PIECE_BYTES: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
-
 /// Pieces that wait for their turn. Who brings one more waits, too.
 const WAITING_MAX: usize = 0;
 

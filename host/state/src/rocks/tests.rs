@@ -214,7 +214,10 @@ fn many_changes_are_written_as_they_come() {
             taken += count - changes.len();
         }
     }
-    assert!(taken > KEYS as usize / 2 && most < 2 * super::pieces::PIECE_BYTES, "{taken} taken, and at most {most} bytes left");
+    assert!(
+        taken > KEYS as usize / 2 && most < 2 * ChangesRoom::default().piece_bytes,
+        "{taken} taken, and at most {most} bytes left"
+    );
     live.put(&mut [(at(0, 0, 0, &key(3)), &b"newer"[..])].into_iter()).unwrap();
     checkpointing.complete(0, changes, &place.path("1")).unwrap();
     let check = |database: &mut RocksBackend, of_three: &[u8]| {
@@ -552,7 +555,7 @@ proptest! {
         let mut lent: Option<(Checkpointing, Entries)> = None;
         for (number, call) in calls.iter().enumerate() {
             let waits = match call {
-                Call::Scan(..) | Call::DeleteAll(..) => rocks.held_bytes() > 0,
+                Call::Scan(..) | Call::DeleteAll(..) => rocks.holds_any(),
                 Call::Restart | Call::Begin | Call::Complete => true,
                 _ => false,
             };

@@ -19,10 +19,10 @@ use super::dead_letters::DeadLetters;
 use super::nodes::{Node, Operator, StateName};
 use super::splits::Reach;
 use super::{Parts, calmly};
-use crate::database::StoredFiles;
+use crate::database::{Opened, StoredFiles};
 use crate::deploy::connector_failure;
 use crate::error::{Failure, operator_failure, state_failure};
-use crate::limits::limits;
+use crate::limits::{divide, limits};
 use crate::restore::{Owner, Restore, state_id, state_schema};
 use crate::snapshot::Prepared;
 
@@ -42,10 +42,10 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
             };
             let id: Arc<str> = state_id(&parts.plan, chain).into();
             let groups = range_of(parts.subtask, parts.plan.vertices[parts.vertex].parallelism, spec.max_parallelism);
-            let Kept { backend, stored, in_backend } =
+            let Kept { backend, bytes_max, stored, in_backend } =
                 open_backend(parts, chain, &id, groups).await.map_err(|failure| located("restore", failure))?;
             let schemas: Arc<[String]> = Restore::state_schemas(parts.restore.as_deref(), &id, chain).into();
-            let operator = open_chain(parts, chain, Arc::clone(&schemas), &plan.needed, backend).await;
+            let operator = open_chain(parts, chain, Arc::clone(&schemas), &plan.needed, backend, bytes_max).await;
             let operator = operator.map_err(|e| located("start", operator_failure(&e)))?;
             let dead_letters = DeadLetters::of(&parts.plan, chain)
                 .map_err(|e| connector_failure("the dead letters of operator", chain.operator_id(), &e))?;
@@ -154,6 +154,8 @@ fn timeless_feeds(plan: &NodePlan, chain: &ChainNode) -> Vec<bool> {
 /// Where an operator's keyed state is kept.
 struct Kept {
     backend: Box<dyn StateBackend>,
+    /// what slots may take of memory, bytes
+    bytes_max: Option<u64>,
     /// the files of it that are stored already
     stored: StoredFiles,
     /// whether it has the state of the databases that the job starts from
@@ -163,21 +165,31 @@ struct Kept {
 async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGroupRange) -> Result<Kept, Failure> {
     // What is before an exchange is handed on at every barrier.
     let is_kept = ChainOperator::makes_rows(node.chain.head) && node.stage != Stage::Local;
+    let memory_limit = parts.plan.spec.state.memory_limit.map(|limit| limit.0);
     if parts.plan.spec.state.backend == Backend::Memory || !is_kept {
-        return Ok(Kept { backend: Box::new(MemoryBackend::default()), stored: StoredFiles::new(), in_backend: false });
+        let backend = Box::new(MemoryBackend::default());
+        return Ok(Kept { backend, bytes_max: memory_limit, stored: StoredFiles::new(), in_backend: false });
     }
     let folder = parts.disk.folder()?;
-    if parts.plan.spec.state.memory_limit.is_some() {
+    if memory_limit.is_some() {
         parts.disk.note_limit();
     }
+    let mut restored = None;
     if let Some(restore) = &parts.restore {
         let owner = Owner { operator: id, subtask: parts.subtask, groups };
-        if let Some(opened) = restore.open_database(owner, &folder, parts.storage.as_ref()).await? {
-            return Ok(Kept { backend: Box::new(opened.backend), stored: opened.stored, in_backend: true });
-        }
+        restored = restore.open_database(owner, &folder, parts.storage.as_ref()).await?;
     }
-    let backend = RocksBackend::open(&folder.place(), folder.memory()).map_err(|e| state_failure(&e))?;
-    Ok(Kept { backend: Box::new(backend), stored: StoredFiles::new(), in_backend: false })
+    let in_backend = restored.is_some();
+    let Opened { mut backend, stored } = match restored {
+        Some(opened) => opened,
+        None => {
+            let backend = RocksBackend::open(&folder.place(), folder.memory()).map_err(|e| state_failure(&e))?;
+            Opened { backend, stored: StoredFiles::new() }
+        }
+    };
+    let (bytes_max, room) = divide(memory_limit, parts.storage.is_some());
+    backend.set_room(room);
+    Ok(Kept { backend: Box::new(backend), bytes_max, stored, in_backend })
 }
 
 async fn open_chain(
@@ -186,6 +198,7 @@ async fn open_chain(
     schemas: Arc<[String]>,
     needed: &[Vec<bool>],
     backend: Box<dyn StateBackend>,
+    bytes_max: Option<u64>,
 ) -> Result<ChainOperator, Error> {
     if !ChainOperator::needs_guest(node.chain.head) {
         return ChainOperator::new(node, needed, None);
@@ -196,13 +209,8 @@ async fn open_chain(
         None => Body::start(guest_start(parts, node, schemas)).await?,
     };
     let spec = &parts.plan.spec;
-    let chain_parts = ChainParts {
-        body,
-        backend,
-        slots_max: spec.state.slots_max,
-        bytes_max: spec.state.memory_limit.map(|limit| limit.0),
-        max_parallelism: spec.max_parallelism,
-    };
+    let chain_parts =
+        ChainParts { body, backend, slots_max: spec.state.slots_max, bytes_max, max_parallelism: spec.max_parallelism };
     ChainOperator::new(node, needed, Some(chain_parts))
 }
 

@@ -518,6 +518,15 @@ fn servers_may_be_late() {
     assert_eq!(server.url(), format!("http://{address}"));
 }
 
+/// Goal: a server listens on a name of its machine, and is found by an address that does not say that it is one of HTTP.
+#[test]
+fn addresses_are_what_people_write() {
+    let server = Server::start_at("localhost:0");
+    let address = server.url().strip_prefix("http://").expect("it speaks HTTP");
+    let output = weir().args(["job", "list", "--server", address]).output().expect("the binary can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Goal: every error code in the sources is explained in the documentation, and no other.
 #[test]
 fn error_codes_are_explained() {

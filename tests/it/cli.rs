@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::run::{Run, root, weir};
-use crate::server::interrupt;
+use crate::server::{interrupt, signal};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("what a command prints is text")
@@ -80,6 +80,8 @@ fn exit_codes() {
         (&["inspect", "Cargo.toml"], 1),
         (&["server", "--slots", "0"], 2),
         (&["server", "--allow-connector", "pigeon"], 2),
+        (&["server", "--bind", "localhost"], 2),
+        (&["server", "--checkpoint-storage", "s3:/x"], 1),
         (&["explain", "examples/nexmark/q0.toml", "--set", "sinks.out.connector=pigeon", "--set", "parallelism=0"], 1),
     ] {
         let output = output(args);
@@ -97,6 +99,11 @@ fn wrong_bindings_are_named() {
     for (setting, says) in [
         ("sinks.out.connector=pigeon", "sink \"out\": there is no connector \"pigeon\"; there are: file, "),
         ("sources.nexmark.sead=7", "source \"nexmark\": options of \"nexmark\": unknown option `sead`, expected one of `"),
+        (
+            "sources.nexmark.seed=18446744073709551616",
+            "expected a whole number from 0 to 9223372036854775807, like 4, but the text \"18446744073709551616\" is given (in `seed`)",
+        ),
+        ("sources.nexmark.idle_after=5", "expected a duration with its unit, like \"10s\", but the number 5 is given"),
         ("sources.nexmark.rate=0", "not 0.0; leave it out to read events as fast as the job can"),
         (kafka, "source \"nexmark\": options of \"nexmark\": unknown option `stat`"),
         ("args.querry=q5", "the job has no argument `querry`; with these arguments, it asks for: `query`"),
@@ -154,6 +161,7 @@ fn summary() {
     for field in [
         "job",
         "parallelism",
+        "ended",
         "events_in",
         "rows_out",
         "seconds",
@@ -169,7 +177,7 @@ fn summary() {
     ] {
         assert!(!summary[field].is_null(), "{field} is missing in {summary}");
     }
-    assert_eq!(summary["events_in"], 100_000);
+    assert_eq!((&summary["events_in"], &summary["ended"]), (&100_000.into(), &"finished".into()));
     assert!(summary["cpu_seconds"].as_f64().is_some_and(|s| s > 0.0), "{summary}");
 }
 
@@ -224,13 +232,17 @@ fn endless() -> Child {
 }
 
 fn endless_command() -> Command {
+    // The spec bounds the number of events; this is as good as no bound.
+    bids(&["sources.nexmark.rate=50000", "sources.nexmark.events=1000000000000"])
+}
+
+/// A job that prints all bids of a source with these settings.
+fn bids(settings: &[&str]) -> Command {
     let mut command = weir();
     command.arg("run").arg(root().join("examples/nexmark/q0.toml")).args(["--summary", "json"]);
-    for setting in ["name=endless", "sources.nexmark.rate=50000", "sinks.out.connector=stdout"] {
-        command.args(["--set", setting]);
+    for setting in ["name=endless", "sinks.out.connector=stdout"].iter().chain(settings) {
+        command.args(["--set", *setting]);
     }
-    // The spec bounds the number of events; this is as good as no bound.
-    command.args(["--set", "sources.nexmark.events=1000000000000"]);
     command
 }
 
@@ -286,7 +298,7 @@ fn second_interrupt_ends_in_silence() {
     ends_interrupted(child);
 }
 
-/// Goal: one interrupt drains the job: every event that was read comes out, whole, and it ends well.
+/// Goal: one interrupt drains the job: every event that was read comes out, whole. That these are not all is told, by the exit code, too.
 #[test]
 fn interrupt_drains() {
     let mut child = endless();
@@ -301,13 +313,60 @@ fn interrupt_drains() {
         .collect();
     let mut told = String::new();
     child.stderr.take().expect("standard error is piped").read_to_string(&mut told).expect("it is text");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0), "{told}");
-    assert!(told.contains("press Ctrl-C again"), "{told}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{told}");
+    assert!(told.contains("press Ctrl-C again") && told.contains(CUT_SHORT), "{told}");
     // Of 50 events, the first is a person, three are auctions, and the others bids.
     let summary = rows.pop().expect("the last line is the summary");
     let events = summary["events_in"].as_u64().expect("a number");
     assert_eq!(rows.len() as u64 + 1, events / 50 * 46 + (events % 50).saturating_sub(4), "{summary}");
     assert_eq!(summary["rows_out"], rows.len() + 1);
+    assert_eq!(summary["ended"], "stopped");
+}
+
+/// What is told of a job of which rows are missing.
+const CUT_SHORT: &str = "warning: the job \"endless\" was stopped before the end of the input";
+
+/// Starts a job, stops it by a signal when it has printed a row: its exit code, what it told, and its summary.
+fn stopped(mut command: Command, by: rustix::process::Signal) -> (Option<i32>, String, Value) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the binary can be started");
+    let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
+    lines.next().expect("there are rows").expect("rows are text");
+    signal(&child, by);
+    let summary = lines.last().expect("there is a summary").expect("it is text");
+    let mut told = String::new();
+    child.stderr.take().expect("standard error is piped").read_to_string(&mut told).expect("it is text");
+    (child.wait().expect("it ends").code(), told, serde_json::from_str(&summary).expect("the summary is JSON"))
+}
+
+/// Goal: a job that was stopped before the end of its input says so even if it is to be quiet, and its exit code says by which signal; it does so with
+/// checkpoints as without.
+#[test]
+fn stopped_jobs_say_what_they_lack() {
+    use rustix::process::Signal;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let storage = format!("checkpoint.storage={}", folder.path().display());
+    for (by, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut quiet = endless_command();
+        quiet.arg("--quiet");
+        let mut checkpointed = endless_command();
+        checkpointed.args(["--quiet", "--set", &storage]);
+        for (command, what) in [(quiet, "of what it had read by then"), (checkpointed, "run it again to go on from there")] {
+            let (ended, told, summary) = stopped(command, by);
+            assert_eq!((ended, &summary["ended"]), (Some(code), &"stopped".into()), "{told}");
+            assert!(told.starts_with(CUT_SHORT) && told.trim_end().ends_with(what) && told.lines().count() == 1, "{told}");
+        }
+    }
+}
+
+/// Goal: to stop a job whose input has no end is no failure: its exit code is 0, and nothing is missing.
+#[test]
+fn stopped_jobs_without_an_end_are_done() {
+    for by in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let (ended, told, summary) = stopped(bids(&["sources.nexmark={ connector = \"nexmark\", rate = 50000 }"]), by);
+        assert_eq!((ended, &summary["ended"]), (Some(0), &"stopped".into()), "{told}");
+        assert!(!told.contains("warning"), "{told}");
+    }
 }
 
 /// Goal: when the reader of the rows goes away, the job drains; that is no failure.

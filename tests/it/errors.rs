@@ -461,6 +461,20 @@ fn interrupted_before_a_restart() {
     }
 }
 
+/// Goal: that a job starts again is told to who wants it quiet, too.
+#[test]
+fn restarts_are_not_kept_quiet() {
+    let job = Job::new(10, &[(3, "error")]);
+    let told = Run::new("tests/guests/picky/job.toml")
+        .set("sources.items.path", job.path("rows-*.jsonl").display())
+        .set("restart.strategy", "fixed")
+        .set("restart.attempts", 2)
+        .set("restart.delay", "1ms")
+        .quiet()
+        .failure();
+    assert_eq!(told.matches("the job failed, and starts again in 1ms: ").count(), 2, "{told}");
+}
+
 /// Goal: what is malformed will be so at the next attempt, too: the job fails by its policy at once, although its strategy says that it starts again.
 #[test]
 fn malformed_input_is_not_tried_again() {

@@ -45,6 +45,12 @@ impl Run {
         self
     }
 
+    /// Without progress and guest logs.
+    pub fn quiet(mut self) -> Self {
+        self.command.arg("--quiet");
+        self
+    }
+
     /// Runs the job, whatever becomes of it.
     pub fn output(mut self) -> Output {
         self.command.output().expect("the binary can be started")

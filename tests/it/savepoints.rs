@@ -241,7 +241,7 @@ fn checkpoint_by_signal() {
     assert_eq!(job.entries().len(), 2, "the claim, and the checkpoint");
     interrupt(&child);
     told.for_each(drop);
-    assert!(child.wait().expect("it ends").success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
 }
 
 /// Goal: what cannot be is refused with a code, and leaves the job as it is.
@@ -386,7 +386,7 @@ impl Local {
         }
         interrupt(&child);
         let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
         output
     }
 

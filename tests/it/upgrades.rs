@@ -79,7 +79,7 @@ impl Upgraded {
         }
         interrupt(&child);
         let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     }
 
     /// Lets a version run to the end.

@@ -2,17 +2,16 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | done; a job finished, or was drained |
+//! | 0 | done; a job finished, or one was stopped whose input has no end |
 //! | 1 | it failed, and standard error says why |
 //! | 2 | the command line, or a variable that stands for a part of it, is wrong |
-//! | 130 | it was interrupted a second time |
+//! | 130 | an interrupt stopped a job before the end of its input, or was the second one |
+//! | 143 | the same of `SIGTERM` |
 
 use std::process::ExitCode;
 
 use crate::out;
-
-/// The exit code of a command that was interrupted a second time.
-pub const INTERRUPTED: u8 = 130;
+use crate::signals::Signal;
 
 /// Why a command did not end well.
 #[derive(Debug)]
@@ -21,8 +20,8 @@ pub enum Failure {
     Error(anyhow::Error),
     /// it was told already
     Told,
-    /// interrupted a second time
-    Interrupted,
+    /// a signal ended it before it was done
+    Ended(Signal),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -46,6 +45,6 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
             ExitCode::from(1)
         }
         Err(Failure::Told) => ExitCode::from(1),
-        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Failure::Ended(signal)) => ExitCode::from(signal.exit_code()),
     }
 }

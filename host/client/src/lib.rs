@@ -41,9 +41,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at this address, like `http://127.0.0.1:8081`.
+    /// A client of the server at this address, like `http://127.0.0.1:8081`, or without `http://`.
     pub fn new(base: &str) -> Self {
-        Self { http: reqwest::Client::new(), base: base.trim_end_matches('/').to_owned() }
+        let base = base.trim_end_matches('/');
+        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        Self { http: reqwest::Client::new(), base }
     }
 
     /// The server's address.
@@ -284,6 +286,19 @@ mod tests {
         assert!(Client::new(&format!("http://{address}")).jobs().await.expect("an answer").is_empty());
         let request = server.join().expect("the server has answered");
         assert!(request.starts_with(b"GET /v1/jobs HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&request));
+    }
+
+    /// An address need not say that it is one of HTTP.
+    #[test]
+    fn addresses_may_lack_their_scheme() {
+        for (address, base) in [
+            ("localhost:8081", "http://localhost:8081"),
+            ("[::1]:8081/", "http://[::1]:8081"),
+            ("http://10.0.0.1:80/", "http://10.0.0.1:80"),
+            ("https://weir.example/api", "https://weir.example/api"),
+        ] {
+            assert_eq!(Client::new(address).base(), base);
+        }
     }
 
     /// Goal: where nobody listens, that is what the error says, and it comes soon.

@@ -10,7 +10,8 @@ use crate::{Context, Error};
 pub(crate) fn parse<T: DeserializeOwned>(options: &toml::Table, context: &Context) -> Result<T, Error> {
     options.clone().try_into().map_err(|e: toml::de::Error| {
         // To serde they are fields.
-        let why = e.message().replace("unknown field", "unknown option").replace("missing field", "missing option");
+        let why =
+            weir_plan::wording::of_toml(&e).replace("unknown field", "unknown option").replace("missing field", "missing option");
         Error::options(format!("options of \"{}\": {why}", context.name))
     })
 }

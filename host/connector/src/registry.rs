@@ -231,4 +231,28 @@ mod tests {
         let error = nexmark::Nexmark.check_source(&none, &streams, &context).unwrap_err();
         assert!(error.message.contains("no column \"id\""), "{error}");
     }
+
+    #[test]
+    fn unreadable_columns_are_refused() {
+        // Goal: a check refuses a column that text cannot be read as, and one that csv without a header does not have; neither needs an input.
+        let context = Context::new("bound", Files::free("."));
+        let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+        for (data_type, options, says) in [
+            (list.clone(), "format = \"csv\"", "csv has no lists and records, as the column \"id\" is"),
+            (DataType::Date32, "format = \"jsonl\"", "the column \"id\" is of type Date32, which text has not"),
+            (DataType::UInt64, "format = \"csv\"\ncolumns = [\"number\"]", "there is no column \"id\"; there are: number"),
+        ] {
+            let schema = Arc::new(Schema::new(vec![Field::new("id", data_type, false)]));
+            let streams = [Stream { name: String::new(), schema }];
+            let of_file = format!("path = \"none\"\n{options}");
+            let connectors: [(&dyn Connector, &str); 2] = [(&file::File, &of_file), (&stdin::Stdin, options)];
+            for (connector, options) in connectors {
+                let error = connector.check_source(&options.parse().unwrap(), &streams, &context).unwrap_err();
+                assert!(error.message.contains(says), "{}: {error}", connector.name());
+            }
+        }
+        let schema = Arc::new(Schema::new(vec![Field::new("id", list, false)]));
+        let streams = [Stream { name: String::new(), schema }];
+        file::File.check_source(&"path = \"none.jsonl\"".parse().unwrap(), &streams, &context).unwrap();
+    }
 }

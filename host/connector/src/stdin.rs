@@ -39,6 +39,7 @@ impl Connector for Stdin {
         let Some(format) = options.text_format(options.format.unwrap_or(FormatName::Jsonl))? else {
             return Err(Error::options("stdin is read as jsonl or csv; parquet is for files only"));
         };
+        format.check(&stream.schema)?;
         let policy = options.policy(context)?;
         Ok(Box::new(Pipe { input: Mutex::new(Some(Box::new(io::stdin()))), format, schema: stream.schema.clone(), policy }))
     }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything here is a pure function of its inputs: no files, no clock, no runtime. In reading order: [`spec`] and [`recovery`] (what the user writes),
-//! [`job`] and [`dead_letters`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text).
+//! [`job`] and [`dead_letters`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text). [`wording`] is how mistakes are told.
 
 pub mod dead_letters;
 pub mod error;
@@ -17,6 +17,7 @@ pub mod planner;
 pub mod recovery;
 pub mod spec;
 pub mod units;
+pub mod wording;
 
 pub use error::Error;
 pub use job::JobPlan;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::recovery::{CheckpointSpec, RestartSpec};
 use crate::units::{SpecDuration, SpecSize};
+use crate::{Error, wording};
 
 /// A job: which components, bound to which connectors, run how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ pub struct OperatorSpec {
 
 /// One of several components.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with a component, like { component = \"clean.wasm\" }")]
 pub struct ComponentSpec {
     /// a path (relative to the spec), or the id of an uploaded one
     pub component: String,
@@ -141,6 +141,7 @@ impl std::fmt::Display for Argument {
 
 /// Binds a source or a sink to a connector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "a table with a connector and its options, like { connector = \"stdout\" }")]
 pub struct Binding {
     /// the connector's name
     pub connector: String,
@@ -270,7 +271,17 @@ impl JobSpec {
         for (path, value) in settings {
             set(&mut table, path, value)?;
         }
-        let spec: Self = table.try_into().map_err(|e| unreadable(&e))?;
+        let spec: Self = table.try_into().map_err(|e| Error::new(wording::of_toml(&e)))?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// Reads a spec from JSON text.
+    ///
+    /// # Errors
+    /// If the text is no JSON, or a key is unknown, missing or of the wrong type.
+    pub fn from_json(text: &[u8]) -> Result<Self, Error> {
+        let spec: Self = serde_json::from_slice(text).map_err(|e| Error::new(wording::of_json(&e)))?;
         spec.check()?;
         Ok(spec)
     }
@@ -378,15 +389,6 @@ fn is_finite(value: &toml::Value) -> bool {
     }
 }
 
-/// What is wrong with the values of a spec, and under which key, where that is known.
-fn unreadable(error: &toml::de::Error) -> Error {
-    // Only the whole text has the key, in a line of its own.
-    match error.to_string().trim_end().rsplit_once("\nin ") {
-        Some((what, key)) => Error::new(format!("{what} (in {key})")),
-        None => Error::new(error.message()),
-    }
-}
-
 /// Sets `path.to.key` of a table to `value`: a TOML value if it is one, else a string.
 ///
 /// # Errors
@@ -453,7 +455,36 @@ mod tests {
             ("paralelism", "2", "paralelism"),
             ("parallelism", "0", "parallelism"),
             ("state.backend", "floppy", "floppy"),
-            ("limits.call_deadline", "10", "call_deadline"),
+            (
+                "limits.call_deadline",
+                "10",
+                "expected a duration with its unit, like \"10s\", but the number 10 is given (in `limits.call_deadline`)",
+            ),
+            (
+                "limits.guest_memory",
+                "true",
+                "expected a size, like \"64MB\" or a number of bytes, but true is given (in `limits.guest_memory`)",
+            ),
+            ("limits.guest_memory", "-1", "but the number -1 is given (in `limits.guest_memory`)"),
+            (
+                "parallelism",
+                "two",
+                "expected a whole number from 0 to 65535, like 4, but the text \"two\" is given (in `parallelism`)",
+            ),
+            ("parallelism", "70000", "but the number 70000 is given (in `parallelism`)"),
+            ("chaining", "maybe", "expected true or false, but the text \"maybe\" is given (in `chaining`)"),
+            ("batch", "7", "expected a table, like { key = \"value\" }, but the number 7 is given (in `batch`)"),
+            (
+                "sources.in",
+                "file",
+                "expected a table with a connector and its options, like { connector = \"stdout\" }, but the text \"file\" is given \
+                 (in `sources.in`)",
+            ),
+            (
+                "sources.in.idle_after",
+                "5",
+                "expected a duration with its unit, like \"10s\", but the number 5 is given (in `sources.in.idle_after`)",
+            ),
             ("batch.rows", "0", "batch.rows"),
             ("batch.linger", "soon", "\"soon\" is no duration"),
             ("on_error", "ignore", "`fail`, `skip`, `dead-letter`"),
@@ -467,7 +498,24 @@ mod tests {
             ("operators.map-1.on_eror", "skip", "on_eror"),
         ] {
             let error = JobSpec::from_toml(SPEC, &settings(&[(path, value)])).expect_err(path).to_string();
-            assert!(error.contains(named) || path == "limits.call_deadline", "{path}: {error}");
+            assert!(error.contains(named), "{path}: {error}");
         }
+    }
+
+    /// Mistakes in JSON are told in the same words, with their place.
+    #[test]
+    fn mistakes_in_json_are_named() {
+        let error =
+            JobSpec::from_json(br#"{"component": "a.wasm", "parallelism": "two"}"#).expect_err("it is no number").to_string();
+        let says = "expected a whole number from 0 to 65535, like 4, but the text \"two\" is given at line 1 column ";
+        assert!(error.starts_with(says), "{error}");
+        let error =
+            JobSpec::from_json(br#"{"component": "a.wasm", "limits": {"guest_memory": []}}"#).expect_err("no size").to_string();
+        assert!(
+            error.starts_with("expected a size, like \"64MB\" or a number of bytes, but a list is given at line 1"),
+            "{error}"
+        );
+        let error = JobSpec::from_json(br#"{"component": "a.wasm", "parallelism": 0}"#).expect_err("it is too small").to_string();
+        assert!(error.starts_with("parallelism must be from 1 to"), "{error}");
     }
 }

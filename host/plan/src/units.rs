@@ -1,7 +1,9 @@
 //! Durations and sizes as users write them: `"250ms"`, `"10s"`, `"5m"`; `"64KB"`, `"512MB"`, `"2GB"`.
 
+use std::fmt;
 use std::time::Duration;
 
+use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A duration in a spec: a number with a unit (`ms`, `s`, `m`, `h`, `d`).
@@ -59,7 +61,21 @@ impl std::str::FromStr for SpecSize {
 
 impl<'de> Deserialize<'de> for SpecDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(DurationVisitor)
+    }
+}
+
+struct DurationVisitor;
+
+impl Visitor<'_> for DurationVisitor {
+    type Value = SpecDuration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration with its unit, like \"10s\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SpecDuration, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
@@ -71,16 +87,29 @@ impl Serialize for SpecDuration {
 
 impl<'de> Deserialize<'de> for SpecSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Size {
-            Bytes(u64),
-            Text(String),
-        }
-        match Size::deserialize(deserializer)? {
-            Size::Bytes(bytes) => Ok(Self(bytes)),
-            Size::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl Visitor<'_> for SizeVisitor {
+    type Value = SpecSize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size, like \"64MB\" or a number of bytes")
+    }
+
+    fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<SpecSize, E> {
+        Ok(SpecSize(bytes))
+    }
+
+    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<SpecSize, E> {
+        u64::try_from(bytes).map(SpecSize).map_err(|_| E::invalid_value(Unexpected::Signed(bytes), &self))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SpecSize, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

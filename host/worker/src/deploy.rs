@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -356,6 +356,8 @@ impl<'a> Builder<'a> {
             sinks: std::mem::take(&mut self.sinks),
             uploads: Arc::default(),
             recovery: Default::default(),
+            ends: self.sources.iter().all(|dealt| dealt.source.ends() && dealt.source.discovers_every().is_none()),
+            cut_short: AtomicBool::new(false),
         });
         let (mut tasks, mut persisters) = (vec![], vec![]);
         for (place, &(vertex, subtask, first_counter)) in places.iter().enumerate() {

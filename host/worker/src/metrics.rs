@@ -3,7 +3,7 @@
 //! Tasks add to plain atomic counters once a batch; whoever wants to know takes a [`Snapshot`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -102,6 +102,10 @@ pub struct JobMetrics {
     pub(crate) sinks: Vec<(String, Box<dyn Sink>)>,
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) recovery: RecoveryCounters,
+    /// whether the input ends by itself
+    pub(crate) ends: bool,
+    /// whether sources had more to read when they were told to stop
+    pub(crate) cut_short: AtomicBool,
 }
 
 /// What a job has done at one moment.
@@ -277,6 +281,16 @@ impl JobMetrics {
         }
     }
 
+    /// Whether the job's input ends by itself: that of each of its sources.
+    pub fn ends(&self) -> bool {
+        self.ends
+    }
+
+    /// Whether the job was told to stop before the end of its input. Known once it has ended.
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short.load(Relaxed)
+    }
+
     /// When the job was deployed.
     pub fn started(&self) -> Instant {
         self.started
@@ -360,6 +374,8 @@ mod tests {
             sinks: vec![],
             uploads: Arc::default(),
             recovery: RecoveryCounters::default(),
+            ends: true,
+            cut_short: AtomicBool::new(false),
         }
     }
 

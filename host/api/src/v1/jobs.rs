@@ -79,11 +79,7 @@ fn read_spec(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result
             let text = std::str::from_utf8(&body).map_err(|_| Problem::bad_spec("the spec is not UTF-8"))?;
             JobSpec::from_toml(text, &[]).map_err(|e| Problem::bad_spec(e.to_string()))
         }
-        "application/json" => {
-            let spec: JobSpec = serde_json::from_slice(&body).map_err(|e| Problem::bad_spec(e.to_string()))?;
-            spec.check().map_err(|e| Problem::bad_spec(e.to_string()))?;
-            Ok(spec)
-        }
+        "application/json" => JobSpec::from_json(&body).map_err(|e| Problem::bad_spec(e.to_string())),
         _ => Err(Problem::wrong_type("application/json or application/toml")),
     }
 }

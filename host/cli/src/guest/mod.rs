@@ -8,6 +8,7 @@ mod freshness;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
@@ -19,13 +20,15 @@ pub fn build(manifest: &Path, output: Option<&Path>, debug: bool) -> Result<Path
     let manifest = manifest.canonicalize().with_context(|| format!("there is no manifest {}", manifest.display()))?;
     let folder = manifest.parent().context("a manifest is in a folder")?;
     let toolchain = toolchain::find(folder)?;
+    let started = SystemTime::now();
     let built = cargo::build(&manifest, &toolchain, debug)?;
+    let begun = freshness::begun(&manifest, started);
     if let Some(output) = output {
-        component::write(&built.module, output, debug)?;
+        component::write(&built.module, output, debug, begun)?;
         return Ok(output.to_owned());
     }
     let output = component_path(folder, &built.package);
-    component::write(&built.module, &output, debug)?;
+    component::write(&built.module, &output, debug, begun)?;
     freshness::remember(&built.module, &manifest, &output)?;
     Ok(output)
 }

@@ -38,6 +38,7 @@ impl Connector for File {
         };
         let format = format_of(options.format, Path::new(path))?;
         let text = options.text_format(format)?;
+        text.iter().try_for_each(|text| text.check(&stream.schema))?;
         Ok(Box::new(source::FileSet {
             files: context.files.clone(),
             path: path.clone(),

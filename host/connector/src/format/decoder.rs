@@ -26,6 +26,28 @@ pub(crate) enum TextFormat {
     Csv(Dialect),
 }
 
+impl TextFormat {
+    /// Checks that rows of `schema` can be read, as far as that goes without an input.
+    pub fn check(&self, schema: &SchemaRef) -> Result<(), Error> {
+        self.reading(schema).map(drop)
+    }
+
+    /// What reads records of the format, and the rows that it reads them into.
+    fn reading(&self, schema: &SchemaRef) -> Result<(Records, Rows), Error> {
+        let rows = Rows::new(schema)?;
+        let records = match self {
+            Self::Jsonl => Records::Jsonl,
+            Self::Csv(dialect) => {
+                if let Some(column) = rows.columns.iter().find(|c| c.is_nested()) {
+                    return Err(Error::options(format!("csv has no lists and records, as the column \"{}\" is", column.name())));
+                }
+                Records::Csv(Csv::new(dialect.clone(), &rows)?)
+            }
+        };
+        Ok((records, rows))
+    }
+}
+
 enum Records {
     Jsonl,
     Csv(Csv),
@@ -83,16 +105,7 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// Makes a decoder for rows of `schema`. `input` is what messages call the input.
     pub fn new(input: String, format: &TextFormat, schema: &SchemaRef, policy: Arc<Policy>) -> Result<Self, Error> {
-        let rows = Rows::new(schema)?;
-        let records = match format {
-            TextFormat::Jsonl => Records::Jsonl,
-            TextFormat::Csv(dialect) => {
-                if let Some(column) = rows.columns.iter().find(|c| c.is_nested()) {
-                    return Err(Error::options(format!("csv has no lists and records, as the column \"{}\" is", column.name())));
-                }
-                Records::Csv(Csv::new(dialect.clone(), &rows)?)
-            }
-        };
+        let (records, rows) = format.reading(schema)?;
         Ok(Self {
             input,
             records,

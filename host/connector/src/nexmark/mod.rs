@@ -206,6 +206,10 @@ impl Source for Generator {
         if known.is_empty() { self.splits(1) } else { Ok(vec![]) }
     }
 
+    fn ends(&self) -> bool {
+        self.options.events.is_some()
+    }
+
     fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
         let bad = || Error::options(format!("\"{}\" is not a split of nexmark at a position of it", split.id));
         let number = |name| split.spec.get(name).and_then(serde_json::Value::as_u64);

@@ -113,3 +113,12 @@ fn it_conforms() {
     let bind = |streams: &[Stream]| Nexmark.source(&"events = 300".parse().unwrap(), streams, &context());
     crate::conformance::source(&bind, &all_streams());
 }
+
+#[test]
+fn events_end_if_they_are_counted() {
+    // Goal: a source that makes events without end does not say that it ends.
+    for (options, ends) in [("", false), ("rate = 10", false), ("events = 10", true)] {
+        let source = Nexmark.source(&options.parse().unwrap(), &all_streams(), &context()).unwrap();
+        assert_eq!(source.ends(), ends, "{options}");
+    }
+}

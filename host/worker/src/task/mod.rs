@@ -309,6 +309,9 @@ impl Root {
             return Ok(None);
         }
         let Some(Trigger { barrier, drains }) = *triggers.borrow_and_update() else { return Ok(None) };
+        if barrier.stops {
+            source.cut_short();
+        }
         if drains {
             source.end_time(nodes).await?;
         }

@@ -129,6 +129,7 @@ impl SourceRoot {
             self.open.push(OpenSplit { index, split, reader, last_rows: Instant::now(), is_idle: false });
         }
         if self.open.is_empty() && self.discovery.is_none() || draining {
+            self.cut_short();
             self.tell_lag(nodes);
             self.end_time(nodes).await?;
             return Ok(Step::End);
@@ -201,6 +202,13 @@ impl SourceRoot {
             self.waiting.push_back((index, split));
         }
         Ok(())
+    }
+
+    /// Nothing is read any more. Tells if there was more to read.
+    pub(super) fn cut_short(&self) {
+        if !self.open.is_empty() || !self.waiting.is_empty() || self.discovery.is_some() {
+            self.metrics.cut_short.store(true, Relaxed);
+        }
     }
 
     /// Nothing follows: passes on the end of time.

@@ -6,8 +6,7 @@ use std::{io, process, thread};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
-use crate::exit;
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 
 /// How long after a second interrupt the process may take to end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -21,7 +20,7 @@ pub const JOB_GRACE: Duration = Duration::from_millis(1500);
 ///
 /// # Errors
 /// If the system refuses.
-pub fn listen() -> io::Result<mpsc::UnboundedReceiver<()>> {
+pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
     let signals = Signals::listen()?;
     let (sender, interrupts) = mpsc::unbounded_channel();
     thread::Builder::new().name("interrupts".to_owned()).spawn(move || {
@@ -32,13 +31,12 @@ pub fn listen() -> io::Result<mpsc::UnboundedReceiver<()>> {
     Ok(interrupts)
 }
 
-async fn pass_on(mut signals: Signals, interrupts: mpsc::UnboundedSender<()>) {
-    for _ in 0..2 {
-        signals.next().await;
-        // If nobody drives the job any more, the process is about to end, or waits for a reader.
-        let _ = interrupts.send(());
-    }
+async fn pass_on(mut signals: Signals, interrupts: mpsc::UnboundedSender<Signal>) {
+    // If nobody drives the job any more, the process is about to end, or waits for a reader.
+    let _ = interrupts.send(signals.next().await);
+    let second = signals.next().await;
+    let _ = interrupts.send(second);
     tokio::time::sleep(GRACE).await;
     // This writes nothing: what a run prints does not go through the buffer of `io::stdout()`, which is flushed here.
-    process::exit(exit::INTERRUPTED.into());
+    process::exit(second.exit_code().into());
 }

@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{Notify, mpsc};
 use weir_base::Clock;
 use weir_connector::{Context, Files};
@@ -21,6 +21,7 @@ use weir_protocol::checkpoint::Kind;
 use weir_worker::metrics::JobMetrics;
 use weir_worker::{Command, Deployment, Failure, Outcome, StateOptions, Worker};
 
+use crate::signals::Signal;
 use crate::spec_file::{self, Opened, SpecArgs};
 use crate::state_args::StateArgs;
 use crate::{checkpoints, exit, out};
@@ -28,7 +29,7 @@ use interrupts::JOB_GRACE;
 use lines::Lines;
 use progress::Progress;
 use stdout::Stdout;
-use summary::Summary;
+use summary::{End, Summary};
 
 /// Run a job in this process, until its input ends
 ///
@@ -36,6 +37,9 @@ use summary::Summary;
 /// sources, relative to the spec; a folder is built first if its sources have changed.
 ///
 /// A job with `checkpoint.storage` goes on from its newest checkpoint, whatever ended it before; Ctrl-C makes one, and stops there.
+///
+/// The exit code is 0 if the job has come to the end of its input, and of one that has no end, if Ctrl-C or SIGTERM has stopped it; 130 if Ctrl-C has
+/// stopped it before the end of its input, or was pressed again, and 143 if SIGTERM has; 1 if it failed; 2 if the command line is wrong.
 ///
 /// Example: weir run job.toml --parallelism 4 --set sources.nexmark.events=1000000 --summary text
 #[derive(clap::Args, Debug)]
@@ -66,7 +70,7 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORMAT")]
     summary: Option<SummaryFormat>,
 
-    /// Show no progress and no guest logs
+    /// Show no progress and no guest logs; warnings are shown
     #[arg(long, short)]
     quiet: bool,
 }
@@ -77,11 +81,12 @@ enum SummaryFormat {
     Text,
 }
 
-/// What a run ended with, besides the job's outcome.
+/// What a run ended with.
 enum Ended {
-    Job(Outcome),
-    /// interrupted a second time
-    Interrupted,
+    /// the job's outcome, and the signal that it was told to stop by, if it was
+    Job(Outcome, Option<Signal>),
+    /// a second signal
+    Interrupted(Signal),
 }
 
 /// Runs the job.
@@ -126,7 +131,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         native: None,
     };
     let mut interrupts = interrupts::listen()?;
-    let mut demands = signal(SignalKind::user_defined1())?;
+    let mut demands = unix::signal(SignalKind::user_defined1())?;
     let stops_at_checkpoint = checkpoints.is_some();
     let worker = Worker::new(slots).with_state(args.state.options(|| StateOptions::default().directory));
     let mut execution = Execution::start(worker, deployment, checkpoints, start);
@@ -147,11 +152,12 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let Some(metrics) = metrics else {
         // It has not come so far that it did anything.
         return match ended {
-            Ended::Job(Outcome::Failed { failure }) => Err(tell(&name, &failure)),
-            Ended::Job(_) | Ended::Interrupted => Err(exit::Failure::Interrupted),
+            Ended::Job(Outcome::Failed { failure }, _) => Err(tell(&name, &failure)),
+            Ended::Job(_, signal) => Err(exit::Failure::Ended(signal.unwrap_or(Signal::Interrupt))),
+            Ended::Interrupted(signal) => Err(exit::Failure::Ended(signal)),
         };
     };
-    let summary = Summary::new(name.clone(), parallelism, &metrics, &history);
+    let summary = Summary::new(name.clone(), parallelism, end(&ended, metrics.is_cut_short()), &metrics, &history);
     match args.summary {
         // By the job's own buffer, so that it comes last.
         Some(SummaryFormat::Json) => {
@@ -163,11 +169,34 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         None => {}
     }
     match ended {
-        Ended::Job(Outcome::Finished) => Ok(printed?),
+        Ended::Job(Outcome::Finished, signal) => {
+            printed?;
+            // A job without an end has no other way to be done. Of another one rows are missing, and a script must not take it for done.
+            let Some(signal) = signal.filter(|_| metrics.is_cut_short() && metrics.ends()) else { return Ok(()) };
+            out::tell(&cut_short(&name, stops_at_checkpoint));
+            Err(exit::Failure::Ended(signal))
+        }
         // What could not be printed matters less than this, and may be why.
-        Ended::Job(Outcome::Cancelled) | Ended::Interrupted => Err(exit::Failure::Interrupted),
-        Ended::Job(Outcome::Failed { failure }) => Err(tell(&name, &failure)),
+        Ended::Job(Outcome::Cancelled, signal) => Err(exit::Failure::Ended(signal.unwrap_or(Signal::Interrupt))),
+        Ended::Interrupted(signal) => Err(exit::Failure::Ended(signal)),
+        Ended::Job(Outcome::Failed { failure }, _) => Err(tell(&name, &failure)),
     }
+}
+
+/// How a run ended, for its summary. A job that was told to stop may have come to its end before that.
+fn end(ended: &Ended, cut_short: bool) -> End {
+    match ended {
+        Ended::Job(Outcome::Finished, _) if cut_short => End::Stopped,
+        Ended::Job(Outcome::Finished, _) => End::Finished,
+        Ended::Job(Outcome::Failed { .. }, _) => End::Failed,
+        Ended::Job(Outcome::Cancelled, _) | Ended::Interrupted(_) => End::Cancelled,
+    }
+}
+
+/// What is told of a job that was stopped before the end of its input.
+fn cut_short(job: &str, goes_on: bool) -> String {
+    let what = if goes_on { "run it again to go on from there" } else { "its results are of what it had read by then" };
+    format!("warning: the job \"{job}\" was stopped before the end of the input; {what}")
 }
 
 /// Whether a sink writes rows to the standard output as they come; a table comes at the end.
@@ -196,21 +225,26 @@ impl Watch<'_> {
             Event::Note(note) => self.note(&note),
             Event::Checkpoint(report) => {
                 if let Some(failure) = &report.failure {
-                    self.note(&format!("checkpoint {} failed: {failure}", report.checkpoint));
+                    self.warn(&format!("checkpoint {} failed: {failure}", report.checkpoint));
                 }
                 self.history.add(report);
             }
             Event::Restarts { failure, delay } => {
                 self.history.restarts += 1;
-                self.note(&format!("the job failed, and starts again {}: {failure}", when(delay)));
+                self.warn(&format!("the job failed, and starts again {}: {failure}", when(delay)));
             }
         }
     }
 
     fn note(&self, note: &str) {
         if !self.quiet {
-            self.lines.aside(|| out::tell(note));
+            self.warn(note);
         }
+    }
+
+    /// Says what is told also to who wants it quiet.
+    fn warn(&self, warning: &str) {
+        self.lines.aside(|| out::tell(warning));
     }
 
     fn show(&self) {
@@ -226,18 +260,18 @@ async fn drive(
     watch: &mut Watch<'_>,
     stops_at_checkpoint: bool,
     stdout_closed: &Notify,
-    interrupts: &mut mpsc::UnboundedReceiver<()>,
-    demands: &mut Signal,
+    interrupts: &mut mpsc::UnboundedReceiver<Signal>,
+    demands: &mut unix::Signal,
 ) -> Ended {
-    let mut interrupted = false;
+    let mut interrupted = None;
     let mut tick = tokio::time::interval(progress::INTERVAL);
     let controls = execution.controls();
     loop {
         tokio::select! {
             event = execution.event() => match event {
-                Some(Event::Ended(outcome)) => return Ended::Job(outcome),
+                Some(Event::Ended(outcome)) => return Ended::Job(outcome, interrupted),
                 Some(event) => watch.on(event),
-                None => return Ended::Job(Outcome::Cancelled),
+                None => return Ended::Job(Outcome::Cancelled, interrupted),
             },
             _ = tick.tick(), if watch.progress.is_some() => watch.show(),
             // Nobody reads the rows any more (`weir run … | head`): there is no use in making others.
@@ -245,15 +279,14 @@ async fn drive(
             Some(()) = demands.recv() => {
                 tokio::spawn(checkpoint(controls.clone()));
             }
-            Some(()) = interrupts.recv() => {
-                if interrupted {
+            Some(signal) = interrupts.recv() => {
+                if interrupted.replace(signal).is_some() {
                     controls.send(Command::Cancel);
                     // If it does not end by itself, so be it.
                     let ended = async { while execution.event().await.is_some() {} };
                     drop(tokio::time::timeout(JOB_GRACE, ended).await);
-                    return Ended::Interrupted;
+                    return Ended::Interrupted(signal);
                 }
-                interrupted = true;
                 if stops_at_checkpoint {
                     watch.note("stopping at a checkpoint, from which the job goes on another time; press Ctrl-C again to end it now");
                     tokio::spawn(stop(controls.clone()));

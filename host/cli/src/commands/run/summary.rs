@@ -15,6 +15,8 @@ pub struct Summary {
     pub job: String,
     /// subtasks of each vertex
     pub parallelism: u16,
+    /// how it ended
+    pub ended: End,
     /// events that sources gave
     pub events_in: u64,
     /// rows that sinks took
@@ -73,6 +75,20 @@ pub struct Summary {
     pub operators: Vec<OperatorSnapshot>,
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// at the end of its input
+    Finished,
+    /// before that, since it was told to stop: what it had read is through
+    Stopped,
+    /// at once, since it was told so
+    Cancelled,
+    /// it failed
+    Failed,
+}
+
 fn hexadecimal<S: Serializer>(checksum: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match checksum {
         Some(checksum) => serializer.collect_str(&format_args!("{checksum:016x}")),
@@ -82,7 +98,7 @@ fn hexadecimal<S: Serializer>(checksum: &Option<u64>, serializer: S) -> Result<S
 
 impl Summary {
     /// What the job and the process have done until now.
-    pub fn new(job: String, parallelism: u16, metrics: &JobMetrics, history: &History) -> Self {
+    pub fn new(job: String, parallelism: u16, ended: End, metrics: &JobMetrics, history: &History) -> Self {
         let cpu_seconds = process::cpu_time().as_secs_f64();
         let Snapshot { seconds, events_in, rows_out, malformed, recovery, operators, sinks, .. } = metrics.snapshot();
         let reports = || sinks.iter().map(|sink| &sink.report);
@@ -90,6 +106,7 @@ impl Summary {
         Self {
             job,
             parallelism,
+            ended,
             events_in,
             rows_out,
             seconds,
@@ -134,6 +151,9 @@ impl fmt::Display for Summary {
             number(self.events_per_cpu_second),
             self.peak_rss_bytes.unwrap_or(0) >> 20,
         )?;
+        if self.ended == End::Stopped {
+            writeln!(f, "  stopped")?;
+        }
         for (what, count) in [
             ("malformed", self.malformed),
             ("late", self.late_records),

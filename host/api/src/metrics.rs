@@ -156,7 +156,7 @@ fn encode(figures: &Figures, now_ms: i64) -> String {
     let mut text = Text(String::new());
     text.metric("weir_worker_slots", "gauge", "Slots, by whether jobs hold them.");
     text.sample("weir_worker_slots", &[("state", "used")], figures.slots_used);
-    text.sample("weir_worker_slots", &[("state", "free")], figures.slots - figures.slots_used);
+    text.sample("weir_worker_slots", &[("state", "free")], figures.slots.saturating_sub(figures.slots_used));
     text.metric(
         STATE_MEMORY,
         "gauge",

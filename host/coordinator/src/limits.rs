@@ -15,6 +15,10 @@ const CALL_DEADLINE_MAX: Duration = Duration::from_secs(60);
 const LOG_BYTES_PER_SECOND_MAX: u64 = 1 << 20;
 /// How many batches a channel may hold. There may be as many channels as parallelism squared.
 const CHANNEL_CAPACITY_MAX: usize = 64;
+/// How many bytes of rows a channel may hold. That all of a job's share what the server lets it take is the worker's matter.
+const CHANNEL_BYTES_MAX: u64 = 64 << 20;
+/// How many parts a subtask may write at the same time, to one sink. Each has buffers, and an open file.
+const OPEN_PARTS_MAX: i64 = 256;
 /// How often a job may be checkpointed.
 const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How many checkpoints of a job are kept.
@@ -28,7 +32,7 @@ const BATCH_ROWS_MAX: usize = 64 << 10;
 /// If it asks for more.
 pub fn check(spec: &JobSpec, guest_memory_max: usize) -> Result<(), Error> {
     let refuse = |option: &str, wanted: String, most: String| {
-        let message = format!("{option} is {wanted}, but this server allows {most} at most");
+        let message = format!("{option} is {wanted}, but this server allows {most} at most; lower it");
         Err(Error::new(ErrorKind::Invalid, error::NOT_ALLOWED, message))
     };
     let (limits, batch, checkpoint) = (&spec.limits, &spec.batch, &spec.checkpoint);
@@ -51,9 +55,17 @@ pub fn check(spec: &JobSpec, guest_memory_max: usize) -> Result<(), Error> {
         ("limits.log_bytes_per_second", limits.log_bytes_per_second.0, LOG_BYTES_PER_SECOND_MAX),
         ("batch.rows", batch.rows as u64, BATCH_ROWS_MAX as u64),
         ("batch.channel_capacity", batch.channel_capacity as u64, CHANNEL_CAPACITY_MAX as u64),
+        ("batch.channel_bytes", batch.channel_bytes.0, CHANNEL_BYTES_MAX),
     ] {
         if wanted > most {
             return refuse(option, wanted.to_string(), most.to_string());
+        }
+    }
+    for (name, sink) in &spec.sinks {
+        // Of another type, it is for the connector to refuse.
+        let wanted = sink.options.get("open_parts_max").and_then(toml::Value::as_integer);
+        if let Some(wanted) = wanted.filter(|wanted| *wanted > OPEN_PARTS_MAX) {
+            return refuse(&format!("sinks.{name}.open_parts_max"), wanted.to_string(), OPEN_PARTS_MAX.to_string());
         }
     }
     Ok(())
@@ -68,7 +80,7 @@ mod tests {
     fn limits_hold() {
         const MEMORY: usize = 1 << 30;
         let checked = |option: &str, value: &str| {
-            let spec = "component = \"a.wasm\"\n[sources]\n[sinks]\n";
+            let spec = "component = \"a.wasm\"\n[sources]\n[sinks.out]\nconnector = \"file\"\n";
             let spec = JobSpec::from_toml(spec, &[(option.to_owned(), value.to_owned())]).expect("a good spec");
             check(&spec, MEMORY)
         };
@@ -78,11 +90,13 @@ mod tests {
             ("limits.log_bytes_per_second", "1MB", "1025KB"),
             ("batch.rows", "65536", "65537"),
             ("batch.channel_capacity", "64", "65"),
+            ("batch.channel_bytes", "64MB", "67108865"),
+            ("sinks.out.open_parts_max", "256", "257"),
         ] {
             assert_eq!(checked(option, good), Ok(()), "{option}");
             let error = checked(option, bad).expect_err(option);
             assert_eq!(error.code, error::NOT_ALLOWED);
-            assert!(error.message.starts_with(option), "{error}");
+            assert!(error.message.starts_with(option) && error.message.ends_with("at most; lower it"), "{error}");
         }
     }
 }

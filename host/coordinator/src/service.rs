@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use weir_base::Clock;
 use weir_protocol::job::{self as protocol, Command, End, Event, State};
+use weir_protocol::slots::Taken;
 use weir_sandbox::Sandbox;
 use weir_worker::metrics::Snapshot;
 use weir_worker::{Failure, Outcome, StateMemory, Worker};
@@ -77,7 +78,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// The figures of all jobs, for a metrics endpoint.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    /// slots that jobs hold
+    /// slots that jobs have, or tasks of jobs that have ended still hold
     pub slots_used: u16,
     /// all slots
     pub slots: u16,
@@ -204,7 +205,7 @@ impl Service {
                 drop(reply.send(self.jobs.values().filter(uses).map(|job| job.summary.id).collect()));
             }
             Message::Figures { reply } => drop(reply.send(Figures {
-                slots_used: self.slots_used(|_| true),
+                slots_used: self.slots_taken(|_| true).total(),
                 slots: self.options.slots,
                 state_memory: self.worker.state_memory(),
                 jobs: self.jobs.values().map(Job::figures).collect(),
@@ -223,10 +224,10 @@ impl Service {
         self.jobs.get_mut(&id).ok_or_else(|| job::not_found(id))
     }
 
-    /// The slots of those jobs among these that have not ended. A server that has fewer than its last process may find more than there are.
-    fn slots_used(&self, counts: impl Fn(&Job) -> bool) -> u16 {
+    /// The slots of those jobs among these that have not ended, and what tasks hold that have outlived their jobs.
+    fn slots_taken(&self, counts: impl Fn(&Job) -> bool) -> Taken {
         let jobs = self.jobs.values().filter(|job| !job.summary.state.is_end() && counts(job));
-        jobs.fold(0, |slots, job| slots.saturating_add(job.summary.slots))
+        Taken::of(jobs.map(|job| (job.summary.id.to_string(), job.summary.slots)), self.worker.held())
     }
 
     fn submit(&mut self, mut job: Job) -> Result<JobSummary, Error> {
@@ -246,17 +247,10 @@ impl Service {
             job.entry = self.job(id)?.entry.clone();
         }
         // New jobs leave to those that wait what they had. These do not wait for each other.
-        let used = self.slots_used(|other| !resumes || other.summary.state != State::Created);
-        let (needed, free) = (job.summary.slots, self.options.slots.saturating_sub(used));
-        if needed > free {
-            return Err(Error::new(
-                ErrorKind::QuotaExceeded,
-                error::NO_SLOTS,
-                format!(
-                    "the job needs {needed} slots, but {free} of {} are free; lower its parallelism, end other jobs or start the server with more slots",
-                    self.options.slots
-                ),
-            ));
+        let taken = self.slots_taken(|other| !resumes || other.summary.state != State::Created);
+        let needed = job.summary.slots;
+        if needed > self.options.slots.saturating_sub(taken.total()) {
+            return Err(no_slots(needed, self.options.slots, taken));
         }
         // Before it is accepted: a job that is never stays behind.
         if let Some(entry) = job.entry.as_ref().filter(|_| !resumes) {
@@ -406,7 +400,7 @@ impl Service {
                     }));
                 }
                 Command::Drain | Command::Cancel => job.send(*command),
-                // Slots are counted over the jobs that have not ended.
+                // Slots are counted over the jobs that have not ended, and what is left of others.
                 Command::ReleaseSlots => {}
             }
         }
@@ -424,6 +418,19 @@ impl Service {
         let newest_first = ended[surplus..].iter().rev().filter_map(|id| self.jobs.get(id));
         ring::keep_first(newest_first.flat_map(|job| [&job.log, &job.output]), ENDED_LINES_BYTES_MAX);
     }
+}
+
+/// Why a job that needs so many slots is not accepted.
+fn no_slots(needed: u16, slots: u16, taken: Taken) -> Error {
+    let free = slots.saturating_sub(taken.total());
+    let left = match taken.left {
+        0 => String::new(),
+        left => format!(" ({left} are held by tasks of cancelled jobs until what they wait for has answered or is given up)"),
+    };
+    let message = format!(
+        "the job needs {needed} slots, but {free} of {slots} are free{left}; lower its parallelism, end other jobs or start the server with more slots"
+    );
+    Error::new(ErrorKind::QuotaExceeded, error::NO_SLOTS, message)
 }
 
 /// The next state of a job, and what has to be done to get there.
@@ -496,5 +503,19 @@ impl Job {
 
     fn figures(&self) -> JobFigures {
         JobFigures { summary: self.summary.clone(), snapshot: self.snapshot(), history: self.history.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A job that finds no slots is told how many are free, and of those that no job has any more, why they are not.
+    #[test]
+    fn missing_slots_are_explained() {
+        let message = |by_jobs, left| no_slots(2, 4, Taken { by_jobs, left }).message;
+        assert!(message(3, 0).starts_with("the job needs 2 slots, but 1 of 4 are free; "));
+        assert!(message(1, 2).starts_with("the job needs 2 slots, but 1 of 4 are free (2 are held by tasks of cancelled jobs "));
+        assert!(message(5, 2).starts_with("the job needs 2 slots, but 0 of 4 are free ("));
     }
 }

@@ -19,8 +19,33 @@ const OVERTAKES_MAX: usize = 8;
 #[error("the receiver of a channel is gone")]
 pub struct Closed;
 
-/// Makes a gate with `channels` channels, each of which holds up to `capacity` batches.
-pub fn gate(channels: usize, capacity: usize) -> (Gate, Vec<Sender>) {
+/// What a channel holds before its sender has to wait.
+///
+/// It takes a batch as long as it has less than either: so one that is larger than the limit goes through as well, and an empty channel is never full, however
+/// small its limits are. What it holds is at most `bytes` and one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// batches, at least 1
+    pub batches: usize,
+    /// bytes of their rows, at least 1
+    pub bytes: usize,
+}
+
+impl Capacity {
+    /// So many batches, however large they are.
+    pub fn of_batches(batches: usize) -> Self {
+        Self { batches, bytes: usize::MAX }
+    }
+
+    /// The same, but of the bytes no more than an equal part of those that so many channels share.
+    #[must_use]
+    pub fn sharing(self, bytes: usize, channels: usize) -> Self {
+        Self { bytes: self.bytes.min(bytes / channels.max(1)).max(1), ..self }
+    }
+}
+
+/// Makes a gate with `channels` channels, each of which holds so much.
+pub fn gate(channels: usize, capacity: Capacity) -> (Gate, Vec<Sender>) {
     let shared = Arc::new(Shared {
         queues: Mutex::new(Queues {
             queues: (0..channels).map(|_| Queue::default()).collect(),
@@ -39,7 +64,7 @@ pub fn gate(channels: usize, capacity: usize) -> (Gate, Vec<Sender>) {
 
 struct Shared {
     queues: Mutex<Queues>,
-    capacity: usize,
+    capacity: Capacity,
     readable: Notify,
     /// one for each channel
     writable: Vec<Notify>,
@@ -78,17 +103,37 @@ impl Queues {
 
 struct Queue {
     messages: VecDeque<Message>,
-    /// batches among them
-    batches: usize,
+    /// how large the batches among them are, bytes, in their order
+    sizes: VecDeque<usize>,
+    /// how large all of them are
+    bytes: usize,
     /// whether the gate takes nothing from here for the time being
     held: bool,
     /// the last watermark that was taken; none while the sender is idle, and after its end
     time: Watermark,
 }
 
+impl Queue {
+    /// Whether there is no room for another batch.
+    fn is_full(&self, capacity: Capacity) -> bool {
+        self.sizes.len() >= capacity.batches || self.bytes >= capacity.bytes
+    }
+
+    /// A batch of this size has come.
+    fn add(&mut self, size: usize) {
+        self.sizes.push_back(size);
+        self.bytes += size;
+    }
+
+    /// The first batch has gone.
+    fn remove(&mut self) {
+        self.bytes -= self.sizes.pop_front().unwrap_or_default();
+    }
+}
+
 impl Default for Queue {
     fn default() -> Self {
-        Self { messages: VecDeque::new(), batches: 0, held: false, time: Watermark::NONE }
+        Self { messages: VecDeque::new(), sizes: VecDeque::new(), bytes: 0, held: false, time: Watermark::NONE }
     }
 }
 
@@ -114,14 +159,14 @@ impl Sender {
     /// If the gate is gone.
     pub async fn send_counted(&self, message: Message, waits: &Waits) -> Result<Duration, Closed> {
         let mut message = Some(message);
-        if self.offer(&mut message, self.shared.capacity)? {
+        if self.offer(&mut message, false)? {
             return Ok(Duration::ZERO);
         }
         let wait = waits.begin();
         loop {
             // A batch taken in between has left a permit: this does not wait.
             self.shared.writable[self.channel].notified().await;
-            if self.offer(&mut message, self.shared.capacity)? {
+            if self.offer(&mut message, false)? {
                 return Ok(wait.elapsed());
             }
         }
@@ -132,24 +177,30 @@ impl Sender {
     /// # Errors
     /// If the gate is gone.
     pub fn force(&self, message: Message) -> Result<(), Closed> {
-        self.offer(&mut Some(message), usize::MAX).map(|_| ())
+        self.offer(&mut Some(message), true).map(|_| ())
     }
 
-    /// Puts the message into the queue, if there is room.
-    fn offer(&self, message: &mut Option<Message>, capacity: usize) -> Result<bool, Closed> {
+    /// Puts the message into the queue, if there is room, or at once.
+    fn offer(&self, message: &mut Option<Message>, at_once: bool) -> Result<bool, Closed> {
+        // Counted before the others are kept from the queue.
+        let size = match message {
+            Some(Message::Batch(batch)) => Some(batch.bytes()),
+            _ => None,
+        };
         let mut queues = self.shared.queues.lock();
         if queues.closed {
             return Err(Closed);
         }
         let queue = &mut queues.queues[self.channel];
-        let is_batch = matches!(message, Some(Message::Batch(_)));
-        if is_batch && queue.batches >= capacity {
+        if size.is_some() && !at_once && queue.is_full(self.shared.capacity) {
             return Ok(false);
         }
         let Some(message) = message.take() else { return Ok(true) };
         let is_barrier = matches!(message, Message::Barrier(_));
         let becomes_ready = queue.messages.is_empty() && !queue.held;
-        queue.batches += usize::from(is_batch);
+        if let Some(size) = size {
+            queue.add(size);
+        }
         match (queue.messages.back_mut(), message) {
             (Some(Message::Watermark(last)), Message::Watermark(next)) => *last = next,
             (_, message) => queue.messages.push_back(message),
@@ -205,9 +256,11 @@ impl Gate {
             Message::Idle | Message::End => queue.time = Watermark::NONE,
             Message::Batch(_) | Message::Barrier { .. } => {}
         }
-        let was_full = queue.batches >= self.shared.capacity;
-        queue.batches -= usize::from(matches!(message, Message::Batch(_)));
-        let makes_room = was_full && queue.batches < self.shared.capacity;
+        let was_full = queue.is_full(self.shared.capacity);
+        if matches!(message, Message::Batch(_)) {
+            queue.remove();
+        }
+        let makes_room = was_full && !queue.is_full(self.shared.capacity);
         if !queue.messages.is_empty() {
             queues.ready.push_back(channel);
         }
@@ -226,7 +279,8 @@ impl Gate {
         queues.ready.retain(|ready| *ready != channel);
     }
 
-    /// The first barrier that waits behind other messages, or in a channel that is held; of several checkpoints that of the oldest.
+    /// A barrier that waits behind other messages, or in a channel that is held; of several checkpoints that of the newest, since the others have been
+    /// given up.
     pub fn waiting_barrier(&self) -> Option<Barrier> {
         let queues = self.shared.queues.lock();
         if queues.barriers == 0 {
@@ -236,7 +290,7 @@ impl Gate {
             Message::Barrier(barrier) => Some(*barrier),
             _ => None,
         });
-        barriers.min_by_key(|barrier| barrier.checkpoint)
+        barriers.max_by_key(|barrier| barrier.checkpoint)
     }
 
     /// Lets a checkpoint's barrier overtake what is before it, wherever it waits: it is taken out, and what it overtakes stays. Returns the channels where it
@@ -302,7 +356,7 @@ mod tests {
     #[test]
     fn keeps_order_and_takes_turns() {
         block_on(async {
-            let (mut gate, senders) = gate(2, 4);
+            let (mut gate, senders) = gate(2, Capacity::of_batches(4));
             for n in 1..=2 {
                 senders[0].send(rows(n)).await.expect("open");
                 senders[0].send(Message::Watermark(Watermark(n as i64 * 10))).await.expect("open");
@@ -325,7 +379,7 @@ mod tests {
     #[test]
     fn those_behind_in_time_go_first() {
         block_on(async {
-            let (mut gate, senders) = gate(3, 1000);
+            let (mut gate, senders) = gate(3, Capacity::of_batches(1000));
             for (channel, start) in [(0, 1000), (1, 0)] {
                 for n in 0..30 {
                     senders[channel].send(Message::Watermark(Watermark(start + n))).await.expect("open");
@@ -362,7 +416,7 @@ mod tests {
     #[test]
     fn waits_when_full() {
         block_on(async {
-            let (mut gate, senders) = gate(1, 1);
+            let (mut gate, senders) = gate(1, Capacity::of_batches(1));
             senders[0].send(rows(1)).await.expect("open");
             let waited = senders[0].send(Message::Watermark(Watermark(1))).await.expect("control messages take no room");
             assert!(waited.is_zero());
@@ -375,11 +429,70 @@ mod tests {
         });
     }
 
+    /// A channel whose batches are large is full before it has as many as it may: its sender waits until less is left than it holds. One batch is taken by an
+    /// empty channel, however large it is; and what overtakes its limits takes up room, too.
+    #[test]
+    fn large_batches_fill_a_channel() {
+        const SIZE: usize = 800;
+        let batch = || Batch::new(SIZE / 8, vec![], Some(vec![0; SIZE / 8].into()));
+        assert_eq!(batch().bytes(), SIZE);
+        let large = || Message::Batch(batch());
+        block_on(async {
+            for (bytes, held) in [(1, 1), (SIZE, 1), (SIZE + 1, 2), (2 * SIZE, 2), (usize::MAX, 4)] {
+                let (mut gate, senders) = gate(1, Capacity { batches: 4, bytes });
+                for n in 0..held {
+                    assert_eq!(
+                        senders[0].send(large()).await,
+                        Ok(Duration::ZERO),
+                        "batch {n} of {held} finds room in {bytes} bytes"
+                    );
+                }
+                senders[0].force(large()).expect("open");
+                let mut next = std::pin::pin!(senders[0].send(large()));
+                assert!(futures_poll(next.as_mut()).await.is_none(), "{held} batches fill {bytes} bytes");
+                assert!(gate.try_receive().is_some());
+                assert!(futures_poll(next.as_mut()).await.is_none(), "as many are left");
+                assert!(gate.try_receive().is_some());
+                assert!(matches!(futures_poll(next.as_mut()).await, Some(Ok(_))), "there is room again");
+                let left = std::iter::from_fn(|| gate.try_receive()).count();
+                assert_eq!(left, held);
+                assert_eq!(senders[0].send(large()).await, Ok(Duration::ZERO), "nothing is left");
+            }
+        });
+    }
+
+    /// A barrier overtakes large batches, and these take up their room until they are taken.
+    #[test]
+    fn overtaken_batches_take_up_room() {
+        block_on(async {
+            let barrier = Barrier { checkpoint: 7, stops: false, overtakes: true };
+            let large = || Message::Batch(Batch::new(100, vec![], Some(vec![0; 100].into())));
+            let (mut gate, senders) = gate(1, Capacity { batches: 4, bytes: 1 });
+            senders[0].send(large()).await.expect("open");
+            assert_eq!(senders[0].send(Message::Barrier(barrier)).await, Ok(Duration::ZERO), "barriers take no room");
+            let mut next = std::pin::pin!(senders[0].send(large()));
+            assert!(futures_poll(next.as_mut()).await.is_none());
+            assert_eq!(gate.overtake(7).len(), 1);
+            assert!(futures_poll(next.as_mut()).await.is_none(), "what was overtaken is still there");
+            assert!(matches!(gate.try_receive(), Some((0, Message::Batch(_)))));
+            assert!(matches!(futures_poll(next.as_mut()).await, Some(Ok(_))));
+        });
+    }
+
+    /// Channels that share memory have equal parts of it, none of them nothing, and none more than it may have by itself.
+    #[test]
+    fn channels_share_memory() {
+        let capacity = Capacity { batches: 8, bytes: 1000 };
+        for (bytes, channels, part) in [(0, 3, 1), (100, 3, 33), (100, 200, 1), (9000, 3, 1000), (7, 0, 7)] {
+            assert_eq!(capacity.sharing(bytes, channels), Capacity { batches: 8, bytes: part });
+        }
+    }
+
     /// Of a channel that is held nothing is taken, whenever it was sent, and all of it is when it is released.
     #[test]
     fn holds_channels() {
         block_on(async {
-            let (mut gate, senders) = gate(2, 4);
+            let (mut gate, senders) = gate(2, Capacity::of_batches(4));
             senders[0].send(rows(1)).await.expect("open");
             gate.hold(0);
             senders[0].send(Message::Idle).await.expect("open");
@@ -400,7 +513,7 @@ mod tests {
     fn barriers_overtake() {
         block_on(async {
             let barrier = |checkpoint| Message::Barrier(Barrier { checkpoint, stops: false, overtakes: false });
-            let (mut gate, senders) = gate(3, 1);
+            let (mut gate, senders) = gate(3, Capacity::of_batches(1));
             senders[0].send(rows(1)).await.expect("open");
             senders[0].force(rows(2)).expect("open");
             senders[0].send(barrier(7)).await.expect("barriers take no room");
@@ -412,6 +525,13 @@ mod tests {
             let counts: Vec<_> = overtaken.iter().map(|(channel, messages)| (*channel, messages.len())).collect();
             assert_eq!(counts, [(0, 2), (1, 0)]);
             assert!(gate.waiting_barrier().is_none() && gate.overtake(7).is_empty());
+            for (channel, checkpoint) in [(2, 8), (2, 9), (1, 8)] {
+                senders[channel].send(barrier(checkpoint)).await.expect("open");
+            }
+            assert_eq!(gate.waiting_barrier().map(|b| b.checkpoint), Some(9), "older ones have been given up");
+            let places: Vec<_> =
+                [9, 8].into_iter().flat_map(|checkpoint| gate.overtake(checkpoint)).map(|(channel, _)| channel).collect();
+            assert_eq!(places, [2, 1, 2]);
             let left: Vec<_> = std::iter::from_fn(|| gate.try_receive()).map(|(channel, _)| channel).collect();
             assert_eq!(left, [0, 2, 0, 0]);
         });

@@ -24,6 +24,8 @@ pub(crate) struct Held {
     pub watermark: bool,
     picks: Vec<Pick>,
     rows: usize,
+    /// what they weigh, about
+    bytes: usize,
     /// what is not needed now, kept for its memory
     spare: Vec<Selection>,
 }
@@ -41,6 +43,11 @@ impl Held {
         self.rows
     }
 
+    /// How many bytes they are, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether rows of `batch` can be put together with those that are here. Text, for one, comes in several layouts.
     pub fn fits(&self, batch: &Batch) -> bool {
         self.picks.first().is_none_or(|first| {
@@ -49,22 +56,24 @@ impl Held {
         })
     }
 
-    /// Adds the rows of `batch` that are in `next`, if it [fits](Self::fits).
+    /// Adds the rows of `batch` that are in `next`, if it [fits](Self::fits). A row of it has so many bytes on average.
     ///
     /// # Errors
     /// If rows cannot be put together.
-    pub fn add(&mut self, batch: &Batch) -> Result<(), ArrowError> {
+    pub fn add(&mut self, batch: &Batch, row_bytes: usize) -> Result<(), ArrowError> {
         if self.next.rows() == 0 {
             return Ok(());
         }
         let rows = std::mem::replace(&mut self.next, self.spare.pop().unwrap_or_default());
         self.rows += rows.rows();
+        self.bytes += rows.rows() * row_bytes;
         self.picks.push(Pick { batch: batch.clone(), rows });
         if self.picks.len() >= PICKS_MAX {
+            let bytes = self.bytes;
             let batch = self.take()?;
             let mut rows = self.spare.pop().unwrap_or_default();
             rows.pick_all(batch.rows());
-            self.rows = batch.rows();
+            (self.rows, self.bytes) = (batch.rows(), bytes);
             self.picks.push(Pick { batch, rows });
         }
         Ok(())
@@ -79,7 +88,7 @@ impl Held {
             [only] if only.rows.is_all() => only.batch.clone(),
             picks => gather(picks, self.rows)?,
         };
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         self.spare.extend(self.picks.drain(..).map(|pick| pick.rows));
         Ok(batch)
     }
@@ -175,19 +184,19 @@ mod tests {
                     let numbers = (0..).zip(picked).filter(|(_, picked)| **picked).map(|(row, _)| row);
                     held.next.pick_none(picked.len());
                     numbers.clone().for_each(|row| held.next.add(row));
-                    held.add(&whole.slice(*before as usize, picked.len())).expect("rows can be put together");
+                    held.add(&whole.slice(*before as usize, picked.len()), 3).expect("rows can be put together");
                     wanted.extend(numbers.clone().map(|row| next + before + row as i64));
                     timed &= *has_times || numbers.count() == 0;
                     next += before + rows;
                 }
-                prop_assert_eq!(held.rows(), wanted.len());
+                prop_assert_eq!((held.rows(), held.bytes()), (wanted.len(), 3 * wanted.len()));
                 if wanted.is_empty() {
                     continue;
                 }
                 let rows = UInt32Array::from_iter_values(wanted.iter().map(|&row| (row - round * 7) as u32));
                 let all = batch(round * 7, next - round * 7, timed).take(&rows).expect("these rows are there");
                 let taken = held.take().expect("rows can be put together");
-                prop_assert_eq!(held.rows(), 0);
+                prop_assert_eq!((held.rows(), held.bytes()), (0, 0));
                 prop_assert_eq!(taken.columns(), all.columns());
                 prop_assert_eq!(taken.times(), all.times());
             }

@@ -5,7 +5,7 @@
 //!                              ─▶ channel ─▶ Gate (of another subtask)
 //! ```
 //!
-//! A channel keeps the order of its messages: a watermark or a barrier never overtakes a batch. It holds a limited number of batches; a sender
+//! A channel keeps the order of its messages: a watermark or a barrier never overtakes a batch. It holds a limited number of batches, and of bytes; a sender
 //! that meets a full one waits, and that is all there is to back-pressure.
 
 pub mod channel;
@@ -18,7 +18,7 @@ pub mod redeal;
 mod selection;
 pub mod waits;
 
-pub use channel::{Gate, Sender, gate};
+pub use channel::{Capacity, Gate, Sender, gate};
 pub use message::{Barrier, Message};
 pub use outbox::Outbox;
 pub use redeal::Redeal;

@@ -18,6 +18,9 @@ const HELD_ROWS_MIN: usize = 3072;
 /// The same where receivers have other inputs, too.
 const HELD_ROWS_BESIDE_OTHERS_MIN: usize = 1024;
 
+/// Bytes from which on rows for a receiver are sent, however few they are: large rows gain nothing by being joined, and fill the memory.
+const HELD_BYTES_MAX: usize = 4 << 20;
+
 /// The sending end of an exchange: the channels of one node of one subtask to all subtasks of the receiving vertex.
 pub struct Outbox {
     senders: Vec<Sender>,
@@ -116,13 +119,14 @@ impl Outbox {
             Partitioner::Hash(dealer) => {
                 let mut selections: Vec<_> = self.held.iter_mut().map(|held| &mut held.next).collect();
                 dealer.deal(&batch, &mut selections);
+                let row_bytes = batch.bytes() / batch.rows().max(1);
                 self.full.clear();
                 for to in 0..self.held.len() {
                     if !self.held[to].fits(&batch) {
                         self.release(to).await?;
                     }
-                    self.held[to].add(&batch)?;
-                    if self.held[to].rows() >= self.held_rows_min {
+                    self.held[to].add(&batch, row_bytes)?;
+                    if self.held[to].rows() >= self.held_rows_min || self.held[to].bytes() >= HELD_BYTES_MAX {
                         self.full.push(to);
                     }
                 }
@@ -221,14 +225,14 @@ mod tests {
     use weir_types::key::{group_of, hash_u64, owner};
 
     use super::*;
-    use crate::gate;
+    use crate::{Capacity, gate};
 
     /// Every row reaches the owner of its key, and only it; a watermark comes after the rows that were before it.
     #[test]
     fn deals_out_by_key_group() {
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
             let (mut gates, senders): (Vec<_>, Vec<_>) =
-                (0..3).map(|_| gate(1, 1000)).map(|(g, mut s)| (g, s.pop().expect("one channel"))).unzip();
+                (0..3).map(|_| gate(1, Capacity::of_batches(1000))).map(|(g, mut s)| (g, s.pop().expect("one channel"))).unzip();
             let mut outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
             for n in 0..50u64 {
                 let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values((n * 100)..(n * 100 + 100)));
@@ -281,7 +285,7 @@ mod tests {
         ]) {
             tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
                 let (mut gates, senders): (Vec<_>, Vec<_>) =
-                    (0..3).map(|_| gate(1, 1000)).map(|(g, mut s)| (g, s.pop().expect("one channel"))).unzip();
+                    (0..3).map(|_| gate(1, Capacity::of_batches(1000))).map(|(g, mut s)| (g, s.pop().expect("one channel"))).unzip();
                 let mut outbox = Outbox::new(partitioning, &[0], 0, 128, senders);
                 let (mut told, mut sent, mut received) = (Watermark::NONE, 0, 0);
                 let mut seen = [Watermark::NONE; 3];
@@ -339,7 +343,7 @@ mod tests {
             // For each of two receivers as many as lie between the two limits.
             let rows = (HELD_ROWS_BESIDE_OTHERS_MIN + HELD_ROWS_MIN) as u64;
             for is_beside_others in [false, true] {
-                let (mut gate, senders) = gate(2, 1000);
+                let (mut gate, senders) = gate(2, Capacity::of_batches(1000));
                 let outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
                 let mut outbox = if is_beside_others { outbox.beside_others() } else { outbox };
                 let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..rows));
@@ -350,12 +354,33 @@ mod tests {
         });
     }
 
+    /// Large rows are enough to be sent when there are few of them, and what is held is counted anew when they have been.
+    #[test]
+    fn large_rows_are_not_held_for_long() {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+            const ROWS: usize = 64;
+            let (_gate, senders) = gate(2, Capacity::of_batches(1000));
+            let mut outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
+            let batch = |bytes: usize| {
+                let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..ROWS as u64));
+                let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..ROWS).map(|_| "x".repeat(bytes))));
+                Batch::new(ROWS, vec![keys, texts], None)
+            };
+            // Each receiver gets about half of the rows, and eight of them are enough.
+            for (bytes, full) in [(10, &[][..]), (HELD_BYTES_MAX / 8, &[0, 1][..]), (10, &[][..])] {
+                outbox.send(batch(bytes)).await.expect("open");
+                assert_eq!(outbox.full(), full, "rows of {bytes} bytes");
+                outbox.flush().await.expect("open");
+            }
+        });
+    }
+
     /// Goal: who waits for room is seen to wait while it does, and no more once there is room, or once it has given up; who finds room never waits.
     #[test]
     fn waits_are_seen_while_they_last() {
         const A_WHILE: Duration = Duration::from_millis(5);
         let batch = || Batch::new(1, vec![], None);
-        let (mut gate, senders) = gate(1, 1);
+        let (mut gate, senders) = gate(1, Capacity::of_batches(1));
         let waits = Arc::new(Waits::from(A_WHILE));
         let mut outbox = Outbox::new(Partitioning::Forward, &[], 0, 128, senders).counting(Arc::clone(&waits));
         let mut cx = Context::from_waker(Waker::noop());
@@ -384,7 +409,7 @@ mod tests {
     #[test]
     fn layouts_are_kept_apart() {
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
-            let (mut gate, senders) = gate(2, 1000);
+            let (mut gate, senders) = gate(2, Capacity::of_batches(1000));
             let mut outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
             let texts: Vec<_> = (0..100).map(|n| n.to_string()).collect();
             let (flat, views) = (StringArray::from(texts.clone()), StringViewArray::from_iter_values(&texts));
@@ -402,7 +427,7 @@ mod tests {
     #[test]
     fn a_watermark_follows_what_it_waited_for() {
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
-            let (mut gate, senders) = gate(2, 1000);
+            let (mut gate, senders) = gate(2, Capacity::of_batches(1000));
             let mut outbox = Outbox::new(Partitioning::Hash, &[0], 0, 128, senders);
             let batch =
                 |rows: u64| Batch::new(rows as usize, vec![Arc::new(UInt64Array::from_iter_values(0..rows)) as ArrayRef], None);

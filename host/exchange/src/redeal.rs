@@ -139,7 +139,7 @@ mod tests {
     use weir_types::key::range_of;
 
     use super::*;
-    use crate::{Outbox, gate};
+    use crate::{Capacity, Outbox, gate};
 
     const GROUPS: u16 = 16;
 
@@ -157,7 +157,7 @@ mod tests {
 
     /// What a sender sends, as its receivers have it in flight.
     fn sent(partitioning: Partitioning, sender: u16, receivers: u16, batches: &[Vec<(u64, u64)>]) -> Vec<Flow> {
-        let (gates, senders): (Vec<_>, Vec<_>) = (0..receivers).map(|_| gate(1, 10_000)).unzip();
+        let (gates, senders): (Vec<_>, Vec<_>) = (0..receivers).map(|_| gate(1, Capacity::of_batches(10_000))).unzip();
         let senders = senders.into_iter().map(|mut senders| senders.remove(0)).collect();
         let mut outbox = Outbox::new(partitioning, &[0], sender, GROUPS, senders);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -192,6 +192,8 @@ pub struct BatchSpec {
     pub rows: usize,
     /// batches that a channel between two subtasks holds before its sender has to wait
     pub channel_capacity: usize,
+    /// bytes of rows that it holds before its sender has to wait; it takes another batch as long as it has less
+    pub channel_bytes: SpecSize,
     /// how long rows may be held back, to be joined with others, while their task has more to do; 0 = not at all. A task that has nothing to do
     /// holds nothing back.
     pub linger: SpecDuration,
@@ -199,7 +201,12 @@ pub struct BatchSpec {
 
 impl Default for BatchSpec {
     fn default() -> Self {
-        Self { rows: 4096, channel_capacity: 8, linger: SpecDuration(Duration::from_millis(2)) }
+        Self {
+            rows: 4096,
+            channel_capacity: 8,
+            channel_bytes: SpecSize(16 << 20),
+            linger: SpecDuration(Duration::from_millis(2)),
+        }
     }
 }
 
@@ -302,6 +309,9 @@ impl JobSpec {
         }
         if self.batch.channel_capacity == 0 {
             return Err(Error::new("batch.channel_capacity must be at least 1"));
+        }
+        if self.batch.channel_bytes.0 == 0 {
+            return Err(Error::new("batch.channel_bytes must be at least 1"));
         }
         if self.state.slots_max == Some(0) {
             return Err(Error::new("state.slots_max must be at least 1"));
@@ -486,6 +496,7 @@ mod tests {
                 "expected a duration with its unit, like \"10s\", but the number 5 is given (in `sources.in.idle_after`)",
             ),
             ("batch.rows", "0", "batch.rows"),
+            ("batch.channel_bytes", "0", "batch.channel_bytes must be at least 1"),
             ("batch.linger", "soon", "\"soon\" is no duration"),
             ("on_error", "ignore", "`fail`, `skip`, `dead-letter`"),
             ("args.least", "[1]", "an argument is a text, a number or a boolean; "),

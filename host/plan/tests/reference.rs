@@ -74,7 +74,12 @@ fn full_spec() -> JobSpec {
             window: Some(SpecDuration(Duration::from_secs(1))),
             attempts: Some(NonZeroU16::MIN),
         },
-        batch: BatchSpec { rows: 1, channel_capacity: 1, linger: SpecDuration(Duration::from_millis(1)) },
+        batch: BatchSpec {
+            rows: 1,
+            channel_capacity: 1,
+            channel_bytes: SpecSize(1),
+            linger: SpecDuration(Duration::from_millis(1)),
+        },
         limits: LimitsSpec {
             guest_memory: SpecSize(1),
             call_deadline: SpecDuration(Duration::from_secs(1)),

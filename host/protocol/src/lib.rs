@@ -5,4 +5,5 @@ pub mod checkpoint;
 pub mod claim;
 pub mod job;
 pub mod restart;
+pub mod slots;
 pub mod watermark;

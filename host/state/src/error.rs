@@ -16,6 +16,17 @@ pub enum Error {
     /// no more slots can be numbered
     #[error("the state of one subtask is limited to 4294967295 slots; raise the parallelism")]
     SlotsExhausted,
+    /// what is evicted takes more memory than it may
+    #[error(
+        "the evicted state of the job takes {taken} bytes of memory, and may take {bytes_max}: set `state.backend = \"rocksdb\"`, which has it on disk, or a greater \
+         `state.memory_limit`, by which less of it leaves its guests, or start the server with a greater `--job-memory`"
+    )]
+    MemoryFull {
+        /// by all subtasks of the job
+        taken: usize,
+        /// what is allowed
+        bytes_max: usize,
+    },
     /// bytes that a backend returned are not what was put there
     #[error("the state backend returned an entry that cannot be read: {0}")]
     Corrupt(String),

@@ -5,7 +5,7 @@
 //! ([`StateBackend`]), and which timers are set ([`Timers`]). It calls no guest and knows no runtime: operators do
 //! that, batch by batch.
 //!
-//! In reading order: [`key_codec`], [`slots`], [`clock`], [`backend`] with its implementations [`memory`] and [`rocks`],
+//! In reading order: [`key_codec`], [`slots`], [`clock`], [`backend`] with its implementations [`memory`] (within an [`allowance`]) and [`rocks`],
 //! [`timers`], [`expiry`] (what the backend drops by itself), [`entries`] (what goes into a snapshot).
 //!
 //! ```
@@ -22,6 +22,7 @@
 //! assert_eq!(created.iter().map(|c| c.row).collect::<Vec<_>>(), [0, 1]);
 //! ```
 
+pub mod allowance;
 pub mod backend;
 pub mod clock;
 #[cfg(any(test, feature = "test-util"))]
@@ -36,6 +37,7 @@ mod row_format;
 pub mod slots;
 pub mod timers;
 
+pub use allowance::Allowance;
 pub use backend::{StateBackend, StateKey};
 pub use clock::Clock;
 pub use entries::{Entries, Entry};

@@ -13,13 +13,14 @@ use weir_checkpoint::JobStorage;
 use weir_connector::error::ErrorKind;
 use weir_connector::registry::Stream;
 use weir_connector::{Connector, Context, Sink, Source, Split, Transaction};
-use weir_exchange::{Gate, Sender, gate};
+use weir_exchange::{Capacity, Gate, Sender, gate};
 use weir_operator::{Culprit, NativeChain};
 use weir_plan::JobPlan;
 use weir_plan::job::{NodeKind, Root, Vertex};
 use weir_plan::recovery::CheckpointMode;
 use weir_protocol::checkpoint::{CheckpointId, TaskId};
 use weir_sandbox::{Component, LogSink};
+use weir_state::Allowance;
 use weir_types::graph::Partitioning;
 
 use crate::disk::{StateDisk, StateMemory, StateOptions};
@@ -62,21 +63,31 @@ pub type NativeChains = Arc<dyn Fn(usize, u32, u16) -> Option<Box<dyn NativeChai
 #[derive(Clone)]
 pub struct Worker {
     slots: u16,
-    free: Arc<Mutex<u16>>,
+    held: Arc<Mutex<Held>>,
+    /// how many bytes the evicted state of a job may take in memory, and the rows in its channels as many again; none = as many as there are
+    job_memory: Option<usize>,
     /// looked through before the built-in ones
     connectors: Arc<[Box<dyn Connector>]>,
     disk: StateDisk,
 }
 
+/// The slots that tasks hold, by what connectors call their job.
+type Held = BTreeMap<String, u16>;
+
 /// Slots that a job holds; they are free again when it is dropped.
 struct Lease {
+    job: String,
     slots: u16,
-    free: Arc<Mutex<u16>>,
+    held: Arc<Mutex<Held>>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        *self.free.lock() += self.slots;
+        let mut held = self.held.lock();
+        if let Some(slots) = held.get_mut(&self.job) {
+            *slots -= self.slots;
+        }
+        held.retain(|_, slots| *slots > 0);
     }
 }
 
@@ -89,7 +100,7 @@ impl Worker {
     /// A worker whose jobs can use these connectors, too; where one has the name of a built-in one, it takes its place.
     pub fn with_connectors(slots: u16, connectors: Vec<Box<dyn Connector>>) -> Self {
         let disk = StateDisk::new(StateOptions::default());
-        Self { slots, free: Arc::new(Mutex::new(slots)), connectors: connectors.into(), disk }
+        Self { slots, held: Arc::default(), job_memory: None, connectors: connectors.into(), disk }
     }
 
     /// The same worker, which keeps state on disk there.
@@ -98,9 +109,21 @@ impl Worker {
         Self { disk: StateDisk::new(options), ..self }
     }
 
+    /// The same worker, which ends a job whose evicted state takes more bytes of memory than that. The rows in a job's channels may take as many, too, besides one
+    /// batch in each channel.
+    #[must_use]
+    pub fn with_job_memory(self, bytes: usize) -> Self {
+        Self { job_memory: Some(bytes), ..self }
+    }
+
     /// All slots, and how many of them are free.
     pub fn slots(&self) -> (u16, u16) {
-        (self.slots, *self.free.lock())
+        (self.slots, free(self.slots, &self.held.lock()))
+    }
+
+    /// The slots that tasks hold, by what [`Context::attempt`] calls their job. That of a job which was cancelled may have ended before they do.
+    pub fn held(&self) -> BTreeMap<String, u16> {
+        self.held.lock().clone()
     }
 
     /// The memory that its databases share; none as long as no job has had one.
@@ -113,14 +136,13 @@ impl Worker {
     /// # Errors
     /// If slots are missing, or a connector refuses its options.
     pub fn deploy(&self, deployment: Deployment) -> Result<JobHandle, Failure> {
-        let lease = self.lease(&deployment.plan)?;
+        let lease = self.lease(&deployment)?;
         let (commands, command_receiver) = watch::channel(Command::Run);
         let (triggers, trigger_receiver) = watch::channel(None);
         let (stored, stored_receiver) = watch::channel(CheckpointId(0));
         let (event_sender, events) = mpsc::unbounded_channel();
         let orders = Orders { commands: command_receiver, triggers: trigger_receiver, stored: stored_receiver };
-        let Built { metrics, tasks, persisters } =
-            Builder::new(&deployment, &self.connectors, &self.disk)?.build(&orders, &event_sender);
+        let Built { metrics, tasks, persisters } = Builder::new(&deployment, self)?.build(&orders, &event_sender);
         let ids = persisters.iter().map(|(persister, _)| persister.task).collect();
         let supervisor = tokio::spawn(supervise(tasks, persisters, commands.clone(), event_sender, lease));
         let overtakes = deployment.plan.spec.checkpoint.mode == CheckpointMode::Unaligned;
@@ -128,10 +150,11 @@ impl Worker {
     }
 
     /// A slot holds one subtask of each vertex.
-    fn lease(&self, plan: &JobPlan) -> Result<Lease, Failure> {
+    fn lease(&self, Deployment { plan, context, .. }: &Deployment) -> Result<Lease, Failure> {
         let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
-        let mut free = self.free.lock();
-        if *free < slots {
+        let mut held = self.held.lock();
+        let free = free(self.slots, &held);
+        if free < slots {
             return Err(Failure::new(
                 FailureKind::Resources,
                 format!(
@@ -141,9 +164,15 @@ impl Worker {
                 ),
             ));
         }
-        *free -= slots;
-        Ok(Lease { slots, free: Arc::clone(&self.free) })
+        let job = context.attempt.job.clone();
+        *held.entry(job.clone()).or_default() += slots;
+        Ok(Lease { job, slots, held: Arc::clone(&self.held) })
     }
+}
+
+/// How many of so many slots nobody holds.
+fn free(slots: u16, held: &Held) -> u16 {
+    slots - held.values().sum::<u16>()
 }
 
 /// A persister, and what it takes.
@@ -238,7 +267,7 @@ struct Dealt {
 /// What a deployment is made of on the way.
 struct Builder<'a> {
     deployment: &'a Deployment,
-    disk: &'a StateDisk,
+    worker: &'a Worker,
     sources: Vec<Dealt>,
     sinks: Vec<(String, Box<dyn Sink>)>,
     /// (edge, sending subtask) → its channels, by receiving subtask
@@ -248,17 +277,17 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(deployment: &'a Deployment, connectors: &[Box<dyn Connector>], disk: &'a StateDisk) -> Result<Self, Failure> {
+    fn new(deployment: &'a Deployment, worker: &'a Worker) -> Result<Self, Failure> {
         let plan = &deployment.plan;
         // Before sinks are bound, which may already touch what is there; and at each attempt anew, since patterns may match other files by then.
         weir_connector::registry::keep_apart(&plan.spec, &deployment.context.files)
             .map_err(|e| Failure { is_final: true, ..Failure::new(FailureKind::Connector, e.message) })?;
-        let find = |name: &str| match connectors.iter().find(|c| c.name() == name) {
+        let find = |name: &str| match worker.connectors.iter().find(|c| c.name() == name) {
             Some(connector) => Ok(&**connector),
             None => weir_connector::find(name),
         };
         let mut builder =
-            Self { deployment, disk, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
+            Self { deployment, worker, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
         for sink in &plan.sinks {
             let binding = &plan.spec.sinks[&sink.name];
             let context = builder.context(&sink.name);
@@ -304,31 +333,27 @@ impl<'a> Builder<'a> {
     /// Makes all channels.
     fn connect(&mut self) {
         let plan = &self.deployment.plan;
-        let capacity = plan.spec.batch.channel_capacity;
+        let mut gates = vec![];
         for (index, vertex) in plan.vertices.iter().enumerate() {
             let Root::Gate(edges) = &vertex.root else { continue };
-            for subtask in 0..vertex.parallelism {
-                // The channels of one gate, edge by edge, sender by sender.
-                let mut channels = vec![];
-                for (place, &edge) in edges.iter().enumerate() {
-                    let senders = plan.vertices[plan.edges[edge].from].parallelism;
-                    let from: Vec<u16> = match plan.edges[edge].partitioning {
-                        Partitioning::Forward => vec![subtask],
-                        _ => (0..senders).collect(),
-                    };
-                    channels.extend(from.into_iter().map(|sender| (place, edge, sender)));
-                }
-                let (gate, senders) = gate(channels.len(), capacity);
-                for (&(_, edge, from), sender) in channels.iter().zip(senders) {
-                    self.senders.entry((edge, from)).or_default().push(sender);
-                }
-                let channels = channels.iter().map(|&(place, edge, sender)| {
-                    let senders = plan.vertices[plan.edges[edge].from].parallelism;
-                    Channel { place, edge: edge as u32, sender, senders }
-                });
-                self.gates.insert((index, subtask), (gate, channels.collect()));
-            }
+            gates.extend((0..vertex.parallelism).map(|subtask| (index, subtask, channels_of(plan, edges, subtask))));
         }
+        let capacity = self.capacity(gates.iter().map(|(_, _, channels)| channels.len()).sum());
+        for (index, subtask, channels) in gates {
+            let (gate, senders) = gate(channels.len(), capacity);
+            for (channel, sender) in channels.iter().zip(senders) {
+                self.senders.entry((channel.edge as usize, channel.sender)).or_default().push(sender);
+            }
+            self.gates.insert((index, subtask), (gate, channels));
+        }
+    }
+
+    /// What each of so many channels holds.
+    fn capacity(&self, channels: usize) -> Capacity {
+        let batch = &self.deployment.plan.spec.batch;
+        let bytes = usize::try_from(batch.channel_bytes.0).unwrap_or(usize::MAX);
+        let capacity = Capacity { batches: batch.channel_capacity, bytes };
+        self.worker.job_memory.map_or(capacity, |memory| capacity.sharing(memory, channels))
     }
 
     /// Makes the metrics and the tasks, which are not running yet.
@@ -359,6 +384,7 @@ impl<'a> Builder<'a> {
             ends: self.sources.iter().all(|dealt| dealt.source.ends() && dealt.source.discovers_every().is_none()),
             cut_short: AtomicBool::new(false),
         });
+        let allowance = self.worker.job_memory.map(|bytes| Arc::new(Allowance::new(bytes)));
         let (mut tasks, mut persisters) = (vec![], vec![]);
         for (place, &(vertex, subtask, first_counter)) in places.iter().enumerate() {
             let root = match &plan.vertices[vertex].root {
@@ -415,7 +441,8 @@ impl<'a> Builder<'a> {
                     captures,
                     restore: self.deployment.restore.clone(),
                     storage: self.deployment.storage.clone(),
-                    disk: self.disk.clone(),
+                    disk: self.worker.disk.clone(),
+                    allowance: allowance.clone(),
                     culprits: self.deployment.culprits.clone(),
                 },
                 root,
@@ -423,6 +450,19 @@ impl<'a> Builder<'a> {
         }
         Built { metrics, tasks, persisters }
     }
+}
+
+/// The channels of the gate of a subtask behind these edges: edge by edge, sender by sender.
+fn channels_of(plan: &JobPlan, edges: &[usize], subtask: u16) -> Vec<Channel> {
+    let of_edge = |(place, &edge): (usize, &usize)| {
+        let senders = plan.vertices[plan.edges[edge].from].parallelism;
+        let from = match plan.edges[edge].partitioning {
+            Partitioning::Forward => subtask..subtask + 1,
+            _ => 0..senders,
+        };
+        from.map(move |sender| Channel { place, edge: edge as u32, sender, senders })
+    };
+    edges.iter().enumerate().flat_map(of_edge).collect()
 }
 
 /// The splits of a source that are to be read, and the ids of those that are done.

@@ -14,7 +14,7 @@ pub enum FailureKind {
     Guest,
     /// a source or a sink
     Connector,
-    /// no room, or a disk that fails: slots, instances, state on disk
+    /// no room, or a disk that fails: slots, instances, state in memory or on disk
     Resources,
     /// checkpoints: their storage, or what is in them
     Checkpoint,
@@ -77,8 +77,8 @@ pub(crate) fn operator_failure(error: &weir_operator::Error) -> Failure {
     };
     let mut failure = Failure::new(kind, error.to_string());
     failure.backtrace = guest.map(|g| g.backtrace.clone()).unwrap_or_default();
-    // Older checkpoints do not fit either, and to begin anew is not asked for.
-    failure.is_final = matches!(error, Error::Misfit { .. });
+    // Older checkpoints do not fit either, and to begin anew is not asked for. State that has become too large does so again.
+    failure.is_final = matches!(error, Error::Misfit { .. } | Error::State(StateError::MemoryFull { .. }));
     failure
 }
 
@@ -110,6 +110,7 @@ fn kind_of_state(error: &StateError) -> FailureKind {
         | StateError::Disk { .. }
         | StateError::Damaged { .. }
         | StateError::Locked { .. }
+        | StateError::MemoryFull { .. }
         | StateError::SlotsExhausted => FailureKind::Resources,
         StateError::KeyType(_) | StateError::Keys(_) | StateError::Corrupt(_) => FailureKind::Internal,
     }
@@ -152,6 +153,16 @@ mod tests {
         assert!(state_failure(&full()).message.contains("free some"));
         assert!(state_failure(&disk()).message.contains("see to the disk"));
         assert_eq!(operator_failure(&corrupt().into()).kind, FailureKind::Internal);
+    }
+
+    /// Goal: a job whose evicted state takes more memory than it may ends with an error that says so, at work and in a restore, and is not tried again.
+    #[test]
+    fn too_much_state_ends_a_job() {
+        let full = StateError::MemoryFull { taken: 101, bytes_max: 100 }.into();
+        for failure in [operator_failure(&full), restore_failure(&full)] {
+            assert_eq!((failure.kind, failure.is_final), (FailureKind::Resources, true), "{failure}");
+            assert!(failure.message.contains("rocksdb"), "{failure}");
+        }
     }
 
     /// Goal: a job goes back to an older checkpoint only where the one that it starts from is damaged: neither for a disk nor for a guest that fails meanwhile, nor

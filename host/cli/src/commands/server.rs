@@ -12,6 +12,7 @@ use weir_base::Clock;
 use weir_checkpoint::{Storage, location};
 use weir_coordinator::Options;
 use weir_coordinator::files::OFFERABLE;
+use weir_plan::units::SpecSize;
 use weir_sandbox::Sandbox;
 use weir_worker::Worker;
 
@@ -76,6 +77,11 @@ pub struct Args {
 
     #[command(flatten)]
     state: StateArgs,
+
+    /// The memory that the evicted state of a job with state.backend = "memory" may take: one that takes more fails. The rows in a job's channels may take as
+    /// much, too
+    #[arg(long, value_name = "SIZE", default_value = "1GB", env = "WEIR_JOB_MEMORY", hide_env_values = true)]
+    job_memory: SpecSize,
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
@@ -87,7 +93,9 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     let data_dir = args.data_dir.clone();
     let options = Options { data_dir, checkpoint_storage, allowed_connectors, slots: args.slots, ..Options::default() };
     let clock = Clock::system();
-    let worker = Worker::new(args.slots).with_state(args.state.options(|| args.data_dir.join("state")));
+    let job_memory = usize::try_from(args.job_memory.0).unwrap_or(usize::MAX);
+    let worker =
+        Worker::new(args.slots).with_state(args.state.options(|| args.data_dir.join("state"))).with_job_memory(job_memory);
     let (mut service, handle) = options.build(sandbox, worker, clock.clone())?;
     let listener = TcpListener::bind(&args.bind).await.with_context(|| format!("cannot listen on {}", args.bind))?;
     out::tell(&format!("listening on http://{}", listener.local_addr()?));

@@ -59,9 +59,14 @@ impl Alignment {
         self.begun.pop_front().map(|(barrier, since)| (barrier, since.elapsed()))
     }
 
-    /// The next barrier that has come on some channels, and since when.
-    pub fn front(&self) -> Option<(Barrier, Instant)> {
-        self.begun.front().copied()
+    /// The newest barrier that has come on some channels and whose turn is yet to come, and since when. The checkpoints of older ones have been given up.
+    pub fn newest(&self) -> Option<(Barrier, Instant)> {
+        self.begun.back().copied()
+    }
+
+    /// The last checkpoint whose turn has come.
+    pub fn done(&self) -> u64 {
+        self.done
     }
 
     /// A checkpoint's turn has come although its barrier has not come everywhere. Returns the channels where it has not.

@@ -136,12 +136,7 @@ impl GateRoot {
                     nodes.split_idle(index).await?;
                     nodes.time(Origin::Edge(edge), self.edges[edge].idle(place)).await?;
                 }
-                Message::Barrier(barrier) => {
-                    self.alignment.barrier(index, barrier);
-                    // A checkpoint of which this task has told nothing yet is given up once another one begins.
-                    self.recording.take_if(|recording| recording.checkpoint < barrier.checkpoint);
-                    self.hold_who_waits();
-                }
+                Message::Barrier(barrier) => self.barrier(index, barrier),
                 Message::End => {
                     nodes.split_ended(index).await?;
                     nodes.time(Origin::Edge(edge), self.edges[edge].advance(place, Watermark::END)).await?;
@@ -191,6 +186,14 @@ impl GateRoot {
         Some(Step::Barrier { barrier, alignment: since.elapsed() })
     }
 
+    /// A barrier has come on a channel.
+    fn barrier(&mut self, channel: usize, barrier: Barrier) {
+        self.alignment.barrier(channel, barrier);
+        // A checkpoint of which this task has told nothing yet is given up once another one begins.
+        self.recording.take_if(|recording| recording.checkpoint < barrier.checkpoint);
+        self.hold_who_waits();
+    }
+
     /// Takes nothing more from the channels that wait for the others, and from the rest again.
     fn hold_who_waits(&mut self) {
         self.gate.release();
@@ -198,13 +201,19 @@ impl GateRoot {
         waiting.for_each(|channel| self.gate.hold(channel));
     }
 
-    /// The next barrier that may overtake rows, and since when it could.
+    /// The barrier of the newest checkpoint, if that is not done here and the barrier may overtake rows, and since when it could.
+    ///
+    /// A checkpoint is triggered only when those before it are complete or given up; and one for which this task has yet to do something is not complete. So the
+    /// newest one holds for all: one that may overtake is not held up by one before it that may not, and none overtakes while one that may not is the newest.
     fn impatient(&mut self) -> Option<(Barrier, Instant)> {
-        let current = self.recording.as_ref().map_or(0, |recording| recording.checkpoint);
-        if let Some((barrier, since)) = self.alignment.front() {
-            return Some((barrier, since)).filter(|_| barrier.overtakes);
+        let begun = self.alignment.newest();
+        let last = begun.map_or(self.alignment.done(), |(barrier, _)| barrier.checkpoint);
+        let Some(waiting) = self.gate.waiting_barrier().filter(|barrier| barrier.checkpoint > last) else {
+            return begun.filter(|(barrier, _)| barrier.overtakes);
+        };
+        if !waiting.overtakes {
+            return None;
         }
-        let waiting = self.gate.waiting_barrier().filter(|barrier| barrier.overtakes && barrier.checkpoint > current)?;
         let (_, since) = *self.seen.get_or_insert_with(|| (waiting, Instant::now()));
         Some((waiting, since))
     }
@@ -229,5 +238,130 @@ impl GateRoot {
         if self.next.is_none() && self.replayed.is_empty() {
             self.next = Some(self.gate.receive().await);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_exchange::{Capacity, Sender, gate};
+    use weir_protocol::checkpoint::CheckpointId;
+    use weir_types::Batch;
+    use weir_types::graph::Partitioning;
+
+    use super::*;
+    use crate::snapshot::Captured;
+
+    /// The root of a task with so many channels, whose barriers have no patience.
+    fn root(channels: usize) -> (GateRoot, Vec<Sender>) {
+        let (gate, senders) = gate(channels, Capacity::of_batches(100));
+        let origin = |sender| Origins { place: 0, edge: 0, sender, senders: channels as u16 };
+        let origins: Vec<_> = (0..channels as u16).map(origin).collect();
+        let partitioning = Partitioning::Rebalance;
+        let edge = Edge { from: 0, to: 1, partitioning, key: vec![], columns: None, carries_places: false };
+        let spec = CheckpointSpec { mode: CheckpointMode::Unaligned, ..CheckpointSpec::default() };
+        assert!(spec.aligned_timeout.0.is_zero());
+        (GateRoot::new(gate, &origins, &[edge], &spec, vec![]), senders)
+    }
+
+    fn rows() -> Message {
+        Message::Batch(Batch::new(1, vec![], None))
+    }
+
+    /// The barrier of a checkpoint that may overtake rows, or of a savepoint.
+    fn barrier(checkpoint: u64, overtakes: bool) -> Message {
+        Message::Barrier(Barrier { checkpoint, stops: false, overtakes })
+    }
+
+    fn send(sender: &Sender, messages: impl IntoIterator<Item = Message>) {
+        messages.into_iter().for_each(|message| sender.force(message).expect("the gate is open"));
+    }
+
+    /// Takes the next message, which is one of this channel.
+    fn take(root: &mut GateRoot, channel: usize) {
+        let (from, message) = root.take().expect("there is a message");
+        assert_eq!(from, channel);
+        if let Some(recording) = &mut root.recording {
+            recording.message(from, &message);
+        }
+        if let Message::Barrier(barrier) = message {
+            root.barrier(from, barrier);
+        }
+    }
+
+    /// The checkpoint whose turn has come.
+    fn turn(root: &mut GateRoot) -> Option<u64> {
+        match root.checkpoint() {
+            Some(Step::Barrier { barrier, .. }) => Some(barrier.checkpoint),
+            Some(_) => panic!("something else is to be done"),
+            None => None,
+        }
+    }
+
+    /// How many messages the checkpoint that has been recorded has of each channel.
+    fn recorded(root: &mut GateRoot) -> Vec<(u16, usize)> {
+        let Some(Step::Recorded(capture)) = root.checkpoint() else { panic!("not all is known") };
+        capture.captured.in_flight.iter().map(|overtaken| (overtaken.sender, overtaken.messages.len())).collect()
+    }
+
+    fn capture(checkpoint: u64) -> Capture {
+        let (checkpoint, captured) = (Some(CheckpointId(checkpoint)), Captured::default());
+        Capture { checkpoint, stored: 0, captured, alignment: Duration::ZERO, copying: Duration::ZERO }
+    }
+
+    /// A savepoint waits for its barriers, however long; a checkpoint that comes after it, when it has been given up, overtakes rows all the same, also those behind
+    /// the savepoint's barriers. These hold nothing up any more.
+    #[test]
+    fn savepoints_that_were_given_up_hold_nothing_up() {
+        let (mut root, senders) = root(2);
+        send(&senders[0], [barrier(1, false), rows()]);
+        take(&mut root, 0);
+        send(&senders[1], [rows(), rows(), barrier(1, false), rows()]);
+        assert_eq!(turn(&mut root), None, "it overtakes nothing");
+        assert!(root.not_before().is_none());
+
+        send(&senders[0], [barrier(2, true), rows()]);
+        assert_eq!(turn(&mut root), Some(2));
+        assert!(root.keep(capture(2)).is_none(), "it waits for what it overtakes");
+        for channel in [1, 0] {
+            assert_eq!(turn(&mut root), None, "its barrier has not come on the other channel");
+            take(&mut root, channel);
+        }
+        send(&senders[1], [barrier(2, true), rows()]);
+        // The barrier of the savepoint is among the messages, and is not stored.
+        assert_eq!(recorded(&mut root), [(0, 1), (1, 4)]);
+        for channel in [1, 0, 1, 1, 1] {
+            take(&mut root, channel);
+            assert_eq!(turn(&mut root), None, "the savepoint is not made any more");
+        }
+        assert!(root.take().is_none());
+    }
+
+    /// The same where the later barrier has come on a channel that has left the savepoint's out.
+    #[test]
+    fn barriers_that_have_come_overtake_savepoints() {
+        let (mut root, senders) = root(3);
+        send(&senders[0], [barrier(1, false)]);
+        take(&mut root, 0);
+        assert_eq!(turn(&mut root), None, "it overtakes nothing");
+        send(&senders[1], [barrier(2, true)]);
+        take(&mut root, 1);
+        send(&senders[2], [rows()]);
+        assert_eq!(turn(&mut root), Some(2));
+    }
+
+    /// While a savepoint is the newest, nothing overtakes rows: neither its own barriers nor those of a checkpoint that was given up before it.
+    #[test]
+    fn savepoints_overtake_nothing() {
+        let (mut root, senders) = root(2);
+        send(&senders[0], [rows(), barrier(1, true), barrier(2, false)]);
+        send(&senders[1], [rows(), barrier(2, false)]);
+        assert_eq!(turn(&mut root), None);
+        assert!(root.not_before().is_none());
+        for channel in [0, 1, 0, 1] {
+            take(&mut root, channel);
+        }
+        assert_eq!(turn(&mut root), Some(1), "its barrier or a later one has come on all channels");
+        take(&mut root, 0);
+        assert_eq!(turn(&mut root), Some(2));
     }
 }

@@ -36,6 +36,7 @@ use weir_operator::Culprit;
 use weir_plan::JobPlan;
 use weir_protocol::checkpoint::CheckpointId;
 use weir_sandbox::{Component, LogSink};
+use weir_state::Allowance;
 
 use crate::deploy::NativeChains;
 use crate::disk::StateDisk;
@@ -82,6 +83,8 @@ pub(crate) struct Parts {
     pub storage: Option<JobStorage>,
     /// where state is kept on disk
     pub disk: StateDisk,
+    /// the memory that evicted state may take; none = as much as there is
+    pub allowance: Option<Arc<Allowance>>,
     /// the rows on which operators have failed in older attempts
     pub culprits: Vec<Arc<Culprit>>,
 }

@@ -167,8 +167,8 @@ async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGrou
     let is_kept = ChainOperator::makes_rows(node.chain.head) && node.stage != Stage::Local;
     let memory_limit = parts.plan.spec.state.memory_limit.map(|limit| limit.0);
     if parts.plan.spec.state.backend == Backend::Memory || !is_kept {
-        let backend = Box::new(MemoryBackend::default());
-        return Ok(Kept { backend, bytes_max: memory_limit, stored: StoredFiles::new(), in_backend: false });
+        let backend = parts.allowance.clone().map_or_else(MemoryBackend::default, MemoryBackend::within);
+        return Ok(Kept { backend: Box::new(backend), bytes_max: memory_limit, stored: StoredFiles::new(), in_backend: false });
     }
     let folder = parts.disk.folder()?;
     if memory_limit.is_some() {

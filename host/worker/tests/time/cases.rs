@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use weir_types::graph::Partitioning;
+use weir_worker::{FailureKind, Outcome};
 
-use crate::harness::{Flow, SLOTS, Settings, deploy, run};
+use crate::harness::{Flow, SLOTS, Settings, deploy, run, run_within};
 use crate::script::Step::{Hold, Until};
 use crate::script::{Scripts, Step, row};
 
@@ -143,6 +144,22 @@ fn timers_follow_the_input_and_windows_the_output() {
     }
 }
 
+/// A job whose evicted state takes more memory than it may fails; and one whose channels may hold next to nothing goes on, a batch at a time.
+#[test]
+fn jobs_take_no_more_memory_than_they_may() {
+    const KEYS: u32 = 16;
+    let all = || scripts(vec![(0..KEYS).map(|id| row(i64::from(id), 5, id)).collect()]);
+    let flow = || Flow::new().event_time(Partitioning::Forward, 0).window(10);
+    let roomy: Settings<'_> = &[("parallelism", "2"), ("preaggregation", "false")];
+    let evicting = [roomy, &[("state.slots_max", "1")]].concat();
+    assert_eq!(run_within(1, flow(), all(), roomy), Outcome::Finished, "nothing is evicted");
+    assert_eq!(run_within(usize::MAX, flow(), all(), &evicting), Outcome::Finished, "there is room");
+    match run_within(1, flow(), all(), &evicting) {
+        Outcome::Failed { failure } => assert_eq!((failure.kind, failure.is_final), (FailureKind::Resources, true), "{failure}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A job does not outlive its handle.
 #[test]
 fn a_dropped_handle_ends_the_job() {
@@ -150,10 +167,11 @@ fn a_dropped_handle_ends_the_job() {
     runtime.block_on(async {
         let flow = Flow::new().event_time(Partitioning::Forward, 0).window(10);
         let (worker, handle, _) = deploy(flow, scripts(vec![vec![Until(1)]]), &[]);
-        assert_eq!(worker.slots(), (SLOTS, SLOTS - 1));
+        assert_eq!((worker.slots(), worker.held().into_values().collect::<Vec<_>>()), ((SLOTS, SLOTS - 1), vec![1]));
         drop(handle);
         while worker.slots() != (SLOTS, SLOTS) {
             tokio::task::yield_now().await;
         }
+        assert!(worker.held().is_empty());
     });
 }

@@ -243,6 +243,25 @@ pub fn run(flow: Flow, scripts: Scripts, settings: Settings<'_>) -> Ran {
 
 /// Starts a job.
 pub fn deploy(flow: Flow, scripts: Scripts, settings: Settings<'_>) -> (Worker, JobHandle, Arc<Collected>) {
+    deploy_on(|worker| worker, flow, scripts, settings)
+}
+
+/// Runs a job that may take so much memory; how it has ended.
+pub fn run_within(job_memory: usize, flow: Flow, scripts: Scripts, settings: Settings<'_>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let (_, mut handle, _) = deploy_on(|worker| worker.with_job_memory(job_memory), flow, scripts, settings);
+        tokio::time::timeout(STALLED_AFTER, handle.wait()).await.expect("the job stands still")
+    })
+}
+
+/// Starts a job on a worker that was made like this.
+fn deploy_on(
+    make: impl FnOnce(Worker) -> Worker,
+    flow: Flow,
+    scripts: Scripts,
+    settings: Settings<'_>,
+) -> (Worker, JobHandle, Arc<Collected>) {
     let native = flow.native();
     let mut graph = flow.0;
     graph.sinks = sinks(&graph);
@@ -257,7 +276,7 @@ pub fn deploy(flow: Flow, scripts: Scripts, settings: Settings<'_>) -> (Worker, 
     let spec = JobSpec::from_toml(&text, &settings).expect("a good spec");
     let collected = Arc::new(Collected::default());
     let connector = Script { scripts: Arc::new(scripts), collected: Arc::clone(&collected) };
-    let worker = Worker::with_connectors(SLOTS, vec![Box::new(connector)]);
+    let worker = make(Worker::with_connectors(SLOTS, vec![Box::new(connector)]));
     let deployment = Deployment {
         plan: weir_plan::plan(&spec, &[graph]).expect("a good job"),
         components: vec![],

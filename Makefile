@@ -39,11 +39,13 @@ demo: setup-demo examples/flights/flights.wasm ## one streaming job, from a CSV 
 
 # Together with the tests, `weir` has the features that it has beside them, and its crates are compiled once.
 TEST_TARGETS := --bin weir --test it
+# Many tests wait for processes, disks and timers: twice as many as there are cores keep these busy.
+TEST_THREADS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 test: WEIR_TARGETS := $(TEST_TARGETS)
 test: setup-test guests ## all tests
 	cargo test --release --doc -p weir
 	cargo test --release $(EXAMPLES)
-	cargo nextest run --release --workspace
+	cargo nextest run --release --workspace --test-threads $(TEST_THREADS)
 
 bench: setup-demo bench-tools examples/nexmark/nexmark.wasm $(BENCH_GUEST) ## speed and memory; beside Apache Flink by ARGS="--flink DIR"
 	tests/bench/run --weir $(WEIR) $(ARGS)

@@ -485,6 +485,19 @@ fn malformed_input_is_not_tried_again() {
     assert!(!error.contains("starts again"), "{error}");
 }
 
+/// Goal: input that is missing when a job runs for the first time is not waited for, although its strategy says that it starts again: the path is wrong.
+#[test]
+fn missing_input_is_not_waited_for() {
+    let job = Keyed::new();
+    for missing in ["gone.jsonl", "gone-*.jsonl"] {
+        let run =
+            job.run("sum.accumulate", 0).set("restart.strategy", "fixed").set("sources.in.path", job.path(missing).display());
+        let error = run.failure();
+        assert!(error.contains(missing) && error.contains("correct the path"), "{error}");
+        assert!(!error.contains("starts again"), "{error}");
+    }
+}
+
 /// Goal: a job that fails while it drains does not start again, although its strategy says so.
 #[test]
 fn failed_while_it_drains() {

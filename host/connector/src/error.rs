@@ -7,6 +7,8 @@ pub enum ErrorKind {
     Options,
     /// the input is malformed, and will be when it is read again: change it, or the policy for malformed input
     Malformed,
+    /// what the options name is not there: change the job spec; or bring it back, if it was there before
+    Missing,
     /// the outside (a file, a disk, a server) failed: try again
     Io,
 }
@@ -33,6 +35,11 @@ impl Error {
     /// The input is malformed.
     pub fn malformed(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Malformed, message: message.into(), source: None }
+    }
+
+    /// What the options name is not there.
+    pub fn missing(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Missing, message: message.into(), source: None }
     }
 
     /// The outside failed.

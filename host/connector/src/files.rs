@@ -15,6 +15,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, MetadataExt as _};
 
 use crate::Error;
+use crate::tail::cut_last_line;
 
 /// The files that a job may touch. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -100,8 +101,18 @@ impl Files {
         self.confined.is_none().then(|| self.root.join(path))
     }
 
+    /// Opens a file of lines to go on behind them, without the one at its end that a crash may have cut off; none if there is no file.
+    pub(crate) fn append(&self, path: &Path) -> io::Result<Option<File>> {
+        if !self.is_file(path)? {
+            return Ok(None);
+        }
+        let mut file = self.reopen(path)?;
+        cut_last_line(&mut file)?;
+        Ok(Some(file))
+    }
+
     /// Opens a file that is there, for reading and writing.
-    pub(crate) fn reopen(&self, path: &Path) -> io::Result<File> {
+    fn reopen(&self, path: &Path) -> io::Result<File> {
         match self.reach()? {
             None => File::options().read(true).write(true).open(self.root.join(path)),
             Some(dir) => {
@@ -123,6 +134,24 @@ impl Files {
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 folder.map_or(Ok(()), |folder| dir.create_dir_all(folder))?;
                 Ok(dir.create(path)?.into_std())
+            }
+        }
+    }
+
+    /// Opens a file for writing from its beginning on, and makes it, and the folders above it, if it is not there. What is in it stays until it is
+    /// written over, or [cleared](clear).
+    pub(crate) fn open_to_write(&self, path: &Path) -> io::Result<File> {
+        match self.reach()? {
+            None => {
+                let path = self.root.join(path);
+                path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                File::options().write(true).create(true).truncate(false).open(path)
+            }
+            Some(dir) => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                folder.map_or(Ok(()), |folder| dir.create_dir_all(folder))?;
+                let mut options = cap_std::fs::OpenOptions::new();
+                Ok(dir.open_with(path, options.write(true).create(true))?.into_std())
             }
         }
     }
@@ -209,6 +238,12 @@ impl Files {
                     self.shown(whole)
                 )));
             }
+            Err(e) if !is_pattern && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(Error::missing(format!(
+                    "there is no file {}; correct the path, or put the file there",
+                    self.shown(whole)
+                )));
+            }
             Err(e) if !is_pattern => return Err(Error::io(format!("the file {} cannot be read", self.shown(whole)), e)),
             Ok(_) | Err(_) => {}
         }
@@ -234,7 +269,7 @@ impl Files {
         }
         paths.sort();
         if paths.is_empty() {
-            return Err(Error::options(format!("no file matches {}", self.shown(whole))));
+            return Err(Error::missing(format!("no file matches {}; correct the path, or put files there", self.shown(whole))));
         }
         Ok(paths)
     }
@@ -292,6 +327,11 @@ impl Files {
     pub(crate) fn shown(&self, path: &Path) -> impl Display {
         if self.confined.is_some() { path.display().to_string() } else { self.folder.join(path).display().to_string() }
     }
+}
+
+/// Removes what is in a file. What is no file, such as a pipe or `/dev/null`, keeps nothing.
+pub(crate) fn clear(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -382,11 +422,13 @@ mod tests {
         let (outside, files) = prison();
         files.create(Path::new("new/folder/b.csv")).unwrap();
         assert!(outside.path().join("inside/new/folder/b.csv").is_file());
+        files.open_to_write(Path::new("newer/folder/b.csv")).unwrap();
+        assert!(outside.path().join("inside/newer/folder/b.csv").is_file());
         let absolute = outside.path().join("new.csv");
         for bad in
             ["../new.csv", "link.csv", "dangling.csv", "way-out/new.csv", "way-out/new/new.csv", absolute.to_str().unwrap()]
         {
-            assert!(files.create(Path::new(bad)).is_err(), "{bad}");
+            assert!(files.create(Path::new(bad)).is_err() && files.open_to_write(Path::new(bad)).is_err(), "{bad}");
         }
         let mut names: Vec<_> = std::fs::read_dir(outside.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
@@ -482,7 +524,8 @@ mod tests {
             let is_confined = files.is_confined();
             let files = files.out_of_reach();
             let (there, new) = (Path::new("sub/a.csv"), Path::new("new/b.csv"));
-            assert!(files.open(there).is_err() && files.reopen(there).is_err() && files.list("sub/*.csv").is_err());
+            assert!(files.open(there).is_err() && files.append(there).is_err() && files.list("sub/*.csv").is_err());
+            assert!(files.open_to_write(there).is_err() && files.open_to_write(new).is_err());
             assert!(files.names(Path::new("sub")).is_err() && files.is_file(there).is_err() && files.identity(there).is_none());
             assert!(files.create(new).is_err() && files.create_folder(new).is_err() && files.rename(there, new).is_err());
             assert!(files.remove(there).is_err() && files.sync_folder(Path::new("sub")).is_err());

@@ -21,6 +21,7 @@ pub mod source;
 mod background;
 mod format;
 mod options;
+mod tail;
 mod tls;
 mod totals;
 

@@ -25,7 +25,7 @@ pub trait Source: Send + Sync {
     /// All splits there are now, in a stable order. `parallelism` is how many subtasks will read them.
     ///
     /// # Errors
-    /// If the outside cannot be listed, or there is nothing where there should be something.
+    /// If the outside cannot be listed; of kind [`Missing`](crate::error::ErrorKind::Missing) if there is nothing where there should be something.
     fn splits(&self, parallelism: u16) -> Result<Vec<Split>, Error>;
 
     /// The splits that have come since those of these ids were listed. Asked when a job starts again from a checkpoint, and now and then while it runs if

@@ -155,7 +155,7 @@ mod tests {
         // waits is woken. The test waits as a task would, for the wake-up alone.
         let (mut near, far) = std::io::pipe().map(|(r, w)| (w, r)).unwrap();
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-        let policy = Arc::new(Policy::new(OnMalformed::Fail, None, &crate::Files::free(".")).unwrap());
+        let policy = Arc::new(Policy::new(OnMalformed::Fail, None, &Context::new("in", crate::Files::free("."))).unwrap());
         let pipe = Pipe { input: Mutex::new(Some(Box::new(far))), format: TextFormat::Jsonl, schema, policy };
         let wake = Arc::new(Notify::new());
         let split = &pipe.splits(1).unwrap()[0];

@@ -214,6 +214,7 @@ impl Handle {
             context,
             storage: None,
             restore: None,
+            has_run: false,
             culprits: vec![],
             pending: vec![],
             log: sink,

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weir_base::Clock;
-use weir_checkpoint::JobStorage;
+use weir_checkpoint::{JobStorage, Kind};
 use weir_connector::error::ErrorKind;
 use weir_connector::registry::Stream;
 use weir_connector::{Connector, Context, Sink, Source, Split, Transaction};
@@ -44,6 +44,8 @@ pub struct Deployment {
     pub storage: Option<JobStorage>,
     /// what the job starts from, [settled](Restore::settle); none = from the beginning
     pub restore: Option<Arc<Restore>>,
+    /// whether the job has run before, in whichever process: what its sources name was there then
+    pub has_run: bool,
     /// the rows on which operators have failed in older attempts: they are given them again, or not any more
     pub culprits: Vec<Arc<Culprit>>,
     /// what sinks of an older attempt have prepared and this one will commit
@@ -307,8 +309,9 @@ impl<'a> Builder<'a> {
                 .map_err(|e| connector_failure("source", &source.name, &e))?;
             let parallelism = plan.vertices.iter().find(|v| v.root == Root::Source(index)).map_or(1, |v| v.parallelism);
             let known = deployment.restore.as_ref().and_then(|restore| restore.splits(&source.name));
-            let (splits, done) =
-                splits_of(&*bound, parallelism, known).map_err(|e| connector_failure("source", &source.name, &e))?;
+            let is_over = deployment.restore.as_ref().is_some_and(|restore| restore.manifest.kind == Kind::Final);
+            let (splits, done) = splits_of(&*bound, parallelism, known, is_over)
+                .map_err(|e| listing_failure(&source.name, &e, deployment.has_run))?;
             let mut dealt = Dealt {
                 source: Arc::from(bound),
                 splits: vec![vec![]; parallelism.into()],
@@ -465,15 +468,19 @@ fn channels_of(plan: &JobPlan, edges: &[usize], subtask: u16) -> Vec<Channel> {
     edges.iter().enumerate().flat_map(of_edge).collect()
 }
 
-/// The splits of a source that are to be read, and the ids of those that are done.
+/// The splits of a source that are to be read, and the ids of those that are done. `is_over`: the job has finished, so that what was read may be gone.
 fn splits_of(
     source: &dyn Source,
     parallelism: u16,
     known: Option<crate::restore::Splits>,
+    is_over: bool,
 ) -> Result<(Vec<Split>, Vec<String>), weir_connector::Error> {
     let Some(crate::restore::Splits { mut open, done }) = known else { return Ok((source.splits(parallelism)?, vec![])) };
     let ids = open.iter().map(|split| split.id.clone()).chain(done.iter().cloned()).collect();
-    open.extend(source.new_splits(&ids)?);
+    match source.new_splits(&ids) {
+        Err(error) if error.kind == ErrorKind::Missing && is_over => {}
+        new => open.extend(new?),
+    }
     Ok((open, done))
 }
 
@@ -492,6 +499,14 @@ fn node_name(plan: &JobPlan, kind: &NodeKind) -> String {
     }
 }
 
+/// The splits of a source cannot be listed. What is missing where the job has never run is mistyped, or was never there; if it was there, it may come back, as
+/// what is on a disk that is not mounted does.
+fn listing_failure(name: &str, error: &weir_connector::Error, has_run: bool) -> Failure {
+    let mut failure = connector_failure("source", name, error);
+    failure.is_final |= error.kind == ErrorKind::Missing && !has_run;
+    failure
+}
+
 /// A connector's error, with the name that the spec binds.
 pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::Error) -> Failure {
     let mut failure = Failure::new(FailureKind::Connector, format!("{what} \"{name}\": {error}"));
@@ -499,4 +514,46 @@ pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::
     // What is malformed is so at the next attempt, too.
     failure.is_final = matches!(error.kind, ErrorKind::Options | ErrorKind::Malformed);
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use weir_connector::Error;
+
+    use super::*;
+
+    #[test]
+    fn what_was_there_may_come_back() {
+        // Goal: missing input ends a job that has never run; one that has run tries again, and so does every job where the outside fails.
+        for has_run in [false, true] {
+            assert_eq!(listing_failure("in", &Error::missing("there is no file"), has_run).is_final, !has_run);
+            assert!(!listing_failure("in", &Error::io("the disk", io::Error::other("fails")), has_run).is_final);
+            assert!(listing_failure("in", &Error::options("no pattern"), has_run).is_final);
+        }
+    }
+
+    /// A source of which there is nothing, or not any more.
+    struct Gone;
+
+    impl Source for Gone {
+        fn splits(&self, _: u16) -> Result<Vec<Split>, Error> {
+            Err(Error::missing("there is no file"))
+        }
+
+        fn reader(&self, _: &Split, _: &Arc<tokio::sync::Notify>) -> Result<Box<dyn weir_connector::Reader>, Error> {
+            Err(Error::missing("there is no file"))
+        }
+    }
+
+    #[test]
+    fn finished_jobs_need_no_input() {
+        // Goal: what a job has read to its end may be gone when it is started again, for then it does nothing; one that is not over is told.
+        let known = || Some(crate::restore::Splits { open: vec![], done: vec!["a".to_owned()] });
+        let (open, done) = splits_of(&Gone, 1, known(), true).unwrap();
+        assert!(open.is_empty() && done == ["a"]);
+        assert_eq!(splits_of(&Gone, 1, known(), false).unwrap_err().kind, ErrorKind::Missing);
+        assert_eq!(splits_of(&Gone, 1, None, false).unwrap_err().kind, ErrorKind::Missing);
+    }
 }

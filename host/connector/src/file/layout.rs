@@ -56,6 +56,12 @@ impl Layout {
             FormatName::Parquet if options.compression.is_some() => {
                 return Err(Error::options("parquet files compress their own columns; they have no option compression"));
             }
+            FormatName::Parquet if Compression::of(name) != Compression::None => {
+                return Err(Error::options(format!(
+                    "the name {} is one of a compressed file, and parquet files compress their own columns; let it end in .parquet",
+                    name.display()
+                )));
+            }
             FormatName::Parquet => {
                 parquet::check(schema)?;
                 return Ok(Self::Parquet { schema: SchemaRef::clone(schema) });

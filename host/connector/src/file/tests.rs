@@ -7,6 +7,7 @@ use arrow_schema::{DataType, Field, Schema};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::format::encoder::Encoder;
 use crate::{Fetched, conformance};
 
@@ -105,6 +106,56 @@ fn attempts_that_continue_append() {
         let error = continued(path).unwrap_err();
         assert!(error.message.contains("move the file away"), "{error}");
         assert_eq!(folder.read(path), "rows");
+    }
+}
+
+#[test]
+fn old_files_stay_until_there_is_something_to_write() {
+    // Goal: what an older job has left is there as long as this one has no rows, and has not ended. A checkpoint ends it, too: whoever goes on from there
+    // appends.
+    let folder = Folder::new();
+    let old = "old\n".repeat(10_000);
+    for path in ["a.jsonl", "a.csv.gz", "a.parquet"] {
+        let options = format!("path = \"{path}\"");
+        let writers = || {
+            let sink = folder.sink(&options, &numbers()).unwrap();
+            [0, 1].map(|subtask| sink.writer(subtask, 2).unwrap())
+        };
+        folder.write(path, &old);
+        writers().iter_mut().for_each(|writer| writer.flush().unwrap());
+        assert_eq!(folder.read(path), old, "{path}");
+        let [mut busy, mut idle] = writers();
+        let column = Arc::new(arrow_array::Int64Array::from(vec![1]));
+        busy.write(&weir_types::Batch::new(1, vec![column], None)).unwrap();
+        busy.finish().unwrap();
+        idle.finish().unwrap();
+        assert_eq!(folder.rows(&options, &numbers()).unwrap().0, ["{\"n\":1}"], "{path}");
+        folder.write(path, &old);
+        writers().iter_mut().for_each(|writer| writer.finish().unwrap());
+        assert_eq!(folder.rows(&options, &numbers()).unwrap().0, [""; 0], "{path}");
+    }
+    folder.write("a.csv", &old);
+    let mut writer = folder.sink("path = \"a.csv\"", &numbers()).unwrap().writer(0, 1).unwrap();
+    writer.prepare().unwrap();
+    assert_eq!(folder.read("a.csv"), "n\n");
+    writer.prepare().unwrap();
+    writer.finish().unwrap();
+    assert_eq!(folder.read("a.csv"), "n\n");
+}
+
+#[test]
+fn names_of_compressed_files_are_not_for_parquet() {
+    // Goal: no file is called compressed that is not, whether it is one or a part.
+    let folder = Folder::new();
+    for options in [
+        "path = \"rows.parquet.gz\"",
+        "path = \"rows.parquet.zst\"",
+        "path = \"rows.gz\"\nformat = \"parquet\"",
+        "folder = \"rows\"\nextension = \"parquet.gz\"",
+    ] {
+        let error = folder.sink(options, &numbers()).err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Options, "{options}");
+        assert!(error.message.contains("let it end in .parquet"), "{error}");
     }
 }
 
@@ -235,6 +286,28 @@ fn rejects_lose_nothing() {
 }
 
 #[test]
+fn rejects_of_older_attempts_stay() {
+    // Goal: an attempt that goes on from a checkpoint adds to the rejects that are there, but for a line that a crash has cut off: it does not read again
+    // what they are of. One that begins anew begins their file anew.
+    let folder = Folder::new();
+    folder.write("in.jsonl", "one\n");
+    let options = "path = \"in.jsonl\"\non_malformed = \"rejects\"\nrejects_path = \"bad/lines.jsonl\"";
+    let read = |continues| {
+        let context = Context { attempt: crate::Attempt { continues, ..crate::Attempt::default() }, ..folder.context() };
+        let streams = [Stream { name: String::new(), schema: numbers() }];
+        let source = File.source(&options.parse().unwrap(), &streams, &context).unwrap();
+        let split = source.splits(1).unwrap().remove(0);
+        source.reader(&split, &Arc::new(Notify::new())).unwrap().read(10).unwrap();
+        folder.read("bad/lines.jsonl")
+    };
+    let one = read(true);
+    assert_eq!(one.lines().count(), 1);
+    folder.write("bad/lines.jsonl", &format!("{one}{{\"half"));
+    assert_eq!(read(true), one.repeat(2));
+    assert_eq!(read(false), one);
+}
+
+#[test]
 fn csv_dialects_are_understood() {
     // Goal: delimiter, missing header, and what stands for no value, when reading and when writing.
     let folder = Folder::new();
@@ -311,8 +384,11 @@ fn what_cannot_be_read_or_written_is_refused() {
         let error = folder.rows(options, &numbers()).unwrap_err();
         parts.iter().for_each(|part| assert!(error.message.contains(part), "\"{error}\" lacks \"{part}\""));
     };
-    check("path = \"gone.jsonl\"", &["gone.jsonl"]);
-    check("path = \"*.csv\"", &["*.csv", "no file matches"]);
+    check("path = \"gone.jsonl\"", &["there is no file", "gone.jsonl", "correct the path"]);
+    check("path = \"*.csv\"", &["*.csv", "no file matches", "correct the path"]);
+    for missing in ["gone.jsonl", "here.jsonl/x.jsonl", "*.csv"] {
+        assert_eq!(folder.rows(&format!("path = \"{missing}\""), &numbers()).unwrap_err().kind, ErrorKind::Missing, "{missing}");
+    }
     check("path = \"folder\"\nformat = \"csv\"", &["is a folder", "pattern"]);
     check("path = \"here.xml\"", &["here.xml", "format"]);
     check("pth = \"here.jsonl\"", &["pth", "`path`", "`on_malformed`"]);

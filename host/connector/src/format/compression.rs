@@ -35,7 +35,7 @@ impl Compression {
     pub fn reader<R: Read + Send + 'static>(self, input: R) -> io::Result<Box<dyn Read + Send>> {
         Ok(match self {
             Self::None => Box::new(input),
-            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(input)),
+            Self::Gzip => Box::new(super::gzip::Members::new(input)),
             Self::Zstd => Box::new(zstd::Decoder::new(input)?),
         })
     }

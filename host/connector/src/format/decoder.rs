@@ -14,6 +14,12 @@ use crate::{Error, Fetch, Reject};
 /// A record longer than this, without its line end, is malformed: a missing quote must not read a whole file into memory.
 pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
 
+/// How far the end of a record of CSV is looked for: one that is not there is [too long](is_over_long), whatever follows.
+const SEARCH_BYTES_MAX: usize = RECORD_BYTES_MAX + 3;
+
+/// What text may begin with, and is no part of it: editors write it so that others know that it is UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// How much is kept of a malformed line that is longer than a record may be.
 pub(crate) const EXCERPT_BYTES: usize = 1 << 10;
 
@@ -58,7 +64,24 @@ impl Records {
     fn next(&mut self, bytes: &[u8], at_end: bool) -> Option<usize> {
         match self {
             Self::Jsonl => memchr::memchr(b'\n', bytes).map(|at| at + 1).or(at_end.then_some(bytes.len())),
-            Self::Csv(csv) => csv.next_record(bytes, at_end),
+            Self::Csv(csv) => {
+                let seen = &bytes[..bytes.len().min(SEARCH_BYTES_MAX)];
+                csv.next_record(seen, at_end && seen.len() == bytes.len())
+            }
+        }
+    }
+
+    /// The record whose end was looked for is malformed: records are looked for behind its first line.
+    fn give_up(&mut self) {
+        if let Self::Csv(csv) = self {
+            csv.give_up();
+        }
+    }
+
+    /// So many bytes are dealt with.
+    fn pass(&mut self, length: usize) {
+        if let Self::Csv(csv) = self {
+            csv.pass(length);
         }
     }
 }
@@ -152,8 +175,16 @@ impl Decoder {
             if self.skips_line {
                 let length = first_line(rest);
                 self.skips_line = rest[length - 1] != b'\n';
+                self.records.pass(length);
                 at += length;
                 continue;
+            }
+            if self.lines == 0 && rest.starts_with(BYTE_ORDER_MARK) {
+                at += BYTE_ORDER_MARK.len();
+                continue;
+            }
+            if self.lines == 0 && !at_end && BYTE_ORDER_MARK.starts_with(rest) {
+                break;
             }
             let next = self.records.next(rest, at_end);
             let length = match next {
@@ -173,6 +204,7 @@ impl Decoder {
                 Records::Jsonl => 1,
                 Records::Csv(_) => memchr::memchr_iter(b'\n', &rest[..length]).count() as u64,
             };
+            self.records.pass(length);
             at += length;
         }
         Ok(at)
@@ -196,8 +228,9 @@ impl Decoder {
     fn over_long_record(&mut self, rest: &[u8]) -> Result<(), Error> {
         let why = format!("a line or a quoted field does not end within {} MiB", RECORD_BYTES_MAX >> 20);
         if self.awaits_header() {
-            return Err(Error::malformed(format!("the header of {}: {why}", self.input)));
+            return Err(self.bad_header(&why));
         }
+        self.records.give_up();
         let line = &rest[..first_line(rest)];
         self.reject(Reason(why), if is_over_long(line) { excerpt(line) } else { line })?;
         self.lines += 1;
@@ -206,14 +239,30 @@ impl Decoder {
     }
 
     /// A quoted field that does not end: the first line of its record is malformed. Decoding goes on behind it.
+    #[cold]
     fn unending_record(&mut self, rest: &[u8]) -> Result<usize, Error> {
+        let why = "a quoted field does not end";
+        if self.awaits_header() {
+            return Err(self.bad_header(why));
+        }
+        self.records.give_up();
         let line = first_line(rest);
-        self.reject(Reason("a quoted field does not end".into()), &rest[..line])?;
+        self.reject(Reason(why.into()), &rest[..line])?;
         Ok(line)
+    }
+
+    /// The header is malformed: nothing can be read without it, whatever is done with malformed lines.
+    fn bad_header(&self, why: &str) -> Error {
+        Error::malformed(format!("the header of {}: {why}", self.input))
     }
 
     fn record(&mut self, record: &[u8]) -> Result<(), Error> {
         let Ok(text) = std::str::from_utf8(record) else {
+            if self.awaits_header() {
+                return Err(self.bad_header(
+                    "it is not UTF-8; convert the input to UTF-8, or decompress it if its name does not say how it is compressed",
+                ));
+            }
             return self.reject(Reason("the line is not UTF-8".into()), record);
         };
         let is_blank = record.first().is_none_or(|b| b.is_ascii_whitespace()) && text.trim().is_empty();
@@ -221,9 +270,7 @@ impl Decoder {
             Records::Jsonl if is_blank => return Ok(()),
             Records::Jsonl => json::read_object(text, &mut self.rows),
             Records::Csv(csv) if csv.awaits_header() => {
-                return csv
-                    .read_header(text, &self.rows)
-                    .map_err(|Reason(why)| Error::malformed(format!("the header of {}: {why}", self.input)));
+                return csv.read_header(text, &self.rows).map_err(|Reason(why)| self.bad_header(&why));
             }
             Records::Csv(csv) if is_blank && !csv.has_blank_records() => return Ok(()),
             Records::Csv(csv) => csv.read_record(text, &mut self.rows),

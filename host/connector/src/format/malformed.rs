@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use arrow_cast::base64::{BASE64_STANDARD, Engine};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::columns::Reason;
-use crate::{Error, Files, Reject};
+use crate::{Context, Error, Files, Reject};
 
 /// What is done with a record that is malformed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -88,13 +88,15 @@ pub(crate) struct Policy {
     on_malformed: OnMalformed,
     rejects_path: PathBuf,
     files: Files,
-    /// made when there is something to write
+    /// whether what an older attempt has written stays: it does not read that again
+    continues: bool,
+    /// made, or opened again, when there is something to write
     rejects: Mutex<Option<File>>,
 }
 
 impl Policy {
     /// `rejects_path` is needed where malformed records are written to it.
-    pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>, files: &Files) -> Result<Self, Error> {
+    pub fn new(on_malformed: OnMalformed, rejects_path: Option<PathBuf>, context: &Context) -> Result<Self, Error> {
         match (on_malformed, &rejects_path) {
             (OnMalformed::Rejects, None) => Err(Error::options("on_malformed = \"rejects\" needs the option rejects_path")),
             (OnMalformed::Fail | OnMalformed::Skip | OnMalformed::DeadLetter, Some(_)) => {
@@ -103,7 +105,8 @@ impl Policy {
             _ => Ok(Self {
                 on_malformed,
                 rejects_path: rejects_path.unwrap_or_default(),
-                files: files.clone(),
+                files: context.files.clone(),
+                continues: context.attempt.continues,
                 rejects: Mutex::new(None),
             }),
         }
@@ -131,16 +134,25 @@ impl Policy {
                 reject.insert(if is_base64 { "bytes" } else { "text" }.into(), record.into());
                 let mut reject = serde_json::Value::Object(reject).to_string();
                 reject.push('\n');
-                let shown = || self.files.shown(&self.rejects_path);
-                let failed = |e| Error::io(format!("the rejects file {} cannot be written", shown()), e);
-                let mut rejects = self.rejects.lock();
-                let file = match &mut *rejects {
-                    Some(file) => file,
-                    none => none.insert(self.files.create(&self.rejects_path).map_err(failed)?),
-                };
-                file.write_all(reject.as_bytes()).map_err(failed)?;
+                self.keep(reject.as_bytes()).map_err(|e| {
+                    let path = self.files.shown(&self.rejects_path);
+                    Error::io(format!("the rejects file {path} cannot be written"), e)
+                })?;
                 Ok(None)
             }
         }
+    }
+
+    /// Writes a line to the rejects file.
+    fn keep(&self, line: &[u8]) -> io::Result<()> {
+        let mut rejects = self.rejects.lock();
+        let file = match &mut *rejects {
+            Some(file) => file,
+            none => {
+                let there = if self.continues { self.files.append(&self.rejects_path)? } else { None };
+                none.insert(there.map_or_else(|| self.files.create(&self.rejects_path), Ok)?)
+            }
+        };
+        file.write_all(line)
     }
 }

@@ -1,7 +1,8 @@
 //! How rows look in files and pipes.
 //!
 //! Reading text: a [`decoder`] cuts bytes into records, and [`json`] or [`csv`] reads a record into [`columns`]. Writing text: an
-//! [`encoder`] writes the [`cells`] of a batch. [`time`] is how both spell instants, [`compression`] how files are compressed.
+//! [`encoder`] writes the [`cells`] of a batch. [`time`] is how both spell instants, [`compression`] how files are compressed;
+//! [`gzip`] reads the one kind that has its ways.
 //! [`parquet`] is columns on both sides. [`avro`]
 //! and [`protobuf`] read the records of message brokers. [`malformed`] says what becomes of records that cannot be read.
 
@@ -12,6 +13,7 @@ pub(crate) mod compression;
 pub(crate) mod csv;
 pub(crate) mod decoder;
 pub(crate) mod encoder;
+mod gzip;
 pub(crate) mod json;
 pub(crate) mod malformed;
 pub(crate) mod parquet;
@@ -124,7 +126,7 @@ impl ReadOptions {
 
     /// What is done with malformed lines.
     pub fn policy(&self, context: &Context) -> Result<Arc<Policy>, Error> {
-        let policy = Policy::new(self.on_malformed.unwrap_or_default(), self.rejects_path.clone(), &context.files)?;
+        let policy = Policy::new(self.on_malformed.unwrap_or_default(), self.rejects_path.clone(), context)?;
         Ok(Arc::new(policy))
     }
 }

@@ -26,8 +26,8 @@ fn csv(null_values: Option<&[&str]>) -> TextFormat {
 }
 
 fn decoder(format: &TextFormat, schema: &SchemaRef, on_malformed: OnMalformed) -> Decoder {
-    Decoder::new("in".into(), format, schema, Arc::new(Policy::new(on_malformed, None, &crate::Files::free(".")).unwrap()))
-        .unwrap()
+    let context = crate::Context::new("in", crate::Files::free("."));
+    Decoder::new("in".into(), format, schema, Arc::new(Policy::new(on_malformed, None, &context).unwrap())).unwrap()
 }
 
 /// Decodes the whole input at once: the rows as JSON lines, and the number of malformed ones.
@@ -68,6 +68,8 @@ fn json_is_read() {
         (r#"{"n":1,"at":"2015-07-15T02:00:00+02:00"}"#, r#"{"n":1,"at":"2015-07-15T00:00:00Z"}"#),
         (r#"{"n":1,"at":-1}"#, r#"{"n":1,"at":"1969-12-31T23:59:59.999Z"}"#),
         ("{\"n\":1}\r\n\n  \n{\"n\":2}\n", "{\"n\":1}\n{\"n\":2}"),
+        ("\u{feff}{\"n\":1}\n", "{\"n\":1}"),
+        ("\u{feff}", ""),
         ("", ""),
     ] {
         accepts(&TextFormat::Jsonl, input, expected);
@@ -135,6 +137,40 @@ fn malformed_csv_is_refused() {
     check("n,text,x,at\n1,\"a\"b,,\n", &["quote"]);
     check("n,text,x,at\n1,\"a,,\n2,b,,\n", &["line 2", "does not end"]);
     check("n,text,x\n1,a,\n", &["no column \"at\"", "n, text, x"]);
+}
+
+#[test]
+fn malformed_headers_fail_whatever_the_policy() {
+    // Goal: no line is taken for a header that is not the first one, and the advice is not to pass over such lines.
+    for (input, part) in
+        [(&b"n,\xe4,text,x,at\n1,,,,\n"[..], "convert the input to UTF-8"), (&b"\"n,text,x,at\n1,,,\n"[..], "does not end")]
+    {
+        for on_malformed in [OnMalformed::Fail, OnMalformed::Skip] {
+            let Err(error) = decode(&csv(None), &schema(), on_malformed, input) else { panic!("{part}: it was accepted") };
+            assert!(error.message.starts_with("the header of in: ") && error.message.contains(part), "{error}");
+            assert!(!error.message.contains("on_malformed"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn byte_order_marks_are_passed_over() {
+    // Goal: of all formats, with or without a header, wherever the input is cut; anywhere but at the beginning, it is text.
+    let numbers: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+    let columns = TextFormat::Csv(Dialect { delimiter: b',', header: false, columns: vec!["n".into()], null_values: None });
+    for (format, input, first) in
+        [(&columns, "1\n\u{feff}2\n", 1), (&csv(None), "n\n1\n\u{feff}2\n", 2), (&TextFormat::Jsonl, "{\"n\":1}\n\u{feff}2\n", 1)]
+    {
+        let input = format!("\u{feff}{input}");
+        for cut in 0..input.len() {
+            let mut decoder = decoder(format, &numbers, OnMalformed::DeadLetter);
+            let used = decoder.decode(&input.as_bytes()[..cut], false, usize::MAX).unwrap();
+            assert_eq!(used + decoder.decode(&input.as_bytes()[used..], true, usize::MAX).unwrap(), input.len());
+            let fetch = decoder.take().unwrap();
+            assert_eq!((fetch.events, fetch.malformed, fetch.rejects[0].position), (2, 1, first + 1), "{format:?}, {cut}");
+            assert_eq!(fetch.batches[0].1.column(0).as_primitive::<Int64Type>().values(), &[1], "{format:?}, {cut}");
+        }
+    }
 }
 
 #[test]
@@ -216,6 +252,23 @@ fn records_of_several_lines_that_are_too_long_are_malformed_in_the_first() {
             assert_eq!(rows, [(2, 1), (4, 3), (5, 4), (6, 5)], "{last}, {block}");
             assert_eq!(malformed, [(3, "2,\"b".to_string())], "{last}, {block}");
         }
+    }
+}
+
+#[test]
+fn chains_of_quotes_that_do_not_end_are_malformed_line_by_line() {
+    // Goal: where each line begins a quoted field that goes on beyond what a record may have, or to the end of the input, each is malformed, and what
+    // is behind them is read. To look for the end of each of them from its beginning on would be some ten thousand gigabytes.
+    let filler = "x".repeat(58);
+    let line = format!("a\",\"{filler}\n");
+    let count = RECORD_BYTES_MAX / line.len() * 5 / 4;
+    let input = format!("n,x\n1,a\n{}2,b\n", line.repeat(count));
+    for block in [3 << 20, input.len()] {
+        let (rows, malformed) = decode_blocks(&csv(None), input.as_bytes(), block);
+        assert_eq!(rows, [(2, 1), (count as u64 + 3, 2)], "{block}");
+        assert_eq!(malformed.len(), count, "{block}");
+        let text = line.trim_end();
+        assert!((3..).zip(&malformed).all(|(at, (line, record))| (*line, &**record) == (at, text)), "{block}");
     }
 }
 
@@ -305,6 +358,28 @@ proptest! {
             }
             prop_assert_eq!((String::from_utf8(text).unwrap(), malformed), whole);
         }
+    }
+
+    #[test]
+    fn readers_that_go_on_read_the_same(bytes in nearly_text(), block in 1_usize..50) {
+        // Goal: what a reader of CSV has learned of quotes that do not end changes nothing: one that has only its position reads the same.
+        let columns = vec!["n".to_string(), "x".to_string()];
+        let format = TextFormat::Csv(Dialect { delimiter: b',', header: false, columns, null_values: None });
+        let numbers: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let (mut expected, mut at, mut lines) = ((Vec::new(), Vec::new()), 0, 0);
+        loop {
+            let mut decoder = decoder(&format, &numbers, OnMalformed::DeadLetter);
+            decoder.set_lines(lines);
+            at += decoder.decode(&bytes[at..], true, 1).unwrap();
+            lines = decoder.lines();
+            let Some(fetch) = decoder.take() else { break };
+            let positions = fetch.positions.unwrap();
+            for (_, batch) in &fetch.batches {
+                expected.0.push((positions.of(0, 0), batch.column(0).as_primitive::<Int64Type>().value(0)));
+            }
+            expected.1.extend(fetch.rejects.into_iter().map(|reject| (reject.position, reject.record)));
+        }
+        prop_assert_eq!(decode_blocks(&format, &bytes, block), expected);
     }
 
     #[test]

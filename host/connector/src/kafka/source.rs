@@ -123,7 +123,7 @@ impl Topics {
             discover: options.discover.map_or(DISCOVER, |duration| duration.0),
             values,
             schema: schema.clone(),
-            policy: Arc::new(Policy::new(options.on_malformed, options.rejects_path, &context.files)?),
+            policy: Arc::new(Policy::new(options.on_malformed, options.rejects_path, context)?),
             commits: if options.group.is_some() { Commits::Asynchronous } else { Commits::None },
             config,
             consumer: Mutex::new(None),

@@ -43,6 +43,7 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
     };
     deployment.context.attempt.generation = origin.generation.0;
     deployment.context.attempt.continues = origin.restore.is_some();
+    deployment.has_run = runs.has_run || origin.restore.is_some();
     let (plan, pending) = (deployment.plan.clone(), deployment.pending.clone());
     let from = origin.restore.as_ref().map_or(0, |restore| restore.manifest.checkpoint);
     if let Some(restore) = &origin.restore {
@@ -263,6 +264,7 @@ impl Attempt<'_> {
                 if let Some(since) = self.restoring.take() {
                     self.handle.metrics().recovery().restore_ns.store(since.elapsed().as_nanos() as u64, Relaxed);
                 }
+                self.runs.has_run = true;
                 drop(self.runs.events.send(Event::Running));
             }
             TaskEvent::Acked { checkpoint, task, snapshot, effort } => {

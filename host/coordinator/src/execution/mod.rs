@@ -183,6 +183,7 @@ impl Execution {
             commands: command_receiver,
             requests: request_receiver,
             waiting: vec![],
+            has_run: false,
             events: event_sender.clone(),
         };
         let driver = tokio::spawn(async move {
@@ -226,6 +227,8 @@ pub(crate) struct Runs {
     requests: mpsc::UnboundedReceiver<Request>,
     /// those that the next attempt is to carry out
     waiting: Vec<Request>,
+    /// whether all tasks of an attempt have been at work
+    has_run: bool,
     events: mpsc::UnboundedSender<Event>,
 }
 

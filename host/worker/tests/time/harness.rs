@@ -283,6 +283,7 @@ fn deploy_on(
         context: Context::new("", Files::free(".")),
         storage: None,
         restore: None,
+        has_run: false,
         culprits: vec![],
         pending: vec![],
         log: LogSink::none(),

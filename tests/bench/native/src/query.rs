@@ -107,6 +107,7 @@ impl Query {
             },
             storage: None,
             restore: None,
+            has_run: false,
             culprits: vec![],
             pending: vec![],
             log: LogSink::none(),

@@ -124,6 +124,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         context,
         storage: None,
         restore: None,
+        has_run: false,
         culprits: vec![],
         pending: vec![],
         log,

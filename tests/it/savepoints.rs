@@ -872,8 +872,8 @@ fn damaged_state() {
         bytes[middle] ^= 1;
         fs::write(path, bytes).expect("the folder is ours");
     }
-    // That is no restart that a strategy would have to allow.
-    let told = job.finish(&["--set", "restart.strategy=none"]);
+    // That is no restart that a strategy would have to allow. Who wants it quiet is told all the same.
+    let told = job.finish(&["--set", "restart.strategy=none", "--quiet"]);
     assert!(told.contains(&format!("checkpoint {newest} of \"nexmark-q5\" is damaged")), "{told}");
     assert!(told.contains("going back to the one before"), "{told}");
     job.expect_rows("q5", false);

@@ -296,6 +296,10 @@ impl Service {
                 tracing::info!(job = %id, "{note}");
                 return self.with(id, |job| job.log.push(Some("info"), &note));
             }
+            Report::Happened(Happened::Warning(warning)) => {
+                tracing::warn!(job = %id, "{warning}");
+                return self.with(id, |job| job.log.push(Some("warn"), &warning));
+            }
             Report::Happened(Happened::Checkpoint(report)) => {
                 let is_complete = report.failure.is_none();
                 self.with(id, |job| job.checkpointed(report));

@@ -69,7 +69,7 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
     let deployed = tokio::select! {
         deployed = deployed => deployed,
         () = patience(runs.commands.clone()) => {
-            let _ = runs.events.send(Event::Note(LEFT.to_owned()));
+            let _ = runs.events.send(Event::Warning(LEFT.to_owned()));
             return End::Job(Outcome::Cancelled);
         }
     };
@@ -187,7 +187,7 @@ impl Attempt<'_> {
         let end = tokio::select! {
             end = self.run(tick) => end,
             () = patience => {
-                self.note(LEFT.to_owned());
+                self.warn(LEFT.to_owned());
                 End::Job(Outcome::Cancelled)
             }
         };
@@ -330,7 +330,7 @@ impl Attempt<'_> {
             Done::Appended(_, Ok(Appended::Taken)) => self.tell(Happening::Fenced),
             // Nobody knows whether it is stored, so nothing but the same may be tried again.
             Done::Appended(checkpoint, Err(error)) => {
-                self.note(format!("checkpoint {}: {}; trying again", checkpoint.0, error.message));
+                self.warn(format!("checkpoint {}: {}; trying again", checkpoint.0, error.message));
                 self.append(checkpoint, APPEND_PAUSE);
             }
             Done::Committed(checkpoint, Ok((time, committed))) => {
@@ -342,7 +342,7 @@ impl Attempt<'_> {
             Done::Collected(result) => {
                 self.collecting = false;
                 if let Err(error) = result {
-                    self.note(format!("old checkpoints are not removed: {}", error.message));
+                    self.warn(format!("old checkpoints are not removed: {}", error.message));
                 }
             }
             Done::SavepointWritten(checkpoint, waiting, result) => {
@@ -395,8 +395,8 @@ impl Attempt<'_> {
         let _ = self.runs.events.send(Event::Checkpoint(report));
     }
 
-    fn note(&self, note: String) {
-        let _ = self.runs.events.send(Event::Note(note));
+    fn warn(&self, warning: String) {
+        let _ = self.runs.events.send(Event::Warning(warning));
     }
 
     fn tell(&mut self, happening: Happening<Arc<TaskSnapshot>>) {

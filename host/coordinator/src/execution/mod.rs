@@ -51,8 +51,10 @@ pub enum Event {
     Deployed(Arc<JobMetrics>),
     /// rows flow
     Running,
-    /// something that a user should know
+    /// something that a user may want to know
     Note(String),
+    /// something that a user has to know, also one who wants to hear little
+    Warning(String),
     /// a checkpoint was completed, or given up
     Checkpoint(CheckpointReport),
     /// an attempt has failed, and the next one starts after a while

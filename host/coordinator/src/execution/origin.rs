@@ -110,7 +110,7 @@ impl Origins {
                     claim::Warning::Gap { .. } | claim::Warning::Stray { .. } => None,
                 };
                 let detail = detail.map_or_else(String::new, |corrupt| format!(" ({corrupt})"));
-                let _ = events.send(Event::Note(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
+                let _ = events.send(Event::Warning(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
             }
             let base = decision.base.and_then(|base| Some((base, Arc::new(manifest_at(log, base)?))));
             let (source, restore) = self.choose(base.as_ref(), &storage, events);
@@ -177,11 +177,11 @@ impl Origins {
                 false
             }
             Source::Own(checkpoint) => {
-                let note = format!(
+                let warning = format!(
                     "checkpoint {} of \"{}\" is damaged ({}): going back to the one before; rows committed since then are written again",
                     checkpoint.0.0, self.job, failure.message
                 );
-                let _ = events.send(Event::Note(note));
+                let _ = events.send(Event::Warning(warning));
                 // Any that is whole will do; to begin anew will not where a server goes on with a job.
                 self.expected = self.start.expected.map(|_| CheckpointId::FIRST);
                 self.damaged.insert(checkpoint)

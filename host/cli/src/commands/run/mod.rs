@@ -224,6 +224,7 @@ impl Watch<'_> {
             }
             Event::Running | Event::Ended(_) => {}
             Event::Note(note) => self.note(&note),
+            Event::Warning(warning) => self.warn(&warning),
             Event::Checkpoint(report) => {
                 if let Some(failure) = &report.failure {
                     self.warn(&format!("checkpoint {} failed: {failure}", report.checkpoint));

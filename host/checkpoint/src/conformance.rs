@@ -32,6 +32,7 @@ pub async fn check(storage: &Storage) {
     storage.probe().await.unwrap();
     the_log_is_read_as_it_was_written(storage).await;
     one_writer_gets_a_number(storage).await;
+    logs_are_told_apart(storage).await;
     late_writers_are_known(storage).await;
     torn_entries_are_known(storage).await;
     files_come_back(storage).await;
@@ -168,6 +169,22 @@ async fn one_writer_gets_a_number(storage: &Storage) {
         assert_eq!(ends, again, "to append it again is to have appended it");
     }
     assert_eq!(writers[0].read_log().await.unwrap().len(), 5);
+}
+
+/// All writers of a log give it the same id, whoever asks first, and the log of another job has another one. It is no entry.
+async fn logs_are_told_apart(storage: &Storage) {
+    let name = fresh_name();
+    let writers = [(); 4].map(|()| storage.job(&name).unwrap());
+    let ids = futures::future::join_all(writers.iter().map(JobStorage::log_id)).await;
+    let ids: Vec<String> = ids.into_iter().map(Result::unwrap).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_ne!(fresh(storage).log_id().await.unwrap(), ids[0]);
+    assert!(writers[0].read_log().await.unwrap().is_empty());
+    assert_eq!(writers[0].append(0, &claim(1)).await.unwrap(), Appended::Done);
+    assert_eq!(storage.job(&name).unwrap().log_id().await.unwrap(), ids[0]);
+
+    tamper(writers[0].folder(), "log/id", |_| Some(b"no id".to_vec())).await;
+    assert_eq!(writers[0].log_id().await.unwrap_err().kind, ErrorKind::Invalid);
 }
 
 async fn late_writers_are_known(storage: &Storage) {

@@ -26,6 +26,9 @@ const READS_MAX: usize = 16;
 /// An entry is not longer than this: the manifest of a million files.
 const ENTRY_BYTES_MAX: u64 = 256 << 20;
 
+/// How many characters the id of a log has: enough that two logs of jobs of one name have different ones.
+const ID_CHARS: usize = 10;
+
 /// The entries of a log in the order of their numbers.
 pub type Log = Vec<(u64, Result<Entry, Corrupt>)>;
 
@@ -68,6 +71,38 @@ impl JobStorage {
         let mut log: Log = read.into_iter().flatten().collect();
         log.sort_unstable_by_key(|(number, _)| *number);
         Ok(log)
+    }
+
+    /// What tells the log from all others, also those of jobs of the same name in other storages: ten letters and digits, drawn when they are first asked for.
+    ///
+    /// # Errors
+    /// If the storage fails, or what is there is no id.
+    pub async fn log_id(&self) -> Result<String, Error> {
+        let path = paths::log_id();
+        loop {
+            match self.get(&path).await {
+                Ok(there) => return self.read_id(&there),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(Error::storage(format!("cannot read {}", self.folder.url_of(&path)), e)),
+            }
+            // Its last characters are random.
+            let ulid = Ulid::new().to_string().to_lowercase();
+            let drawn = ulid[ulid.len() - ID_CHARS..].to_owned();
+            if create(&self.folder, &path, &Bytes::from(drawn.clone())).await? == Created::Ours {
+                return Ok(drawn);
+            }
+        }
+    }
+
+    fn read_id(&self, there: &[u8]) -> Result<String, Error> {
+        let id = std::str::from_utf8(there).ok();
+        let id = id.filter(|id| id.len() == ID_CHARS && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        id.map(str::to_owned).ok_or_else(|| {
+            let path = self.folder.url_of(&paths::log_id());
+            Error::invalid(format!(
+                "{path} is no id of a log; bring back what was there, or use another storage or name for the job"
+            ))
+        })
     }
 
     /// Makes sure that behind the entry of number `base`, or in all of the log, there is nothing in a format of a newer Weir. That one may have

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! jobs/<job>/log/<20 digits>.json                                        entries, by their numbers
+//! jobs/<job>/log/id                                                      what tells the log from others
 //! jobs/<job>/files/<generation>/<vertex>-<subtask>/<checkpoint>-<name>   state, immutable
 //! savepoints/<id>/manifest.json                                          written last
 //! savepoints/<id>/files/<n>-<name>                                       copies: a savepoint refers to nothing outside of it
@@ -66,6 +67,11 @@ pub(crate) fn probes() -> Path {
 /// In a job's folder, the log.
 pub(crate) fn log() -> Path {
     Path::from("log")
+}
+
+/// In a job's folder, what tells the log from others. It goes with the log.
+pub(crate) fn log_id() -> Path {
+    log().join("id")
 }
 
 /// In a job's folder, the log's entry of this number.

@@ -43,7 +43,7 @@ fn main() {
         let mut options = options.clone();
         options.insert("url".into(), url.clone().into());
         options.insert("s3".into(), s3.clone().into());
-        let attempt = Attempt { job: "job".into(), generation, continues: false };
+        let attempt = Attempt { job: "job".into(), generation, ..Attempt::default() };
         let context = Context { attempt, ..Context::new("sink", Files::free(".")) };
         file::File.sink(&options, schema, &context)
     };

@@ -44,10 +44,21 @@ impl Context {
 pub struct Attempt {
     /// the job
     pub job: String,
-    /// greater than that of any attempt before. A job without checkpoints has no log that numbers its attempts: there it is the time in milliseconds.
+    /// What tells the log that numbers its attempts from all others: another job of the name, or the same one with another storage, has its own numbers. Empty
+    /// where there is none, since the job has no checkpoints.
+    pub log: String,
+    /// greater than that of any attempt before of the same log. Without one, it is the time in milliseconds.
     pub generation: u64,
     /// whether it goes on from a checkpoint, so that what older attempts have written before that is not written again
     pub continues: bool,
+}
+
+impl Attempt {
+    /// Who owns what a sink leaves outside of the job, `JOB-LOG`: attempts that give the same owner know what they left by their generations, and touch nothing of
+    /// others.
+    pub fn owner(&self) -> String {
+        if self.log.is_empty() { self.job.clone() } else { format!("{}-{}", self.job, self.log) }
+    }
 }
 
 /// A stream that a job wants of a source.

@@ -243,18 +243,22 @@ impl Victim {
         // Who is killed behind a commit leaves a checkpoint, from which the others can be restored.
         for phase in Phase::ALL.into_iter().rev() {
             // The first commit that is done may be of a restore.
-            let nth = if phase == Phase::CommitDone { 2 } else { 1 };
-            let moment = Moment::Phase { phase, nth, delay: Duration::ZERO };
-            let is_met = (0..TRIES_MAX).any(|_| {
-                let ended = self.kill_at(moment, parallelism);
-                assert!(ended.is_none(), "{}, {phase:?}: it ended before, {ended:?}:\n{}", self.name, self.log());
-                self.kills.last().and_then(|kill| kill.last).is_some_and(|last| moments::is_of(phase, last))
-            });
-            assert!(is_met, "{}: {TRIES_MAX} kills miss the phase {phase:?}: {:?}", self.name, self.kills);
+            self.kill_in(phase, if phase == Phase::CommitDone { 2 } else { 1 }, parallelism);
         }
         self.tell_kills();
         self.finish(parallelism);
         self.check_phases();
+    }
+
+    /// Kills the job in a phase, when its log has said for the `nth` time that it has come to it.
+    fn kill_in(&mut self, phase: Phase, nth: u64, parallelism: u64) {
+        let moment = Moment::Phase { phase, nth, delay: Duration::ZERO };
+        let is_met = (0..TRIES_MAX).any(|_| {
+            let ended = self.kill_at(moment, parallelism);
+            assert!(ended.is_none(), "{}, {phase:?}: it ended before, {ended:?}:\n{}", self.name, self.log());
+            self.kills.last().and_then(|kill| kill.last).is_some_and(|last| moments::is_of(phase, last))
+        });
+        assert!(is_met, "{}: {TRIES_MAX} kills miss the phase {phase:?}: {:?}", self.name, self.kills);
     }
 
     /// Prints what it was doing when it was killed.

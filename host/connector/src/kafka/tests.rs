@@ -17,7 +17,7 @@ use crate::tls::authority::Authority;
 use crate::{Attempt, Connector, Context, Error, Fetch, Fetched, Files, Reader, Sink, Source, Split, Transaction, conformance};
 
 fn context(generation: u64) -> Context {
-    let attempt = Attempt { job: "job-1".into(), generation, continues: false };
+    let attempt = Attempt { job: "job-1".into(), generation, ..Attempt::default() };
     Context { attempt, ..Context::new("events", Files::free(std::env::temp_dir())) }
 }
 
@@ -458,16 +458,21 @@ fn attempts_do_not_meet() {
     }
     assert_eq!(committed(), texts((0..7).chain(102..104)));
 
-    // Another job, another sink: not theirs.
-    let mut other = context(1);
-    other.attempt.job = "job-1-events".into();
+    // Another job, another sink, or another log of the same job: not theirs. They neither end what it has prepared, nor take its ids.
     let options = format!("brokers = \"{}\"\n{EXACTLY_ONCE}", broker.address());
-    let other = Kafka.sink(&options.parse().unwrap(), &numbers(), &other).unwrap();
-    let mut writer = other.writer(0, 1).unwrap();
-    let of_other = prepare(&mut writer, [7]);
-    attempt(9).recover(&[]).unwrap();
-    other.commit(&of_other).unwrap();
-    assert_eq!(committed().len(), 10);
+    for (count, job, log) in [(10, "job-1-events", ""), (11, "job-1", "elsewhere")] {
+        let mut other = context(9);
+        (other.attempt.job, other.attempt.log) = (job.into(), log.into());
+        let other = Kafka.sink(&options.parse().unwrap(), &numbers(), &other).unwrap();
+        let mut writer = other.writer(0, 1).unwrap();
+        let of_other = prepare(&mut writer, [7]);
+        let newer = attempt(10);
+        newer.recover(&[]).unwrap();
+        let same = attempt(9);
+        drop(same.writer(0, 1).unwrap());
+        other.commit(&of_other).unwrap();
+        assert_eq!(committed().len(), count);
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! A transaction is named by its transactional id, the producer's id and the epoch. Weir takes a new epoch for each, so a name never stands for two. That is
 //! what makes a second commit harmless: whatever the id does by now, it is not this transaction that would be ended.
 //!
-//! The transactional id is `weir-JOB-SINK-GENERATION-SUBTASK-SLOT`. As the generation is part of it, an attempt that begins touches nothing that an older one
-//! has prepared. A slot is taken again once its transaction was committed; until then the writer goes on in another one.
+//! The transactional id is `weir-JOB-LOG-SINK-GENERATION-SUBTASK-SLOT`. As the log and the generation are part of it, an attempt that begins touches nothing
+//! that an older one has prepared, nor anything of a job of the same name whose attempts are numbered elsewhere. A slot is taken again once its transaction was committed; until then the writer goes on in another one.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ use crate::{Context, Error, Transaction};
 /// The names that one sink gives in one attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// `weir-JOB-SINK`
+    /// `weir-JOB-LOG-SINK`
     prefix: String,
     generation: u64,
 }
 
 impl Names {
     pub fn new(context: &Context) -> Self {
-        Self { prefix: format!("weir-{}-{}", context.attempt.job, context.name), generation: context.attempt.generation }
+        Self { prefix: format!("weir-{}-{}", context.attempt.owner(), context.name), generation: context.attempt.generation }
     }
 
     /// A transactional id.
@@ -85,7 +85,7 @@ enum Fate {
 
 /// Judges by what the coordinator knows of the id.
 ///
-/// An epoch that has moved on tells of a commit, since a slot is taken again only after one. The exception is the time-out of the broker, which aborts the
+/// An epoch that has moved on tells of a commit, since a slot is taken again only after one, and by nobody but the job. The exception is the time-out of the broker, which aborts the
 /// transaction under the next epoch. Whoever aborts a later transaction of the same id does so by a new epoch, too ([`Cluster::fence`]), so that it does
 /// not look like that.
 fn fate(prepared: &Prepared, known: Option<&Description>) -> Fate {

@@ -49,6 +49,7 @@ struct Shared {
     server: Arc<Server>,
     name: Name,
     lines: Lines,
+    /// with the log that numbers its attempts
     job: String,
     sink: String,
     generation: i64,
@@ -89,7 +90,7 @@ impl Append {
     pub fn new(server: Arc<Server>, name: Name, lines: Lines, context: &Context) -> Result<Self, Error> {
         let generation = i64::try_from(context.attempt.generation)
             .map_err(|e| Error::io(format!("the generation {} is no number of a database", context.attempt.generation), e))?;
-        let (job, sink) = (context.attempt.job.clone(), context.name.clone());
+        let (job, sink) = (context.attempt.owner(), context.name.clone());
         let shared = Shared { server, name, lines, job, sink, generation, totals: Totals::default() };
         Ok(Self { shared: Arc::new(shared), control: Mutex::new(None) })
     }

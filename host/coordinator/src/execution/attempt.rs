@@ -41,6 +41,7 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         pending: origin.base.as_ref().map_or_else(Vec::new, |(_, manifest)| transactions(manifest.tasks.iter())),
         ..runs.deployment.clone()
     };
+    deployment.context.attempt.log.clone_from(&origin.log_id);
     deployment.context.attempt.generation = origin.generation.0;
     deployment.context.attempt.continues = origin.restore.is_some();
     deployment.has_run = runs.has_run || origin.restore.is_some();

@@ -21,6 +21,8 @@ const LOOKS_MAX: usize = 3;
 /// An attempt's right, and what it starts from.
 pub(super) struct Origin {
     pub generation: Generation,
+    /// what tells the log that numbers attempts from others; empty if there is none
+    pub log_id: String,
     /// the log, and the right to append to it
     pub log: Option<(JobStorage, Claim)>,
     /// the newest checkpoint in the log: what it lists is committed first
@@ -73,7 +75,7 @@ impl Origins {
             self.last = Generation((self.last.0 + 1).max(now_ms() as u64));
             let (source, restore) = self.savepoint();
             self.current = source;
-            return Ok(Origin { generation: self.last, log: None, base: None, restore });
+            return Ok(Origin { generation: self.last, log_id: String::new(), log: None, base: None, restore });
         };
         let has_run = self.first.is_some();
         // A job with which a server goes on has run in another process.
@@ -96,6 +98,7 @@ impl Origins {
             // What sinks have written since goes by generations, and the savepoint may be of a job whose log is not here.
             let savepoint = self.start.savepoint.as_ref().map_or(0, |savepoint| savepoint.manifest().generation);
             decision.generation = decision.generation.max(Generation(savepoint + 1)).max(Generation(self.last.0 + 1));
+            let log_id = storage.log_id().await.map_err(|e| failure(&e))?;
             let entry =
                 weir_checkpoint::Entry::Claim(weir_checkpoint::Claim { generation: decision.generation.0, at_ms: now_ms() });
             match storage.append(decision.number, &entry).await.map_err(|e| failure(&e))? {
@@ -120,7 +123,7 @@ impl Origins {
             if let Source::Own((checkpoint, _)) = source {
                 self.expected = self.expected.max(Some(checkpoint));
             }
-            return Ok(Origin { generation: decision.generation, log: Some((storage, decision.won())), base, restore });
+            return Ok(Origin { generation: decision.generation, log_id, log: Some((storage, decision.won())), base, restore });
         }
         let message = format!("others claim the job \"{}\" all the time; is it started in a loop somewhere?", self.job);
         Err(Failure::new(FailureKind::Checkpoint, message))

@@ -19,7 +19,7 @@ use crate::registry::Stream;
 use crate::{Attempt, Connector, Fetched, Files, conformance};
 
 fn context(files: &Files, generation: u64) -> Context {
-    let attempt = Attempt { job: "job-1".into(), generation, continues: false };
+    let attempt = Attempt { job: "job-1".into(), generation, ..Attempt::default() };
     Context { attempt, ..Context::new("sink", files.clone()) }
 }
 
@@ -253,15 +253,16 @@ fn parts_are_closed_when_they_are_large_old_or_many() {
 
 #[test]
 fn jobs_share_a_folder() {
-    // Goal: the parts of another job, or of another sink of the job, are left alone.
+    // Goal: the parts of another job, of another sink of the job, and of attempts that another log numbers are left alone.
     let folder = tempfile::tempdir().unwrap();
     let files = Files::free(folder.path());
     let options = "folder = \"out\"\nformat = \"jsonl\"".parse().unwrap();
-    let sink = |name: &str, job: &str, generation| {
-        let attempt = Attempt { job: job.into(), generation, continues: false };
+    let of_log = |name: &str, job: &str, log: &str, generation| {
+        let attempt = Attempt { job: job.into(), log: log.into(), generation, continues: false };
         File.sink(&options, &schema(), &Context { name: name.into(), attempt, ..context(&files, 0) }).unwrap()
     };
-    let others = [sink("a", "x", 1), sink("b", "y", 1), sink("a", "y", 1)];
+    let sink = |name: &str, job: &str, generation| of_log(name, job, "here", generation);
+    let others = [sink("a", "x", 1), sink("b", "y", 1), sink("a", "y", 1), of_log("a", "y", "there", 1), of_log("a", "y", "", 1)];
     let mut transactions = Vec::new();
     for other in &others {
         let mut writer = other.writer(0, 1).unwrap();
@@ -272,8 +273,10 @@ fn jobs_share_a_folder() {
     others[0].commit(&transactions[0]).unwrap();
     others[1].commit(&transactions[1]).unwrap();
     let error = others[2].commit(&transactions[2]).unwrap_err().message;
-    assert!(error.contains("out/part-a-y-000001-00000-000000.jsonl are lost"), "{error}");
-    assert_eq!(rows(&files, "out/*.jsonl", &schema()).len(), 10);
+    assert!(error.contains("out/part-a-y-here-000001-00000-000000.jsonl are lost"), "{error}");
+    others[3].commit(&transactions[3]).unwrap();
+    others[4].commit(&transactions[4]).unwrap();
+    assert_eq!(rows(&files, "out/*.jsonl", &schema()).len(), 20);
 }
 
 #[test]

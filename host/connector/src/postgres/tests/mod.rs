@@ -14,7 +14,7 @@ use crate::tls::authority::Authority;
 use crate::{Attempt, Delivery, Fetched, Files, conformance, file};
 
 pub(super) fn context(generation: u64) -> Context {
-    let attempt = Attempt { job: "job\\1".into(), generation, continues: false };
+    let attempt = Attempt { job: "job\\1".into(), generation, ..Attempt::default() };
     Context { attempt, ..Context::new("it's", Files::free(".")) }
 }
 
@@ -141,6 +141,33 @@ fn rows_of_a_key_alone_are_kept_once() {
     writer.write(&Batch::new(4, vec![numbers], None)).unwrap();
     writer.finish().unwrap();
     assert_eq!(server.query("SELECT n FROM seen ORDER BY n"), ["1", "2", "3"]);
+}
+
+#[test]
+fn jobs_of_one_name_share_a_table() {
+    // Goal: what a job has prepared is neither removed nor stood in the way of by one of the same name whose attempts another log numbers.
+    let server = TestServer::start();
+    server.query("CREATE TABLE counts (carrier text, hour timestamp, count numeric, note text)");
+    let sink = |log: &str, generation| {
+        let attempt = Attempt { log: log.into(), ..context(generation).attempt };
+        let options = format!("url = \"{}\"\ntable = \"counts\"", server.url());
+        Postgres.sink(&options.parse().unwrap(), &counts(), &Context { attempt, ..context(0) }).unwrap()
+    };
+    let prepare = |sink: &dyn Sink| {
+        let mut writer = sink.writer(0, 1).unwrap();
+        writer.write(&count(&[("AA", 0, 1, None)])).unwrap();
+        writer.prepare().unwrap()
+    };
+    let here = sink("here", 1);
+    let prepared = prepare(&*here);
+    for (log, generation) in [("there", 1), ("there", 2), ("", 2)] {
+        let other = sink(log, generation);
+        other.recover(&[]).unwrap();
+        let transactions = prepare(&*other);
+        other.commit(&transactions).unwrap();
+    }
+    here.commit(&prepared).unwrap();
+    assert_eq!(server.query("SELECT count(*) FROM counts"), ["4"]);
 }
 
 #[test]

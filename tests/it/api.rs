@@ -355,6 +355,10 @@ async fn plain_requests() {
         let problem: Value = response.json().await.expect("a problem is JSON");
         assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)));
     }
+    let large = post("application/json", " ".repeat(2 << 20)).await.expect("an answer");
+    let problem: Value = large.json().await.expect("a problem is JSON");
+    let detail = problem["detail"].as_str().expect("a problem has a detail");
+    assert!(detail.starts_with("the body is too large: a job spec may have 1 MiB, which no setting changes"), "{detail}");
     let health = http.get(url("/healthz")).send().await.expect("an answer");
     assert_eq!(health.text().await.expect("text"), "ok\n");
     let openapi: Value = http.get(url("/openapi.json")).send().await.expect("an answer").json().await.expect("JSON");
@@ -373,7 +377,12 @@ fn routes() -> BTreeSet<String> {
     routes
 }
 
-/// Goal: the description has every path with each of its methods, and all that they answer; what it refers to is there, under names that say what it is.
+/// The names in braces of a path.
+fn placeholders(path: &str) -> Vec<&str> {
+    path.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0)).collect()
+}
+
+/// Goal: the description has every path with each of its methods, the parameters that it has, and all that they answer; what it refers to is there, under names that say what it is.
 #[tokio::test]
 async fn the_interface_is_described() {
     let server = Server::start(1);
@@ -404,6 +413,14 @@ async fn the_interface_is_described() {
             }
             let name = operation["operationId"].as_str().expect("an operation has a name");
             assert!(names.insert(name), "two operations are called {name}");
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let of_path: Vec<_> = parameters.filter(|parameter| parameter["in"] == "path").collect();
+            let described = of_path.iter().map(|parameter| parameter["name"].as_str().expect("a parameter has a name"));
+            assert_eq!(described.collect::<Vec<_>>(), placeholders(path), "{method} {path}: its path has other parameters");
+            assert!(
+                of_path.iter().all(|parameter| parameter["required"] == true),
+                "{method} {path}: a part of a path is required"
+            );
         }
     }
     for (path, method, statuses) in [
@@ -417,6 +434,16 @@ async fn the_interface_is_described() {
     ] {
         for status in statuses {
             assert!(!paths[path][method]["responses"][status].is_null(), "{method} {path}: {status} is missing");
+        }
+    }
+    for path in ["/v1/jobs/{id}/output", "/v1/jobs/{id}/logs"] {
+        let lines = &paths[path]["get"];
+        let content = lines["responses"]["200"]["content"].as_object().expect("lines have content");
+        assert_eq!(content.keys().collect::<Vec<_>>(), ["application/json", "text/event-stream"], "{path}");
+        for name in ["after", "follow"] {
+            let parameters = lines["parameters"].as_array().expect("lines have parameters");
+            let parameter = parameters.iter().find(|parameter| parameter["name"] == name).expect(name);
+            assert_eq!((&parameter["in"], &parameter["required"]), (&json!("query"), &json!(false)), "{path}: {name}");
         }
     }
     let schemas = described["components"]["schemas"].as_object().expect("schemas");

@@ -475,7 +475,7 @@ fn new_project_runs() {
     assert!(text(&tested.stdout).contains("results_are_named_after_their_minute ... ok"), "{}", text(&tested.stdout));
 }
 
-/// Goal: a folder that is there is left alone, and a name that cargo would refuse is refused.
+/// Goal: a folder that is there is left alone, and a name that cargo would refuse is refused, also for the sake of the SDK's crates.
 #[test]
 fn new_refuses() {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -487,6 +487,11 @@ fn new_refuses() {
     fs::create_dir(dir.path().join("taken")).expect("the folder is ours");
     assert!(new("taken").contains("is there already"));
     assert!(new("Page Views").contains("cannot be the name of a job"));
+    for name in ["weir", "weir-macros", "weir_macros"] {
+        let told = new(name);
+        assert!(told.contains(&format!("\"{name}\" cannot be the name of a job: the SDK has a crate")), "{told}");
+        assert!(!dir.path().join(name).exists(), "{name}: a folder was made");
+    }
 }
 
 /// Goal: a folder that cannot be made is named.

@@ -71,9 +71,9 @@ impl Problem {
         )
     }
 
-    /// The body is larger than `limit` (by that name) bytes.
-    pub fn too_large(name: &str, limit: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE, format!("the body has more than {limit} bytes (`{name}`)"))
+    /// The body is larger than it may be; `limit` says how large that is, and what to do.
+    pub fn too_large(limit: &str) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE, format!("the body is too large: {limit}"))
     }
 
     /// The request is one of a page that has no business here.

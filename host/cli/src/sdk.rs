@@ -30,6 +30,12 @@ pub fn unpacked() -> Result<PathBuf> {
     Ok(folder.join("guest-sdk/rust/weir"))
 }
 
+/// The names of the SDK's crates: each is in a folder by its name.
+pub fn crate_names() -> impl Iterator<Item = &'static str> {
+    let crates = CRATES.dirs().filter(|dir| dir.contains(dir.path().join("Cargo.toml")));
+    crates.filter_map(|dir| dir.path().to_str())
+}
+
 /// Writes the folder beside its place first, so that what is in its place is whole.
 fn write(sdks: &Path, folder: &Path, manifest: &str) -> Result<()> {
     std::fs::create_dir_all(sdks)?;

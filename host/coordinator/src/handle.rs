@@ -441,6 +441,11 @@ impl Handle {
         self.shared.sandbox.options().max_component_bytes
     }
 
+    /// The same for people, and what to do about one that is larger.
+    pub fn component_limit(&self) -> String {
+        self.shared.sandbox.options().component_limit()
+    }
+
     async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.messages.send(message(reply)).await.map_err(|_| Error::stopping())?;

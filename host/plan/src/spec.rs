@@ -252,6 +252,9 @@ const NAME_CHARACTERS_MAX: usize = 200;
 const RETRIES_MAX: u16 = 100;
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
+/// The shortest time for a call: with none at all, each would fail.
+const CALL_DEADLINE_MIN: Duration = Duration::from_millis(1);
+
 fn one() -> u16 {
     1
 }
@@ -312,6 +315,9 @@ impl JobSpec {
         }
         if self.batch.channel_bytes.0 == 0 {
             return Err(Error::new("batch.channel_bytes must be at least 1"));
+        }
+        if self.limits.call_deadline.0 < CALL_DEADLINE_MIN {
+            return Err(Error::new("limits.call_deadline must be at least 1ms"));
         }
         if self.state.slots_max == Some(0) {
             return Err(Error::new("state.slots_max must be at least 1"));
@@ -497,6 +503,7 @@ mod tests {
             ),
             ("batch.rows", "0", "batch.rows"),
             ("batch.channel_bytes", "0", "batch.channel_bytes must be at least 1"),
+            ("limits.call_deadline", "0s", "limits.call_deadline must be at least 1ms"),
             ("batch.linger", "soon", "\"soon\" is no duration"),
             ("on_error", "ignore", "`fail`, `skip`, `dead-letter`"),
             ("args.least", "[1]", "an argument is a text, a number or a boolean; "),

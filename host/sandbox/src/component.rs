@@ -88,7 +88,7 @@ struct Inner {
 
 impl Component {
     pub(crate) fn load(sandbox: &Sandbox, wasm: &[u8]) -> Result<Self, Error> {
-        inspect::check_bytes(wasm, sandbox.options().max_component_bytes)?;
+        inspect::check_bytes(wasm, sandbox.options())?;
         let hash = ComponentHash::of(wasm);
         let binary = wat::parse_bytes(wasm).map_err(|e| not_valid(&e.into()))?;
         // Before the compiler, which takes the longer the more there is: it works for components that can be a job only.

@@ -5,6 +5,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 
 use crate::error::Error;
+use crate::options::Options;
 use crate::wit;
 
 /// A component, from outside.
@@ -48,12 +49,9 @@ const ALLOWED: [&str; 12] = [
 ];
 
 /// Checks that these bytes look like a component, before a compiler reads them.
-pub(crate) fn check_bytes(wasm: &[u8], size_max: usize) -> Result<(), Error> {
-    if wasm.len() > size_max {
-        return Err(Error::invalid(format!(
-            "the component has {} bytes, which is over the limit of {size_max} (`max_component_bytes`)",
-            wasm.len()
-        )));
+pub(crate) fn check_bytes(wasm: &[u8], options: &Options) -> Result<(), Error> {
+    if wasm.len() > options.max_component_bytes {
+        return Err(Error::invalid(format!("the component has {} bytes, but {}", wasm.len(), options.component_limit())));
     }
     if Engine::detect_precompiled(wasm).is_some() {
         return Err(Error::invalid("this is compiled machine code; only WebAssembly is accepted"));

@@ -42,6 +42,18 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// How large a component may be, and what to do about one that is larger, for people.
+    pub fn component_limit(&self) -> String {
+        let bytes = self.max_component_bytes;
+        let size = if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") };
+        format!(
+            "a component may have {size}, which no setting changes: leave out its debug information, in Rust by \
+             `strip = \"debuginfo\"` in `[profile.release]`, else by `wasm-tools strip`"
+        )
+    }
+}
+
 /// What one instance may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -35,7 +35,7 @@ pub async fn upload(
         return Err(Problem::wrong_type("application/octet-stream"));
     }
     let wasm = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("max_component_bytes", app.coordinator.component_bytes_max()),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(&app.coordinator.component_limit()),
         _ => Problem::malformed(rejection.body_text()),
     })?;
     let view = app.coordinator.put_component(&TenantId::default(), wasm.into()).await?;

@@ -71,7 +71,10 @@ pub async fn submit(
 
 fn read_spec(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<JobSpec, Problem> {
     let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("spec_bytes_max", SPEC_BYTES_MAX),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(&format!(
+            "a job spec may have {} MiB, which no setting changes; what is that large belongs in a file that a source reads",
+            SPEC_BYTES_MAX >> 20
+        )),
         _ => Problem::malformed(rejection.body_text()),
     })?;
     match content_type(headers) {

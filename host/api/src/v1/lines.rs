@@ -23,6 +23,7 @@ const LINES_MAX: usize = 1000;
 /// Which lines.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// lines after this number; 0 is from the beginning
     #[serde(default)]
@@ -38,7 +39,10 @@ pub struct Which {
     get, path = "/v1/jobs/{id}/output", tag = "jobs",
     params(("id" = String, Path, description = "`job_…`"), Which),
     responses(
-        (status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`", body = Page),
+        (
+            status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`",
+            content((Page = "application/json"), (String = "text/event-stream"))
+        ),
         (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )
@@ -57,7 +61,10 @@ pub async fn output(
     get, path = "/v1/jobs/{id}/logs", tag = "jobs",
     params(("id" = String, Path, description = "`job_…`"), Which),
     responses(
-        (status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`", body = Page),
+        (
+            status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`",
+            content((Page = "application/json"), (String = "text/event-stream"))
+        ),
         (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )

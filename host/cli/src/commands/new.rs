@@ -32,12 +32,18 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The name of the folder, if cargo takes it as the name of a package.
+/// The name of the folder, if cargo takes it as the name of a package beside those of the SDK.
 fn package_name(folder: &Path) -> anyhow::Result<String> {
     let name = folder.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !starts_well || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c)) {
         bail!("\"{name}\" cannot be the name of a job: write small letters, digits, - and _, with a letter first");
+    }
+    // The SDK's crates are among a guest's packages, from which cargo could not tell it. In the names of crates, `-` and `_` are the same.
+    if let Some(taken) = sdk::crate_names().find(|taken| *taken == name.replace('_', "-")) {
+        bail!(
+            "\"{name}\" cannot be the name of a job: the SDK has a crate `{taken}`, which every job depends on; take another name"
+        );
     }
     Ok(name.to_owned())
 }

@@ -42,7 +42,7 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
                 Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 printed => printed?,
             },
-            Next::Missed(count) => out::tell(&format!("{count} lines are gone: the server keeps only the last ones")),
+            Next::Missed(count) => out::tell(&gone(count, lines)),
             Next::End => break,
         }
     }
@@ -53,9 +53,35 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
+/// What is said where lines are missing. How much is kept is for the server to know, which does not say it.
+fn gone(count: u64, lines: Lines) -> String {
+    let are = if count == 1 { "line is" } else { "lines are" };
+    let kept = match lines {
+        Lines::Output => "output; bind the sink to `file` instead of `stdout`, which keeps all of it",
+        Lines::Logs => "log; to see all of it, follow it from the job's start on",
+    };
+    format!("{count} {are} gone: the server keeps only the end of a job's {kept}")
+}
+
 fn print(line: &Line) -> io::Result<()> {
     match &line.level {
         Some(level) => out::try_print(&format!("{level:5} {}\n", line.text)),
         None => out::try_print(&format!("{}\n", line.text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: who misses lines learns what keeps them: for output that is another sink, for a log it is to be there in time.
+    #[test]
+    fn missing_lines_are_told_with_a_remedy() {
+        let told = gone(253_476, Lines::Output);
+        assert!(told.starts_with("253476 lines are gone: the server keeps only the end of a job's output"), "{told}");
+        assert!(told.contains("`file` instead of `stdout`"), "{told}");
+        let told = gone(1, Lines::Logs);
+        assert!(told.starts_with("1 line is gone: the server keeps only the end of a job's log"), "{told}");
+        assert!(told.contains("follow it from the job's start on"), "{told}");
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use arrow_schema::{DataType, Schema, SchemaRef};
 use weir_types::graph::{
-    Assigner, Chain, ColumnOrigin, Endpoint, EventTimeAssigner, Graph, Head, Input, Output, Partitioning, Watermarks, Window,
+    Assigner, Chain, ColumnOrigin, Endpoint, EventTimeAssigner, Graph, Head, Input, Output, Partitioning, TimeDomain, Watermarks,
+    Window,
 };
 use weir_types::key::can_be_key;
 
@@ -13,7 +14,7 @@ use super::{PARTS_MAX, SPAN_MS_MAX, chain_name};
 use crate::schema::{check_name, event_time};
 
 /// The most windows of one sliding assigner that a row can be in.
-const WINDOWS_PER_ROW_MAX: i64 = 100_000;
+pub(super) const WINDOWS_PER_ROW_MAX: i64 = 100_000;
 
 pub(super) fn check(graph: &Graph) -> Result<(), String> {
     check_name("the job", &graph.name)?;
@@ -97,7 +98,10 @@ fn endpoints(graph: &Graph, from: &[Endpoint]) -> Result<(), String> {
             return Err(format!("it reads {}, which does not exist", endpoint_name(*endpoint)));
         }
         if !seen.insert(endpoint) {
-            return Err(format!("it reads {} twice", endpoint_name(*endpoint)));
+            return Err(format!(
+                "it reads {} twice, which it can only once: put an operator between, for example a map that changes nothing",
+                endpoint_name(*endpoint)
+            ));
         }
         if let Some(difference) = difference(graph.schema(*first), graph.schema(*endpoint)) {
             let (a, b) = (endpoint_name(*first), endpoint_name(*endpoint));
@@ -133,7 +137,7 @@ fn difference(a: &SchemaRef, b: &SchemaRef) -> Option<String> {
 }
 
 /// The most bytes of a schema of states: as `wit/definition.wit` says.
-const STATE_SCHEMA_BYTES_MAX: usize = 1 << 16;
+pub(super) const STATE_SCHEMA_BYTES_MAX: usize = 1 << 16;
 
 struct ChainCheck<'a> {
     graph: &'a Graph,
@@ -297,6 +301,11 @@ impl ChainCheck<'_> {
         }
         if !trigger.on_time && trigger.early_every_ms.is_none() && trigger.every_count.is_none() {
             return Err("its trigger never fires".into());
+        }
+        if window.domain == TimeDomain::Processing && (window.allowed_lateness_ms > 0 || window.late_port.is_some()) {
+            return Err("in processing time no row is late: leave out the allowed lateness and the output for late rows of the \
+                        window, or use event time"
+                .into());
         }
         let ports = window.late_port.iter().flat_map(|&first| (first..).take(self.chain.inputs.len()));
         ports.enumerate().try_for_each(|(input, port)| self.late_output(input, port))

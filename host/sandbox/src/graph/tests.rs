@@ -100,7 +100,14 @@ fn spoilt_graphs() {
         (Box::new(|g| g.sources.extend(good().sources)), "two sources `bids` of stream ``"),
         (Box::new(|g| g.sinks.extend(good().sinks)), "two sinks `hot`"),
         (Box::new(|g| g.sinks[0].from.clear()), "sink `hot`: nothing flows into it"),
-        (Box::new(|g| g.sinks[0].from.push(from(1, 0))), "sink `hot`: it reads output 0 of chain 1 twice"),
+        (
+            Box::new(|g| g.sinks[0].from.push(from(1, 0))),
+            "sink `hot`: it reads output 0 of chain 1 twice, which it can only once: put an operator between",
+        ),
+        (
+            Box::new(|g| g.chains[0].inputs[0].from.push(wit::Endpoint::Source(0))),
+            "input 0: it reads source 0 twice, which it can only once: put an operator between",
+        ),
         (Box::new(|g| g.sinks[0].from.push(from(1, 2))), "sink `hot`: it reads output 2 of chain 1, which does not exist"),
         (Box::new(|g| g.sinks[0].from.push(from(0, 0))), "whose schemas differ: 1 columns and 3"),
         (Box::new(|g| g.chains[0].operators.clear()), "chain 0 has no operators"),
@@ -155,6 +162,13 @@ fn spoilt_graphs() {
         (Box::new(|g| set_window(g, |w| w.late_port = Some(2))), "late rows of input 0 go to output 2, which does not exist"),
         (Box::new(|g| set_window(g, |w| w.late_port = Some(0))), "late rows of input 0 go to output 0, whose schema differs"),
         (Box::new(|g| set_window(g, |w| w.allowed_lateness_ms = u64::MAX)), "more than a thousand years"),
+        (Box::new(|g| set_window(g, |w| w.domain = wit::TimeDomain::Processing)), "in processing time no row is late: leave out"),
+        (
+            Box::new(|g| {
+                set_window(g, |w| (w.domain, w.late_port, w.allowed_lateness_ms) = (wit::TimeDomain::Processing, None, 1));
+            }),
+            "in processing time no row is late: leave out the allowed lateness",
+        ),
         (
             Box::new(|g| set_window(g, |w| w.assigner = wit::Assigner::Tumbling(wit::Tumbling { size_ms: 0, offset_ms: 0 }))),
             "the window's size is 0 ms",
@@ -189,4 +203,39 @@ fn spoilt_graphs() {
             Err(error) => assert!(error.contains(expected), "{error}\n  should say: {expected}"),
         }
     }
+}
+
+/// What bounds a graph is told to those who write guests: in the table of limits, and in the comments of the interface.
+#[test]
+fn limits_are_told() {
+    let (names, parts, schemas) = (schema::NAME_BYTES_MAX, PARTS_MAX, check::STATE_SCHEMA_BYTES_MAX);
+    let years = SPAN_MS_MAX / (366 * 24 * 3600 * 1000);
+    let windows = format!("{},{:03}", check::WINDOWS_PER_ROW_MAX / 1000, check::WINDOWS_PER_ROW_MAX % 1000);
+    let page = include_str!("../../../../docs/JOB-SPEC.md");
+    for (what, limit) in [
+        ("sources, chains and sinks of a graph", format!("{parts} of each")),
+        ("what one guest call returns", format!("in at most {parts} outputs")),
+        ("a name in a graph", format!("{names} bytes, without control characters")),
+        ("columns of a schema", format!("{}, at most {} levels deep", schema::FIELDS_MAX, schema::DEPTH_MAX)),
+        ("a `state-schema`", format!("{} KiB, without control characters", schemas >> 10)),
+        ("a span of time in a graph", format!("{years} years")),
+        ("windows that a row is in", windows.clone()),
+    ] {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {what}")));
+        assert!(
+            row.is_some_and(|row| row.ends_with(&format!("| {limit} |")) || row.ends_with(&format!(", {limit} |"))),
+            "{what}: {row:?}"
+        );
+    }
+    let interface = include_str!("../../../../wit/definition.wit");
+    for told in [
+        format!("A name has at most {names} bytes and no control"),
+        format!("at most {parts} sources, chains and sinks"),
+        format!("At most {schemas} bytes, without control characters"),
+        format!("No span of time is longer than {years} years"),
+        format!("A row is in at most {windows} of them"),
+    ] {
+        assert!(interface.contains(&told), "the interface does not tell: {told}");
+    }
+    assert!(include_str!("../../../../wit/chains.wit").contains(&format!("At most {parts} outputs.")));
 }

@@ -30,7 +30,8 @@ fn strangers_are_refused() {
     }
     let small = Sandbox::new(&Options { max_component_bytes: 10, max_instances: 1, ..Options::default() }).expect("a sandbox");
     let error = small.load(&hostile_wasm()).expect_err("too large");
-    assert!(error.message.contains("over the limit of 10 (`max_component_bytes`)"), "{error}");
+    assert!(error.message.contains("bytes, but a component may have 10 bytes, which no setting changes: leave out"), "{error}");
+    assert!(Options::default().component_limit().starts_with("a component may have 64 MiB, which no setting changes"));
 }
 
 /// What cannot be a job is refused before it is compiled, and leaves nothing in the cache.

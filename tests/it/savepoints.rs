@@ -731,6 +731,58 @@ fn differences() {
     assert!(told.contains("would not start") && told.contains("set max_parallelism = 128"), "{told}");
 }
 
+/// Goal: a job that was stopped, or has finished, has nothing left to commit: it goes on with a sink in another place, and each row is in one of them, once.
+#[test]
+fn sinks_change_after_a_stop() {
+    let job = Local::new("q5");
+    job.interrupted();
+    let first = published(&job.path("out"));
+    let elsewhere = |name: &str| format!("sinks.out.folder={}", job.path(name).display());
+    job.finish(&["--set", &elsewhere("out2")]);
+    assert_eq!(published(&job.path("out")), first, "nothing more is written where the sink was");
+    let (expected, mut found) = (undisturbed("q5", &EVENTS), [first, published(&job.path("out2"))].concat());
+    found.sort_unstable();
+    assert!(found == expected, "{}", difference(&expected, &found));
+    let told = job.finish(&["--set", &elsewhere("out3")]);
+    assert!(told.contains("has finished already"), "{told}");
+    assert!(published(&job.path("out3")).is_empty());
+}
+
+/// Goal: where a source does not name any more what the job has read a part of, that is refused before anything starts, and `weir job diff` says so; told to, the job
+/// leaves the rest unread, says so, and reads what the source names now. So it is where the source has become another connector's.
+#[test]
+fn sources_that_change_are_told() {
+    let job = Local::expiring();
+    job.interrupted();
+    let other = job.path("other.jsonl");
+    fs::write(&other, "{\"id\":1,\"key\":\"other\",\"number\":1,\"at\":1436918400000}\n").expect("the folder is ours");
+    let path = format!("sources.in.path={}", other.display());
+    let command = |words: &[&str]| {
+        let mut command = job.command(words);
+        command.args(["--set", &path]);
+        command
+    };
+    let is_line =
+        |shown: &str, line: &[&str]| shown.lines().any(|found| found.split_whitespace().take(2).eq(line.iter().copied()));
+    let shown = printed(job.command(&["job", "diff", "-p", "2"]));
+    assert!(is_line(&shown, &["in", "kept"]) && is_line(&shown, &["out", "kept"]), "{shown}");
+    let output = command(&["job", "diff"]).output().expect("it can be started");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(is_line(&shown, &["in", "lost"]) && shown.contains("the option path = "), "{shown}");
+    let entries = job.entries().len();
+    for _ in 0..2 {
+        let told = refusal(command(&["run"]));
+        for part in ["rows.jsonl\" to its end", "other.jsonl\" does not name it", "--allow-non-restored-state"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("starts again"), "{told}");
+    }
+    assert!(job.entries().len() <= entries + 2, "it has tried no more than it was told to");
+    let told = job.finish(&["--allow-non-restored-state", "--set", &path]);
+    assert!(told.contains("does not read the rest of"), "{told}");
+}
+
 /// Goal: `weir job diff --job` compares a spec with the newest checkpoint of a job on a server, while it runs and when it has ended; what cannot be compared is refused
 /// with a code that says why, and no answer has a secret of the spec.
 #[tokio::test]

@@ -8,6 +8,7 @@
 //!   of those that are there;
 //! - the files of a checkpoint that may still complete stay: those of the current generation for the checkpoints since its oldest
 //!   retained one;
+//! - notes of what was committed stay as long as their checkpoints;
 //! - whatever has a name of another kind stays.
 //!
 //! It relies on this: a checkpoint refers only to files that were uploaded for it, or that an older *complete* checkpoint refers
@@ -71,7 +72,10 @@ pub fn garbage(log: &[(u64, Result<Entry, Corrupt>)], files: &[Path], retained: 
         Some((generation, checkpoint)) => generation == newest.generation && checkpoint < oldest_own,
         None => false,
     };
-    let files = files.iter().filter(|path| !referred.contains(path.as_ref()) && is_abandoned(path));
+    // A note is looked at only where its checkpoint is.
+    let is_over =
+        |path: &Path| paths::noted(path).is_some_and(|note| kept.iter().all(|(_, m)| (m.generation, m.checkpoint) != note));
+    let files = files.iter().filter(|path| !referred.contains(path.as_ref()) && is_abandoned(path) || is_over(path));
     old.map(paths::entry).chain(files.cloned()).collect()
 }
 
@@ -99,7 +103,11 @@ impl JobStorage {
     pub async fn collect_garbage(&self, log: &Log, retained: NonZeroUsize, sweep: Sweep) -> Result<Collected, Error> {
         let files = match sweep {
             Sweep::Dropped => dropped(log, retained),
-            Sweep::All => self.folder().list(&paths::files()).await?.into_iter().map(|(path, _)| path).collect(),
+            Sweep::All => {
+                let (files, notes) =
+                    (self.folder().list(&paths::files()).await?, self.folder().list(&paths::committed_notes()).await?);
+                files.into_iter().chain(notes).map(|(path, _)| path).collect()
+            }
         };
         let (entries, files): (Vec<_>, Vec<_>) =
             garbage(log, &files, retained).into_iter().partition(|path| paths::entry_number(path).is_some());

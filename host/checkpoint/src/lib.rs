@@ -11,8 +11,8 @@
 //! - Of two writers of one log entry exactly one succeeds, also when answers are lost.
 //! - What is on its way is bounded: files, bytes in memory, repetitions.
 //!
-//! In reading order: [`manifest`] and the documents that hold it, `paths`, [`location`], [`storage`] and [`folder`], [`log`], [`upload`],
-//! [`fetch`], [`entries`], [`garbage`], [`savepoint`].
+//! In reading order: [`manifest`] and the documents that hold it, `paths`, [`location`], [`storage`] and [`folder`], [`log`],
+//! `committed`, [`upload`], [`fetch`], [`entries`], [`garbage`], [`savepoint`].
 //!
 //! ```
 //! use weir_checkpoint::{Appended, Claim, Entry, Source, StateFile, Storage};
@@ -50,6 +50,8 @@ pub mod storage;
 
 mod create;
 pub mod log;
+
+mod committed;
 
 pub mod fetch;
 pub mod upload;

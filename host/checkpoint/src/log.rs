@@ -59,6 +59,11 @@ impl JobStorage {
         &self.folder
     }
 
+    /// What the documents of this writer are told by from equal ones of others.
+    pub(crate) fn writer(&self) -> &str {
+        &self.writer
+    }
+
     /// Reads the whole log. Entries that cannot be read are in it as what is wrong with them.
     ///
     /// # Errors
@@ -137,7 +142,8 @@ impl JobStorage {
         }
     }
 
-    async fn get(&self, path: &Path) -> object_store::Result<Bytes> {
+    /// Reads an object of the job's folder.
+    pub(crate) async fn get(&self, path: &Path) -> object_store::Result<Bytes> {
         self.folder.store().get(&self.folder.object(path)).await?.bytes().await
     }
 

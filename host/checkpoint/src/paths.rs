@@ -4,6 +4,7 @@
 //! jobs/<job>/log/<20 digits>.json                                        entries, by their numbers
 //! jobs/<job>/log/id                                                      what tells the log from others
 //! jobs/<job>/files/<generation>/<vertex>-<subtask>/<checkpoint>-<name>   state, immutable
+//! jobs/<job>/committed/<generation>-<checkpoint>.json                    notes that sinks have committed a checkpoint
 //! savepoints/<id>/manifest.json                                          written last
 //! savepoints/<id>/files/<n>-<name>                                       copies: a savepoint refers to nothing outside of it
 //! probes/<id>                                                            gone after a moment
@@ -92,6 +93,22 @@ pub(crate) fn files() -> Path {
     Path::from("files")
 }
 
+/// In a job's folder, the notes of what sinks have committed.
+pub(crate) fn committed_notes() -> Path {
+    Path::from("committed")
+}
+
+/// In a job's folder, the note that sinks have committed the checkpoint of this number that this generation made.
+pub(crate) fn committed(generation: u64, checkpoint: u64) -> Path {
+    committed_notes().join(format!("{generation}-{checkpoint}.json"))
+}
+
+/// Of which generation's checkpoint the note at this path of a job's folder is.
+pub(crate) fn noted(path: &Path) -> Option<(u64, u64)> {
+    let (generation, checkpoint) = path.as_ref().strip_prefix("committed/")?.strip_suffix(".json")?.split_once('-')?;
+    Some((generation.parse().ok()?, checkpoint.parse().ok()?))
+}
+
 /// In a savepoint's folder, the manifest.
 pub(crate) fn manifest() -> Path {
     Path::from("manifest.json")
@@ -161,6 +178,10 @@ mod tests {
         let file = StateFile { generation: 3, vertex: 2, subtask: 1, checkpoint: 7, name: "000009.sst".into() };
         assert_eq!(file.path().unwrap().as_ref(), "files/3/2-1/7-000009.sst");
         assert_eq!(written_by(&file.path().unwrap()), Some((3, 7)));
+        assert_eq!(noted(&committed(3, 7)), Some((3, 7)));
+        for other in ["committed/3.json", "committed/x-7.json", "committed/3-7", "committed/a/3-7.json", "files/3-7.json"] {
+            assert_eq!(noted(&Path::from(other)), None, "{other}");
+        }
         for other in ["files/3/2-1/x", "files/3/2-1/7-a/b", "files/x/2-1/7-a", "files/3/2/7-a", "log/3/2-1/7-a", "files/3/2-1"] {
             assert_eq!(written_by(&Path::from(other)), None, "{other}");
         }

@@ -25,6 +25,14 @@ pub struct SpecArgs {
     pub settings: Vec<(String, String)>,
 }
 
+impl SpecArgs {
+    /// The same, with the parallelism that an option of its own says.
+    pub fn at(&self, parallelism: Option<u16>) -> Self {
+        let parallelism = parallelism.map(|n| ("parallelism".to_owned(), n.to_string()));
+        Self { spec: self.spec.clone(), settings: self.settings.iter().cloned().chain(parallelism).collect() }
+    }
+}
+
 /// A job that can run, and the folder that its paths start from.
 pub struct Opened {
     /// the plan and the components

@@ -25,8 +25,8 @@ use serde::de::DeserializeOwned;
 
 pub use error::Error;
 pub use types::{
-    Checkpoint, CheckpointUnderWay, Checkpointed, Component, Job, JobDetail, Line, Lines, OperatorDiff, Page, Savepoint,
-    SavepointDetail, SavepointWish, SavepointWritten, StartFrom, StateDiff,
+    BindingDiff, Checkpoint, CheckpointUnderWay, Checkpointed, Component, Job, JobDetail, Line, Lines, OperatorDiff, Page,
+    Savepoint, SavepointDetail, SavepointWish, SavepointWritten, StartFrom, StateDiff,
 };
 
 /// How long a server that has just been started may take until it listens, and how often it is looked for until then.

@@ -262,6 +262,27 @@ pub struct StateDiff {
     pub refusal: Option<String>,
     /// the job's operators that keep state, in their order, then those that it has not any more
     pub operators: Vec<OperatorDiff>,
+    /// the job's sources, then those that it has not any more and of which the checkpoint has positions
+    #[serde(default)]
+    pub sources: Vec<BindingDiff>,
+    /// the job's sinks, then those that it has not any more
+    #[serde(default)]
+    pub sinks: Vec<BindingDiff>,
+}
+
+/// What becomes of the positions of one source, or of one sink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingDiff {
+    /// its name
+    pub name: String,
+    /// `kept`, `new` or `lost`
+    pub state: String,
+    /// what is in the way
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// what to do; none if it does not keep the job from starting
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// What becomes of the state of one operator.

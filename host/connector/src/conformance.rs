@@ -2,7 +2,7 @@
 //! read once (`stdin`), and a sink that keeps no rows (`blackhole`), pass only the part about options, and have tests of their own for the rest.
 //!
 //! A source must give the same rows however it is read: by large and by small reads, from its beginning or from any position on, with
-//! all columns or some; and say the same positions of them, if it knows them. A sink must put out every row once, whichever of its writers took it. A transactional sink must show every row once, however attempts
+//! all columns or some; and say the same positions of them, if it knows them. It must know its own splits when a job goes on, and those of others. A sink must put out every row once, whichever of its writers took it. A transactional sink must show every row once, however attempts
 //! to run its job crash. Options must be checked before the outside is there.
 //!
 //! Rows are compared as JSON lines, so that the layout of a column does not matter. A failed check panics, as tests do.
@@ -75,12 +75,23 @@ pub fn source(bind: &BindSource, streams: &[Stream]) {
         ids.dedup();
         assert_eq!(ids.len(), splits.len(), "the ids of splits are unique");
         for split in &splits {
+            goes_on(&*source, split);
             let all = read(&*source, split, streams, 10_000, &mut |_| ());
             assert_eq!(read(&*source, split, streams, 1, &mut |_| ()), all, "small reads give the rows that large ones give");
             positions(&*source, split, streams, &all);
         }
     }
     projections(bind, streams);
+}
+
+/// What the options name now they name when the job goes on, and what is settled stays so; a split of another connector is none of theirs.
+fn goes_on(source: &dyn Source, split: &Split) {
+    assert_eq!(source.excludes(split), None, "a split that was listed is one of the options");
+    let mut renewed = split.clone();
+    source.renew(&mut renewed).unwrap();
+    assert_eq!(&renewed, split, "what was settled when a split was listed stays so");
+    let foreign = Split { id: "of another connector".into(), spec: serde_json::json!({ "shard": 7 }), position: None };
+    assert!(source.excludes(&foreign).is_some(), "a split of another connector is none of the options");
 }
 
 /// From every position on, a new reader gives exactly the rest.

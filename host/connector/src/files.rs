@@ -17,6 +17,16 @@ use cap_std::fs::{Dir, MetadataExt as _};
 use crate::Error;
 use crate::tail::cut_last_line;
 
+/// How patterns match: a star stands for no slash, and for no dot at the beginning of a name. So the hidden parts of a sink are not read before they are
+/// committed.
+const AS_IN_A_SHELL: glob::MatchOptions =
+    glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Whether a path has what may stand for several files.
+fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
 /// The files that a job may touch. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -227,7 +237,7 @@ impl Files {
     pub(crate) fn list(&self, path: &str) -> Result<Vec<PathBuf>, Error> {
         self.reach().map_err(|e| Error::io(format!("the files of {path} cannot be listed"), e))?;
         let whole = Path::new(path);
-        let is_pattern = path.contains(['*', '?', '[']);
+        let is_pattern = is_pattern(path);
         match self.kind(whole) {
             Ok(Kind::File) => return Ok(vec![whole.to_owned()]),
             // A pipe, perhaps.
@@ -247,10 +257,7 @@ impl Files {
             Err(e) if !is_pattern => return Err(Error::io(format!("the file {} cannot be read", self.shown(whole)), e)),
             Ok(_) | Err(_) => {}
         }
-        let pattern = Path::new(&glob::Pattern::escape(&self.root.to_string_lossy())).join(path);
-        // As in a shell: so the hidden parts of a sink are not read before they are committed.
-        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-        let matches = glob::glob_with(&pattern.to_string_lossy(), options)
+        let matches = glob::glob_with(&self.pattern(path).to_string_lossy(), AS_IN_A_SHELL)
             .map_err(|e| Error::options(format!("the path {path} is not a pattern: {e}")))?;
         let recurses = whole.components().any(|part| part.as_os_str() == "**");
         let mut paths = Vec::new();
@@ -272,6 +279,27 @@ impl Files {
             return Err(Error::missing(format!("no file matches {}; correct the path, or put files there", self.shown(whole))));
         }
         Ok(paths)
+    }
+
+    /// A pattern from the root on.
+    fn pattern(&self, path: &str) -> PathBuf {
+        Path::new(&glob::Pattern::escape(&self.root.to_string_lossy())).join(path)
+    }
+
+    /// Whether a path or a pattern names a file that it has [listed](Self::list), which may be gone by now.
+    pub(crate) fn names_file(&self, path: &str, file: &Path) -> bool {
+        if Path::new(path) == file {
+            return true;
+        }
+        if !is_pattern(path) {
+            return false;
+        }
+        // Without any `.` in the middle, which stands for nothing.
+        let plain = |path: PathBuf| path.components().collect::<PathBuf>();
+        let pattern = glob::Pattern::new(&plain(self.pattern(path)).to_string_lossy());
+        let is_match = pattern.is_ok_and(|pattern| pattern.matches_path_with(&plain(self.root.join(file)), AS_IN_A_SHELL));
+        // What it lists it names, whatever can be said of the pattern.
+        is_match || self.list(path).is_ok_and(|listed| listed.iter().any(|listed| listed == file))
     }
 
     /// Whether a match of a pattern lies in a folder that is a symbolic link, beyond what the pattern names before its first `**`: as in a shell, that does not

@@ -37,6 +37,22 @@ pub trait Source: Send + Sync {
         Ok(self.splits(1)?.into_iter().filter(|split| !known.contains(&split.id)).collect())
     }
 
+    /// Why the options do not name a split that a checkpoint has, for people; none if they do, also where what they name is gone. They do not where they have
+    /// changed since, or where the split is one of another connector. Asked before the split is read on, and without the outside at hand, too.
+    fn excludes(&self, split: &Split) -> Option<String> {
+        let _ = split;
+        None
+    }
+
+    /// A split that a checkpoint has is read on: settles in it what options say that may have been set since. What was settled stays.
+    ///
+    /// # Errors
+    /// If the outside fails, or the split is none of this source.
+    fn renew(&self, split: &mut Split) -> Result<(), Error> {
+        let _ = split;
+        Ok(())
+    }
+
     /// How often a running job asks for new splits; none = never, and its input ends with the splits that it has. Otherwise it never ends by itself.
     fn discovers_every(&self) -> Option<Duration> {
         None

@@ -21,6 +21,9 @@ use crate::{Connector, Context, Error, Fetched, Reader, Sink, Source, Split};
 /// The connector `stdin`.
 pub struct Stdin;
 
+/// The id of its only split.
+const ID: &str = "stdin";
+
 /// How much is read at once, and how many such blocks wait to be decoded.
 const BLOCK_BYTES: usize = 64 * 1024;
 const BLOCKS_MAX: usize = 16;
@@ -59,7 +62,11 @@ struct Pipe {
 
 impl Source for Pipe {
     fn splits(&self, _parallelism: u16) -> Result<Vec<Split>, Error> {
-        Ok(vec![Split { id: "stdin".into(), spec: serde_json::Value::Null, position: None }])
+        Ok(vec![Split { id: ID.into(), spec: serde_json::Value::Null, position: None }])
+    }
+
+    fn excludes(&self, split: &Split) -> Option<String> {
+        (split.id != ID).then(|| "it is not the standard input".to_owned())
     }
 
     fn reader(&self, split: &Split, wake: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {

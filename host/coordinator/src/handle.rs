@@ -1,5 +1,6 @@
 //! How the API talks to the coordinator.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -339,8 +340,10 @@ impl Handle {
         }
         let storage = self.storage(&summary.tenant)?.job(&job.to_string()).map_err(unread)?;
         let manifest = newest(&storage).await.map_err(unread)?.ok_or_else(|| no_checkpoint_yet(&summary))?;
-        let (prepared, _) = self.plan(tenant, spec, &LogSink::none()).await?;
-        Ok(Diff::new(storage.folder().url(), &prepared, &manifest).await)
+        let (prepared, files) = self.plan(tenant, spec, &LogSink::none()).await?;
+        // Another job has a log of its own: the rows of this one are no matter of it.
+        let uncommitted = BTreeSet::new();
+        Ok(Diff::new(storage.folder().url(), &prepared, &files, &manifest, &uncommitted).await)
     }
 
     /// A tenant's savepoints, by their ids.

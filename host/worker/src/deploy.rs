@@ -23,6 +23,7 @@ use weir_sandbox::{Component, LogSink};
 use weir_state::Allowance;
 use weir_types::graph::Partitioning;
 
+use crate::bindings::{self, BindingFit, Splits};
 use crate::disk::{StateDisk, StateMemory, StateOptions};
 use crate::error::{Failure, FailureKind};
 use crate::job::{Command, Event, JobHandle, Outcome};
@@ -144,11 +145,11 @@ impl Worker {
         let (stored, stored_receiver) = watch::channel(CheckpointId(0));
         let (event_sender, events) = mpsc::unbounded_channel();
         let orders = Orders { commands: command_receiver, triggers: trigger_receiver, stored: stored_receiver };
-        let Built { metrics, tasks, persisters } = Builder::new(&deployment, self)?.build(&orders, &event_sender);
+        let Built { metrics, tasks, persisters, notes } = Builder::new(&deployment, self)?.build(&orders, &event_sender);
         let ids = persisters.iter().map(|(persister, _)| persister.task).collect();
         let supervisor = tokio::spawn(supervise(tasks, persisters, commands.clone(), event_sender, lease));
         let overtakes = deployment.plan.spec.checkpoint.mode == CheckpointMode::Unaligned;
-        Ok(JobHandle { commands, triggers, stored, tasks: ids, overtakes, events, metrics, supervisor: Some(supervisor) })
+        Ok(JobHandle { commands, triggers, stored, tasks: ids, overtakes, events, metrics, notes, supervisor: Some(supervisor) })
     }
 
     /// A slot holds one subtask of each vertex.
@@ -253,6 +254,8 @@ struct Built {
     metrics: Arc<JobMetrics>,
     tasks: Vec<Task>,
     persisters: Vec<Persisting>,
+    /// what the job's user may want to know
+    notes: Vec<String>,
 }
 
 /// What the subtasks of a source read.
@@ -276,6 +279,8 @@ struct Builder<'a> {
     senders: HashMap<(usize, u16), Vec<Sender>>,
     /// (vertex, subtask) → its gate, and where each channel comes from
     gates: HashMap<(usize, u16), (Gate, Vec<Channel>)>,
+    /// what of the checkpoint does not go on, and what begins without it
+    notes: Vec<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -288,8 +293,16 @@ impl<'a> Builder<'a> {
             Some(connector) => Ok(&**connector),
             None => weir_connector::find(name),
         };
-        let mut builder =
-            Self { deployment, worker, sources: vec![], sinks: vec![], senders: HashMap::new(), gates: HashMap::new() };
+        let mut builder = Self {
+            deployment,
+            worker,
+            sources: vec![],
+            sinks: vec![],
+            senders: HashMap::new(),
+            gates: HashMap::new(),
+            notes: vec![],
+        };
+        builder.note_lost_sources();
         for sink in &plan.sinks {
             let binding = &plan.spec.sinks[&sink.name];
             let context = builder.context(&sink.name);
@@ -297,7 +310,7 @@ impl<'a> Builder<'a> {
                 .and_then(|c| c.sink(&binding.options, &sink.schema, &context))
                 .map_err(|e| connector_failure("sink", &sink.name, &e))?;
             let pending = deployment.pending.iter().find(|(name, _)| *name == sink.name).map_or(&[][..], |(_, pending)| pending);
-            bound.recover(pending).map_err(|e| connector_failure("sink", &sink.name, &e))?;
+            bound.recover(pending).map_err(|e| bindings::recovery_failure(&sink.name, &e, pending))?;
             builder.sinks.push((sink.name.clone(), bound));
         }
         for (index, source) in plan.sources.iter().enumerate() {
@@ -308,7 +321,7 @@ impl<'a> Builder<'a> {
                 .and_then(|c| c.source(&binding.options, &streams, &context))
                 .map_err(|e| connector_failure("source", &source.name, &e))?;
             let parallelism = plan.vertices.iter().find(|v| v.root == Root::Source(index)).map_or(1, |v| v.parallelism);
-            let known = deployment.restore.as_ref().and_then(|restore| restore.splits(&source.name));
+            let known = builder.known(&source.name, &*bound)?;
             let is_over = deployment.restore.as_ref().is_some_and(|restore| restore.manifest.kind == Kind::Final);
             let (splits, done) = splits_of(&*bound, parallelism, known, is_over)
                 .map_err(|e| listing_failure(&source.name, &e, deployment.has_run))?;
@@ -327,6 +340,32 @@ impl<'a> Builder<'a> {
         }
         builder.connect();
         Ok(builder)
+    }
+
+    /// Notes of which sources the positions are left behind.
+    fn note_lost_sources(&mut self) {
+        let Some(restore) = &self.deployment.restore else { return };
+        for (name, fit) in bindings::compare_sources(&self.deployment.plan, &restore.manifest) {
+            if fit == BindingFit::Lost {
+                self.notes
+                    .push(format!("the positions of the source \"{name}\" are left behind, which the job has not any more"));
+            }
+        }
+    }
+
+    /// The splits of a source that go on from where a checkpoint has them; none if none knows the source. Notes what begins anew, and what does not go on.
+    fn known(&mut self, name: &str, source: &dyn Source) -> Result<Option<Splits>, Failure> {
+        let Some(restore) = &self.deployment.restore else { return Ok(None) };
+        let checkpoint = restore.manifest.checkpoint;
+        let Some(known) = restore.splits(name) else {
+            self.notes.push(format!("the source \"{name}\" is not in checkpoint {checkpoint}: it is read from its beginning"));
+            return Ok(None);
+        };
+        let (splits, left) = bindings::go_on(source, known, checkpoint, restore.drops_unmatched)
+            .map_err(|e| connector_failure("source", name, &e))?;
+        let noted = left.iter().map(|id| format!("the source \"{name}\" does not read the rest of \"{id}\""));
+        self.notes.extend(noted);
+        Ok(Some(splits))
     }
 
     fn context(&self, name: &str) -> Context {
@@ -451,7 +490,7 @@ impl<'a> Builder<'a> {
                 root,
             ));
         }
-        Built { metrics, tasks, persisters }
+        Built { metrics, tasks, persisters, notes: self.notes }
     }
 }
 
@@ -472,10 +511,10 @@ fn channels_of(plan: &JobPlan, edges: &[usize], subtask: u16) -> Vec<Channel> {
 fn splits_of(
     source: &dyn Source,
     parallelism: u16,
-    known: Option<crate::restore::Splits>,
+    known: Option<Splits>,
     is_over: bool,
 ) -> Result<(Vec<Split>, Vec<String>), weir_connector::Error> {
-    let Some(crate::restore::Splits { mut open, done }) = known else { return Ok((source.splits(parallelism)?, vec![])) };
+    let Some(Splits { mut open, done }) = known else { return Ok((source.splits(parallelism)?, vec![])) };
     let ids = open.iter().map(|split| split.id.clone()).chain(done.iter().cloned()).collect();
     match source.new_splits(&ids) {
         Err(error) if error.kind == ErrorKind::Missing && is_over => {}
@@ -503,7 +542,7 @@ fn node_name(plan: &JobPlan, kind: &NodeKind) -> String {
 /// what is on a disk that is not mounted does.
 fn listing_failure(name: &str, error: &weir_connector::Error, has_run: bool) -> Failure {
     let mut failure = connector_failure("source", name, error);
-    failure.is_final |= error.kind == ErrorKind::Missing && !has_run;
+    failure.is_final |= failure.is_missing && !has_run;
     failure
 }
 
@@ -511,6 +550,7 @@ fn listing_failure(name: &str, error: &weir_connector::Error, has_run: bool) -> 
 pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::Error) -> Failure {
     let mut failure = Failure::new(FailureKind::Connector, format!("{what} \"{name}\": {error}"));
     failure.operator = Some(name.to_owned());
+    failure.is_missing = error.kind == ErrorKind::Missing;
     // What is malformed is so at the next attempt, too.
     failure.is_final = matches!(error.kind, ErrorKind::Options | ErrorKind::Malformed);
     failure
@@ -550,7 +590,7 @@ mod tests {
     #[test]
     fn finished_jobs_need_no_input() {
         // Goal: what a job has read to its end may be gone when it is started again, for then it does nothing; one that is not over is told.
-        let known = || Some(crate::restore::Splits { open: vec![], done: vec!["a".to_owned()] });
+        let known = || Some(Splits { open: vec![], done: vec!["a".to_owned()] });
         let (open, done) = splits_of(&Gone, 1, known(), true).unwrap();
         assert!(open.is_empty() && done == ["a"]);
         assert_eq!(splits_of(&Gone, 1, known(), false).unwrap_err().kind, ErrorKind::Missing);

@@ -41,6 +41,9 @@ pub struct Failure {
     /// whether another attempt would fail in the same way, because the spec or the state is wrong
     #[serde(skip)]
     pub is_final: bool,
+    /// whether a connector has not found what was there before, if it is where it looks
+    #[serde(skip)]
+    pub is_missing: bool,
     /// whether it is only that another task has ended, which knows why
     #[serde(skip)]
     pub is_consequence: bool,
@@ -59,6 +62,7 @@ impl Failure {
             subtask: None,
             backtrace: vec![],
             is_final: false,
+            is_missing: false,
             is_consequence: false,
             culprit: None,
         }

@@ -95,6 +95,7 @@ pub struct JobHandle {
     pub(crate) overtakes: bool,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     pub(crate) metrics: Arc<JobMetrics>,
+    pub(crate) notes: Vec<String>,
     /// waits for the job's tasks; it tells their end by `events`
     pub(crate) supervisor: Option<JoinHandle<()>>,
 }
@@ -158,6 +159,11 @@ impl JobHandle {
     /// A sender of commands that can be kept apart from the handle.
     pub fn commander(&self) -> Commander {
         Commander(self.commands.clone())
+    }
+
+    /// What its user may want to know of how it goes on from a checkpoint: what begins anew, and what is left behind.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// What the job has done so far; live.

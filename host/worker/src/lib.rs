@@ -4,6 +4,7 @@
 //! [`task`]: an asynchronous loop that takes batches from a source or a gate, passes them through its nodes, and sends the results on. Tasks and the
 //! coordinator talk by messages: [`deploy::Deployment`] and [`Command`](job::Command) in, [`Event`](job::Event) out.
 
+pub mod bindings;
 mod database;
 pub mod deploy;
 pub mod disk;

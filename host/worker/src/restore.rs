@@ -6,10 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_checkpoint::{
-    ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Kind, Manifest, SplitState, StateFiles,
-};
-use weir_connector::{Split, Transaction};
+use weir_checkpoint::{ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Manifest, StateFiles};
+use weir_connector::Transaction;
 use weir_operator::snapshot::misfit as misfit_of;
 use weir_operator::{ChainOperator, Context, Misfit, Predecessor};
 use weir_plan::JobPlan;
@@ -20,6 +18,7 @@ use weir_state::Entries;
 use weir_types::graph::Head;
 use weir_types::{KeyGroupRange, Watermark};
 
+use crate::bindings::{self, BindingFit, LOST_SOURCE_ADVICE, Splits};
 use crate::database;
 use crate::disk::{self, StateDisk};
 use crate::error::{Failure, FailureKind, restore_failure};
@@ -37,7 +36,7 @@ pub struct Restore {
     pub manifest: Arc<Manifest>,
     /// where its files are
     pub folder: Folder,
-    /// whether state of operators that the job has not any more is left behind
+    /// whether state of operators, and positions of sources, that the job has not any more are left behind
     pub drops_unmatched: bool,
 }
 
@@ -52,45 +51,29 @@ pub(crate) struct Owner<'a> {
     pub groups: KeyGroupRange,
 }
 
-/// The splits of a source.
-pub(crate) struct Splits {
-    /// those that are to be read
-    pub open: Vec<Split>,
-    /// those that were read to their end
-    pub done: Vec<String>,
-}
-
 impl Restore {
-    /// The splits of a source that the checkpoint knows; none if it does not know the source. Of a job that has ended all are done.
+    /// The splits of a source that the checkpoint knows; none if it does not know the source.
     pub(crate) fn splits(&self, source: &str) -> Option<Splits> {
-        let snapshots = self.manifest.tasks.iter().filter_map(|task| task.source.as_ref()).filter(|s| s.name == source);
-        let mut states = BTreeMap::new();
-        let mut is_known = false;
-        for snapshot in snapshots {
-            is_known = true;
-            states.extend(snapshot.splits.iter());
-        }
-        let mut splits = Splits { open: vec![], done: vec![] };
-        for (id, state) in states {
-            match state {
-                SplitState::At { spec, position } if self.manifest.kind != Kind::Final => {
-                    splits.open.push(Split { id: id.clone(), spec: spec.clone(), position: position.clone() });
-                }
-                SplitState::At { .. } | SplitState::Done => splits.done.push(id.clone()),
-            }
-        }
-        is_known.then_some(splits)
+        bindings::splits(&self.manifest, source)
     }
 
     /// What the job starts from in fact: without the state that is to be left behind.
     ///
     /// # Errors
-    /// If there is state that no operator of the job can take, and it is not to be left behind.
+    /// If there is state that no operator of the job can take, or there are positions of a source that it has not, and they are not to be left behind.
     pub async fn settle(&self, plan: &JobPlan, components: &[Component]) -> Result<Self, Failure> {
         let refuse = |message: String| Err(Failure { is_final: true, ..Failure::new(FailureKind::Checkpoint, message) });
         let checkpoint = self.manifest.checkpoint;
         if let Some(message) = misfit(plan, &self.manifest) {
             return refuse(message);
+        }
+        for (source, fit) in bindings::compare_sources(plan, &self.manifest) {
+            if fit == BindingFit::Lost && !self.drops_unmatched {
+                return refuse(format!(
+                    "checkpoint {checkpoint} has positions of a source \"{source}\", which the job has not, so that what is in its place would be read from \
+                     its beginning; {LOST_SOURCE_ADVICE}"
+                ));
+            }
         }
         let (mut left_behind, mut stateless) = (BTreeSet::new(), BTreeSet::new());
         for (operator, fit) in compare(plan, components, &self.manifest).await {
@@ -488,7 +471,7 @@ fn has_state(chain: &ChainSnapshot) -> bool {
 mod tests {
     use arrow_schema::{DataType, Field, Schema, SchemaRef};
     use serde_json::{Value, json};
-    use weir_checkpoint::{Storage, TaskSnapshot, manifest};
+    use weir_checkpoint::{Kind, SourceSnapshot, SplitState, Storage, TaskSnapshot, manifest};
     use weir_plan::JobSpec;
     use weir_types::graph::{
         Assigner, Chain, ColumnOrigin, Endpoint, Graph, Input, OperatorInfo, Output, Partitioning, Sink, Source, TimeDomain,
@@ -642,6 +625,52 @@ mod tests {
         assert_eq!((refused.kind, refused.is_final), (FailureKind::Checkpoint, true), "{refused}");
         was.drops_unmatched = true;
         assert!(was.settle(&counting, &[]).await.unwrap().manifest.tasks[0].chains.is_empty());
+    }
+
+    /// Goal: positions of a source that the job has not are refused before anything starts, for good, also those of a job that has finished; told to, the job
+    /// leaves them behind. A source without positions is nothing to lose, and one that is new beside others is none of their matter.
+    #[tokio::test]
+    async fn positions_are_not_lost() {
+        let plan = job(event(SECOND));
+        let with = |names: &[&str], state: &SplitState| {
+            let mut restore = checkpoint(event(SECOND), true);
+            let tasks = &mut Arc::make_mut(&mut restore.manifest).tasks;
+            for name in names {
+                let splits = [("0".to_owned(), state.clone())].into();
+                let source = Some(SourceSnapshot { name: (*name).to_owned(), splits });
+                tasks.push(TaskSnapshot {
+                    vertex: 1,
+                    subtask: 0,
+                    parallelism: 1,
+                    source,
+                    chains: vec![],
+                    sinks: vec![],
+                    in_flight: vec![],
+                });
+            }
+            restore
+        };
+        let at = SplitState::At { spec: json!({}), position: Some(json!(7)) };
+        for (state, kind) in [(&at, Kind::Checkpoint), (&at, Kind::Final), (&SplitState::Done, Kind::Final)] {
+            let mut renamed = with(&["before"], state);
+            Arc::make_mut(&mut renamed.manifest).kind = kind;
+            let refused = renamed.settle(&plan, &[]).await.unwrap_err();
+            assert!(refused.is_final, "{refused}");
+            for part in ["checkpoint 5", "\"before\"", "give the source its name back", "--allow-non-restored-state"] {
+                assert!(refused.message.contains(part), "{refused}");
+            }
+            let fits = bindings::compare_sources(&plan, &renamed.manifest);
+            assert_eq!(fits, [("in".to_owned(), BindingFit::New), ("before".to_owned(), BindingFit::Lost)]);
+            renamed.drops_unmatched = true;
+            renamed.settle(&plan, &[]).await.unwrap();
+        }
+        let kept = with(&["in"], &at);
+        kept.settle(&plan, &[]).await.unwrap();
+        assert_eq!(bindings::compare_sources(&plan, &kept.manifest), [("in".to_owned(), BindingFit::Kept)]);
+        let mut empty = with(&["before"], &at);
+        let tasks = &mut Arc::make_mut(&mut empty.manifest).tasks;
+        tasks.iter_mut().filter_map(|task| task.source.as_mut()).for_each(|source| source.splits.clear());
+        empty.settle(&plan, &[]).await.unwrap();
     }
 
     /// Goal: what is of an unknown version is refused, also where nothing is known to be there: nobody takes it for nothing.

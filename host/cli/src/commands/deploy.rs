@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     from_savepoint: Option<String>,
 
-    /// Leave state behind that belongs to operators which the job has not any more
+    /// Leave behind what the job cannot take any more: state of operators, positions of sources, rows that a sink has not committed
     #[arg(long, requires = "from_savepoint")]
     allow_non_restored_state: bool,
 

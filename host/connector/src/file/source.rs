@@ -37,6 +37,14 @@ impl Source for FileSet {
         self.files.list(&self.path)?.iter().map(|path| split(path)).collect()
     }
 
+    fn excludes(&self, split: &Split) -> Option<String> {
+        let Some(path) = split.spec.get("path").and_then(|path| path.as_str()) else {
+            return Some("it is no split of files".to_owned());
+        };
+        let is_named = self.files.names_file(&self.path, Path::new(path));
+        (!is_named).then(|| format!("the option path = \"{}\" does not name it", self.path))
+    }
+
     fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
         let bad = || Error::options(format!("\"{}\" is not a split of files at a position of it", split.id));
         let path = Path::new(split.spec.get("path").and_then(|p| p.as_str()).ok_or_else(bad)?);

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::error::ErrorKind;
 use crate::format::encoder::Encoder;
-use crate::{Fetched, conformance};
+use crate::{Fetched, Split, conformance};
 
 /// A folder of its own, and what connects to it.
 struct Folder(tempfile::TempDir);
@@ -175,6 +175,48 @@ fn sources_conform() {
         writer.finish().unwrap();
         let bind = |streams: &[Stream]| File.source(&options.parse().unwrap(), streams, &folder.context());
         conformance::source(&bind, &[Stream { name: String::new(), schema }]);
+    }
+}
+
+#[test]
+fn options_name_their_files() {
+    // Goal: what a path or pattern names it names also where the file is gone, and however the pattern is spelt; what it does not name is told, with the option. No
+    // file has to be at hand for that.
+    let folder = Folder::new();
+    fs::create_dir_all(folder.0.path().join("in/deep")).unwrap();
+    for name in ["in/a1.jsonl", "in/a2.jsonl", "in/b1.jsonl", "in/deep/a1.jsonl", "in/[a].jsonl"] {
+        folder.write(name, "{\"n\":1}\n");
+    }
+    let absolute = folder.0.path().join("in/a*.jsonl").display().to_string();
+    let up = format!("../{}/in/a?.jsonl", folder.0.path().file_name().unwrap().to_str().unwrap());
+    let listed = |path: &str| {
+        let options = format!("path = \"{path}\"");
+        folder.source(&options, &numbers()).unwrap().splits(1).unwrap()
+    };
+    let patterns =
+        ["in/a1.jsonl", "./in/a1.jsonl", "in/a*.jsonl", "./in/./a?.jsonl", "in/**/a[12].jsonl", "in/[a].jsonl", &absolute, &up];
+    let splits: Vec<_> = patterns.iter().map(|path| listed(path)).collect();
+    assert!(splits.iter().all(|splits| !splits.is_empty()));
+    fs::remove_dir_all(folder.0.path().join("in")).unwrap();
+    let context = Context { files: folder.context().files.out_of_reach(), ..folder.context() };
+    for (path, splits) in patterns.iter().zip(&splits) {
+        let options = format!("path = \"{path}\"").parse().unwrap();
+        let source = File.source(&options, &[Stream { name: String::new(), schema: numbers() }], &context).unwrap();
+        for split in splits {
+            assert_eq!(source.excludes(split), None, "{path} has listed {}", split.id);
+        }
+    }
+    let file = |path: &str| Split { id: path.into(), spec: serde_json::json!({ "path": path }), position: None };
+    for (path, other) in [
+        ("in/a2.jsonl", "in/a1.jsonl"),
+        ("in/b*.jsonl", "in/a1.jsonl"),
+        ("in/*.jsonl", "in/deep/a1.jsonl"),
+        ("in/*.jsonl", "in/.hidden.jsonl"),
+        ("out/*.jsonl", "in/a1.jsonl"),
+    ] {
+        let source = folder.source(&format!("path = \"{path}\""), &numbers()).unwrap();
+        let why = source.excludes(&file(other)).unwrap_or_else(|| panic!("{path} does not name {other}"));
+        assert_eq!(why, format!("the option path = \"{path}\" does not name it"));
     }
 }
 

@@ -81,12 +81,20 @@ pub(super) struct Partition {
 }
 
 impl Partition {
+    fn of(split: &Split) -> Result<Self, Error> {
+        Self::deserialize(&split.spec).map_err(|_| foreign(split, "description"))
+    }
+
     fn split(&self) -> Split {
         let spec = serde_json::json!({
             "topic": self.topic, "partition": self.partition, "start": self.start, "end": self.end,
         });
         Split { id: id(&self.topic, self.partition), spec, position: None }
     }
+}
+
+fn foreign(split: &Split, what: &str) -> Error {
+    Error::options(format!("the split {} has a {what} that is none of Kafka", split.id))
 }
 
 fn id(topic: &str, partition: i32) -> String {
@@ -180,15 +188,38 @@ impl Source for Topics {
     }
 
     fn new_splits(&self, known: &HashSet<String>) -> Result<Vec<Split>, Error> {
-        // What has come since the end was settled lies behind it.
-        if self.until.is_some() {
-            return Ok(vec![]);
-        }
         let mut splits = vec![];
         for topic in &self.topics {
-            splits.extend(self.new_partitions(topic, known)?.iter().map(Partition::split));
+            let is_known = known.iter().any(|id| id.rsplit_once('/').is_some_and(|(of, _)| of == topic));
+            let partitions = match self.until {
+                // A topic that the options have not named before is read as they say.
+                _ if !is_known => self.partitions(topic)?,
+                // What has come since the end was settled lies behind it.
+                Some(Until::Latest) => vec![],
+                None => self.new_partitions(topic, known)?,
+            };
+            splits.extend(partitions.iter().map(Partition::split));
         }
         Ok(splits)
+    }
+
+    fn excludes(&self, split: &Split) -> Option<String> {
+        let Ok(partition) = Partition::deserialize(&split.spec) else { return Some("it is no split of Kafka".to_owned()) };
+        let is_named = self.topics.contains(&partition.topic);
+        (!is_named).then(|| format!("the options name {}, and not the topic {}", self.topics.join(", "), partition.topic))
+    }
+
+    /// A partition that was to be read without end gets one where `until` was set since.
+    fn renew(&self, split: &mut Split) -> Result<(), Error> {
+        let Some(Until::Latest) = self.until else { return Ok(()) };
+        let mut partition = Partition::of(split)?;
+        if partition.end.is_none() {
+            let consumer = self.consumer()?;
+            let (_, newest) = offsets::bounds(&consumer, &partition.topic, partition.partition)?;
+            partition.end = Some(newest);
+            split.spec = partition.split().spec;
+        }
+        Ok(())
     }
 
     fn discovers_every(&self) -> Option<Duration> {
@@ -200,11 +231,10 @@ impl Source for Topics {
     }
 
     fn reader(&self, split: &Split, wake: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
-        let wrong = |what: &str| Error::options(format!("the split {} has a {what} that is none of Kafka", split.id));
-        let partition = Partition::deserialize(&split.spec).map_err(|_| wrong("description"))?;
+        let partition = Partition::of(split)?;
         let next = match &split.position {
             None => partition.start,
-            Some(position) => position.as_i64().filter(|&offset| offset >= 0).ok_or_else(|| wrong("position"))?,
+            Some(position) => position.as_i64().filter(|&offset| offset >= 0).ok_or_else(|| foreign(split, "position"))?,
         };
         let records = Records::new(self.values.clone(), &self.schema)?;
         let reader =

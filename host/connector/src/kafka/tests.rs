@@ -97,6 +97,14 @@ impl Source for Waiting {
         self.0.splits(parallelism)
     }
 
+    fn excludes(&self, split: &Split) -> Option<String> {
+        self.0.excludes(split)
+    }
+
+    fn renew(&self, split: &mut Split) -> Result<(), Error> {
+        self.0.renew(split)
+    }
+
     fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
         Ok(Box::new(patient(&*self.0, split)?))
     }
@@ -336,6 +344,30 @@ fn partitions_are_followed() {
     assert_eq!(lines(&numbers(), &of_new.rows().batches[0].1), texts([11]), "what came before it was found is read, too");
     assert!(live.new_splits(&known.into_iter().chain(["events/1".to_owned()]).collect()).unwrap().is_empty());
     drop((reader, of_new));
+
+    // The job goes on with other options.
+    let other = |options: &str| source(&broker, options, &numbers()).unwrap();
+    let ending = other("topic = \"events\"\nuntil = \"latest\"");
+    let mut ended = splits[0].clone();
+    ending.renew(&mut ended).unwrap();
+    assert_eq!((ending.excludes(&ended), &ended.spec["end"]), (None, &serde_json::json!(14)), "it ends where the topic does now");
+    let settled = ended.clone();
+    broker.send("events", [Record { partition: Some(0), ..value("{\"n\":12}") }]);
+    ending.renew(&mut ended).unwrap();
+    live.renew(&mut ended).unwrap();
+    assert_eq!(ended, settled, "an end that is settled stays");
+    broker.create_topic("others", 1);
+    broker.send("others", [value("{\"n\":13}")]);
+    let moved = other("topic = \"others\"\nuntil = \"latest\"");
+    let why = moved.excludes(&splits[0]).expect("it is of another topic");
+    assert_eq!(why, "the options name others, and not the topic events");
+    let both = other("topics = [\"events\", \"others\"]\nuntil = \"latest\"");
+    assert_eq!(both.excludes(&splits[0]), None);
+    let new = both.new_splits(&["events/0".to_owned()].into()).unwrap();
+    assert_eq!(
+        new.iter().map(|split| (split.id.as_str(), &split.spec["end"])).collect::<Vec<_>>(),
+        [("others/0", &serde_json::json!(1))]
+    );
 
     let split = Split { position: Some(99.into()), ..splits[0].clone() };
     let gone = patient(&*live, &split).unwrap().read(10).unwrap_err().message;

@@ -206,6 +206,11 @@ impl Source for Generator {
         if known.is_empty() { self.splits(1) } else { Ok(vec![]) }
     }
 
+    fn excludes(&self, split: &Split) -> Option<String> {
+        let has = |name| split.spec.get(name).is_some_and(serde_json::Value::is_u64);
+        (!(has("first") && has("stride"))).then(|| "it is no split of nexmark".to_owned())
+    }
+
     fn ends(&self) -> bool {
         self.options.events.is_some()
     }

@@ -199,14 +199,11 @@ impl Sink for Append {
         })?;
         match lost {
             None => Ok(()),
-            Some(key) => Err(Error::io(
-                format!(
-                    "the rows of a transaction of {} are lost: it was prepared, but weir_commits has no row for {}",
-                    self.shared.name.shown(),
-                    key.condition()
-                ),
-                std::io::Error::from(std::io::ErrorKind::NotFound),
-            )),
+            Some(key) => Err(Error::missing(format!(
+                "the rows of a transaction of {} are lost: it was prepared, but weir_commits has no row for {}",
+                self.shared.name.shown(),
+                key.condition()
+            ))),
         }
     }
 }

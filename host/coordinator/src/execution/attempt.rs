@@ -12,11 +12,13 @@ use weir_checkpoint::{Appended, Entry, JobStorage, Kind as StoredKind, Manifest,
 use weir_plan::JobPlan;
 use weir_protocol::checkpoint::{CheckpointId, Command as Order, Coordinator, Event as Happening, Kind, RequestId, TaskId};
 use weir_protocol::claim::Claim;
+use weir_worker::bindings::commit_failure;
 use weir_worker::restore::transactions;
 use weir_worker::{Begun, Command, Deployment, Effort, Event as TaskEvent, Failure, FailureKind, JobHandle, Outcome, UnderWay};
 
 use super::origin::{Origin, now_ms};
 use super::pending::Pending;
+use super::uncommitted::{self, Transactions};
 use super::{CheckpointReport, End, Event, Made, Request, Runs, Unmade, settings};
 
 /// How often the coordinator is told that time has passed, at most.
@@ -29,6 +31,8 @@ const CHECKPOINTS_PER_SWEEP: u64 = 64;
 /// How long a job that is cancelled waits for what is under way: requests to its storage, and what connectors do. A storage that is away is asked for much
 /// longer than that.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a job that has ended waits until that is noted.
+const NOTE_PATIENCE: Duration = Duration::from_secs(10);
 /// What is said when it does not wait any longer.
 const LEFT: &str = "cancelled without waiting for storages and sinks that do not answer: what a complete checkpoint holds is committed when the job starts \
                     again, and its slots are free once its tasks have given up";
@@ -36,11 +40,18 @@ const LEFT: &str = "cancelled without waiting for storages and sinks that do not
 /// Runs an attempt to its end.
 pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
     let began = Instant::now();
-    let mut deployment = Deployment {
-        storage: origin.log.as_ref().map(|(storage, _)| storage.clone()),
-        pending: origin.base.as_ref().map_or_else(Vec::new, |(_, manifest)| transactions(manifest.tasks.iter())),
-        ..runs.deployment.clone()
+    let mut pending = match uncommitted::of(&origin).await {
+        Ok(pending) => pending,
+        Err(failure) => return End::Job(Outcome::Failed { failure }),
     };
+    let checkpoint = origin.base.as_ref().map_or(0, |(_, manifest)| manifest.checkpoint);
+    let has = |name: &str| runs.deployment.plan.sinks.iter().any(|sink| sink.name == name);
+    match uncommitted::give_up_lost(&mut pending, has, checkpoint, runs.start.drops_unmatched) {
+        Ok(lost) => lost.into_iter().for_each(|warning| drop(runs.events.send(Event::Warning(warning)))),
+        Err(failure) => return End::Job(Outcome::Failed { failure }),
+    }
+    let mut deployment =
+        Deployment { storage: origin.log.as_ref().map(|(storage, _)| storage.clone()), pending, ..runs.deployment.clone() };
     deployment.context.attempt.log.clone_from(&origin.log_id);
     deployment.context.attempt.generation = origin.generation.0;
     deployment.context.attempt.continues = origin.restore.is_some();
@@ -81,6 +92,9 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         Err(_) => return End::Job(Outcome::Cancelled),
     };
     let _ = runs.events.send(Event::Deployed(Arc::clone(handle.metrics())));
+    if !runs.has_run {
+        handle.notes().iter().for_each(|note| drop(runs.events.send(Event::Note(note.clone()))));
+    }
     let config = settings::config(&plan.spec.checkpoint, origin.log.is_some());
     let base = origin.base.as_ref().map(|(base, _)| *base);
     let tick = config.interval_ms.map_or(TICK_MAX, |ms| Duration::from_millis(ms / 8).clamp(Duration::from_millis(1), TICK_MAX));
@@ -97,6 +111,11 @@ pub(super) async fn run(runs: &mut Runs, origin: Origin) -> End {
         io: JoinSet::new(),
         flights: BTreeMap::new(),
         pending: Pending::of(&pending),
+        base: base.map(|base| base.checkpoint),
+        // A server goes on with a job as it was.
+        may_have_changed: !runs.has_run && runs.start.expected.is_none(),
+        newest: origin.base.map(|(_, manifest)| manifest),
+        last_committed: None,
         to_commit: base.map(|base| (base.checkpoint, pending)).into_iter().collect(),
         ended: BTreeMap::new(),
         requests: HashMap::new(),
@@ -124,7 +143,6 @@ async fn patience(mut commands: watch::Receiver<Command>) {
 }
 
 type Core = Coordinator<Arc<TaskSnapshot>>;
-type Transactions = Vec<(String, Vec<weir_connector::Transaction>)>;
 
 /// A checkpoint on its way.
 struct Flight {
@@ -162,6 +180,14 @@ struct Attempt<'a> {
     /// what sinks have prepared and not committed
     pending: Pending,
     to_commit: BTreeMap<CheckpointId, Transactions>,
+    /// the newest checkpoint when it set out, which it commits first
+    base: Option<CheckpointId>,
+    /// whether the job may have another spec now than when that was made
+    may_have_changed: bool,
+    /// the newest checkpoint in the log
+    newest: Option<Arc<Manifest>>,
+    /// the last one that sinks have committed
+    last_committed: Option<CheckpointId>,
     /// what tasks have left that have ended
     ended: BTreeMap<TaskId, Arc<TaskSnapshot>>,
     /// those that wait for a checkpoint
@@ -212,6 +238,9 @@ impl Attempt<'_> {
             if self.tasks_over
                 && let Some(end) = self.end.take()
             {
+                if matches!(end, End::Job(Outcome::Finished)) {
+                    self.note_committed().await;
+                }
                 self.close().await;
                 return end;
             }
@@ -336,8 +365,13 @@ impl Attempt<'_> {
             }
             Done::Committed(checkpoint, Ok((time, committed))) => {
                 Phase::CommitDone.reached(checkpoint.0);
+                self.last_committed = Some(checkpoint);
                 self.committed(time, &committed);
                 self.tell(Happening::Committed { checkpoint });
+            }
+            Done::Committed(checkpoint, Err(failure)) if self.base == Some(checkpoint) => {
+                let failure = commit_failure(failure, self.may_have_changed);
+                self.end_with(End::Job(Outcome::Failed { failure }));
             }
             Done::Committed(_, Err(failure)) => self.end_with(End::Job(Outcome::Failed { failure })),
             Done::Collected(result) => {
@@ -368,6 +402,7 @@ impl Attempt<'_> {
         if let Some(flight) = self.flights.get(&checkpoint) {
             self.report(checkpoint, flight, None);
             if let Some(manifest) = &flight.manifest {
+                self.newest = Some(Arc::clone(manifest));
                 self.to_commit.insert(checkpoint, transactions(manifest.tasks.iter()));
             }
         }
@@ -553,6 +588,24 @@ impl Attempt<'_> {
                 });
             }
             _ => drop(waiting.reply.send(Ok(Made { checkpoint: checkpoint.0, savepoint: None }))),
+        }
+    }
+
+    /// The job has ended well: notes that all of its newest checkpoint is committed, so that it may go on with other sinks. Without the note they are committed once
+    /// more then.
+    async fn note_committed(&mut self) {
+        let (Some((storage, _)), Some(newest)) = (&self.log, &self.newest) else { return };
+        let is_committed = self.last_committed == Some(CheckpointId(newest.checkpoint));
+        if !is_committed || transactions(newest.tasks.iter()).iter().all(|(_, transactions)| transactions.is_empty()) {
+            return;
+        }
+        let noted = tokio::time::timeout(NOTE_PATIENCE, storage.note_committed(newest)).await;
+        let failed =
+            noted.map_or_else(|_| Some("the storage does not answer".to_owned()), |noted| noted.err().map(|e| e.message));
+        if let Some(why) = failed {
+            self.warn(format!(
+                "it is not noted that all rows are committed ({why}): when the job starts again, let its sinks be as they are"
+            ));
         }
     }
 

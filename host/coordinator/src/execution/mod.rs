@@ -20,6 +20,7 @@ mod history;
 mod origin;
 mod pending;
 mod settings;
+mod uncommitted;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ use weir_worker::{Command, Deployment, Failure, FailureKind, Outcome, Worker};
 pub use history::History;
 pub use origin::newest;
 pub use settings::{Checkpoints, Start};
+pub use uncommitted::uncommitted_of;
 
 /// A job that runs. It does not outlive this: where it is dropped, the job is cancelled.
 pub struct Execution {

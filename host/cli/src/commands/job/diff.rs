@@ -1,9 +1,14 @@
 //! `weir job diff`
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use anyhow::Context;
-use weir_client::{OperatorDiff, StateDiff};
+use weir_client::{BindingDiff, OperatorDiff, StateDiff};
+use weir_connector::Files;
 use weir_coordinator::diff::Diff;
-use weir_coordinator::execution::newest;
+use weir_coordinator::execution::{newest, uncommitted_of};
+use weir_plan::JobPlan;
 use weir_sandbox::LogSink;
 
 use crate::exit::Failure;
@@ -13,9 +18,10 @@ use crate::{checkpoints, out};
 /// Compares a job of `weir run` with the checkpoint that it would go on from, or with a savepoint.
 pub async fn without_a_server(spec: &SpecArgs, savepoint: Option<&str>) -> anyhow::Result<Diff> {
     let Opened { prepared, base } = spec_file::open(spec, &LogSink::none()).await?;
-    let plan = &prepared.plan;
+    let (plan, files) = (&prepared.plan, Files::free(&base));
     if let Some(savepoint) = checkpoints::savepoint(savepoint, plan, &base).await? {
-        return Ok(Diff::new(savepoint.folder().url(), &prepared, savepoint.manifest()).await);
+        let uncommitted = uncommitted_beside(plan, &base).await?;
+        return Ok(Diff::new(savepoint.folder().url(), &prepared, &files, savepoint.manifest(), &uncommitted).await);
     }
     let checkpoints = checkpoints::look(plan, &base)?.context(
         "there is nothing to compare the job with: set checkpoint.storage to where its checkpoints are, or name a savepoint by --from-savepoint, or a job on a server by --job",
@@ -23,7 +29,22 @@ pub async fn without_a_server(spec: &SpecArgs, savepoint: Option<&str>) -> anyho
     let job = checkpoints.storage.job(&checkpoints.job)?;
     let url = job.folder().url();
     let manifest = newest(&job).await?.with_context(|| format!("there is no complete checkpoint in {url}"))?;
-    Ok(Diff::new(url, &prepared, &manifest).await)
+    let uncommitted = sinks(&uncommitted_of(&job, &manifest).await?);
+    Ok(Diff::new(url, &prepared, &files, &manifest, &uncommitted).await)
+}
+
+/// The sinks that have to commit rows of the job's own checkpoints when it starts from a savepoint. It may have none yet.
+async fn uncommitted_beside(plan: &JobPlan, base: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let Ok(Some(checkpoints)) = checkpoints::look(plan, base) else { return Ok(BTreeSet::new()) };
+    let job = checkpoints.storage.job(&checkpoints.job)?;
+    match newest(&job).await? {
+        Some(manifest) => Ok(sinks(&uncommitted_of(&job, &manifest).await?)),
+        None => Ok(BTreeSet::new()),
+    }
+}
+
+fn sinks<T>(uncommitted: &[(String, T)]) -> BTreeSet<String> {
+    uncommitted.iter().map(|(sink, _)| sink.clone()).collect()
 }
 
 /// Tells what becomes of state; fails if the job would not start.
@@ -44,9 +65,27 @@ pub fn told(diff: &StateDiff, json: bool) -> Result<(), Failure> {
 }
 
 fn text(diff: &StateDiff) -> String {
-    let head = ["OPERATOR", "STATE", "WHAT TO DO"].map(str::to_owned).to_vec();
-    let rows: Vec<_> = std::iter::once(head).chain(diff.operators.iter().map(row)).collect();
-    format!("checkpoint {} of {}\n\n{}", diff.checkpoint, diff.with, out::table(&rows))
+    let tables = [
+        table("OPERATOR", diff.operators.iter().map(row)),
+        table("SOURCE", diff.sources.iter().map(binding)),
+        table("SINK", diff.sinks.iter().map(binding)),
+    ];
+    tables
+        .into_iter()
+        .flatten()
+        .fold(format!("checkpoint {} of {}\n", diff.checkpoint, diff.with), |text, table| text + "\n" + &table)
+}
+
+/// A table of what becomes of things of a kind; none if there are none.
+fn table(of: &str, rows: impl Iterator<Item = Vec<String>>) -> Option<String> {
+    let head = [of, "STATE", "WHAT TO DO"].map(str::to_owned).to_vec();
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    (rows.len() > 1).then(|| out::table(&rows))
+}
+
+fn binding(binding: &BindingDiff) -> Vec<String> {
+    let parts: Vec<_> = binding.why.iter().chain(&binding.advice).cloned().collect();
+    vec![binding.name.clone(), binding.state.clone(), parts.join("; ")]
 }
 
 fn row(operator: &OperatorDiff) -> Vec<String> {
@@ -64,7 +103,7 @@ fn row(operator: &OperatorDiff) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Goal: each operator has a line, with what was and is and what to do where that matters.
+    /// Goal: each operator, source and sink has a line, with what was and is and what to do where that matters.
     #[test]
     fn operators_have_lines() {
         let operator = |operator: &str, state: &str| OperatorDiff {
@@ -74,6 +113,12 @@ mod tests {
             is: None,
             why: None,
             advice: None,
+        };
+        let binding = |name: &str, state: &str, advice: Option<&str>| BindingDiff {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            why: None,
+            advice: advice.map(str::to_owned),
         };
         let unreadable = OperatorDiff {
             was: Some("u64".to_owned()),
@@ -88,11 +133,20 @@ mod tests {
             starts: false,
             refusal: None,
             operators: vec![operator("counts", "kept"), unreadable],
+            sources: vec![binding("in", "kept", None), binding("before", "lost", Some("give it its name back"))],
+            sinks: vec![binding("out", "new", None)],
         };
         let expected = "checkpoint 7 of memory://there/jobs/a\n\n\
                         OPERATOR  STATE        WHAT TO DO\n\
                         counts    kept\n\
-                        sums      cannot read  it is too wide; it was u64, and is u32 now; change it back\n";
+                        sums      cannot read  it is too wide; it was u64, and is u32 now; change it back\n\n\
+                        SOURCE  STATE  WHAT TO DO\n\
+                        in      kept\n\
+                        before  lost   give it its name back\n\n\
+                        SINK  STATE  WHAT TO DO\n\
+                        out   new\n";
         assert_eq!(text(&diff), expected);
+        let stateless = StateDiff { operators: vec![], sources: vec![], ..diff };
+        assert_eq!(text(&stateless), "checkpoint 7 of memory://there/jobs/a\n\nSINK  STATE  WHAT TO DO\nout   new\n");
     }
 }

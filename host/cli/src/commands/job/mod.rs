@@ -72,7 +72,8 @@ enum Action {
     /// Compare a job with the checkpoint that it would go on from, with a savepoint, or with a job on a server
     ///
     /// Says what becomes of each operator's state: kept; new, where there is none in the checkpoint; lost, where the job has no such operator;
-    /// or that the operator cannot read it. Ends with exit code 1 if the job would not start.
+    /// or that the operator cannot read it. Likewise of sources, of which the checkpoint has positions, and of sinks, of which it may have rows that are
+    /// not committed yet. Ends with exit code 1 if the job would not start.
     ///
     /// A job on a server runs or has ended; what counts is its newest complete checkpoint, and what `weir deploy` would make of the spec. The
     /// components are uploaded, and nothing is started or ended.
@@ -81,6 +82,10 @@ enum Action {
     Diff {
         #[command(flatten)]
         spec: SpecArgs,
+
+        /// Subtasks of each vertex; the same as --set parallelism=N
+        #[arg(long, short, value_name = "N")]
+        parallelism: Option<u16>,
 
         /// Compare with this savepoint, instead of the job's newest checkpoint
         #[arg(long, value_name = "URL|FOLDER")]
@@ -113,7 +118,8 @@ pub async fn run(args: &Args) -> Result<(), Failure> {
             savepoint::told(&savepoint::watched(&client, job, client.save(job, &wish)).await?, json)?;
         }
         Action::Stop { job, .. } => ended(&client.stop(job).await?, json)?,
-        Action::Diff { spec, from_savepoint, job } => {
+        Action::Diff { spec, parallelism, from_savepoint, job } => {
+            let spec = &spec.at(*parallelism);
             let diff = match job {
                 Some(job) => client.diff(job, &deploy::upload(spec, &client).await?).await?,
                 None => savepoint::as_from_a_server(&diff::without_a_server(spec, from_savepoint.as_deref()).await?)?,

@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long)]
     fresh: bool,
 
-    /// Leave state behind that belongs to operators which the job has not any more
+    /// Leave behind what the job cannot take any more: state of operators, positions of sources, rows that a sink has not committed
     #[arg(long)]
     allow_non_restored_state: bool,
 
@@ -91,8 +91,7 @@ enum Ended {
 
 /// Runs the job.
 pub async fn run(args: &Args) -> Result<(), exit::Failure> {
-    let mut spec = SpecArgs { spec: args.spec.spec.clone(), settings: args.spec.settings.clone() };
-    spec.settings.extend(args.parallelism.map(|n| ("parallelism".to_owned(), n.to_string())));
+    let spec = args.spec.at(args.parallelism);
     let lines = Lines::new(args.quiet);
     let log = lines.sink();
     let Opened { prepared: Prepared { plan, components }, base } = spec_file::open(&spec, &log).await?;

@@ -272,8 +272,9 @@ fn jobs_share_a_folder() {
     sink("a", "y", 2).recover(&[]).unwrap();
     others[0].commit(&transactions[0]).unwrap();
     others[1].commit(&transactions[1]).unwrap();
-    let error = others[2].commit(&transactions[2]).unwrap_err().message;
-    assert!(error.contains("out/part-a-y-here-000001-00000-000000.jsonl are lost"), "{error}");
+    let error = others[2].commit(&transactions[2]).unwrap_err();
+    assert!(error.message.contains("out/part-a-y-here-000001-00000-000000.jsonl are lost"), "{error}");
+    assert_eq!(error.kind, crate::error::ErrorKind::Missing, "who has moved the sink is told");
     others[3].commit(&transactions[3]).unwrap();
     others[4].commit(&transactions[4]).unwrap();
     assert_eq!(rows(&files, "out/*.jsonl", &schema()).len(), 20);

@@ -66,8 +66,7 @@ fn taken(part: &str) -> Error {
 
 /// The error of a transaction whose rows are gone.
 fn lost(part: &str, hidden: &str) -> Error {
-    Error::io(
-        format!("the rows of {part} are lost: it was prepared, but neither it nor {hidden} is there"),
-        io::Error::from(io::ErrorKind::NotFound),
-    )
+    Error::missing(format!(
+        "the rows of {part} are lost, unless they are elsewhere: it was prepared, but neither it nor {hidden} is there"
+    ))
 }

@@ -4,11 +4,13 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::cleanup::round_up;
+use crate::cleanup::{place, round_up};
 use crate::key::Key;
 use crate::keyed::{KeyedStream, Processed, start_pair};
 use crate::process::{KeyedContext, KeyedFunction};
 use crate::record::Record;
+use crate::schema::{Plain, Shape, trace};
+use crate::stamp::{self, Clock};
 use crate::state::check_storable;
 use crate::time::TimeDomain;
 use crate::ttl::Ttl;
@@ -183,9 +185,14 @@ struct Waiting<T> {
     row: T,
     /// when it came, or was last read, by the clock of its time to live
     stamp: i64,
+    /// by which clock the stamp is, until the state is adopted
+    clock: Clock,
     /// whether there is a result of it alone
     is_single: bool,
 }
+
+/// The stamp of a row without a time to live.
+const UNTIMED: i64 = 0;
 
 /// The rows of one stream that wait, in the order in which they came.
 pub struct WaitingRows<T> {
@@ -199,6 +206,39 @@ impl<T> Default for WaitingRows<T> {
 }
 
 impl<T> WaitingRows<T> {
+    /// Takes away stamps that are not of the time to live that rows have now; returns whether one is missing.
+    fn adopt(&mut self, ttl: Option<Ttl>, timers: [i64; 2]) -> bool {
+        for waiting in &mut self.rows {
+            let clock = std::mem::replace(&mut waiting.clock, Clock::Own);
+            let Some(ttl) = ttl else {
+                waiting.stamp = UNTIMED;
+                continue;
+            };
+            let is_of_clock = match clock {
+                Clock::Own => true,
+                Clock::Unsaid => waiting.stamp != UNTIMED && timers[place(ttl.domain())] < i64::MAX,
+                Clock::Of(domain) => domain == ttl.domain(),
+            };
+            if !is_of_clock {
+                waiting.stamp = stamp::MISSING;
+            }
+        }
+        self.rows.iter().any(|waiting| waiting.stamp == stamp::MISSING)
+    }
+
+    /// Rows whose stamps are missing count as written now; returns whether one is missing still.
+    fn meet(&mut self, ttl: Option<Ttl>, clocks: [i64; 2]) -> bool {
+        let Some(clock) = ttl.map(|ttl| clocks[place(ttl.domain())]) else { return false };
+        let unmet = self.rows.iter_mut().filter(|waiting| waiting.stamp == stamp::MISSING);
+        match stamp::met_at(clock) {
+            None => unmet.count() > 0,
+            Some(time) => {
+                unmet.for_each(|waiting| waiting.stamp = time);
+                false
+            }
+        }
+    }
+
     /// Drops what has expired by a clock that shows `time`; returns when the next row does, rounded up.
     fn expire(&mut self, ttl: Option<Ttl>, domain: TimeDomain, time: i64) -> i64 {
         let Some(ttl) = ttl.filter(|ttl| ttl.domain() == domain) else { return i64::MAX };
@@ -228,7 +268,27 @@ impl<T: Record> Serialize for WaitingRows<T> {
 impl<'de, T: Record> Deserialize<'de> for WaitingRows<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let rows = Vec::deserialize(deserializer)?.into_iter();
-        Ok(Self { rows: rows.map(|(stamp, is_single, InState(row))| Waiting { row, stamp, is_single }).collect() })
+        let waiting = |(AnyStamp(stamp, clock), is_single, InState(row))| Waiting { row, stamp, clock, is_single };
+        Ok(Self { rows: rows.map(waiting).collect() })
+    }
+}
+
+/// A stamp of the clock that its schema says: the time to live is not in the type.
+struct AnyStamp(i64, Clock);
+
+impl<'de> Deserialize<'de> for AnyStamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        stamp::read(None, deserializer).map(|(stamp, clock)| Self(stamp, clock))
+    }
+}
+
+/// Says in the shape of waiting rows by which clock their stamps are, if they have any.
+fn name_clock(rows: &mut Shape, ttl: Option<Ttl>) {
+    if let (Shape::List(row), Some(ttl)) = (rows, ttl)
+        && let Shape::Tuple(parts) = &mut **row
+        && let Some(stamp) = parts.first_mut()
+    {
+        *stamp = Shape::Plain(Plain::stamp(ttl.domain()));
     }
 }
 
@@ -258,20 +318,20 @@ fn arrive<A: Record, B: Record, K, O>(
         }
         cx.emit(result(false, Some(&row), Some(&waiting.row)));
         is_single = false;
-        if let Some(ttl) = other_side.ttl.filter(|ttl| ttl.is_on_read()) {
-            waiting.stamp = waiting.stamp.max(cx.clock(ttl.domain()));
+        if let Some(ttl) = other_side.ttl {
+            waiting.stamp = ttl.touched(waiting.stamp, cx.clock(ttl.domain()));
         }
     }
     if is_single {
         cx.emit(result(false, Some(&row), None));
     }
-    let stamp = own_side.ttl.map_or(0, |ttl| {
+    let stamp = own_side.ttl.map_or(UNTIMED, |ttl| {
         let stamp = cx.clock(ttl.domain());
         cx.expire(ttl.domain(), ttl.expiry(stamp), ttl.step());
         stamp
     });
     <A as Record>::detach(&mut row);
-    own.rows.push(Waiting { row, stamp, is_single });
+    own.rows.push(Waiting { row, stamp, clock: Clock::Own, is_single });
 }
 
 impl<F, L: Record, R: Record, K: Key, O: 'static> KeyedFunction for Joining<F, L, R, K, O>
@@ -293,6 +353,19 @@ where
     }
     fn end(&self, (left, right): &Self::State, _fresh: &[u8], domain: TimeDomain) -> Result<i64, String> {
         Ok(left.end(self.left.ttl, domain).max(right.end(self.right.ttl, domain)))
+    }
+    fn adopt(&mut self, (left, right): &mut Self::State, timers: [i64; 2]) -> Result<bool, String> {
+        Ok(left.adopt(self.left.ttl, timers) | right.adopt(self.right.ttl, timers))
+    }
+    fn meet(&mut self, (left, right): &mut Self::State, clocks: [i64; 2]) -> Result<bool, String> {
+        Ok(left.meet(self.left.ttl, clocks) | right.meet(self.right.ttl, clocks))
+    }
+    fn state_schema(&self) -> String {
+        let mut schema = trace::<Self::State>();
+        if let Shape::Tuple(sides) = &mut schema {
+            sides.iter_mut().zip([self.left.ttl, self.right.ttl]).for_each(|(side, ttl)| name_clock(side, ttl));
+        }
+        schema.to_string()
     }
     fn expire(&mut self, (left, right): &mut Self::State, domain: TimeDomain, time: i64) -> Result<i64, String> {
         Ok(left.expire(self.left.ttl, domain, time).min(right.expire(self.right.ttl, domain, time)))

@@ -78,6 +78,7 @@ mod record;
 mod rows;
 mod schema;
 mod side;
+mod stamp;
 mod state;
 mod stream;
 mod stride;

@@ -112,10 +112,10 @@ impl<S: State> Codec<S> {
     pub fn open(&mut self, own: usize, schemas: &[Option<&str>], migrations: Migrations<S>) -> Result<(), String> {
         self.own = u32::try_from(own).map_err(|e| e.to_string())?;
         let is = trace::<S>();
-        let text = is.to_string();
+        let text = schemas.get(own).copied().flatten();
         let form = |schema: &Option<&str>| match schema {
             None => Ok(Form::Absent),
-            Some(schema) if *schema == text => Ok(Form::Own),
+            Some(_) if *schema == text => Ok(Form::Own),
             Some(schema) => {
                 let was: Shape = schema.parse()?;
                 let migration = |fits: &dyn Fn(&Shape) -> bool| migrations.0.iter().position(|migration| fits(&migration.shape));

@@ -1,5 +1,6 @@
 //! Keyed functions: typed state and timers for each key, over one or two inputs.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use crate::bindings::exports::weir::dataflow::chains::{DueTimers, Expiries, Input, Reply, States, Timer as WireTimer};
@@ -15,6 +16,7 @@ use crate::output::Terminal;
 use crate::pipeline::Pipeline;
 use crate::record::{Record, Row};
 use crate::side::Tag;
+use crate::stamp;
 use crate::state::{Slots, State, encode, unassigned};
 use crate::stride::{for_each_slot, stride_of};
 use crate::time::{EventTime, TimeDomain, wire_domain};
@@ -358,6 +360,19 @@ pub trait KeyedFunction: 'static {
     fn end(&self, state: &Self::State, fresh: &[u8], domain: TimeDomain) -> Result<i64, String> {
         cleanup::end(state, fresh, domain)
     }
+    /// A key's state has come from bytes, with these timers for cleanups by clock: takes away stamps that are not of the clocks that they should be of. Returns
+    /// whether one is missing.
+    fn adopt(&mut self, state: &mut Self::State, timers: [i64; 2]) -> Result<bool, String> {
+        stamp::adopt(state, timers)
+    }
+    /// Sets the stamps of a key's state that are missing to what the clocks show; returns whether one is missing still.
+    fn meet(&mut self, state: &mut Self::State, clocks: [i64; 2]) -> Result<bool, String> {
+        stamp::meet(state, clocks)
+    }
+    /// The schema of the state of a key.
+    fn state_schema(&self) -> String {
+        Codec::<Self::State>::schema()
+    }
     /// What the state of a key was before.
     fn migrations() -> Migrations<Self::State> {
         Migrations::none()
@@ -396,13 +411,14 @@ impl<F: KeyedFunction> Head for ProcessHead<F> {
 
     fn describe(&self) -> Description {
         let passable = (self.inputs.len() == 1).then(|| self.columns.clone());
-        let state_schema = Some(schema::<F>());
+        let state_schema = Some(schema(&self.function));
         Description { head: wit::Head::Process, inputs: self.inputs.clone(), passable, timed: self.timed, state_schema }
     }
 
     fn start<P: Pipeline<Head = Self>, W: Terminal<P::Out>>(self, body: Body<P, W>) -> Box<dyn Chain> {
         let cleanups = Cleanups::default();
-        let calls = Calls { function: self.function, cleanups, timers: vec![], out: vec![], out_times: vec![] };
+        let (unmet, timeless) = (BTreeSet::new(), BTreeSet::new());
+        let calls = Calls { function: self.function, cleanups, unmet, timeless, timers: vec![], out: vec![], out_times: vec![] };
         Box::new(Running { calls, slots: Slots::new(), body })
     }
 }
@@ -411,8 +427,8 @@ impl<F: KeyedFunction> Head for ProcessHead<F> {
 const BROADCAST: &str = "; broadcast ";
 
 /// The schema of a function's states.
-fn schema<F: KeyedFunction>() -> String {
-    let keyed = Codec::<F::State>::schema();
+fn schema<F: KeyedFunction>(function: &F) -> String {
+    let keyed = function.state_schema();
     match F::broadcast_schema() {
         None => keyed,
         Some(broadcast) => keyed + BROADCAST + &broadcast,
@@ -430,6 +446,10 @@ struct Running<F: KeyedFunction, P: Pipeline, W> {
 struct Calls<F: KeyedFunction> {
     function: F,
     cleanups: Cleanups,
+    /// whose state has come without stamps that it needs, and has not been met
+    unmet: BTreeSet<u32>,
+    /// whose state was met before event time had begun, of which it lacks stamps
+    timeless: BTreeSet<u32>,
     timers: Vec<WireTimer>,
     /// what the function has emitted, each with the row or timer that it comes from; pushed on together, which keeps both
     /// loops small
@@ -448,7 +468,7 @@ impl<F: KeyedFunction> Calls<F> {
         state: &mut F::State,
         call: impl FnOnce(&mut F, &mut F::State, &mut KeyedContext<'_, F::Key, F::Out>),
     ) {
-        let Self { function, cleanups, timers, out, out_times } = self;
+        let Self { function, cleanups, timers, out, out_times, .. } = self;
         let deadlines = cleanups.get(slot);
         let mut cx = KeyedContext { key, slot, cx, timers, out, out_times, deadlines };
         call(function, state, &mut cx);
@@ -561,6 +581,39 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         Ok(())
     }
 
+    /// Whose state a call with these rows (or timers) meets that lacks stamps, and when in event time. The host knows of the slots of a call that they change, and of
+    /// no others.
+    fn met(&mut self, slots: &[u8], times: &[u8], watermark: i64) -> Vec<(u32, i64)> {
+        let Calls { unmet, timeless, .. } = &mut self.calls;
+        if unmet.is_empty() && timeless.is_empty() {
+            return vec![];
+        }
+        let times = times_of(times).map(|time| if time == i64::MIN { watermark } else { time });
+        let rows = slots_of(slots).zip(times.chain(std::iter::repeat(watermark)));
+        let is_met = |(slot, event): &(u32, i64)| {
+            let has_begun = stamp::met_at(*event).is_some();
+            unmet.remove(slot) | (has_begun && timeless.remove(slot))
+        };
+        rows.filter(is_met).collect()
+    }
+
+    /// State that lacks stamps gets them: it counts as written when it was met. Timers for its cleanup are set by that.
+    fn meet(&mut self, met: Vec<(u32, i64)>, now: i64) -> Result<(), String> {
+        let Self { calls, slots, .. } = self;
+        for (slot, event) in met {
+            let state = slots.state(slot)?;
+            if calls.function.meet(state, [event, now])? {
+                calls.timeless.insert(slot);
+            }
+            let mut deadlines = cleanup::NEVER;
+            for domain in [TimeDomain::Event, TimeDomain::Processing] {
+                deadlines[place(domain)] = calls.function.expire(state, domain, i64::MIN)?;
+            }
+            calls.cleanups.set(slot, deadlines, &mut calls.timers);
+        }
+        Ok(())
+    }
+
     /// When the states of these slots expire as a whole, if any does.
     fn expiries(&self, slots: &[u8]) -> Result<Option<Expiries>, String> {
         let timers = &self.calls.cleanups;
@@ -632,7 +685,7 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
 
 impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> Chain for Running<F, P, W> {
     fn open(&mut self, schemas: &[String]) -> Result<(), String> {
-        let own = schema::<F>();
+        let own = schema(&self.calls.function);
         let own = schemas.iter().position(|schema| *schema == own).ok_or(NOT_NAMED)?;
         let parts = schemas.iter().map(|schema| match schema.split_once(BROADCAST) {
             None => (Some(schema.as_str()), None),
@@ -649,6 +702,7 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
     fn process(&mut self, input: Input) -> Result<Reply, String> {
         let rows = input.rows.rows as usize;
         self.begin(rows, input.watermark, input.now);
+        let (met, now) = (self.met(&input.slots, &input.times, input.watermark), input.now);
         match input.port {
             0 => self.rows::<F::Left>(input, F::left)?,
             _ if !input.slots.is_empty() => self.rows::<F::Right>(input, F::right)?,
@@ -657,6 +711,7 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
                 (0..rows).for_each(|row| self.calls.function.unkeyed(F::Right::read(&reader, row)));
             }
         }
+        self.meet(met, now)?;
         self.finish(Some(rows))
     }
 
@@ -668,6 +723,8 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
         };
         if timers.cleanup {
             self.clean_up(timers, domain)?;
+            let met = self.met(&timers.slots, &[], timers.watermark);
+            self.meet(met, timers.now)?;
             return self.finish(None);
         }
         self.body.cx.by_clock = domain == TimeDomain::Processing;
@@ -690,6 +747,9 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             }
         }
         self.push(&timers.times);
+        let times = if domain == TimeDomain::Event { &timers.times[..] } else { &[] };
+        let met = self.met(&timers.slots, times, timers.watermark);
+        self.meet(met, timers.now)?;
         self.finish(None)
     }
 
@@ -715,7 +775,11 @@ impl<F: KeyedFunction, P: Pipeline<Head = ProcessHead<F>>, W: Terminal<P::Out>> 
             true => self.calls.function.import(&states.bytes),
             false => self.slots.import(slots, states, |slot, state, stored, rest| {
                 *state = stored;
-                self.calls.cleanups.decode(slot, rest)
+                self.calls.cleanups.decode(slot, rest)?;
+                if self.calls.function.adopt(state, self.calls.cleanups.get(slot))? {
+                    self.calls.unmet.insert(slot);
+                }
+                Ok(())
             }),
         }
     }

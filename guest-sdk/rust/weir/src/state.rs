@@ -12,6 +12,7 @@ use crate::chain::slots_of;
 use crate::key::Key;
 use crate::migration::Codec;
 use crate::record::Record;
+use crate::stamp;
 use crate::value::{Buffers, InState};
 
 /// State of a key: any type that has a default (the state of a key that was never seen) and that serde can encode.
@@ -120,6 +121,7 @@ impl<K: Key, S: State> Slots<K, S> {
         for (slot, bounds) in slots_of(slots).zip(offsets.windows(2)) {
             let bytes = states.bytes.get(bounds[0] as usize..bounds[1] as usize).ok_or("a state lies outside of the bytes")?;
             if !bytes.is_empty() {
+                stamp::begin_reading();
                 let (stored, rest) = self.codec.decode(bytes)?;
                 put(slot, self.state(slot)?, stored, rest)?;
             }

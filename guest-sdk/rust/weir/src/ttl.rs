@@ -12,12 +12,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::aggregate::Aggregate;
 use crate::cleanup::is_kept;
 use crate::process::KeyedContext;
+use crate::stamp;
 use crate::time::TimeDomain;
 
 /// How long state lives: from when it was last written, unless told otherwise, by the clock of the machine.
 ///
 /// What has expired is never seen again. It is dropped soon afterwards, at the latest after an eighth of its lifetime, and keys of which nothing is left are
 /// forgotten, whether or not they were evicted.
+///
+/// Another version of the job can change the lifetime, and keeps what is there:
+///
+/// - One of another length counts from when state was written. What ends earlier by it is not seen any more, but takes its room until it would have ended before.
+/// - By another clock, state counts as written when it is first *met*: when the next row of its key comes (in event time: at that row's time), or it would have
+///   ended before. What one clock has shown says nothing about the other.
+/// - A [join](crate::Join) can get a lifetime, or lose it. Rows that came without one count as written when they are first met.
+/// - A plain field (`Option<T>`, `Vec<T>`, `BTreeMap<K, V>`) becomes one that expires by a [migration](crate::Migrations) with `.into()`, and the other way round with
+///   `.into_inner()`. What had no lifetime counts as written when it is first met.
+///
+/// What had no lifetime, and whose key is not heard of again, is not met and stays. Checkpoints of before the schema of a state said the clock are taken to be by
+/// that which is to clean the state up.
 ///
 /// Where state is on disk, the state of an evicted key costs least if all of it expires, by one clock: then nobody has to look at it again, and its room is given back
 /// when the disk's files are rewritten. Beside a field that does not expire, or one that does by the other clock, it comes back from the disk to be cleaned up.
@@ -53,13 +66,18 @@ impl Ttl {
         self.domain
     }
 
-    pub(crate) fn is_on_read(self) -> bool {
-        self.on_read
-    }
-
     /// When that expires which was touched at `stamp`.
     pub(crate) fn expiry(self, stamp: i64) -> i64 {
         stamp.saturating_add(self.millis)
+    }
+
+    /// The stamp of what is looked at while the clock shows this, and was touched at `stamp`.
+    pub(crate) fn touched(self, stamp: i64, clock: i64) -> i64 {
+        match stamp {
+            stamp::MISSING => stamp::met_at(clock).unwrap_or(stamp),
+            _ if self.on_read => stamp.max(clock),
+            _ => stamp,
+        }
     }
 
     /// How coarsely it is dropped, in ms.
@@ -85,33 +103,64 @@ pub trait Expiry: 'static {
     const TTL: Ttl;
 }
 
-/// When something was last touched.
-type Stamp = Cell<i64>;
+/// When something was last touched, by the clock of its lifetime.
+struct Stamp<E>(Cell<i64>, PhantomData<fn() -> E>);
 
-fn is_live<K, O>(ttl: Ttl, stamp: &Stamp, cx: &KeyedContext<'_, K, O>) -> bool {
-    cx.clock(ttl.domain) < ttl.expiry(stamp.get())
-}
-
-/// Whether it is live; it was read then.
-fn read<K, O>(ttl: Ttl, stamp: &Stamp, cx: &KeyedContext<'_, K, O>) -> bool {
-    let is_live = is_live(ttl, stamp, cx);
-    if is_live && ttl.on_read {
-        // The timer that is set comes early then, and is set again.
-        stamp.set(stamp.get().max(cx.clock(ttl.domain)));
+impl<E: Expiry> Stamp<E> {
+    fn at(time: i64) -> Self {
+        Self(Cell::new(time), PhantomData)
     }
-    is_live
+
+    /// Of what is written now, and was touched at `before` if it was there.
+    fn written<K, O>(before: Option<i64>, cx: &mut KeyedContext<'_, K, O>) -> Self {
+        let before = before.filter(|before| *before != stamp::MISSING);
+        let time = cx.clock(E::TTL.domain).max(before.unwrap_or(i64::MIN));
+        cx.expire(E::TTL.domain, E::TTL.expiry(time), E::TTL.step());
+        Self::at(time)
+    }
+
+    fn get(&self) -> i64 {
+        self.0.get()
+    }
+
+    fn is_live<K, O>(&self, cx: &KeyedContext<'_, K, O>) -> bool {
+        cx.clock(E::TTL.domain) < E::TTL.expiry(self.get())
+    }
+
+    /// Whether it is live; it was read then.
+    fn read<K, O>(&self, cx: &KeyedContext<'_, K, O>) -> bool {
+        let is_live = self.is_live(cx);
+        if is_live {
+            // The timer that is set comes early then, and is set again.
+            self.0.set(E::TTL.touched(self.get(), cx.clock(E::TTL.domain)));
+        }
+        is_live
+    }
+
+    /// Whether it is encoded.
+    fn is_encoded(&self) -> bool {
+        stamp::pass(&self.0, E::TTL.domain);
+        is_kept(E::TTL.domain, E::TTL.expiry(self.get()), E::TTL.step())
+    }
 }
 
-/// The stamp of what is written now, and was touched at `before` if it was there.
-fn written<K, O>(ttl: Ttl, before: Option<i64>, cx: &mut KeyedContext<'_, K, O>) -> Stamp {
-    let stamp = cx.clock(ttl.domain).max(before.unwrap_or(i64::MIN));
-    cx.expire(ttl.domain, ttl.expiry(stamp), ttl.step());
-    Cell::new(stamp)
+impl<E> fmt::Debug for Stamp<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.get().fmt(f)
+    }
 }
 
-/// Whether it is encoded.
-fn is_encoded(ttl: Ttl, stamp: &Stamp) -> bool {
-    is_kept(ttl.domain, ttl.expiry(stamp.get()), ttl.step())
+impl<E> Serialize for Stamp<E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.get().serialize(serializer)
+    }
+}
+
+impl<'de, E: Expiry> Deserialize<'de> for Stamp<E> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = stamp::read(Some(E::TTL.domain), deserializer)?;
+        Ok(Self::at(stamp::settle(read, E::TTL.domain)))
+    }
 }
 
 /// A value of a key that expires: in other systems value, reducing or aggregating state with a time to live.
@@ -155,14 +204,14 @@ fn is_encoded(ttl: Ttl, stamp: &Stamp) -> bool {
 /// assert_eq!(harness.keys("visits"), 0, "nothing is left of the user");
 /// ```
 pub struct ExpiringValue<T, E> {
-    value: Option<(Stamp, T)>,
+    value: Option<(Stamp<E>, T)>,
     of: PhantomData<fn() -> E>,
 }
 
 impl<T, E: Expiry> ExpiringValue<T, E> {
     /// The value, if it is there.
     pub fn get<K, O>(&self, cx: &KeyedContext<'_, K, O>) -> Option<&T> {
-        self.value.as_ref().filter(|(stamp, _)| read(E::TTL, stamp, cx)).map(|(_, value)| value)
+        self.value.as_ref().filter(|(stamp, _)| stamp.read(cx)).map(|(_, value)| value)
     }
 
     /// Writes it.
@@ -174,7 +223,7 @@ impl<T, E: Expiry> ExpiringValue<T, E> {
     pub fn update<K, O>(&mut self, f: impl FnOnce(Option<T>) -> T, cx: &mut KeyedContext<'_, K, O>) -> &mut T {
         let before = self.value.as_ref().map(|(stamp, _)| stamp.get());
         let value = f(self.take(cx));
-        &mut self.value.insert((written(E::TTL, before, cx), value)).1
+        &mut self.value.insert((Stamp::written(before, cx), value)).1
     }
 
     /// Combines it with another value, if it is there, and writes the result; returns that.
@@ -204,7 +253,7 @@ impl<T, E: Expiry> ExpiringValue<T, E> {
 
     /// Takes it out.
     pub fn take<K, O>(&mut self, cx: &KeyedContext<'_, K, O>) -> Option<T> {
-        self.value.take().filter(|(stamp, _)| is_live(E::TTL, stamp, cx)).map(|(_, value)| value)
+        self.value.take().filter(|(stamp, _)| stamp.is_live(cx)).map(|(_, value)| value)
     }
 
     /// Drops it.
@@ -248,19 +297,19 @@ impl<T, E: Expiry> ExpiringValue<T, E> {
 /// # assert_eq!(harness.take::<Alarm>("alarms").len(), 1);
 /// ```
 pub struct ExpiringList<T, E> {
-    items: Vec<(Stamp, T)>,
+    items: Vec<(Stamp<E>, T)>,
     of: PhantomData<fn() -> E>,
 }
 
 impl<T, E: Expiry> ExpiringList<T, E> {
     /// Adds an item.
     pub fn push<K, O>(&mut self, item: T, cx: &mut KeyedContext<'_, K, O>) {
-        self.items.push((written(E::TTL, None, cx), item));
+        self.items.push((Stamp::written(None, cx), item));
     }
 
     /// The items, in the order in which they were added.
     pub fn iter<K, O>(&self, cx: &KeyedContext<'_, K, O>) -> impl Iterator<Item = &T> {
-        self.items.iter().filter(|(stamp, _)| read(E::TTL, stamp, cx)).map(|(_, item)| item)
+        self.items.iter().filter(|(stamp, _)| stamp.read(cx)).map(|(_, item)| item)
     }
 
     /// Keeps the items for which `f` is true.
@@ -271,7 +320,7 @@ impl<T, E: Expiry> ExpiringList<T, E> {
     /// Takes all items out.
     pub fn take<K, O>(&mut self, cx: &KeyedContext<'_, K, O>) -> Vec<T> {
         let items = std::mem::take(&mut self.items).into_iter();
-        items.filter(|(stamp, _)| is_live(E::TTL, stamp, cx)).map(|(_, item)| item).collect()
+        items.filter(|(stamp, _)| stamp.is_live(cx)).map(|(_, item)| item).collect()
     }
 
     /// Drops all items.
@@ -311,7 +360,7 @@ impl<T, E: Expiry> ExpiringList<T, E> {
 /// # assert_eq!(harness.take::<View>("new").len(), 2);
 /// ```
 pub struct ExpiringMap<Q, V, E> {
-    entries: BTreeMap<Q, (Stamp, V)>,
+    entries: BTreeMap<Q, (Stamp<E>, V)>,
     of: PhantomData<fn() -> E>,
 }
 
@@ -321,23 +370,23 @@ impl<Q: Ord, V, E: Expiry> ExpiringMap<Q, V, E> {
     where
         Q: std::borrow::Borrow<B>,
     {
-        self.entries.get(at).filter(|(stamp, _)| read(E::TTL, stamp, cx)).map(|(_, value)| value)
+        self.entries.get(at).filter(|(stamp, _)| stamp.read(cx)).map(|(_, value)| value)
     }
 
     /// Writes the value at `at`; returns the one that was there.
     pub fn insert<K, O>(&mut self, at: Q, value: V, cx: &mut KeyedContext<'_, K, O>) -> Option<V> {
         let before = self.entries.get(&at).map(|(stamp, _)| stamp.get());
-        let replaced = self.entries.insert(at, (written(E::TTL, before, cx), value));
-        replaced.filter(|(stamp, _)| is_live(E::TTL, stamp, cx)).map(|(_, value)| value)
+        let replaced = self.entries.insert(at, (Stamp::written(before, cx), value));
+        replaced.filter(|(stamp, _)| stamp.is_live(cx)).map(|(_, value)| value)
     }
 
     /// Writes what `f` makes of the value at `at`.
     pub fn update<K, O>(&mut self, at: Q, f: impl FnOnce(Option<V>) -> V, cx: &mut KeyedContext<'_, K, O>) {
         let (before, value) = match self.entries.remove(&at) {
-            Some((stamp, value)) => (Some(stamp.get()), is_live(E::TTL, &stamp, cx).then_some(value)),
+            Some((stamp, value)) => (Some(stamp.get()), stamp.is_live(cx).then_some(value)),
             None => (None, None),
         };
-        self.entries.insert(at, (written(E::TTL, before, cx), f(value)));
+        self.entries.insert(at, (Stamp::written(before, cx), f(value)));
     }
 
     /// Takes the value at `at` out.
@@ -345,18 +394,56 @@ impl<Q: Ord, V, E: Expiry> ExpiringMap<Q, V, E> {
     where
         Q: std::borrow::Borrow<B>,
     {
-        self.entries.remove(at).filter(|(stamp, _)| is_live(E::TTL, stamp, cx)).map(|(_, value)| value)
+        self.entries.remove(at).filter(|(stamp, _)| stamp.is_live(cx)).map(|(_, value)| value)
     }
 
     /// The entries, in order.
     pub fn iter<K, O>(&self, cx: &KeyedContext<'_, K, O>) -> impl Iterator<Item = (&Q, &V)> {
-        self.entries.iter().filter(|(_, (stamp, _))| read(E::TTL, stamp, cx)).map(|(at, (_, value))| (at, value))
+        self.entries.iter().filter(|(_, (stamp, _))| stamp.read(cx)).map(|(at, (_, value))| (at, value))
     }
 
     /// Drops all entries.
     pub fn clear(&mut self) {
         self.entries = BTreeMap::new();
     }
+}
+
+/// What has no lifetime can get one, and lose it: in a [migration](crate::Migrations) of a state whose field was or becomes a plain one.
+macro_rules! plain_contents {
+    ($($(#[$doc:meta])* $name:ident<$($item:ident $(: $bound:path)?),*>, $plain:ty, $field:ident, |$value:ident| $stamped:expr, |$kept:ident| $bare:expr;)*) => {$(
+        impl<$($item $(: $bound)?,)* E: Expiry> From<$plain> for $name<$($item,)* E> {
+            /// For migrations: what has had no lifetime counts as written when it is first met.
+            fn from($value: $plain) -> Self {
+                Self { $field: $stamped, of: PhantomData }
+            }
+        }
+
+        impl<$($item $(: $bound)?,)* E> $name<$($item,)* E> {
+            $(#[$doc])*
+            pub fn into_inner(self) -> $plain {
+                let $kept = self.$field;
+                $bare
+            }
+        }
+    )*};
+}
+
+plain_contents! {
+    /// What is in it, for migrations: with what has expired and was not dropped yet.
+    ExpiringValue<T>, Option<T>, value, |value| value.map(unstamped), |value| value.map(bare);
+    /// What is in it, for migrations: with what has expired and was not dropped yet.
+    ExpiringList<T>, Vec<T>, items, |items| items.into_iter().map(unstamped).collect(), |items| items.into_iter().map(bare).collect();
+    /// What is in it, for migrations: with what has expired and was not dropped yet.
+    ExpiringMap<Q: Ord, V>, BTreeMap<Q, V>, entries, |entries| entries.into_iter().map(|(at, value)| (at, unstamped(value))).collect(),
+        |entries| entries.into_iter().map(|(at, value)| (at, bare(value))).collect();
+}
+
+fn unstamped<T, E: Expiry>(item: T) -> (Stamp<E>, T) {
+    (Stamp::at(stamp::missing()), item)
+}
+
+fn bare<T, E>((_, item): (Stamp<E>, T)) -> T {
+    item
 }
 
 /// What all three have in common: they are what is in them, and what has expired is not encoded when it is to be dropped.
@@ -376,7 +463,7 @@ macro_rules! contents {
 
         impl<$($item: Serialize,)* E: Expiry> Serialize for $name<$($item,)* E> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                $encode(&self.$field, E::TTL, serializer)
+                $encode(&self.$field, serializer)
             }
         }
 
@@ -389,26 +476,25 @@ macro_rules! contents {
 }
 
 contents! {
-    ExpiringValue<T: Sized>, value: Option<(Stamp, T)> = None, encode_value;
-    ExpiringList<T: Sized>, items: Vec<(Stamp, T)> = vec![], encode_items;
-    ExpiringMap<Q: Ord, V: Sized>, entries: BTreeMap<Q, (Stamp, V)> = BTreeMap::new(), encode_entries;
+    ExpiringValue<T: Sized>, value: Option<(Stamp<E>, T)> = None, encode_value;
+    ExpiringList<T: Sized>, items: Vec<(Stamp<E>, T)> = vec![], encode_items;
+    ExpiringMap<Q: Ord, V: Sized>, entries: BTreeMap<Q, (Stamp<E>, V)> = BTreeMap::new(), encode_entries;
 }
 
-fn encode_value<T: Serialize, S: Serializer>(value: &Option<(Stamp, T)>, ttl: Ttl, serializer: S) -> Result<S::Ok, S::Error> {
-    value.as_ref().filter(|(stamp, _)| is_encoded(ttl, stamp)).serialize(serializer)
+fn encode_value<T: Serialize, E: Expiry, S: Serializer>(value: &Option<(Stamp<E>, T)>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().filter(|(stamp, _)| stamp.is_encoded()).serialize(serializer)
 }
 
-fn encode_items<T: Serialize, S: Serializer>(items: &[(Stamp, T)], ttl: Ttl, serializer: S) -> Result<S::Ok, S::Error> {
+fn encode_items<T: Serialize, E: Expiry, S: Serializer>(items: &[(Stamp<E>, T)], serializer: S) -> Result<S::Ok, S::Error> {
     // Their number comes before them.
-    let kept: Vec<_> = items.iter().filter(|(stamp, _)| is_encoded(ttl, stamp)).collect();
+    let kept: Vec<_> = items.iter().filter(|(stamp, _)| stamp.is_encoded()).collect();
     serializer.collect_seq(kept)
 }
 
-fn encode_entries<Q: Serialize, V: Serialize, S: Serializer>(
-    entries: &BTreeMap<Q, (Stamp, V)>,
-    ttl: Ttl,
+fn encode_entries<Q: Serialize, V: Serialize, E: Expiry, S: Serializer>(
+    entries: &BTreeMap<Q, (Stamp<E>, V)>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let kept: Vec<_> = entries.iter().filter(|(_, (stamp, _))| is_encoded(ttl, stamp)).collect();
+    let kept: Vec<_> = entries.iter().filter(|(_, (stamp, _))| stamp.is_encoded()).collect();
     serializer.collect_map(kept)
 }

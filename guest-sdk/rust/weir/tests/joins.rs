@@ -1,6 +1,8 @@
 //! Joins, compared with nested loops over all rows.
 
-use weir::{Change, EventTime, Job, KeyedContext, Offset, Record, Stream, Tag, TestHarness, Ttl, Watermarks, millis};
+use weir::{
+    Change, EventTime, Job, KeyedContext, Offset, Record, Stream, Tag, TestHarness, Ttl, Watermarks, days, hours, millis,
+};
 
 #[derive(Clone, Debug, PartialEq, Record)]
 struct Row {
@@ -253,6 +255,95 @@ fn reading_keeps_rows() {
         let alone = Pair { retracted: true, ..pair(0, 4, 0) };
         assert_eq!(harness.take::<Pair>("out"), [pair(0, 4, 0), alone, pair(5, 4, 0)]);
     }
+}
+
+/// An inner join of streams with event times.
+fn timed_join(ttls: [Option<Ttl>; 2]) -> impl Fn(&Job) {
+    move |job| {
+        let mut join = rows(job, "left").key_by(Row::KEY).join(rows(job, "right").key_by(Row::KEY));
+        if let Some(ttl) = ttls[0] {
+            join = join.left_ttl(ttl);
+        }
+        if let Some(ttl) = ttls[1] {
+            join = join.right_ttl(ttl);
+        }
+        join.inner(|left, right| pair(left.id, right.id, 0)).uid("join").sink("out");
+    }
+}
+
+/// A row of its own key.
+fn own_key(id: u64, at: i64) -> Row {
+    Row { id, key: format!("key {id}"), at: EventTime::from_millis(at) }
+}
+
+/// 100 rows of the left stream wait, long after 1970 by the machine's clock.
+fn waiting(ttls: [Option<Ttl>; 2]) -> TestHarness {
+    let mut harness = TestHarness::new(timed_join(ttls));
+    harness.advance_clock(days(20_000));
+    harness.push("left", (0..100).map(|id| own_key(id, 1_500_000_000_000)));
+    harness
+}
+
+/// How many results the rows of the right stream with these ids make.
+fn met(harness: &mut TestHarness, ids: std::ops::Range<u64>, at: i64) -> usize {
+    harness.push("right", ids.map(|id| own_key(id, at)));
+    harness.take::<Pair>("out").len()
+}
+
+/// A join that gets a time to live keeps its rows: those that came without one live from when they are first met. A restart in between does not make that forgotten.
+#[test]
+fn a_join_gets_a_time_to_live() {
+    let at = 1_500_000_000_000;
+    let hour = 3_600_000;
+    for ttl in [Ttl::new(days(1)), Ttl::new(days(1)).event_time()] {
+        let mut harness = waiting([None, None]);
+        harness.upgrade(timed_join([Some(ttl), Some(ttl)])).expect("its rows can be read");
+        harness.restart();
+        assert_eq!(met(&mut harness, 0..50, at + hour), 50, "{ttl:?}");
+        harness.restart();
+        harness.advance_clock(hours(20));
+        assert_eq!(met(&mut harness, 0..10, at + 20 * hour), 10, "{ttl:?}");
+        harness.advance_clock(hours(5));
+        assert_eq!(met(&mut harness, 10..50, at + 26 * hour), 0, "{ttl:?}");
+        assert_eq!(met(&mut harness, 50..100, at + 26 * hour), 50, "{ttl:?}");
+        harness.advance_clock(days(2));
+        harness.advance_watermark(EventTime::from_millis(at + 100 * hour));
+        assert_eq!(harness.keys("join"), 0, "{ttl:?}");
+    }
+}
+
+/// A join whose time to live changes its clock keeps its rows; one that loses it keeps them for good, and they begin to live anew if it gets one again.
+#[test]
+fn a_join_changes_its_time_to_live() {
+    let at = 1_500_000_000_000;
+    let hour = 3_600_000;
+    let (by_clock, by_event) = (Ttl::new(days(1)), Ttl::new(days(1)).event_time());
+    for (before, after) in [(by_clock, by_event), (by_event, by_clock)] {
+        let mut harness = waiting([Some(before); 2]);
+        harness.upgrade(timed_join([Some(after); 2])).expect("its rows can be read");
+        assert_eq!(met(&mut harness, 0..50, at + hour), 50, "{before:?} to {after:?}");
+        harness.upgrade(timed_join([None; 2])).expect("its rows can be read");
+        harness.advance_clock(days(10));
+        harness.advance_watermark(EventTime::from_millis(at + 240 * hour));
+        assert_eq!(met(&mut harness, 50..60, at + 240 * hour), 10, "{before:?} to none");
+        harness.upgrade(timed_join([Some(before), None])).expect("its rows can be read");
+        assert_eq!(met(&mut harness, 60..100, at + 240 * hour), 40, "none to {before:?}");
+        harness.advance_clock(days(2));
+        harness.advance_watermark(EventTime::from_millis(at + 300 * hour));
+        assert_eq!(met(&mut harness, 60..100, at + 300 * hour), 0, "{before:?}");
+        assert_eq!(met(&mut harness, 0..60, at + 300 * hour), 60, "{before:?}: they are met only now");
+    }
+}
+
+/// A time to live of another length counts from when rows came.
+#[test]
+fn a_join_changes_the_length_of_its_time_to_live() {
+    let mut harness = waiting([Some(Ttl::new(days(1))), None]);
+    harness.upgrade(timed_join([Some(Ttl::new(days(2))), None])).expect("its rows can be read");
+    harness.advance_clock(hours(47));
+    assert_eq!(met(&mut harness, 0..50, 0), 50);
+    harness.upgrade(timed_join([Some(Ttl::new(hours(46))), None])).expect("its rows can be read");
+    assert_eq!(met(&mut harness, 50..100, 0), 0);
 }
 
 /// Mistakes are said when the job is built.

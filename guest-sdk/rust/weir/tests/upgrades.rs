@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weir::{
-    Aggregate, BroadcastProcess, EventTime, ExpiringValue, Expiry, Job, KeyedContext, Migrations, Process, Record, Str,
-    TestHarness, Ttl, Tumbling, Watermarks, hours, millis, secs,
+    Aggregate, BroadcastProcess, EventTime, ExpiringList, ExpiringMap, ExpiringValue, Expiry, Job, KeyedContext, Migrations,
+    Process, Record, Str, TestHarness, Ttl, Tumbling, Watermarks, days, hours, millis, secs,
 };
 
 #[derive(Clone, Debug, PartialEq, Record)]
@@ -138,6 +138,188 @@ fn expiring_state() {
     harness.push("orders", [order(1, 1, 3601), order(2, 1, 3601)]);
     let totals = harness.take::<Total>("totals");
     assert_eq!(totals[2..], [total(1, 1, None), total(2, 21, None)]);
+}
+
+/// Of the orders of the last day by one clock or the other: their sum, the amounts, and the last of each amount.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+struct LastDay<E: Expiry> {
+    sum: ExpiringValue<u64, E>,
+    amounts: ExpiringList<u64, E>,
+    by_amount: ExpiringMap<u64, i64, E>,
+}
+
+impl<E: Expiry> Default for LastDay<E> {
+    fn default() -> Self {
+        Self { sum: ExpiringValue::default(), amounts: ExpiringList::default(), by_amount: ExpiringMap::default() }
+    }
+}
+
+macro_rules! lifetimes {
+    ($($name:ident: $ttl:expr;)*) => {$(
+        struct $name;
+        impl Expiry for $name {
+            const TTL: Ttl = $ttl;
+        }
+    )*};
+}
+
+lifetimes! {
+    DayOfEvents: Ttl::new(days(1)).event_time();
+    Day: Ttl::new(days(1));
+    TwoDays: Ttl::new(days(2));
+    SixHours: Ttl::new(hours(6));
+}
+
+/// Says of each user's orders what is kept in `LastDay`, before the new one is added.
+fn last_day<E: Expiry>(job: &Job) {
+    job.source::<Order>("orders")
+        .event_time(Order::TIME, Watermarks::bounded(hours(1)))
+        .key_by(Order::USER)
+        .process_with(|day: &mut LastDay<E>, order: Order, cx| {
+            let sum = day.sum.get(cx).copied().unwrap_or_default();
+            let note = format!("{} {}", day.amounts.iter(cx).count(), day.by_amount.iter(cx).count());
+            cx.emit(total(order.user, sum, Some(&note)));
+            day.sum.set(sum + order.amount, cx);
+            day.amounts.push(order.amount, cx);
+            day.by_amount.insert(order.amount, order.time.millis(), cx);
+        })
+        .uid("totals")
+        .sink("totals");
+}
+
+const HOUR: i64 = 3600;
+const IN_2017: i64 = 1_500_000_000;
+
+/// A job that has stamped state of the users 1 to 3, in 2025 by its clock and in 2017 by its rows.
+fn orders_of_2017(job: impl Fn(&Job) + 'static) -> TestHarness {
+    let mut harness = TestHarness::new(job);
+    harness.advance_clock(days(20_000));
+    harness.push("orders", [1, 2, 3].map(|user| order(user, 10, IN_2017)));
+    harness.take::<Total>("totals");
+    harness
+}
+
+/// What one more order of a user finds.
+fn found(harness: &mut TestHarness, user: u64, second: i64) -> Total {
+    harness.push("orders", [order(user, 5, second)]);
+    let [found] = harness.take::<Total>("totals").try_into().expect("one order");
+    found
+}
+
+/// A lifetime by another clock begins when state is first met, one way and the other: nothing is taken for long past, or for still to come. Then it ends in time.
+#[test]
+fn a_lifetime_by_another_clock_begins_anew() {
+    let there = |user| total(user, 10, Some("1 1"));
+    let gone = |user| total(user, 0, Some("0 0"));
+
+    let mut harness = orders_of_2017(last_day::<DayOfEvents>);
+    harness.upgrade(last_day::<Day>).expect("its stamps are not asked for");
+    harness.restart();
+    assert_eq!(found(&mut harness, 1, IN_2017 + 48 * HOUR), there(1), "two days of event time are nothing to it");
+    harness.advance_clock(hours(23));
+    harness.restart();
+    assert_eq!(found(&mut harness, 2, IN_2017), there(2));
+    harness.advance_clock(hours(2));
+    assert_eq!(found(&mut harness, 3, IN_2017), gone(3), "it was met a day ago");
+    harness.advance_clock(days(2));
+    assert_eq!(harness.keys("totals"), 0);
+
+    let mut harness = orders_of_2017(last_day::<Day>);
+    harness.upgrade(last_day::<DayOfEvents>).expect("its stamps are not asked for");
+    harness.restart();
+    harness.advance_clock(days(2));
+    assert_eq!(found(&mut harness, 1, IN_2017 + HOUR), there(1), "two days of the machine's time are nothing to it");
+    harness.restart();
+    assert_eq!(found(&mut harness, 2, IN_2017 + 22 * HOUR), there(2));
+    assert_eq!(found(&mut harness, 3, IN_2017 + 25 * HOUR), gone(3), "it was met a day ago");
+    harness.advance_watermark(EventTime::from_millis((IN_2017 + 60 * HOUR) * 1000));
+    assert_eq!(harness.keys("totals"), 0);
+}
+
+/// Rows of one batch see what is met as of the first of them, as they would in several.
+#[test]
+fn what_is_met_expires_within_a_batch() {
+    let mut harness = orders_of_2017(last_day::<Day>);
+    harness.upgrade(last_day::<DayOfEvents>).expect("its stamps are not asked for");
+    harness.push("orders", [order(1, 5, IN_2017 + 48 * HOUR), order(1, 5, IN_2017 + 72 * HOUR)]);
+    assert_eq!(harness.take::<Total>("totals"), [total(1, 10, Some("1 1")), total(1, 0, Some("0 0"))]);
+}
+
+/// A lifetime of another length counts from when state was written.
+#[test]
+fn a_lifetime_of_another_length_holds_for_what_is_there() {
+    let mut harness = orders_of_2017(last_day::<Day>);
+    harness.upgrade(last_day::<TwoDays>).expect("its stamps are of the same clock");
+    harness.advance_clock(hours(47));
+    assert_eq!(found(&mut harness, 1, IN_2017), total(1, 10, Some("1 1")));
+    harness.upgrade(last_day::<SixHours>).expect("its stamps are of the same clock");
+    harness.advance_clock(hours(5));
+    assert_eq!(found(&mut harness, 1, IN_2017), total(1, 15, Some("1 1")), "what was written five hours ago is left");
+    assert_eq!(found(&mut harness, 2, IN_2017), total(2, 0, Some("0 0")));
+    harness.advance_clock(days(3));
+    assert_eq!(harness.keys("totals"), 0);
+}
+
+/// Emits the sum of each user's orders.
+struct Summed<S> {
+    add: fn(&mut S, u64, &mut KeyedContext<'_, u64, Total>) -> u64,
+}
+
+macro_rules! summed {
+    ($state:ty, $migrations:expr) => {
+        impl Process<Order> for Summed<$state> {
+            type Key = u64;
+            type State = $state;
+            type Out = Total;
+
+            fn row(&mut self, state: &mut $state, order: Order, cx: &mut KeyedContext<'_, u64, Total>) {
+                let sum = (self.add)(state, order.amount, cx);
+                cx.emit(total(order.user, sum, None));
+            }
+            fn migrations() -> Migrations<$state> {
+                $migrations
+            }
+        }
+    };
+}
+
+summed!(Option<u64>, Migrations::none().from(|sum: ExpiringValue<u64, Day>| sum.into_inner()));
+summed!(ExpiringValue<u64, Day>, Migrations::none().from(|sum: Option<u64>| sum.into()));
+
+fn summed<S: weir::State>(summed: fn() -> Summed<S>) -> impl Fn(&Job)
+where
+    Summed<S>: Process<Order, Key = u64, Out = Total>,
+{
+    move |job| job.source::<Order>("orders").key_by(Order::USER).process(summed()).uid("totals").sink("totals")
+}
+
+/// A value gets a lifetime, which begins when it is first met, and loses it, by a migration.
+#[test]
+fn a_lifetime_comes_and_goes() {
+    let plain = || {
+        summed(|| Summed {
+            add: |sum: &mut Option<u64>, amount, _| {
+                *sum = Some(sum.unwrap_or_default() + amount);
+                sum.unwrap_or_default()
+            },
+        })
+    };
+    let expiring =
+        || summed(|| Summed { add: |sum: &mut ExpiringValue<u64, Day>, amount, cx| *sum.reduce(amount, |a, b| a + b, cx) });
+    let mut harness = TestHarness::new(plain());
+    harness.advance_clock(days(20_000));
+    harness.push("orders", [1, 2, 3].map(|user| order(user, 10, 0)));
+    harness.upgrade(expiring()).expect("there is a migration");
+    harness.take::<Total>("totals");
+    assert_eq!(found(&mut harness, 1, 0), total(1, 15, None));
+    harness.advance_clock(hours(20));
+    assert_eq!(found(&mut harness, 2, 0), total(2, 15, None));
+    harness.advance_clock(hours(5));
+    assert_eq!([1, 3].map(|user| found(&mut harness, user, 0)), [total(1, 5, None), total(3, 15, None)]);
+    harness.upgrade(plain()).expect("there is a migration");
+    harness.advance_clock(days(100));
+    assert_eq!([1, 2, 3].map(|user| found(&mut harness, user, 0).total), [10, 20, 20]);
 }
 
 /// The greatest amount.

@@ -4,7 +4,8 @@ use super::{Field, Plain, Shape};
 
 /// Checks that what was written as `was` can be read as `is`. The error says where they differ.
 ///
-/// Fields that may be missing can come and go, and variants can come; numbers can get wider, and what was always there can become an `Option`.
+/// Fields that may be missing can come and go, and variants can come; numbers can get wider, and what was always there can become an `Option`. Stamps can be of
+/// another clock: they are not read as if they were of their own.
 pub(crate) fn check(was: &Shape, is: &Shape) -> Result<(), String> {
     check_at(was, is, &mut vec![])
 }
@@ -12,7 +13,7 @@ pub(crate) fn check(was: &Shape, is: &Shape) -> Result<(), String> {
 fn check_at<'a>(was: &'a Shape, is: &Shape, path: &mut Vec<&'a str>) -> Result<(), String> {
     match (was, is) {
         _ if was == is => Ok(()),
-        (Shape::Plain(was), Shape::Plain(is)) if widens(*was, *is) => Ok(()),
+        (Shape::Plain(was), Shape::Plain(is)) if widens(*was, *is) || was.may_be_stamp() && is.may_be_stamp() => Ok(()),
         (Shape::Option(was), Shape::Option(is)) | (Shape::List(was), Shape::List(is)) => check_at(was, is, path),
         (_, Shape::Option(is)) => check_at(was, is, path),
         (Shape::Map(was), Shape::Map(is)) => was.iter().zip(&**is).try_for_each(|(was, is)| check_at(was, is, path)),

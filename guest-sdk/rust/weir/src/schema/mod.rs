@@ -13,6 +13,9 @@ pub(crate) use evolve::check;
 pub(crate) use read::read;
 pub(crate) use trace::trace;
 
+use crate::stamp;
+use crate::time::TimeDomain;
+
 /// What is encoded, as postcard does it: `{count: u64, last?: option<i64>}`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Shape {
@@ -71,6 +74,30 @@ plain! {
     Char "char",
     String "string",
     Bytes "bytes",
+    /// when something with a time to live was last touched, by the one clock and the other
+    EventTimeStamp "event_time_stamp", ProcessingTimeStamp "processing_time_stamp",
+}
+
+impl Plain {
+    /// A stamp of a clock.
+    pub(crate) fn stamp(domain: TimeDomain) -> Self {
+        match domain {
+            TimeDomain::Event => Self::EventTimeStamp,
+            TimeDomain::Processing => Self::ProcessingTimeStamp,
+        }
+    }
+
+    /// The stamp that serde is asked for by this name, if it is the name of one. Of which clock one is may be for others to say.
+    fn stamp_named(name: &str) -> Option<Self> {
+        let clocks = [None, Some(TimeDomain::Event), Some(TimeDomain::Processing)];
+        let clock = clocks.into_iter().find(|clock| stamp::name(*clock) == name)?;
+        Some(clock.map_or(Self::I64, Self::stamp))
+    }
+
+    /// Whether it may be a stamp.
+    fn may_be_stamp(self) -> bool {
+        matches!(self, Self::I64 | Self::EventTimeStamp | Self::ProcessingTimeStamp)
+    }
 }
 
 impl Shape {

@@ -3,7 +3,7 @@
 //! To serde, this is a format that describes itself: fields and variants go by their names, so that serde's own rules say what becomes of fields that are
 //! missing (`Option`, `#[serde(default)]`) or not known any more.
 
-use serde::de::value::{Error, StrDeserializer};
+use serde::de::value::{Error, SeqDeserializer, StrDeserializer};
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
     Visitor,
@@ -47,7 +47,7 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
                 Plain::I8 => visitor.visit_i8(take(bytes)?),
                 Plain::I16 => visitor.visit_i16(take(bytes)?),
                 Plain::I32 => visitor.visit_i32(take(bytes)?),
-                Plain::I64 => visitor.visit_i64(take(bytes)?),
+                Plain::I64 | Plain::EventTimeStamp | Plain::ProcessingTimeStamp => visitor.visit_i64(take(bytes)?),
                 Plain::I128 => visitor.visit_i128(take(bytes)?),
                 Plain::F32 => visitor.visit_f32(take(bytes)?),
                 Plain::F64 => visitor.visit_f64(take(bytes)?),
@@ -82,7 +82,16 @@ impl<'de> Deserializer<'de> for Reader<'_, 'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        if Plain::stamp_named(name).is_some() {
+            let clock = match self.shape {
+                Shape::Plain(Plain::EventTimeStamp) => 0,
+                Shape::Plain(Plain::ProcessingTimeStamp) => 1,
+                _ => return self.deserialize_any(visitor),
+            };
+            let parts: [i64; 2] = [clock, take(self.bytes)?];
+            return visitor.visit_seq(SeqDeserializer::new(parts.into_iter()));
+        }
         visitor.visit_newtype_struct(self)
     }
 

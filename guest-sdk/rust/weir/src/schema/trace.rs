@@ -177,7 +177,11 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         self.deserialize_unit(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(mut self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        if let Some(stamp) = Plain::stamp_named(name) {
+            self.note(|| Shape::Plain(stamp))?;
+            return visitor.visit_i64(1);
+        }
         visitor.visit_newtype_struct(Tracer { depth: self.depth + 1, ..self })
     }
 

@@ -560,13 +560,13 @@ fn goes_on_where_its_checkpoints_are_not() {
     job.expect_rows("q1", true);
 }
 
-/// Goal: a job whose checkpoints are gone does not write over what it has published.
+/// Goal: a job whose log is gone does not write over what it has published.
 #[test]
 fn published_rows_are_not_replaced() {
     let job = Local::new("q1");
     job.finish(&[]);
     let before = published(&job.path("out"));
-    fs::remove_dir_all(job.storage()).expect("the folder is ours");
+    fs::remove_dir_all(job.path("checkpoints/jobs/nexmark-q1/log")).expect("the folder is ours");
     let mut again = job.command(&["run"]);
     set(&mut again, FAST);
     let told = refusal(again);
@@ -574,7 +574,7 @@ fn published_rows_are_not_replaced() {
     assert_eq!(published(&job.path("out")), before);
 }
 
-/// Goal: the same of parts in a bucket, where the job has other checkpoints: an object that is there is not replaced.
+/// Goal: the same of parts in a bucket: an object that is there is not replaced. Where the job has other checkpoints, its parts have other names.
 #[test]
 fn published_objects_are_not_replaced() {
     let (job, bucket) = (Local::new("q1"), Bucket::start(1));
@@ -589,12 +589,18 @@ fn published_objects_are_not_replaced() {
     printed(run("some"));
     let before = published(&bucket.path("out"));
     assert!(!before.is_empty(), "nothing is there that could be replaced");
-    let told = refusal(run("others"));
-    assert!(told.contains("is there already, of a job of the same name whose checkpoints are gone or lie elsewhere"), "{told}");
+    let (log, aside) = (job.path("some/jobs/nexmark-q1/log"), job.path("aside"));
+    fs::rename(&log, &aside).expect("the folder is ours");
+    let told = refusal(run("some"));
+    assert!(told.contains("is there already, of a job of the same name whose checkpoints are gone"), "{told}");
     assert_eq!(published(&bucket.path("out")), before);
-    // The first one is as good as before, and starts again.
+    // With its log back it is as good as before, and starts again.
+    fs::remove_dir_all(&log).expect("the folder is ours");
+    fs::rename(&aside, &log).expect("the folder is ours");
     printed(run("some"));
     assert_eq!(published(&bucket.path("out")), before);
+    printed(run("others"));
+    assert_eq!(published(&bucket.path("out")).len(), 2 * before.len());
 }
 
 /// Goal: state that expires goes on from a savepoint with another backend and another parallelism: what had expired by then is not seen again, what had not is, and

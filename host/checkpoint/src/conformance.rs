@@ -183,7 +183,7 @@ async fn logs_are_told_apart(storage: &Storage) {
     assert_eq!(writers[0].append(0, &claim(1)).await.unwrap(), Appended::Done);
     assert_eq!(storage.job(&name).unwrap().log_id().await.unwrap(), ids[0]);
 
-    tamper(writers[0].folder(), "log/id", |_| Some(b"no id".to_vec())).await;
+    tamper(writers[0].folder(), "log-id", |_| Some(b"no id".to_vec())).await;
     assert_eq!(writers[0].log_id().await.unwrap_err().kind, ErrorKind::Invalid);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! jobs/<job>/log/<20 digits>.json                                        entries, by their numbers
-//! jobs/<job>/log/id                                                      what tells the log from others
+//! jobs/<job>/log-id                                                      what tells the log from others
 //! jobs/<job>/files/<generation>/<vertex>-<subtask>/<checkpoint>-<name>   state, immutable
 //! jobs/<job>/committed/<generation>-<checkpoint>.json                    notes that sinks have committed a checkpoint
 //! savepoints/<id>/manifest.json                                          written last
@@ -70,9 +70,9 @@ pub(crate) fn log() -> Path {
     Path::from("log")
 }
 
-/// In a job's folder, what tells the log from others. It goes with the log.
+/// In a job's folder, what tells the log from others.
 pub(crate) fn log_id() -> Path {
-    log().join("id")
+    Path::from("log-id")
 }
 
 /// In a job's folder, the log's entry of this number.

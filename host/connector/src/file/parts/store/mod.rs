@@ -59,7 +59,7 @@ pub(in crate::file) struct Upload {
 /// The error of a part that would replace another one. Numbers are counted anew where a job finds no checkpoints of its own.
 fn taken(part: &str) -> Error {
     Error::options(format!(
-        "the part {part} is there already, of a job of the same name whose checkpoints are gone or lie elsewhere: choose another place for the parts, \
+        "the part {part} is there already, of a job of the same name whose checkpoints are gone: choose another place for the parts, \
          or move it away"
     ))
 }

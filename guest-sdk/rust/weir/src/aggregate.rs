@@ -397,7 +397,7 @@ macro_rules! positions {
 positions! {
     /// The row of a window that came first.
     First, false;
-    /// The row of a window that came last.
+    /// The row of a window that came last. Where a row makes sessions one, the rows of the later session count as those that came later.
     Last, true;
 }
 

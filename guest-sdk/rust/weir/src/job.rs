@@ -11,6 +11,7 @@ use crate::bindings::exports::weir::dataflow::definition::{
 };
 use crate::bindings::weir::dataflow::types::Field;
 use crate::chain::Chain;
+use crate::check::check;
 use crate::head::Upstream;
 use crate::record::Record;
 use crate::rows::Rows;
@@ -196,6 +197,7 @@ impl Job {
                 return Err(format!("two operators have the id `{}`", operator.id));
             }
         }
+        check(&builder.graph)?;
         for sink in &builder.graph.sinks {
             let mut schemas = sink.from.iter().map(|&from| builder.graph.schema(from));
             let first = schemas.next();

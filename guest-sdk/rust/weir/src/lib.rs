@@ -51,6 +51,7 @@ extern crate self as weir;
 
 pub mod bindings;
 mod chain;
+mod check;
 mod cleanup;
 mod context;
 mod head;

@@ -46,6 +46,8 @@ pub(crate) struct Draft {
     pub sides: Vec<(Box<dyn SideOutput>, bool)>,
     /// the side outputs of late rows, one for each input, with the columns of the input
     pub late: Vec<(Box<dyn SideOutput>, Vec<Column>)>,
+    /// what is wrong with the operator that begins the chain
+    pub fault: Option<String>,
     /// the chain in the graph that the last operator belongs to, if it is not one of these
     pub registered: Option<u32>,
 }
@@ -151,6 +153,9 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
     /// Ends the chain: it becomes part of the graph. Returns where its rows come out.
     fn register<A: Appended<T>>(self, appended: A) -> Upstream {
         let Self { job, head, pipeline, draft } = self;
+        if let (Some(first), Some(fault)) = (draft.operators.first(), draft.fault) {
+            job.fail(format!("operator `{}`: {fault}", first.id));
+        }
         let description = head.describe();
         let timed = description.timed || P::ASSIGNS_TIMES;
         let passable = description.passable.as_deref();
@@ -285,7 +290,7 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
         job.stream(upstream)
     }
 
-    /// This stream and another one, mixed.
+    /// This stream and another one, mixed. A stream cannot be mixed with itself as it is: put an operator between, such as `.map(|row| row)`.
     pub fn union<Q: Pipeline<Out = T>>(self, other: Stream<T, Q>) -> Stream<T> {
         let (job, mut upstream) = self.settle();
         let (_, other) = other.settle();
@@ -294,7 +299,7 @@ impl<T: Record, P: Pipeline<Out = T>> Stream<T, P> {
         job.stream(upstream)
     }
 
-    /// Writes the rows to the sink `name`, which the job spec binds to a connector.
+    /// Writes the rows to the sink `name`, which the job spec binds to a connector. Several streams can have the same sink, each of them once.
     pub fn sink(self, name: &str) {
         let (job, upstream) = self.settle();
         job.sink(name, upstream.from);

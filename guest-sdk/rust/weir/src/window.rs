@@ -115,7 +115,8 @@ impl Assigner for Global {
     }
 }
 
-/// Count windows: each time a key has got this many rows, their result is emitted and a new window begins.
+/// Count windows: each time a key has got this many rows, their result is emitted and a new window begins. They have no other
+/// trigger.
 #[derive(Clone, Copy, Debug)]
 pub struct CountWindow(pub u64);
 
@@ -163,6 +164,11 @@ impl Trigger {
     #[must_use]
     pub const fn purging(self) -> Self {
         Self { purging: true, ..self }
+    }
+
+    /// After how many rows windows are emitted.
+    pub(crate) const fn count(self) -> Option<u64> {
+        self.every_count
     }
 
     pub(crate) fn describe(self) -> wit::Trigger {

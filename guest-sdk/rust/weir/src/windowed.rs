@@ -23,6 +23,8 @@ use crate::window::{Assigner, Trigger, WindowFunction, WindowHead};
 pub(crate) struct WindowOptions {
     assigner: wit::Assigner,
     trigger: Trigger,
+    /// that of the assigner
+    own_trigger: Trigger,
     domain: wit::TimeDomain,
     allowed_lateness: Duration,
     /// where late rows of each input go; all of them or none
@@ -32,7 +34,16 @@ pub(crate) struct WindowOptions {
 impl WindowOptions {
     pub fn new(assigner: &impl Assigner) -> Self {
         let (assigner, trigger, domain) = assigner.describe();
-        Self { assigner, trigger, domain, allowed_lateness: Duration::ZERO, late: vec![] }
+        Self { assigner, trigger, own_trigger: trigger, domain, allowed_lateness: Duration::ZERO, late: vec![] }
+    }
+
+    /// What is wrong with them that the graph does not show.
+    fn fault(&self) -> Option<String> {
+        let count = self.own_trigger.count().filter(|_| self.trigger != self.own_trigger)?;
+        Some(format!(
+            "`.trigger(…)` stands behind `CountWindow({count})`, of which it would replace the count and make one window without end: leave the \
+             trigger out, or use `Global` with `.processing_time()` and a trigger that has `.every_count({count}).purging()` in it"
+        ))
     }
 
     /// What the graph says, over streams that have event times (`timed`) or not, for the function `F`.
@@ -60,7 +71,8 @@ pub type Emitted<F> = Stream<<F as WindowFunction>::Item, Start<WindowHead<F>>>;
 /// The options of windows over one stream and over two.
 macro_rules! options {
     () => {
-        /// Says when results are emitted, instead of once when the window's end has been passed.
+        /// Says when results are emitted, instead of once when the window's end has been passed. Count windows have a trigger already, and take no
+        /// other.
         #[must_use]
         pub fn trigger(mut self, trigger: Trigger) -> Self {
             self.options.trigger = trigger;
@@ -68,7 +80,7 @@ macro_rules! options {
         }
 
         /// Keeps windows for so long after the watermark has passed their end: rows that come until then still count, and
-        /// each makes the result be emitted again.
+        /// each makes the result be emitted again. In processing time no row is late.
         #[must_use]
         pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
             self.options.allowed_lateness = lateness;
@@ -112,7 +124,9 @@ impl<T: Record, K: Key> Windowed<T, K> {
         let inputs = vec![keyed.input(projection.columns.clone(), false)];
         let window = options.describe::<F>(&job, keyed.upstream.timed);
         let head = WindowHead { function, window, inputs, projection };
+        let fault = options.fault();
         let mut stream = Stream::begin(job, head, "window", vec![]);
+        stream.draft.fault = fault;
         stream.draft.late = options.late.into_iter().map(|late| (late, keyed.columns.clone())).collect();
         stream
     }
@@ -188,7 +202,9 @@ impl<L: Record + Clone, R: Record + Clone, K: Key> CoWindowed<L, R, K> {
         let timed = left.upstream.timed && right.upstream.timed;
         let window = options.describe::<CoGrouping<F, L, R, K, O>>(&left.job, timed);
         let head = WindowHead { function, window, inputs, projection: Projection::default() };
+        let fault = options.fault();
         let mut stream = Stream::begin(left.job, head, "co-window", vec![]);
+        stream.draft.fault = fault;
         stream.draft.late = options.late.into_iter().zip([left.columns, right.columns]).collect();
         stream
     }

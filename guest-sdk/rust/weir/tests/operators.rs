@@ -97,6 +97,61 @@ fn tee_and_union() {
     );
 }
 
+/// A stream that is mixed with itself, or given to a sink twice, is refused, with what to do instead; that does work.
+#[test]
+fn rows_come_to_an_input_once() {
+    fn mistake(job: impl Fn(&Job) + 'static) -> String {
+        TestHarness::try_new(job, &[]).err().unwrap_or_else(|| panic!("no mistake was found"))
+    }
+
+    let advice = "twice: put an operator into one of the two ways, such as `.map(|row| row)`";
+    let numbers = |job: &Job| job.source::<Number>("in");
+    let united = mistake(move |job| numbers(job).union(numbers(job)).map(|n| n).uid("same").sink("out"));
+    assert_eq!(united, format!("operator `same`: it is given the rows of source `in` {advice}"));
+    let sunk = mistake(move |job| {
+        let positive = numbers(job).filter(|n| n.value > 0).uid("positive").tee();
+        positive.clone().sink("out");
+        positive.sink("out");
+    });
+    assert_eq!(sunk, format!("sink `out`: it is given the rows of operator `positive` {advice}"));
+    let side = mistake(move |job| {
+        let odd = Tag::<Number>::new("odd");
+        numbers(job).divert(&odd, |n| if n.value % 2 == 0 { Ok(n) } else { Err(n) }).sink("even");
+        job.side_output(&odd).union(job.side_output(&odd)).sink("out");
+    });
+    assert_eq!(side, format!("sink `out`: it is given the rows of side output `odd` of operator `divert-1` {advice}"));
+    check(
+        move |job| {
+            let large = numbers(job).filter(|n| n.value > 8).tee();
+            large.clone().union(large.clone().map(|row| row)).sink("out");
+            large.map(|row| row).sink("out");
+        },
+        &[9, 9, 9],
+    );
+}
+
+/// Operators that nobody would run, or that feed one port from two places, are refused by their names.
+#[test]
+fn impossible_operators_are_refused() {
+    let parallel = |subtasks| {
+        let job = move |job: &Job| job.source::<Number>("in").map(|n| n).uid("same").parallelism(subtasks).sink("out");
+        TestHarness::try_new(job, &[]).map(drop)
+    };
+    assert_eq!(parallel(1), Ok(()));
+    let none = "operator `same`: `.parallelism(0)` leaves nobody to run it: give it at least 1, or leave it out";
+    assert_eq!(parallel(0), Err(none.into()));
+    assert!(parallel(70_000).is_err_and(|error| error.contains("at most 65535")));
+    let twice = TestHarness::try_new(
+        |job: &Job| {
+            let odd = Tag::<Number>::new("odd");
+            let part = |n: Number| if n.value % 2 == 0 { Ok(n) } else { Err(n) };
+            job.source::<Number>("in").divert(&odd, part).divert(&odd, part).sink("even");
+        },
+        &[],
+    );
+    assert!(twice.is_err_and(|error| error.starts_with("operator `divert-1`: the side output `odd` is fed twice")));
+}
+
 /// Rows are parted by a closure; the side output can have another type.
 #[test]
 fn divert() {

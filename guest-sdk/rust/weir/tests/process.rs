@@ -235,6 +235,70 @@ fn two_inputs() {
     assert_eq!(harness.take::<Named>("out"), [Named { name: "Ada".into(), page: "home".into() }]);
 }
 
+/// Rows of a broadcast stream do not hold back the time of the keyed rows, whether or not they have event times, and wherever those are.
+#[test]
+fn broadcast_rows_do_not_hold_time_back() {
+    struct Reminding;
+
+    impl BroadcastProcess<Event, Event> for Reminding {
+        type Key = u64;
+        type State = ();
+        type Broadcast = ();
+        type Out = Count;
+
+        fn row(&mut self, (): &mut (), (): &(), event: Event, cx: &mut KeyedContext<u64, Count>) {
+            cx.set_event_timer(event.time);
+        }
+        fn broadcast(&mut self, (): &mut (), _: Event) {}
+        fn timer(&mut self, (): &mut (), (): &(), timer: Timer, cx: &mut KeyedContext<u64, Count>) {
+            let (user, count) = (*cx.key(), timer.time.millis() as u64);
+            cx.emit(Count { user, count });
+        }
+    }
+
+    let mut harness = TestHarness::new(|job: &Job| {
+        let timed = |name| job.source::<Event>(name).event_time(Event::TIME, Watermarks::bounded(millis(0)));
+        timed("in").key_by(Event::USER).connect_broadcast(timed("rules")).process(Reminding).sink("out");
+    });
+    harness.push("in", [event((1, "a", 10))]);
+    harness.push("in", [event((1, "a", 20))]);
+    assert_eq!(harness.take::<Count>("out"), counts(&[(1, 10)]), "no rule has come yet");
+    harness.push("rules", [event((0, "", 1))]);
+    harness.push("in", [event((1, "a", 30))]);
+    assert_eq!(harness.take::<Count>("out"), counts(&[(1, 20)]), "a rule has come, of long ago");
+    harness.finish();
+    assert_eq!(harness.take::<Count>("out"), counts(&[(1, 30)]));
+}
+
+/// At the end of the input all timers of event time fire, and those of processing time do not any more.
+#[test]
+fn timers_at_the_end_of_the_input() {
+    let mut harness = TestHarness::new(|job: &Job| {
+        struct Both;
+
+        impl Process<Event> for Both {
+            type Key = u64;
+            type State = ();
+            type Out = Count;
+
+            fn row(&mut self, (): &mut (), _: Event, cx: &mut KeyedContext<u64, Count>) {
+                cx.set_event_timer(EventTime::from_millis(1000));
+                cx.set_processing_timer(EventTime::from_millis(1001));
+            }
+            fn timer(&mut self, (): &mut (), timer: Timer, cx: &mut KeyedContext<u64, Count>) {
+                let (user, count) = (*cx.key(), timer.time.millis() as u64);
+                cx.emit(Count { user, count });
+            }
+        }
+
+        let events = job.source::<Event>("in").event_time(Event::TIME, Watermarks::bounded(millis(0)));
+        events.key_by(Event::USER).process(Both).sink("out");
+    });
+    harness.push("in", [event((1, "a", 0))]);
+    harness.finish();
+    assert_eq!(harness.take::<Count>("out"), counts(&[(1, 1000)]));
+}
+
 /// Every row of a broadcast stream reaches the function, which uses it for the rows of all keys.
 #[test]
 fn broadcast() {

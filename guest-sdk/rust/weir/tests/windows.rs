@@ -198,8 +198,119 @@ fn processing_time() {
     });
     harness.push("in", [sale(("a", 1, 999)), sale(("a", 1, 0))]);
     harness.advance_clock(millis(9));
-    let expected = Total { shop: "a".into(), start: 0, end: 10, amount: 2 };
-    assert_eq!(harness.take::<Total>("out"), [expected]);
+    assert_eq!(harness.take::<Total>("out"), [], "rows may still come in the window's last millisecond");
+    harness.push("in", [sale(("a", 1, 7))]);
+    assert_eq!(harness.take::<Total>("out"), [], "no row is late by the clock");
+    harness.advance_clock(millis(1));
+    let expected = |start, end, amount| Total { shop: "a".into(), start, end, amount };
+    assert_eq!(harness.take::<Total>("out"), [expected(0, 10, 3)]);
+    harness.push("in", [sale(("a", 1, 8))]);
+    harness.finish();
+    assert_eq!(harness.take::<Total>("out"), [expected(10, 20, 1)], "at the end of the input no window waits for the clock");
+}
+
+/// A row that meets a session is not late, however early its time is; one that meets none is.
+#[test]
+fn late_rows_of_sessions() {
+    let rows = [("a", 1, 100), ("a", 2, 105), ("a", 4, 94), ("a", 8, 84)];
+    assert_eq!(sums(Session::gap(millis(10)), &rows), ["a 94 115 7"]);
+}
+
+/// A session that was purged keeps its bounds: rows that it meets make it longer, and it takes them for as long as it would have.
+#[test]
+fn purged_sessions_keep_their_bounds() {
+    let job = |job: &Job| {
+        let windows = sales(job).key_by(Sale::SHOP).window(Session::gap(millis(4))).allowed_lateness(millis(20));
+        let windows = windows.trigger(Trigger::on_time().purging());
+        windows.aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out");
+    };
+    let mut harness = TestHarness::new(job);
+    let mut totals = |row| {
+        harness.push("in", [sale(row)]);
+        harness.restart();
+        harness.take::<Total>("out").iter().map(|t| (t.start, t.end, t.amount)).collect::<Vec<_>>()
+    };
+    assert_eq!(totals(("a", 1, 14)), []);
+    assert_eq!(totals(("b", 1, 30)), [(14, 18, 1)]);
+    assert_eq!(totals(("a", 2, 12)), [(12, 18, 2)]);
+    assert_eq!(totals(("a", 4, 16)), [(12, 20, 4)]);
+}
+
+/// A window that its number of rows has emitted is emitted on time as well, whether or not rows came since, unless it was purged.
+#[test]
+fn windows_fire_by_count_and_on_time() {
+    let job = |trigger: Trigger| {
+        move |job: &Job| {
+            let windows = sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(4))).trigger(trigger);
+            windows.aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out");
+        }
+    };
+    let by_two = Trigger::on_time().every_count(2);
+    let rows = [("a", 1, 0), ("a", 2, 1), ("a", 4, 5)];
+    assert_eq!(drive(job(by_two), &rows), ["a 0 4 3", "a 0 4 3", "a 4 8 4"]);
+    assert_eq!(drive(job(by_two.purging()), &rows), ["a 0 4 3", "a 4 8 4"]);
+}
+
+/// Where sessions merge, their rows are counted together: a count that is jumped over fires as one that is reached.
+#[test]
+fn counts_are_not_jumped_over() {
+    let job = |job: &Job| {
+        let sales = job.source::<Sale>("in").event_time(Sale::TIME, Watermarks::bounded(millis(100)));
+        let windows = sales.key_by(Sale::SHOP).window(Session::gap(millis(5))).trigger(Trigger::never().every_count(4));
+        windows.aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out");
+    };
+    let rows = [("a", 1, 0), ("a", 1, 1), ("a", 1, 8), ("a", 1, 9), ("a", 1, 4)];
+    assert_eq!(drive(job, &rows), ["a 0 14 5"]);
+}
+
+/// Early results come at multiples of their interval, whenever rows came.
+#[test]
+fn early_results_come_on_a_grid() {
+    let mut harness = TestHarness::new(|job: &Job| {
+        let windows = sales(job).key_by(Sale::SHOP).window(Tumbling::new(millis(100)));
+        windows.trigger(Trigger::on_time().early_every(millis(10))).aggregate(Sum::of(Sale::AMOUNT)).map(total).sink("out");
+    });
+    harness.advance_clock(millis(7));
+    harness.push("in", [sale(("a", 1, 0))]);
+    harness.advance_clock(millis(2));
+    assert_eq!(harness.take::<Total>("out").len(), 0);
+    harness.advance_clock(millis(1));
+    assert_eq!(harness.take::<Total>("out").len(), 1);
+}
+
+/// Windows that the host would refuse are a mistake of the job, which says what operator it is, what is wrong, and what to do.
+#[test]
+fn impossible_windows_are_refused() {
+    type Windows = Windowed<Sale, Str>;
+
+    fn mistake(window: impl Fn(weir::KeyedStream<Sale, Str>) -> Windows + 'static, words: &str) {
+        let job = move |job: &Job| {
+            let windows = window(sales(job).key_by(Sale::SHOP));
+            windows.aggregate(Sum::of(Sale::AMOUNT)).uid("totals").map(total).sink("out");
+        };
+        let error = TestHarness::try_new(job, &[]).err().unwrap_or_else(|| panic!("no mistake was found: {words}"));
+        assert!(error.starts_with("operator `totals`: ") && error.contains(words), "{error}");
+    }
+
+    let (none, some) = (millis(0), millis(10));
+    mistake(|k| k.window(CountWindow(0)), "every 0 rows: let the count be at least 1");
+    mistake(move |k| k.window(Tumbling::new(none)), "a length of 0 ms: let that be at least 1 ms");
+    mistake(move |k| k.window(Tumbling::new(some).offset_ms(-10)), "shift them by less than 10 ms");
+    mistake(move |k| k.window(Tumbling::new(weir::days(400_000))), "more than a thousand years");
+    mistake(move |k| k.window(Session::gap(none)), "a gap of 0 ms");
+    mistake(move |k| k.window(Sliding::new(some, none)), "slide by 0 ms");
+    mistake(
+        move |k| k.window(Sliding::new(some, millis(11))),
+        "rows between them would be lost: let them slide by 10 ms at most",
+    );
+    mistake(move |k| k.window(Sliding::new(weir::days(1), millis(1))), "let them slide by more");
+    mistake(|k| k.window(Global).trigger(Trigger::never()), "its trigger never fires: add");
+    mistake(move |k| k.window(Global).trigger(Trigger::on_time().early_every(none)), "an interval of 0 ms");
+    mistake(|k| k.window(CountWindow(3)).trigger(Trigger::on_time()), "`CountWindow(3)`, of which it would replace the count");
+    let late = || Tag::<Sale>::new("late");
+    mistake(move |k| k.window(Global).processing_time().allowed_lateness(some), "no row is late: leave out the allowed lateness");
+    mistake(move |k| k.window(Global).late_output(&late()).processing_time(), "no row is late");
+    mistake(move |k| k.window(CountWindow(3)).late_output(&late()), "as count windows do");
 }
 
 /// Every built-in aggregate, several of the same column among them, over a window that was merged and restored.
@@ -250,7 +361,8 @@ fn aggregates() {
         avg: Some(3.75),
         distinct: 2,
         first: Some(2),
-        last: Some(1),
+        // The row that has made them one session belongs to the earlier one.
+        last: Some(8),
         large: 2,
     };
     assert_eq!(harness.take::<Summary>("out"), [expected]);

@@ -9,3 +9,4 @@ mod native;
 mod properties;
 mod reference;
 mod restore;
+mod sdk;

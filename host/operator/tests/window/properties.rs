@@ -11,7 +11,7 @@ use crate::reference::{Pane, Reference};
 
 /// What happens to an operator.
 #[derive(Clone, Debug)]
-enum Step {
+pub enum Step {
     /// a row of a key, so far from the watermark
     Row(i64, i64),
     /// the batch ends here
@@ -27,7 +27,7 @@ enum Step {
 /// The keys are those below.
 const KEYS: i64 = 4;
 
-fn steps(earliest: i64) -> impl Strategy<Value = Vec<Step>> {
+pub fn steps(earliest: i64) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (0..KEYS, earliest..30i64).prop_map(|(key, time)| Step::Row(key, time)),
         2 => Just(Step::Cut),
@@ -51,7 +51,7 @@ fn assigner() -> impl Strategy<Value = Assigner> {
     ]
 }
 
-fn window() -> impl Strategy<Value = Window> {
+pub fn window() -> impl Strategy<Value = Window> {
     let trigger = (prop::bool::weighted(0.8), prop::option::of(1..6u64), prop::option::of(1..5u64), any::<bool>());
     (assigner(), prop::bool::weighted(0.8), trigger, 0..15i64, any::<bool>()).prop_map(
         |(assigner, event, (on_time, early_every_ms, every_count, purging), lateness, late_port)| Window {

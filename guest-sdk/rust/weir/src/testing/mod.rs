@@ -6,13 +6,13 @@ mod cell;
 mod node;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cell::{Cell, decode, encode, top_level};
 use node::{Clocks, Node, Row};
 
-use crate::bindings::exports::weir::dataflow::definition::{Endpoint, Graph};
+use crate::bindings::exports::weir::dataflow::definition::{ChainInput, Endpoint, Graph, Partitioning};
 use crate::bindings::weir::dataflow::types::{Batch, Field};
 use crate::job::{Built, Job, Outcome, fields, port};
 use crate::record::Record;
@@ -141,7 +141,7 @@ impl TestHarness {
         self.settle().unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Ends the input: all windows and timers of event time fire.
+    /// Ends the input: all windows fire, in processing time, too, and all timers of event time. Those of processing time do not fire any more.
     ///
     /// # Panics
     /// If the job fails.
@@ -233,11 +233,22 @@ impl TestHarness {
         Ok(())
     }
 
-    /// What a chain sees of the time: the least watermark of all that it reads.
+    /// What a chain sees of the time: the least watermark of all that it reads. Broadcast rows of a keyed function have no say in it, but that time does
+    /// not end before they do.
     fn clocks(&self, chain: usize) -> Clocks {
-        let from: BTreeSet<_> = self.graph.chains[chain].inputs.iter().flat_map(|i| &i.from).map(|f| chain_of(*f)).collect();
-        let incoming = from.into_iter().map(|f| f.map_or(self.floor, |chain| self.watermarks[chain])).min();
-        Clocks { watermark: incoming.unwrap_or(self.floor), now: self.now }
+        let inputs = &self.graph.chains[chain].inputs;
+        let is_keyed = inputs.iter().any(|input| input.partitioning == Partitioning::Hash);
+        let is_timeless = |input: &&ChainInput| is_keyed && input.partitioning == Partitioning::Broadcast;
+        let (timeless, timed): (Vec<_>, Vec<_>) = inputs.iter().partition(is_timeless);
+        let watermark = self.least_watermark(&timed);
+        let has_ended = timeless.is_empty() || self.least_watermark(&timeless) == i64::MAX;
+        Clocks { watermark: if has_ended { watermark } else { watermark.min(i64::MAX - 1) }, now: self.now }
+    }
+
+    /// The least watermark of what these inputs read.
+    fn least_watermark(&self, inputs: &[&ChainInput]) -> i64 {
+        let of = |from: &Endpoint| chain_of(*from).map_or(self.floor, |chain| self.watermarks[chain]);
+        inputs.iter().flat_map(|input| &input.from).map(of).min().unwrap_or(self.floor)
     }
 
     /// Lets the time advance through the graph. Chains come after those that feed them.

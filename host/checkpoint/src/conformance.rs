@@ -392,6 +392,17 @@ async fn savepoints_are_self_contained(storage: &Storage) {
         assert_eq!(savepoints.delete(&id).await.unwrap_err().kind, ErrorKind::NotFound);
         assert!(savepoints.list().await.unwrap().iter().all(|listed| listed.id != id));
     }
+    // Of several that are written under one id at once, one is complete, and no other takes anything from it.
+    let id = format!("sp-{}", Ulid::new());
+    let targets = [(); 4].map(|()| storage.savepoints());
+    let writes = targets.iter().map(|target| target.write(&id, job.folder(), &checkpoint, &|_| ()));
+    let ends = futures::future::join_all(writes).await;
+    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1, "{ends:?}");
+    assert!(ends.iter().all(|end| end.as_ref().err().is_none_or(|e| e.kind == ErrorKind::Conflict)), "{ends:?}");
+    assert!(storage.savepoints().open(&id).await.unwrap().verify().await.unwrap().broken.is_empty());
+    let left = storage.savepoints().open(&id).await.unwrap().folder().list(&crate::Path::ROOT).await.unwrap();
+    assert!(left.iter().all(|(path, _)| path.as_ref() != "claim"), "{left:?}");
+
     // The savepoint does not need the job, also where a copy is a link.
     let savepoint = storage.savepoints().write(&format!("sp-{}", Ulid::new()), job.folder(), &checkpoint, &|_| ()).await.unwrap();
     for file in &files[..3] {
@@ -543,7 +554,7 @@ async fn failed_transfers_leave_nothing_false(storage: &Storage) {
     let checkpoint = manifest(2, vec![small, file]);
     assert_eq!(elsewhere.write(&id, job.folder(), &checkpoint, &|_| ()).await.unwrap_err().kind, ErrorKind::Unavailable);
     assert_eq!(elsewhere.open(&id).await.unwrap_err().kind, ErrorKind::NotFound);
-    elsewhere.delete(&id).await.unwrap();
+    // Nothing is left of it, so that the id is free.
     elsewhere.write(&id, job.folder(), &checkpoint, &|_| ()).await.unwrap();
 }
 

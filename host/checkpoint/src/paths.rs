@@ -5,6 +5,7 @@
 //! jobs/<job>/log-id                                                      what tells the log from others
 //! jobs/<job>/files/<generation>/<vertex>-<subtask>/<checkpoint>-<name>   state, immutable
 //! jobs/<job>/committed/<generation>-<checkpoint>.json                    notes that sinks have committed a checkpoint
+//! savepoints/<id>/claim                                                  while it is being written
 //! savepoints/<id>/manifest.json                                          written last
 //! savepoints/<id>/files/<n>-<name>                                       copies: a savepoint refers to nothing outside of it
 //! probes/<id>                                                            gone after a moment
@@ -112,6 +113,11 @@ pub(crate) fn noted(path: &Path) -> Option<(u64, u64)> {
 /// In a savepoint's folder, the manifest.
 pub(crate) fn manifest() -> Path {
     Path::from("manifest.json")
+}
+
+/// In a savepoint's folder, whose it is while it is being written.
+pub(crate) fn claim() -> Path {
+    Path::from("claim")
 }
 
 /// In a savepoint's folder, its `n`th file, a copy of the file at `of`.

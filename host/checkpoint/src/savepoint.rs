@@ -73,8 +73,8 @@ impl Savepoints {
     /// copied bytes.
     ///
     /// # Errors
-    /// If there is one with this id, the checkpoint has rows in flight or is damaged, or a storage fails. What was copied stays until the id is
-    /// [deleted](Self::delete).
+    /// If there is one with this id, or one is being written, the checkpoint has rows in flight or is damaged, or a storage fails. Copies are removed
+    /// if not all could be made, as far as the storage lets that be done; what is left stays until the id is [deleted](Self::delete).
     pub async fn write(
         &self,
         id: &str,
@@ -85,6 +85,41 @@ impl Savepoints {
         self.check_free(id).await?;
         check_portable(checkpoint)?;
         let folder = self.folder(id)?;
+        // From here on nobody else writes to the folder, so that all of it is ours to remove.
+        if create(&folder, &paths::claim(), &Ulid::new().to_string().into()).await? == Created::Theirs {
+            return Err(taken(&folder));
+        }
+        let written = match Savepoint::manifest_in(&folder).await {
+            Ok(None) => Self::fill(&folder, from, checkpoint, progress).await,
+            // Somebody has completed one since it was looked at.
+            Ok(Some(_)) => Err(taken(&folder)),
+            Err(error) => Err(error),
+        };
+        // Of a savepoint it is no part.
+        let _ = folder.delete(vec![paths::claim()]).await;
+        Ok(Savepoint { folder, manifest: written? })
+    }
+
+    /// Fills a folder that is claimed, or leaves no copies there.
+    async fn fill(folder: &Folder, from: &Folder, checkpoint: &Manifest, progress: Progress<'_>) -> Result<Manifest, Error> {
+        let manifest = match Self::copy(folder, from, checkpoint, progress).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let left = folder.list(&paths::files()).await.unwrap_or_default();
+                let _ = folder.delete(left.into_iter().map(|(path, _)| path).collect()).await;
+                return Err(error);
+            }
+        };
+        let document = encode_savepoint(&manifest, &Ulid::new().to_string());
+        // If that fails, the manifest may be there all the same, or in a moment: then the copies have to be, too.
+        match create(folder, &paths::manifest(), &document).await? {
+            Created::Ours => Ok(manifest),
+            Created::Theirs => Err(taken(folder)),
+        }
+    }
+
+    /// Copies the files of a checkpoint. Returns the manifest that refers to the copies.
+    async fn copy(folder: &Folder, from: &Folder, checkpoint: &Manifest, progress: Progress<'_>) -> Result<Manifest, Error> {
         let mut manifest = checkpoint.clone();
         manifest.kind = Kind::Savepoint;
         let mut copies: HashMap<String, (FileRef, Path)> = HashMap::new();
@@ -98,22 +133,18 @@ impl Savepoints {
         manifest.bytes_new = manifest.bytes_total;
         // After a failure no copy is begun, but those under way are waited for: none must come after what the caller does next.
         let failed = AtomicBool::new(false);
-        let (to_folder, has_failed) = (&folder, &failed);
+        let has_failed = &failed;
         let copying = copies.into_values().map(|(file, to)| async move {
             if has_failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let copied = to_folder.copy_in(from, &file, &to, progress).await;
+            let copied = folder.copy_in(from, &file, &to, progress).await;
             has_failed.fetch_or(copied.is_err(), Ordering::Relaxed);
             copied
         });
         let ends: Vec<_> = futures::stream::iter(copying).buffer_unordered(COPIES_MAX).collect().await;
         ends.into_iter().collect::<Result<(), Error>>()?;
-        let document = encode_savepoint(&manifest, &Ulid::new().to_string());
-        match create(&folder, &paths::manifest(), &document).await? {
-            Created::Ours => Ok(Savepoint { folder, manifest }),
-            Created::Theirs => Err(taken(&folder)),
-        }
+        Ok(manifest)
     }
 
     /// Whether a savepoint could be written under this id now.

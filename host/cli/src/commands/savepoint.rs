@@ -242,15 +242,9 @@ async fn of_newest_checkpoint(spec: &SpecArgs, id: Option<&str>) -> anyhow::Resu
                 let url = savepoint.folder().url();
                 return Ok(SavepointWritten { checkpoint: manifest.checkpoint, savepoint: id, url });
             }
-            // Somebody else makes one of this name.
-            Err(error) if error.kind == ErrorKind::Conflict => return Err(error.into()),
-            Err(error) => {
-                // The job goes on, and may have removed the checkpoint meanwhile.
-                savepoints.delete(&id).await.or_else(|e| if e.kind == ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
-                if error.kind != ErrorKind::NotFound || tries_left == 0 {
-                    return Err(error.into());
-                }
-            }
+            // The job goes on, and may have removed the checkpoint meanwhile.
+            Err(error) if error.kind == ErrorKind::NotFound && tries_left > 0 => {}
+            Err(error) => return Err(error.into()),
         }
     }
     bail!("the job removes its checkpoints faster than they can be copied; set checkpoint.retained higher")

@@ -68,26 +68,11 @@ mod tests {
     use super::*;
     use crate::garbage::Sweep;
     use crate::log::Appended;
-    use crate::manifest::{Claim, Entry, FORMAT, Kind};
+    use crate::manifest::{Claim, Entry, Kind};
     use crate::storage::Storage;
 
     fn manifest(generation: u64, checkpoint: u64) -> Manifest {
-        Manifest {
-            format: FORMAT,
-            job: "job".into(),
-            kind: Kind::Savepoint,
-            checkpoint,
-            generation,
-            graph_fingerprint: String::new(),
-            max_parallelism: 1,
-            vertices: vec![],
-            edges: vec![],
-            started_ms: 70,
-            finished_ms: 71,
-            tasks: vec![],
-            bytes_total: 0,
-            bytes_new: 0,
-        }
+        Manifest { started_ms: 70, finished_ms: 71, ..Manifest::new("job", Kind::Savepoint, checkpoint, generation, 1) }
     }
 
     /// Goal: a note is of one checkpoint, whatever others have its number; it may be made twice, by whoever; and one that is damaged, or of a newer format, is none.

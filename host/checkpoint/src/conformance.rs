@@ -95,30 +95,13 @@ fn manifest(checkpoint: u64, files: Vec<FileRef>) -> Manifest {
         state: StateFiles::Entries(files),
         scalars: serde_json::Value::Null,
     };
-    let task = TaskSnapshot {
-        vertex: 2,
-        subtask: 3,
-        parallelism: 4,
-        source: None,
-        chains: vec![chain],
-        sinks: vec![],
-        in_flight: vec![],
-    };
+    let task = TaskSnapshot { chains: vec![chain], ..TaskSnapshot::new(2, 3, 4) };
     Manifest {
-        format: crate::manifest::FORMAT,
-        job: "conformance".into(),
-        kind: Kind::Checkpoint,
-        checkpoint,
-        generation: 1,
         graph_fingerprint: "9c".into(),
-        max_parallelism: 128,
-        vertices: vec![],
-        edges: vec![],
-        started_ms: 0,
-        finished_ms: 0,
         tasks: vec![task],
         bytes_total,
         bytes_new: bytes_total,
+        ..Manifest::new("conformance", Kind::Checkpoint, checkpoint, 1, 128)
     }
 }
 

@@ -183,31 +183,8 @@ mod tests {
             state: StateFiles::Entries(files),
             scalars: serde_json::Value::Null,
         };
-        let task = TaskSnapshot {
-            vertex: 0,
-            subtask: 0,
-            parallelism: 1,
-            source: None,
-            chains: vec![chain],
-            sinks: vec![],
-            in_flight: vec![],
-        };
-        Manifest {
-            format: 1,
-            job: "job".into(),
-            kind: Kind::Checkpoint,
-            checkpoint,
-            generation,
-            graph_fingerprint: String::new(),
-            max_parallelism: 1,
-            vertices: vec![],
-            edges: vec![],
-            started_ms: 0,
-            finished_ms: 0,
-            tasks: vec![task],
-            bytes_total: 0,
-            bytes_new: 0,
-        }
+        let task = TaskSnapshot { chains: vec![chain], ..TaskSnapshot::new(0, 0, 1) };
+        Manifest { tasks: vec![task], ..Manifest::new("job", Kind::Checkpoint, checkpoint, generation, 1) }
     }
 
     fn complete(generation: u64, checkpoint: u64, files: &[&str]) -> Result<Entry, Corrupt> {

@@ -85,6 +85,28 @@ pub struct Manifest {
     pub bytes_new: u64,
 }
 
+impl Manifest {
+    /// One of a checkpoint that comprises nothing yet.
+    pub fn new(job: impl Into<String>, kind: Kind, checkpoint: u64, generation: u64, max_parallelism: u16) -> Self {
+        Self {
+            format: FORMAT,
+            job: job.into(),
+            kind,
+            checkpoint,
+            generation,
+            graph_fingerprint: String::new(),
+            max_parallelism,
+            vertices: vec![],
+            edges: vec![],
+            started_ms: 0,
+            finished_ms: 0,
+            tasks: vec![],
+            bytes_total: 0,
+            bytes_new: 0,
+        }
+    }
+}
+
 /// What a checkpoint was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -129,6 +151,13 @@ pub struct TaskSnapshot {
     /// batches that an unaligned barrier overtook
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<InFlight>,
+}
+
+impl TaskSnapshot {
+    /// That of a subtask which contributes nothing yet.
+    pub fn new(vertex: u32, subtask: u16, parallelism: u16) -> Self {
+        Self { vertex, subtask, parallelism, source: None, chains: vec![], sinks: vec![], in_flight: vec![] }
+    }
 }
 
 /// Where a source is.

@@ -471,7 +471,7 @@ fn has_state(chain: &ChainSnapshot) -> bool {
 mod tests {
     use arrow_schema::{DataType, Field, Schema, SchemaRef};
     use serde_json::{Value, json};
-    use weir_checkpoint::{Kind, SourceSnapshot, SplitState, Storage, TaskSnapshot, manifest};
+    use weir_checkpoint::{Kind, SourceSnapshot, SplitState, Storage, TaskSnapshot};
     use weir_plan::JobSpec;
     use weir_types::graph::{
         Assigner, Chain, ColumnOrigin, Endpoint, Graph, Input, OperatorInfo, Output, Partitioning, Sink, Source, TimeDomain,
@@ -549,31 +549,8 @@ mod tests {
             operator_state: None,
             scalars: scalars(head),
         };
-        let task = TaskSnapshot {
-            vertex: 0,
-            subtask: 0,
-            parallelism: 1,
-            source: None,
-            chains: vec![chain],
-            sinks: vec![],
-            in_flight: vec![],
-        };
-        let manifest = Manifest {
-            format: manifest::FORMAT,
-            job: "job".to_owned(),
-            kind: Kind::Checkpoint,
-            checkpoint: 5,
-            generation: 1,
-            graph_fingerprint: String::new(),
-            max_parallelism: plan.spec.max_parallelism,
-            vertices: vec![],
-            edges: vec![],
-            started_ms: 0,
-            finished_ms: 0,
-            tasks: vec![task],
-            bytes_total: 0,
-            bytes_new: 0,
-        };
+        let task = TaskSnapshot { chains: vec![chain], ..TaskSnapshot::new(0, 0, 1) };
+        let manifest = Manifest { tasks: vec![task], ..Manifest::new("job", Kind::Checkpoint, 5, 1, plan.spec.max_parallelism) };
         let storage = Storage::open("memory://what-a-job-starts-from", &[]).unwrap().job("job").unwrap();
         Restore { manifest: Arc::new(manifest), folder: storage.folder().clone(), drops_unmatched: false }
     }
@@ -638,15 +615,7 @@ mod tests {
             for name in names {
                 let splits = [("0".to_owned(), state.clone())].into();
                 let source = Some(SourceSnapshot { name: (*name).to_owned(), splits });
-                tasks.push(TaskSnapshot {
-                    vertex: 1,
-                    subtask: 0,
-                    parallelism: 1,
-                    source,
-                    chains: vec![],
-                    sinks: vec![],
-                    in_flight: vec![],
-                });
+                tasks.push(TaskSnapshot { source, ..TaskSnapshot::new(1, 0, 1) });
             }
             restore
         };

@@ -170,13 +170,9 @@ impl Persister {
         captured: Captured,
     ) -> Result<(TaskSnapshot, Stored), Error> {
         let mut snapshot = TaskSnapshot {
-            vertex: self.task.vertex,
-            subtask: self.task.subtask,
-            parallelism: self.parallelism,
             source: captured.source,
-            chains: vec![],
             sinks: captured.sinks,
-            in_flight: vec![],
+            ..TaskSnapshot::new(self.task.vertex, self.task.subtask, self.parallelism)
         };
         let (mut bytes, mut longest) = (0, Duration::ZERO);
         let Some(storage) = &self.storage.clone() else { return Ok((snapshot, Stored::default())) };

@@ -509,28 +509,23 @@ impl Attempt<'_> {
     fn manifest(&self, checkpoint: CheckpointId, kind: Kind, snapshots: BTreeMap<TaskId, Arc<TaskSnapshot>>) -> Manifest {
         let flight = self.flights.get(&checkpoint);
         let vertices = self.plan.vertices.iter().enumerate();
+        let kind = match kind {
+            // Nothing comes after the ends of all tasks.
+            Kind::Checkpoint if self.ended.len() == snapshots.len() => StoredKind::Final,
+            // Its windows have fired for good: whatever would be read after it would be late. The savepoint that is copied from it says that it is one.
+            Kind::StopWithSavepoint { drain: true } => StoredKind::Final,
+            Kind::Checkpoint => StoredKind::Checkpoint,
+            Kind::Savepoint | Kind::StopWithSavepoint { drain: false } => StoredKind::Savepoint,
+        };
         let mut manifest = Manifest {
-            format: weir_checkpoint::manifest::FORMAT,
-            job: self.plan.name.clone(),
-            kind: match kind {
-                // Nothing comes after the ends of all tasks.
-                Kind::Checkpoint if self.ended.len() == snapshots.len() => StoredKind::Final,
-                // Its windows have fired for good: whatever would be read after it would be late. The savepoint that is copied from it says that it is one.
-                Kind::StopWithSavepoint { drain: true } => StoredKind::Final,
-                Kind::Checkpoint => StoredKind::Checkpoint,
-                Kind::Savepoint | Kind::StopWithSavepoint { drain: false } => StoredKind::Savepoint,
-            },
-            checkpoint: checkpoint.0,
-            generation: self.generation.0,
             graph_fingerprint: weir_worker::restore::fingerprint(&self.plan),
-            max_parallelism: self.plan.spec.max_parallelism,
             vertices: vertices.map(|(i, v)| Vertex { vertex: i as u32, parallelism: v.parallelism }).collect(),
             edges: weir_worker::in_flight::edges(&self.plan),
             started_ms: flight.map_or(0, |flight| flight.started_ms),
             finished_ms: now_ms(),
             tasks: snapshots.into_values().map(|snapshot| (*snapshot).clone()).collect(),
-            bytes_total: 0,
             bytes_new: flight.map_or(0, |flight| flight.efforts.iter().map(|effort| effort.bytes).sum()),
+            ..Manifest::new(self.plan.name.as_str(), kind, checkpoint.0, self.generation.0, self.plan.spec.max_parallelism)
         };
         let mut seen = HashSet::new();
         manifest.bytes_total = manifest.files().filter(|file| seen.insert(file.path.as_str())).map(|file| file.bytes).sum();
@@ -596,7 +591,7 @@ impl Attempt<'_> {
     async fn note_committed(&mut self) {
         let (Some((storage, _)), Some(newest)) = (&self.log, &self.newest) else { return };
         let is_committed = self.last_committed == Some(CheckpointId(newest.checkpoint));
-        if !is_committed || transactions(newest.tasks.iter()).iter().all(|(_, transactions)| transactions.is_empty()) {
+        if !is_committed || uncommitted::prepared(newest).is_empty() {
             return;
         }
         let noted = tokio::time::timeout(NOTE_PATIENCE, storage.note_committed(newest)).await;

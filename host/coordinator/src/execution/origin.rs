@@ -290,22 +290,7 @@ mod tests {
     }
 
     fn manifest_of(generation: u64, checkpoint: u64) -> weir_checkpoint::Entry {
-        weir_checkpoint::Entry::Manifest(Manifest {
-            format: weir_checkpoint::manifest::FORMAT,
-            job: "job".to_owned(),
-            kind: StoredKind::Checkpoint,
-            checkpoint,
-            generation,
-            graph_fingerprint: String::new(),
-            max_parallelism: 128,
-            vertices: vec![],
-            edges: vec![],
-            started_ms: 0,
-            finished_ms: 0,
-            tasks: vec![],
-            bytes_total: 0,
-            bytes_new: 0,
-        })
+        weir_checkpoint::Entry::Manifest(Manifest::new("job", StoredKind::Checkpoint, checkpoint, generation, 128))
     }
 
     async fn append(log: &JobStorage, number: u64, entry: weir_checkpoint::Entry) {

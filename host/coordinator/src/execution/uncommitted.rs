@@ -11,15 +11,21 @@ use super::origin::Origin;
 /// What sinks have prepared, by their names.
 pub(super) type Transactions = Vec<(String, Vec<Transaction>)>;
 
+/// What sinks have prepared for a checkpoint.
+pub(super) fn prepared(manifest: &Manifest) -> Transactions {
+    let mut prepared = transactions(manifest.tasks.iter());
+    prepared.retain(|(_, transactions)| !transactions.is_empty());
+    prepared
+}
+
 /// What sinks have prepared for a checkpoint and may not have committed, by their names: what it lists, unless it was noted that all of it is.
 ///
 /// # Errors
 /// If the storage fails.
 pub async fn uncommitted_of(storage: &JobStorage, manifest: &Manifest) -> Result<Vec<(String, Vec<Transaction>)>, Error> {
-    let mut listed = transactions(manifest.tasks.iter());
-    listed.retain(|(_, transactions)| !transactions.is_empty());
-    let is_committed = listed.is_empty() || storage.is_committed(manifest).await?;
-    Ok(if is_committed { vec![] } else { listed })
+    let prepared = prepared(manifest);
+    let is_committed = prepared.is_empty() || storage.is_committed(manifest).await?;
+    Ok(if is_committed { vec![] } else { prepared })
 }
 
 /// What an attempt has to commit before anything else.
@@ -62,23 +68,8 @@ mod tests {
         let sink =
             |(name, count): &(&str, usize)| SinkSnapshot { name: (*name).to_owned(), transactions: vec![json!(1); *count] };
         let sinks = sinks.iter().map(sink).collect();
-        let task = TaskSnapshot { vertex: 0, subtask: 0, parallelism: 1, source: None, chains: vec![], sinks, in_flight: vec![] };
-        Manifest {
-            format: weir_checkpoint::manifest::FORMAT,
-            job: "job".to_owned(),
-            kind: Kind::Checkpoint,
-            checkpoint: 5,
-            generation: 1,
-            graph_fingerprint: String::new(),
-            max_parallelism: 128,
-            vertices: vec![],
-            edges: vec![],
-            started_ms: 0,
-            finished_ms: 0,
-            tasks: vec![task],
-            bytes_total: 0,
-            bytes_new: 0,
-        }
+        let task = TaskSnapshot { sinks, ..TaskSnapshot::new(0, 0, 1) };
+        Manifest { tasks: vec![task], ..Manifest::new("job", Kind::Checkpoint, 5, 1, 128) }
     }
 
     /// Goal: what a checkpoint lists is to be committed until it is noted that it was; sinks without rows have nothing to commit.

@@ -1,13 +1,12 @@
 //! Text and bytes that are not copied: slices of the buffer that their batch came in.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::rc::Rc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -27,35 +26,65 @@ pub struct Bytes {
 }
 
 /// The buffer of a column, shared by its rows.
-#[derive(Clone, Default)]
-struct Owner(ManuallyDrop<Rc<Vec<u8>>>);
+///
+/// As an `Rc`, but for what its clones and drops cost, of which there is one for each text of each row: the count is so wide that nobody has to look whether it
+/// runs over, and where a drop is inlined, there is only a number that is decremented.
+struct Owner(NonNull<Shared>);
+
+struct Shared {
+    owners: Cell<u64>,
+    bytes: Vec<u8>,
+}
 
 impl Owner {
     fn new(bytes: Vec<u8>) -> Self {
-        Self(ManuallyDrop::new(Rc::new(bytes)))
+        Self(NonNull::from(Box::leak(Box::new(Shared { owners: Cell::new(1), bytes }))))
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn shared(&self) -> &Shared {
+        // SAFETY: it is freed when the last owner is dropped, and there is this one.
+        unsafe { self.0.as_ref() }
     }
 
     /// The first byte of the buffer. It stays where it is, as the buffer is never changed.
     fn first(&self) -> NonNull<u8> {
-        NonNull::from(self.0.as_slice()).cast()
+        NonNull::from(self.shared().bytes.as_slice()).cast()
+    }
+
+    fn len(&self) -> usize {
+        self.shared().bytes.len()
+    }
+}
+
+impl Clone for Owner {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        let owners = &self.shared().owners;
+        // At a clone a nanosecond this runs over after half a millennium.
+        owners.set(owners.get().wrapping_add(1));
+        Self(self.0)
     }
 }
 
 impl Drop for Owner {
-    /// As the drop of an `Rc`, but small where it is inlined, as it is for each text of each row: there, others share the buffer,
-    /// and only a number is decremented.
     #[inline(always)]
-    #[allow(unsafe_code)]
     fn drop(&mut self) {
         #[cold]
         #[inline(never)]
-        fn free(last: Rc<Vec<u8>>) {
-            drop(last);
+        #[allow(unsafe_code)]
+        fn free(last: NonNull<Shared>) {
+            // SAFETY: it comes from a `Box`, and its last owner is gone.
+            drop(unsafe { Box::from_raw(last.as_ptr()) });
         }
 
-        // SAFETY: it is taken out once, when the owner is dropped, and not used afterwards.
-        let shared = unsafe { ManuallyDrop::take(&mut self.0) };
-        if Rc::strong_count(&shared) == 1 { free(shared) } else { drop(shared) }
+        let owners = &self.shared().owners;
+        let left = owners.get().wrapping_sub(1);
+        owners.set(left);
+        if left == 0 {
+            free(self.0);
+        }
     }
 }
 
@@ -63,7 +92,7 @@ impl Bytes {
     /// The same bytes in a buffer of their own.
     #[must_use]
     pub fn detached(&self) -> Self {
-        if self.owner.0.len() == self.len() { self.clone() } else { Self::from(self.to_vec()) }
+        if self.owner.len() == self.len() { self.clone() } else { Self::from(self.to_vec()) }
     }
 }
 
@@ -248,7 +277,7 @@ impl SharedColumn {
     fn open(buffers: &mut Buffers) -> Result<Self, String> {
         let (offsets, end) = Offsets::open(buffers, buffers.rows())?;
         let owner = Owner::new(buffers.take(end)?);
-        Ok(Self { offsets, first: owner.first(), length: owner.0.len(), owner })
+        Ok(Self { offsets, first: owner.first(), length: owner.len(), owner })
     }
 
     #[inline(always)]
@@ -293,6 +322,12 @@ impl Writer for BytesWriter {
     }
 }
 
+/// The widest word that is loaded and stored by one instruction.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+type Wide = std::arch::wasm32::v128;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+type Wide = u128;
+
 /// Appends `row` to `bytes`.
 ///
 /// In WebAssembly a copy of unknown length is `memory.copy`, which the host runs as a function call; for a few bytes that
@@ -309,7 +344,8 @@ fn append(bytes: &mut Vec<u8>, row: &[u8]) {
         let old = bytes.len();
         // SAFETY: `row` has at least N words, so both groups of loads lie within it; there is room for as many bytes behind the end
         // of `bytes`, so the stores lie within that. As the row has at most 2 * N words, they write every one of these
-        // bytes before `set_len` shows them. A word is an integer, of which every pattern of bits is a value.
+        // bytes before `set_len` shows them. A word is an integer or a vector of them, of which every pattern of
+        // bits is a value.
         unsafe {
             let (from, to) = (row.as_ptr(), bytes.as_mut_ptr().add(old));
             for start in [0, length - width] {
@@ -327,8 +363,8 @@ fn append(bytes: &mut Vec<u8>, row: &[u8]) {
         2..=4 => ends::<u16, 1>(bytes, row),
         5..=8 => ends::<u32, 1>(bytes, row),
         9..=16 => ends::<u64, 1>(bytes, row),
-        17..=32 => ends::<u64, 2>(bytes, row),
-        33..=64 => ends::<u64, 4>(bytes, row),
+        17..=32 => ends::<Wide, 1>(bytes, row),
+        33..=64 => ends::<Wide, 2>(bytes, row),
         _ => bytes.extend_from_slice(row),
     }
 }

@@ -10,7 +10,7 @@ use arrow_schema::{ArrowError, DataType};
 use pulp::bytemuck::Pod;
 use weir_types::Batch;
 
-use crate::selection::Selection;
+use crate::selection::{ROOM_BEHIND, Selection};
 
 /// From so many batches on, rows are copied before they leave: few rows are not to keep the memory of many others.
 const PICKS_MAX: usize = 16;
@@ -100,7 +100,7 @@ fn gather(picks: &[Pick], rows: usize) -> Result<Batch, ArrowError> {
     let columns = (0..width).map(|column| gather_column(picks, column, rows)).collect::<Result<_, _>>()?;
     // Rows with event times beside rows without are rows without: an operator that needs them says so.
     let times = picks.iter().all(|pick| pick.batch.times().is_some()).then(|| {
-        let mut times = Vec::with_capacity(rows);
+        let mut times = Vec::with_capacity(rows + ROOM_BEHIND);
         for Pick { batch, rows } in picks {
             let of: &[_] = batch.times().map_or(&[], |times| &times[..]);
             rows.copy(of, &mut times);
@@ -131,7 +131,7 @@ fn gather_column(picks: &[Pick], column: usize, rows: usize) -> Result<ArrayRef,
 
 /// The values of a column of numbers without nulls, whatever they stand for.
 fn gather_values<T: ArrowNativeType + Pod>(picks: &[Pick], column: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
-    let mut values: Vec<T> = Vec::with_capacity(rows);
+    let mut values: Vec<T> = Vec::with_capacity(rows + ROOM_BEHIND);
     for Pick { batch, rows } in picks {
         let data = batch.column(column).to_data();
         rows.copy(&data.buffer::<T>(0)[..batch.rows()], &mut values);

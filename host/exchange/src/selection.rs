@@ -7,6 +7,9 @@ use pulp::bytemuck::{self, Pod};
 /// The rows that one word tells of.
 pub(crate) const WORD: usize = 64;
 
+/// How much room a column should have behind the values that are copied to it: lanes that are not wanted are stored there.
+pub(crate) const ROOM_BEHIND: usize = 8;
+
 /// Some rows of a batch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
@@ -79,6 +82,7 @@ impl Selection {
             && let Some(simd) = pulp::x86::V4::try_new()
             && self.rows * SPARSE >= self.of
         {
+            to.reserve(self.rows + ROOM_BEHIND);
             return simd.vectorize(wide::Copy { simd, words: &self.words, values: bytemuck::cast_slice(values), to });
         }
         to.extend(self.each().map(|row| values[row]));
@@ -96,13 +100,8 @@ mod wide {
     use pulp::x86::V4;
     use pulp::{NullaryFnOnce, cast};
 
-    use super::WORD;
-
     /// values in a vector
-    const LANES: usize = 8;
-
-    /// Words whose values are put together before they go to the column.
-    const WORDS_AT_ONCE: usize = 4;
+    const LANES: usize = super::ROOM_BEHIND;
 
     /// See [`super::Selection::copy`].
     pub struct Copy<'a, T> {
@@ -118,24 +117,19 @@ mod wide {
         #[inline(always)]
         fn call(self) {
             let Self { simd, words, values, to } = self;
-            // The last lanes that are not wanted are written beyond those that are.
-            let mut picked = [0; WORDS_AT_ONCE * WORD + LANES];
-            for (words, values) in words.chunks(WORDS_AT_ONCE).zip(values.chunks(WORDS_AT_ONCE * WORD)) {
-                let mut len = 0;
-                let (vectors, rest) = values.as_chunks::<LANES>();
-                let masks = words.iter().flat_map(|word| word.to_le_bytes());
-                for (mask, vector) in masks.clone().zip(vectors) {
-                    let front: [u64; LANES] = cast(simd.avx512f._mm512_maskz_compress_epi64(mask, cast(*vector)));
-                    picked[len..len + LANES].copy_from_slice(&front);
-                    len += mask.count_ones() as usize;
-                }
-                let mask = masks.clone().nth(vectors.len()).unwrap_or(0);
-                for (_, value) in (0..).zip(rest).filter(|(lane, _)| mask >> lane & 1 == 1) {
-                    picked[len] = *value;
-                    len += 1;
-                }
-                to.extend_from_slice(bytemuck::cast_slice(&picked[..len]));
+            let (vectors, rest) = values.as_chunks::<LANES>();
+            let masks = words.iter().flat_map(|word| word.to_le_bytes());
+            let mut len = to.len();
+            for (mask, vector) in masks.clone().zip(vectors) {
+                let front: [u64; LANES] = cast(simd.avx512f._mm512_maskz_compress_epi64(mask, cast(*vector)));
+                // Stored as a whole; what is not wanted goes again.
+                to.extend_from_slice(bytemuck::cast_slice(&front));
+                len += mask.count_ones() as usize;
+                to.truncate(len);
             }
+            let mask = masks.clone().nth(vectors.len()).unwrap_or(0);
+            let picked = (0..).zip(rest).filter(|(lane, _)| mask >> lane & 1 == 1);
+            to.extend(picked.map(|(_, value)| bytemuck::cast::<_, T>(*value)));
         }
     }
 }

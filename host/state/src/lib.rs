@@ -45,6 +45,6 @@ pub use error::Error;
 pub use expiry::{Clocks, Expiry};
 pub use memory::MemoryBackend;
 pub use rocks::{ChangesRoom, Checkpointing, RocksBackend, RocksMemory};
-pub use slots::{Created, Learned, Learner, NO_SLOT, Namespaces, SlotTable};
+pub use slots::{Created, Grouping, Learned, Learner, NO_SLOT, Namespaces, SlotTable};
 pub use timers::Timers;
 pub use weir_types::call::Slot;

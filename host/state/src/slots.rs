@@ -13,6 +13,7 @@
 //! backend may have its bytes. What is in a slot is what holds: a backend that [keeps copies](crate::StateBackend::keeps_copies) may have an older entry of it, and the table knows of which slots.
 
 mod filter;
+mod grouping;
 mod learner;
 mod lists;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use weir_types::{KeyGroup, call::Slot};
 use crate::key_codec::{KeyCodec, KeyShape, for_each_text, widen};
 use crate::{Clock, Error};
 use filter::Filter;
+pub use grouping::Grouping;
 pub use learner::{Learned, Learner};
 use lists::NamespaceLists;
 
@@ -86,15 +88,6 @@ impl Entry {
     fn hash(key: u64) -> u64 {
         hash_u64(key.wrapping_add(0xD6E8_FEB8_6659_FD93))
     }
-}
-
-/// A key while slots are grouped by it.
-#[derive(Clone, Copy, Debug)]
-struct Grouped {
-    key: u64,
-    /// a slot that has it
-    slot: Slot,
-    group: u32,
 }
 
 /// Maps keys and namespaces to slots.
@@ -412,47 +405,6 @@ impl SlotTable {
         }
         let key = self.keys[slot as usize];
         self.entry(key, self.bytes.get(slot as usize).map(|b| &**b), index)
-    }
-
-    /// Groups the slots of these namespaces by key: group i is `slots[groups[i]..groups[i + 1]]`, in the order of `namespaces`. Groups come
-    /// in the order in which their keys first appear. Both vectors are cleared first; that there were so many groups the last time is a guess at how many there
-    /// will be.
-    pub fn group_by_key(&self, namespaces: &[i64], groups: &mut Vec<u32>, slots: &mut Vec<Slot>) {
-        let last = groups.len();
-        groups.clear();
-        slots.clear();
-        groups.push(0);
-        if let [only] = namespaces {
-            slots.extend(self.slots_of(*only));
-            groups.extend(1..=slots.len() as u32);
-            return;
-        }
-        // Which group each slot belongs to, by a table of keys, each with one slot that has it; then a counting sort.
-        let counts = namespaces.iter().map(|&n| self.count_of(n));
-        let (largest, total) = counts.fold((0, 0), |(largest, total), count| (count.max(largest), total + count));
-        let mut first_slots: HashTable<Grouped> = HashTable::with_capacity(last.clamp(largest, total));
-        let mut members: Vec<(Slot, u32)> = Vec::with_capacity(total);
-        for slot in namespaces.iter().flat_map(|&n| self.slots_of(n)) {
-            let key = self.keys[slot as usize];
-            let same = |e: &Grouped| e.key == key && self.agree_beyond_key(e.slot, slot);
-            let entry = first_slots.entry(Entry::hash(key), same, |e| Entry::hash(e.key));
-            let group = entry.or_insert_with(|| {
-                groups.push(0);
-                Grouped { key, slot, group: groups.len() as u32 - 2 }
-            });
-            let group = group.get().group;
-            groups[group as usize + 1] += 1;
-            members.push((slot, group));
-        }
-        for i in 1..groups.len() {
-            groups[i] += groups[i - 1];
-        }
-        slots.resize(members.len(), NO_SLOT);
-        let mut next: Vec<u32> = groups.clone();
-        for (slot, group) in members {
-            slots[next[group as usize] as usize] = slot;
-            next[group as usize] += 1;
-        }
     }
 
     /// Whether two slots whose `keys` are equal have the same key.

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use arrow_array::ArrayRef;
 use weir_plan::job::Stage;
-use weir_state::{Created, Entries, Namespaces, Slot, SlotTable};
+use weir_state::{Created, Entries, Grouping, Namespaces, Slot, SlotTable};
 use weir_types::call::States;
 use weir_types::graph;
 use weir_types::{EventTime, KeyGroupRange};
@@ -50,18 +50,11 @@ pub(super) struct GridWindows {
     reduction: Reduction,
     round: Round,
     placed: Placed,
-    grouped: Grouped,
+    grouping: Grouping,
     /// empty between two calls, kept for its memory only
     list: PaneList,
     slots: Vec<Slot>,
     created: Vec<Created>,
-}
-
-/// The slots of a window's keys, as [`SlotTable::group_by_key`] gives them. Kept from window to window: they have about as many.
-#[derive(Debug, Default)]
-struct Grouped {
-    groups: Vec<u32>,
-    slots: Vec<Slot>,
 }
 
 /// Windows that are being emitted. Between two steps nothing else happens to the operator.
@@ -169,7 +162,7 @@ impl GridWindows {
             reduction: Reduction::default(),
             round: Round::default(),
             placed: Placed::default(),
-            grouped: Grouped::default(),
+            grouping: Grouping::default(),
             list: PaneList::default(),
             slots: vec![],
             created: vec![],
@@ -603,13 +596,12 @@ impl GridWindows {
             }
             return panes;
         }
-        let Grouped { groups, slots } = &mut self.grouped;
         for &window in &emission.windows {
-            table.group_by_key(&emission.parts, groups, slots);
-            panes.ends.reserve(groups.len());
-            panes.slots.reserve(slots.len());
-            for range in groups.windows(2) {
-                let pane = &slots[range[0] as usize..range[1] as usize];
+            table.group_by_key(&emission.parts, &mut self.grouping);
+            let panes_of_keys = self.grouping.groups();
+            panes.ends.reserve(panes_of_keys.len());
+            panes.slots.reserve(self.grouping.slots().len());
+            for pane in panes_of_keys {
                 if is_here(pane[0]) && !was_emitted(window, pane[0]) {
                     panes.push(pane.iter().copied());
                 }

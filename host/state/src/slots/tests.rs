@@ -164,10 +164,11 @@ fn check_keys(table: &mut SlotTable, model: &BTreeMap<(i64, u8), Slot>) -> Resul
 
 /// Grouping by key, and finding siblings, agree with the model.
 fn check_groups(table: &SlotTable, model: &BTreeMap<(i64, u8), Slot>) -> Result<(), TestCaseError> {
+    let mut grouping = Grouping::default();
     for namespaces in [&[][..], &[1], &[-2, -1, 0, 1], &[1, 0]] {
-        let (mut groups, mut slots) = (vec![], vec![]);
-        table.group_by_key(namespaces, &mut groups, &mut slots);
-        let mut got: Vec<Vec<Slot>> = groups.windows(2).map(|g| slots[g[0] as usize..g[1] as usize].to_vec()).collect();
+        table.group_by_key(namespaces, &mut grouping);
+        prop_assert_eq!(grouping.slots(), grouping.groups().collect::<Vec<_>>().concat());
+        let mut got: Vec<Vec<Slot>> = grouping.groups().map(<[Slot]>::to_vec).collect();
         let mut by_key: BTreeMap<u8, Vec<Slot>> = BTreeMap::new();
         for n in namespaces {
             for ((_, k), slot) in model.range((*n, 0)..(*n + 1, 0)) {

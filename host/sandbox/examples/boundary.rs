@@ -11,6 +11,10 @@ use arrow_schema::DataType;
 use weir_sandbox::{Instance, Limits, LogSink, Options, Sandbox};
 use weir_types::call::Input;
 
+/// As in `weir`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: boundary GUEST.wasm [NAME=VALUE]…")?;

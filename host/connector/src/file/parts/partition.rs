@@ -1,10 +1,12 @@
 //! Which folder a row goes to: by its event time, by its values, or by both.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use arrow_array::UInt32Array;
 use arrow_schema::{DataType, Schema};
 use jiff::Timestamp;
+use openssl::sha::sha256;
 use weir_types::{Batch, EventTime};
 
 use crate::Error;
@@ -15,6 +17,9 @@ const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// How long the name of a folder may be: what file systems take.
 const NAME_BYTES_MAX: usize = 255;
+
+/// How long the end of a name is that tells what was cut off: a dash, and 16 digits of a hash.
+const MARK_BYTES: usize = 17;
 
 /// How rows are divided among folders.
 #[derive(Debug, Default)]
@@ -36,7 +41,10 @@ impl Partitioning {
     /// What the options `partition_time` and `partition_by` say.
     pub fn new(time: Option<String>, by: &[String], schema: &Schema) -> Result<Self, Error> {
         let mut columns = Vec::new();
-        for name in by {
+        for (place, name) in by.iter().enumerate() {
+            if by[..place].contains(name) {
+                return Err(Error::options(format!("partition_by names the column \"{name}\" twice; once is enough")));
+            }
             let Some((index, field)) = schema.column_with_name(name) else {
                 let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
                 return Err(Error::options(format!(
@@ -55,8 +63,14 @@ impl Partitioning {
                 )));
             }
             let mut label = String::new();
-            escape(name, &mut label);
+            escape(name, usize::MAX, &mut label);
             label.push('=');
+            if label.len() + NO_VALUE.len() > NAME_BYTES_MAX {
+                return Err(Error::options(format!(
+                    "partition_by: folders cannot be named after the column \"{name}\", whose name is longer than {} bytes; give it a shorter one",
+                    NAME_BYTES_MAX - NO_VALUE.len() - 1
+                )));
+            }
             columns.push((index, label));
         }
         Ok(Self { time: time.map(TimePattern::new).transpose()?, columns })
@@ -120,15 +134,9 @@ impl Partitioning {
                 folder.push_str(name);
             }
             for (cells, label) in &cells {
-                let start = folder.len();
+                let end_max = folder.len() + NAME_BYTES_MAX;
                 folder.push_str(label);
-                push_value(cells, row, &mut plain, &mut folder);
-                if folder.len() - start > NAME_BYTES_MAX {
-                    return Err(Error::malformed(format!(
-                        "partition_by: a folder cannot be named {}, which is longer than {NAME_BYTES_MAX} bytes",
-                        &folder[start..]
-                    )));
-                }
+                push_value(cells, row, end_max, &mut plain, &mut folder);
                 folder.push('/');
             }
             each(row as u32, &folder);
@@ -137,30 +145,54 @@ impl Partitioning {
     }
 }
 
-/// Appends a value as part of a folder's name.
-fn push_value(cells: &Cells, row: usize, plain: &mut Vec<u8>, folder: &mut String) {
+/// Appends a value as part of a folder's name, which may reach to `end_max`.
+fn push_value(cells: &Cells, row: usize, end_max: usize, plain: &mut Vec<u8>, folder: &mut String) {
     if cells.is_null(row) {
         return folder.push_str(NO_VALUE);
     }
     if let Some(text) = cells.text(row) {
-        return if text.is_empty() { folder.push_str(NO_VALUE) } else { escape(text, folder) };
+        return if text.is_empty() { folder.push_str(NO_VALUE) } else { push_text(text, end_max, folder) };
     }
     plain.clear();
     cells.write_plain(row, plain);
-    escape(&String::from_utf8_lossy(plain), folder);
+    push_text(&String::from_utf8_lossy(plain), end_max, folder);
 }
 
-/// Appends text in which what paths, URLs and Hive reserve is escaped as in URLs.
-fn escape(text: &str, out: &mut String) {
+/// Appends text that may reach to `end_max`. If it is too long, its beginning, and a hash of all of it, which other texts with this beginning do not have.
+fn push_text(text: &str, end_max: usize, folder: &mut String) {
+    let start = folder.len();
+    if escape(text, end_max, folder) {
+        return;
+    }
+    folder.truncate(start);
+    escape(text, end_max - MARK_BYTES, folder);
+    folder.push('-');
+    sha256(text.as_bytes())[..8].iter().for_each(|byte| push_hex(*byte, folder));
+}
+
+/// Appends text in which what paths, URLs and Hive reserve is escaped as in URLs: as many whole characters as there is room for up to `end_max`. Whether that
+/// is all of it.
+fn escape(text: &str, end_max: usize, out: &mut String) -> bool {
     for c in text.chars() {
-        if c.is_ascii_control()
-            || matches!(c, '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^')
-        {
-            out.push_str(&format!("%{:02X}", u32::from(c)));
+        let end = out.len();
+        if c.is_control() || matches!(c, '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^') {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                out.push('%');
+                push_hex(byte, out);
+            }
         } else {
             out.push(c);
         }
+        if out.len() > end_max {
+            out.truncate(end);
+            return false;
+        }
     }
+    true
+}
+
+fn push_hex(byte: u8, out: &mut String) {
+    write!(out, "{byte:02X}").expect("text takes text");
 }
 
 impl TimePattern {
@@ -222,7 +254,7 @@ mod tests {
     fn values_name_folders() {
         // Goal: each kind of value is a name that file systems and Hive take, and no value has a name of its own.
         let texts: ArrayRef =
-            Arc::new(StringArray::from(vec![Some("AA"), Some("a/b=c%"), Some(".."), Some(""), None, Some("ü\n")]));
+            Arc::new(StringArray::from(vec![Some("AA"), Some("a/b=c%"), Some(".."), Some(""), None, Some("ü\n\u{85}")]));
         let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), Some(-2), None, Some(0), Some(0), Some(0)]));
         let found = folders(None, &["n", "t x"], vec![("t x", texts), ("n", numbers)], None);
         assert_eq!(
@@ -233,11 +265,36 @@ mod tests {
                 "n=__HIVE_DEFAULT_PARTITION__/t x=../",
                 "n=0/t x=__HIVE_DEFAULT_PARTITION__/",
                 "n=0/t x=__HIVE_DEFAULT_PARTITION__/",
-                "n=0/t x=ü%0A/"
+                "n=0/t x=ü%0A%C2%85/"
             ]
         );
         let at: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0]).with_timezone("UTC"));
         assert_eq!(folders(None, &["at"], vec![("at", at)], None), ["at=1970-01-01T00%3A00%3A00Z/"]);
+    }
+
+    #[test]
+    fn long_values_have_folders_of_their_own() {
+        // Goal: a value that is too long for a name is cut between two characters, of which an escaped one is whole, too, and is told by a hash from others with
+        // its beginning; the same value has the same folder everywhere, and one that just fits stays as it is.
+        let long = "x".repeat(300);
+        let (fits, longer) = (&long[..253], &long[..254]);
+        let other = format!("{longer}y");
+        let umlauts = format!("{}ü{long}", &long[..235]);
+        let breaks = format!("{}\u{85}{long}", &long[..231]);
+        let texts = [fits, longer, other.as_str(), umlauts.as_str(), breaks.as_str(), longer];
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let numbers: ArrayRef = Arc::new(Int32Array::from(vec![7; 6]));
+        let found = folders(None, &["t", "u"], vec![("t", texts), ("u", numbers)], None);
+        let names: Vec<_> = found.iter().map(|folder| folder.strip_suffix("/u=7/").unwrap()).collect();
+        assert_eq!(names[0], format!("t={fits}"));
+        let hash = "AF97A1A6CA66DF0B";
+        assert_eq!(names[1], format!("t={}-{hash}", &long[..236]));
+        let (cut, other) = names[2].rsplit_once('-').unwrap();
+        assert!(names[1].starts_with(cut) && cut.len() == 238 && other != hash && other.len() == 16, "{}", names[2]);
+        assert_eq!(names[3].rsplit_once('-').unwrap().0, format!("t={}", &long[..235]));
+        assert_eq!(names[4].rsplit_once('-').unwrap().0, format!("t={}", &long[..231]));
+        assert_eq!(names[5], names[1]);
+        assert!(names.iter().all(|name| name.len() <= NAME_BYTES_MAX));
     }
 
     #[test]
@@ -278,24 +335,32 @@ mod tests {
     #[test]
     fn what_cannot_name_a_folder_is_refused() {
         // Goal: wrong options and rows without what is needed are errors that say what to do.
-        let schema = Schema::new(vec![Field::new("f", DataType::Float64, true), Field::new("t", DataType::Utf8, true)]);
+        let long = "c".repeat(229);
+        let fields = vec![
+            Field::new("f", DataType::Float64, true),
+            Field::new("t", DataType::Utf8, true),
+            Field::new(&long, DataType::Utf8, true),
+            Field::new(&long[1..], DataType::Utf8, true),
+        ];
+        let schema = Schema::new(fields);
         let refused = |time: Option<&str>, by: &str| {
             let by: Vec<_> = by.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect();
             Partitioning::new(time.map(str::to_owned), &by, &schema).unwrap_err().message
         };
-        assert!(refused(None, "g").contains("there are: f, t"));
+        assert!(refused(None, "g").contains("there are: f, t, c"));
+        assert!(refused(None, "t,t").contains("\"t\" twice"));
+        assert!(refused(None, &long).contains("longer than 228 bytes"));
+        Partitioning::new(None, &[long[1..].to_owned()], &schema).unwrap();
         assert!(refused(None, "f").contains("Float64"));
         for bad in ["../%Y", "/%Y", "%Y/", ".%Y", "%Y//%m", "%!", ""] {
             assert!(refused(Some(bad), "").contains("dt=%Y"), "{bad}");
         }
         let partitioning = Partitioning::new(Some("%Y".into()), &[], &schema).unwrap();
-        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(300)]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
         let batch = |times: Option<Vec<EventTime>>| Batch::new(1, vec![text.clone(), text.clone()], times.map(Into::into));
         let split =
             |partitioning: &Partitioning, batch: &Batch| partitioning.split(batch, &mut |_, _| Ok(())).unwrap_err().message;
         assert!(split(&partitioning, &batch(None)).contains("assign event times"));
         assert!(split(&partitioning, &batch(Some(vec![i64::MAX]))).contains("9223372036854775807"));
-        let partitioning = Partitioning::new(None, &["t".into()], &schema).unwrap();
-        assert!(split(&partitioning, &batch(None)).contains("longer than 255"));
     }
 }

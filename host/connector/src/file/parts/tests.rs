@@ -229,6 +229,27 @@ fn parts_are_named_and_divided() {
 }
 
 #[test]
+fn rows_of_long_values_are_published() {
+    // Goal: values that are too long to name a folder after, and begin alike, have parts that the file system takes, with the values in full.
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files::free(folder.path());
+    let sink = bind(&files, "folder = \"out\"\nformat = \"jsonl\"\npartition_by = [\"carrier\"]", &schema(), 1).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    let long = "é/".repeat(200);
+    let values = [format!("{long}a"), format!("{long}b"), format!("{long}a")];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(vec![1, 2, 3])), Arc::new(StringArray::from_iter_values(values.iter()))];
+    writer.write(&Batch::new(3, columns, None)).unwrap();
+    let transactions = writer.prepare().unwrap();
+    assert_eq!(transactions.len(), 2);
+    sink.commit(&transactions).unwrap();
+    let mut found = rows(&files, "out/carrier=*/*.jsonl", &schema());
+    found.sort();
+    let row = |n: usize| format!("{{\"n\":{},\"carrier\":\"{}\"}}", n + 1, values[n]);
+    assert_eq!(found, [row(0), row(1), row(2)]);
+}
+
+#[test]
 fn parts_are_closed_when_they_are_large_old_or_many() {
     // Goal: each limit cuts the rows into parts, and none loses one.
     for (option, parts) in [
@@ -298,6 +319,7 @@ fn wrong_options_are_refused() {
     check("folder = \"out\"\nformat = \"csv\"\nroll_bytes = 0", "at least 1");
     check("folder = \"out\"\nformat = \"csv\"\nroll_after = \"soon\"", "no duration");
     check("folder = \"out\"\nformat = \"csv\"\npartition_by = [\"x\"]", "there are: n, carrier");
+    check("folder = \"out\"\nformat = \"csv\"\npartition_by = [\"n\", \"carrier\", \"n\"]", "\"n\" twice");
     check("folder = \"out\"\nformat = \"parquet\"\ncompression = \"gzip\"", "no option compression");
     check("folder = \"out\"\nformat = \"csv\"\ns3 = { region = \"x\" }", "url");
     check("url = \"s3://bucket/x\"\nformat = \"csv\"", "job on a server");

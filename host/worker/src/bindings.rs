@@ -139,8 +139,9 @@ pub fn commit_failure(mut failure: Failure, may_have_changed: bool) -> Failure {
     advised(failure)
 }
 
+/// With what to do if the sink was another one. It is the right one if it is its rows that are refused: then its own words are to be followed.
 fn advised(mut failure: Failure) -> Failure {
-    if failure.is_final {
+    if failure.is_final && !failure.is_malformed {
         failure.message = format!("{}; {CHANGED_SINK_ADVICE}", failure.message);
     }
     failure
@@ -200,7 +201,7 @@ mod tests {
     }
 
     /// Goal: a sink that is in another place than its rows fails for good, with what to do, where its spec may have changed; where it may not, what is missing may
-    /// come back.
+    /// come back. One whose rows are refused is in the right place.
     #[test]
     fn sinks_that_have_moved_are_told() {
         let failed = |error: &Error, may_have_changed| commit_failure(connector_failure("sink", "out", error), may_have_changed);
@@ -215,5 +216,7 @@ mod tests {
             assert!(told.is_final && told.message.contains("with its sinks as they were"), "{told}");
         }
         assert!(!recovery_failure("out", &foreign, &[]).message.contains("as they were"));
+        let unwanted = failed(&Error::malformed("the row is there already; change the table"), true);
+        assert!(unwanted.is_final && unwanted.message.ends_with("change the table"), "{unwanted}");
     }
 }

@@ -551,6 +551,7 @@ pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::
     let mut failure = Failure::new(FailureKind::Connector, format!("{what} \"{name}\": {error}"));
     failure.operator = Some(name.to_owned());
     failure.is_missing = error.kind == ErrorKind::Missing;
+    failure.is_malformed = error.kind == ErrorKind::Malformed;
     // What is malformed is so at the next attempt, too.
     failure.is_final = matches!(error.kind, ErrorKind::Options | ErrorKind::Malformed);
     failure

@@ -44,6 +44,9 @@ pub struct Failure {
     /// whether a connector has not found what was there before, if it is where it looks
     #[serde(skip)]
     pub is_missing: bool,
+    /// whether a connector has found that the rows are to blame, or what they are to go to, and not where it looks
+    #[serde(skip)]
+    pub is_malformed: bool,
     /// whether it is only that another task has ended, which knows why
     #[serde(skip)]
     pub is_consequence: bool,
@@ -63,6 +66,7 @@ impl Failure {
             backtrace: vec![],
             is_final: false,
             is_missing: false,
+            is_malformed: false,
             is_consequence: false,
             culprit: None,
         }

@@ -188,14 +188,15 @@ impl Sink for Append {
         keys.sort();
         let lost = self.control(|session, table| {
             let (keys, schema) = (keys.clone(), table.schema.clone());
-            session.run_whole(&format!("rows cannot be committed to {}", table.shown), |client| async move {
+            let moved = session.run_whole(&format!("rows cannot be committed to {}", table.shown), |client| async move {
                 for key in keys {
                     if !move_rows(&client, &schema, &key).await? {
                         return Ok(Some(key));
                     }
                 }
                 Ok(None)
-            })
+            });
+            moved.map_err(refused)
         })?;
         match lost {
             None => Ok(()),
@@ -205,6 +206,17 @@ impl Sink for Append {
                 key.condition()
             ))),
         }
+    }
+}
+
+/// The error of a commit, which says what to do if the target takes the rows neither now nor later: they were written for it, whatever the job's sinks are
+/// today.
+fn refused(error: Error) -> Error {
+    match error.kind {
+        ErrorKind::Options | ErrorKind::Malformed => Error::malformed(format!(
+            "{error}; change the table so that it takes these rows, which are kept: they are committed when the job starts again"
+        )),
+        _ => error,
     }
 }
 

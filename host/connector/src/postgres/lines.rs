@@ -3,6 +3,7 @@
 use arrow_schema::{DataType, SchemaRef};
 use weir_types::Batch;
 
+use super::instants;
 use super::table::Column;
 use crate::Error;
 use crate::format::cells::{self, CellValues, Cells};
@@ -65,6 +66,7 @@ impl Lines {
             CellValues::Time(times) if self.in_millis.get(index) == Some(&true) => {
                 out.extend_from_slice(itoa::Buffer::new().format(times[row]).as_bytes());
             }
+            CellValues::Time(times) => instants::write(times[row], out),
             CellValues::List { .. } | CellValues::Record(_) => {
                 json.clear();
                 write_json(cells, row, json);

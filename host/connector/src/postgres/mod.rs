@@ -5,6 +5,7 @@
 
 mod append;
 mod encryption;
+mod instants;
 mod lines;
 mod session;
 mod table;

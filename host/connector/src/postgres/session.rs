@@ -170,9 +170,14 @@ fn failed(what: &str, error: &tokio_postgres::Error) -> Error {
         Some(db) => {
             let more = [db.detail(), db.where_().and_then(|place| place.lines().next()), db.hint()];
             let more: String = more.into_iter().flatten().map(|text| format!("; {text}")).collect();
-            // 22 and 23: values that the table does not take.
-            let is_value = matches!(db.code().code().get(..2), Some("22" | "23"));
-            (if is_value { ErrorKind::Malformed } else { ErrorKind::Io }, format!("{}{more}", db.message()))
+            let kind = match db.code().code().get(..2) {
+                // Values that the table does not take.
+                Some("22" | "23") => ErrorKind::Malformed,
+                // What is not there, may not be done, or cannot be done: somebody has to change the table, its rights, or the job.
+                Some("42" | "0A") => ErrorKind::Options,
+                _ => ErrorKind::Io,
+            };
+            (kind, format!("{}{more}", db.message()))
         }
         None => {
             let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();

@@ -76,25 +76,34 @@ pub(super) struct Table {
     pub columns: Vec<Column>,
 }
 
-/// The columns of the table of this name, and where it is.
+/// The columns of the table of this name, and where it is. A domain may be one over another, and each of them may forbid null; the default is that of the
+/// column's own.
 const COLUMNS: &str = "
-    SELECT a.attname, CASE WHEN b.typtype = 'e' THEN 'enum' ELSE b.typname::text END, format_type(a.atttypid, a.atttypmod),
-        a.attnotnull OR t.typnotnull, a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attidentity = 'a' OR a.attgenerated <> '',
+    WITH RECURSIVE under (type, base, kind, name, not_null) AS (
+        SELECT oid, typbasetype, typtype, typname, typnotnull FROM pg_type
+        WHERE oid IN (SELECT atttypid FROM pg_attribute WHERE attrelid = to_regclass($1::text))
+        UNION ALL
+        SELECT u.type, b.typbasetype, b.typtype, b.typname, u.not_null OR b.typnotnull
+        FROM under u JOIN pg_type b ON b.oid = u.base WHERE u.kind = 'd'
+    )
+    SELECT a.attname, CASE WHEN b.kind = 'e' THEN 'enum' ELSE b.name::text END, format_type(a.atttypid, a.atttypmod),
+        a.attnotnull OR b.not_null, a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attidentity = 'a' OR a.attgenerated <> '',
         n.nspname, c.relname
     FROM pg_attribute a
     JOIN pg_type t ON t.oid = a.atttypid
-    JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+    JOIN under b ON b.type = a.atttypid AND b.kind <> 'd'
     JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE a.attrelid = to_regclass($1::text) AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum";
 
-/// The columns of each index that makes rows unique, as one text.
+/// The columns of each index that makes rows unique, and the name of those that do so for a constraint that is deferrable.
 const UNIQUE: &str = "
-    SELECT array_agg(a.attname::text ORDER BY a.attname::text)
+    SELECT array_agg(a.attname::text ORDER BY a.attname::text), CASE WHEN NOT i.indimmediate THEN c.relname::text END
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
+    JOIN pg_class c ON c.oid = i.indexrelid
     WHERE i.indrelid = to_regclass($1::text) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid
-    GROUP BY i.indexrelid";
+    GROUP BY i.indexrelid, i.indimmediate, c.relname";
 
 impl Table {
     /// Finds the table, and checks that it takes rows of this schema.
@@ -151,15 +160,27 @@ impl Table {
         let regclass = self.quoted.clone();
         let what = format!("the indexes of {} cannot be looked up", self.shown);
         let rows = session.run(&what, |client| async move { client.query(UNIQUE, &[&regclass]).await })?;
-        if rows.iter().any(|row| row.get::<_, Vec<String>>(0) == wanted) {
-            return Ok(());
-        }
+        let found: Vec<Option<String>> =
+            rows.iter().filter(|row| row.get::<_, Vec<String>>(0) == wanted).map(|row| row.get(1)).collect();
         let names: Vec<_> = key.iter().map(|name| quoted(name)).collect();
         let names = names.join(", ");
-        Err(Error::options(format!(
-            "{} has no unique index on ({names}), by which rows with the same key are found; make one: CREATE UNIQUE INDEX ON {} ({names})",
-            self.shown, self.quoted
-        )))
+        if found.is_empty() {
+            return Err(Error::options(format!(
+                "{} has no unique index on ({names}), by which rows with the same key are found; make one: CREATE UNIQUE INDEX ON {} ({names})",
+                self.shown, self.quoted
+            )));
+        }
+        // One of these is in the way even beside another index that would do.
+        match found.into_iter().flatten().next() {
+            None => Ok(()),
+            Some(constraint) => Err(Error::options(format!(
+                "the constraint \"{constraint}\" of {} is DEFERRABLE, and rows with the same key are not found by such a one; put another one in its place: \
+                 ALTER TABLE {} DROP CONSTRAINT {}, ADD UNIQUE ({names})",
+                self.shown,
+                self.quoted,
+                quoted(&constraint)
+            ))),
+        }
     }
 
     /// The names of the columns, as SQL writes them.

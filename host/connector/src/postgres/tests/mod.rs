@@ -9,6 +9,7 @@ use weir_types::Batch;
 
 use self::server::TestServer;
 use super::*;
+use crate::error::ErrorKind;
 use crate::format::encoder::Encoder;
 use crate::tls::authority::Authority;
 use crate::{Attempt, Delivery, Fetched, Files, conformance, file};
@@ -273,7 +274,10 @@ fn wrong_tables_are_refused() {
         CREATE TABLE strict (carrier text, hour timestamptz, count bigint, note text, must text NOT NULL);
         CREATE TABLE made (carrier text, hour timestamptz, count bigint GENERATED ALWAYS AS IDENTITY, note text);
         CREATE TABLE loose (carrier text, hour timestamptz NOT NULL, count bigint, note text NOT NULL);
-        CREATE UNIQUE INDEX ON loose (carrier, hour)",
+        CREATE UNIQUE INDEX ON loose (carrier, hour);
+        CREATE TABLE late (carrier text NOT NULL, hour timestamptz, count bigint, note text, UNIQUE (carrier) DEFERRABLE);
+        CREATE DOMAIN short AS varchar(10); CREATE DOMAIN shorter AS short;
+        CREATE TABLE veiled (carrier text, hour timestamptz, count shorter, note text)",
     );
     let open =
         |options: &str| bind(&format!("url = \"{}\"\n{options}", server.url()), &counts(), 1).and_then(|sink| sink.writer(0, 1));
@@ -289,15 +293,134 @@ fn wrong_tables_are_refused() {
     let upsert = |key: &str| format!("table = \"loose\"\nmode = \"upsert\"\nkey = [{key}]");
     check(&upsert("\"x\""), &["no column \"x\"", "carrier, hour, count, note"]);
     check(&upsert("\"carrier\", \"hour\""), &["\"carrier\" of the table loose", "NOT NULL"]);
+    check("table = \"veiled\"", &["\"count\" of the table veiled", "of type shorter", "int8, numeric"]);
+    let late = "table = \"late\"\nmode = \"upsert\"\nkey = [\"carrier\"]";
+    let advice = "ALTER TABLE \"public\".\"late\" DROP CONSTRAINT \"late_carrier_key\", ADD UNIQUE (\"carrier\")";
+    check(late, &["\"late_carrier_key\" of the table late is DEFERRABLE", advice]);
+    server.query("CREATE UNIQUE INDEX ON late (carrier)");
+    check(late, &["DEFERRABLE"]);
+    server.query(advice);
+    open(late).unwrap();
     check(&upsert("\"hour\""), &["CREATE UNIQUE INDEX ON \"public\".\"loose\" (\"hour\")"]);
     let mut writer = open("table = \"loose\"").unwrap();
     writer.write(&count(&[("AA", 0, 1, None)])).unwrap();
     let error = writer.prepare().unwrap_err();
-    assert_eq!(error.kind, crate::error::ErrorKind::Malformed);
+    assert_eq!(error.kind, ErrorKind::Malformed);
     assert!(error.message.contains("staging table of the table loose") && error.message.contains("note"), "{error}");
     let mut writer = bind(&format!("url = \"{}\"\ntable = \"loose\"", server.url()), &counts(), 2).unwrap().writer(0, 1).unwrap();
     writer.write(&count(&[("AA", 0, u64::MAX, Some(""))])).unwrap();
     assert!(writer.prepare().unwrap_err().message.contains("18446744073709551615"));
+}
+
+#[test]
+fn what_somebody_has_to_change_is_not_tried_again() {
+    // Goal: rights that are missing, and columns that are taken away while the job runs, are no trouble that passes: what the table lacks is as final as at the
+    // start.
+    let server = TestServer::start();
+    server.query(
+        "CREATE TABLE counts (carrier text PRIMARY KEY, hour timestamptz, count bigint, note text);
+        CREATE ROLE reader LOGIN; GRANT ALL ON counts TO reader",
+    );
+    let flush = |url: &str, alter: &str| {
+        let options = format!("url = \"{url}\"\ntable = \"counts\"\nmode = \"upsert\"\nkey = [\"carrier\"]");
+        let mut writer = bind(&options, &counts(), 1).unwrap().writer(0, 1).unwrap();
+        writer.write(&count(&[("AA", 0, 1, None)])).unwrap();
+        server.query(alter);
+        writer.flush().unwrap_err()
+    };
+    let error = flush(&server.url().replace("weir@", "reader@"), "REVOKE INSERT ON counts FROM reader");
+    assert!(error.kind == ErrorKind::Options && error.message.contains("permission denied for table counts"), "{error}");
+    let error = flush(&server.url(), "ALTER TABLE counts DROP COLUMN note");
+    assert!(error.kind == ErrorKind::Options && error.message.contains("\"note\""), "{error}");
+}
+
+#[test]
+fn rows_that_are_refused_late_are_committed_once_they_are_taken() {
+    // Goal: a commit that the target refuses says what to change, for it is no other sink that would help; once that is done, another attempt commits the rows.
+    let server = TestServer::start();
+    server.query("CREATE TABLE counts (carrier text UNIQUE, hour timestamptz, count bigint, note text)");
+    let options = format!("url = \"{}\"\ntable = \"counts\"", server.url());
+    let sink = bind(&options, &counts(), 1).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&count(&[("AA", 0, 1, None)])).unwrap();
+    let transactions = writer.prepare().unwrap();
+    let refused = |alter: &str, why: &str| {
+        let sink = bind(&options, &counts(), 2).unwrap();
+        sink.recover(&transactions).unwrap();
+        server.query(alter);
+        let error = sink.commit(&transactions).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+        assert!(error.message.contains(why) && error.message.contains("change the table so that it takes these rows"), "{error}");
+    };
+    refused("INSERT INTO counts VALUES ('AA', 'epoch', 0, 'it was here before')", "duplicate key");
+    server.query("ALTER TABLE counts DROP CONSTRAINT counts_carrier_key");
+    refused("ALTER TABLE counts ALTER COLUMN count TYPE boolean USING false", "of type boolean");
+    server.query("ALTER TABLE counts ALTER COLUMN count TYPE bigint USING 0");
+    let sink = bind(&options, &counts(), 3).unwrap();
+    sink.recover(&transactions).unwrap();
+    sink.commit(&transactions).unwrap();
+    assert_eq!(server.query("SELECT count FROM counts ORDER BY count"), ["0", "1"]);
+}
+
+#[test]
+fn instants_of_all_years_are_kept() {
+    // Goal: an instant is in the table as it was in the row, as far as PostgreSQL's years go; beyond them it is refused for good.
+    let server = TestServer::start();
+    server.query("CREATE TABLE instants (zoned timestamptz, local timestamp)");
+    let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let fields = ["zoned", "local"].map(|name| Field::new(name, time.clone(), true));
+    let schema: SchemaRef = Arc::new(Schema::new(fields.to_vec()));
+    let sink = bind(&format!("url = \"{}\"\ntable = \"instants\"", server.url()), &schema, 1).unwrap();
+    let batch = |instants: &[i64]| {
+        let column: ArrayRef =
+            Arc::new(TimestampMillisecondArray::from_iter_values(instants.iter().copied()).with_timezone("UTC"));
+        Batch::new(instants.len(), vec![column.clone(), column], None)
+    };
+    // The first and the last one that there is room for; the ends of the years 2 BC, 1 BC and 9999.
+    let kept = [
+        -210_866_803_200_000,
+        -62_167_219_200_001,
+        -62_135_596_800_001,
+        -62_135_596_800_000,
+        0,
+        253_402_300_799_999,
+        253_402_300_800_000,
+        9_224_318_015_999_999,
+    ];
+    let mut writer = sink.writer(0, 5).unwrap();
+    writer.write(&batch(&kept)).unwrap();
+    sink.commit(&writer.prepare().unwrap()).unwrap();
+    let expected = kept.map(|instant| format!("{instant} {instant}"));
+    let select = "SELECT (extract(epoch FROM zoned) * 1000)::bigint || ' ' || (extract(epoch FROM local) * 1000)::bigint \
+                  FROM instants ORDER BY zoned";
+    assert_eq!(server.query(select), expected);
+    for (beyond, subtask) in [-210_866_803_200_001, 9_224_318_016_000_000, i64::MIN, i64::MAX].into_iter().zip(1..) {
+        let mut writer = sink.writer(subtask, 5).unwrap();
+        writer.write(&batch(&[beyond])).unwrap();
+        let error = writer.prepare().unwrap_err();
+        assert!(error.kind == ErrorKind::Malformed && error.message.contains("timestamp out of range"), "{beyond}: {error}");
+    }
+}
+
+#[test]
+fn domains_count_as_what_is_under_them() {
+    // Goal: a column of a domain takes what its type takes, however many domains are between; what one of them forbids counts.
+    let server = TestServer::start();
+    server.query(
+        "CREATE DOMAIN whole AS bigint CHECK (VALUE >= 0); CREATE DOMAIN positive AS whole NOT NULL CHECK (VALUE > 0);
+        CREATE DOMAIN few AS positive CHECK (VALUE < 10);
+        CREATE TYPE names AS ENUM ('AA', 'BB'); CREATE DOMAIN name1 AS names NOT NULL; CREATE DOMAIN name2 AS name1;
+        CREATE TABLE counts (carrier name2 UNIQUE, hour timestamptz, count few, note text)",
+    );
+    let options = format!("url = \"{}\"\ntable = \"counts\"\nmode = \"upsert\"\nkey = [\"carrier\"]", server.url());
+    let sink = bind(&options, &counts(), 1).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&count(&[("AA", 0, 1, None), ("BB", 0, 2, None)])).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(server.query("SELECT count FROM counts ORDER BY count"), ["1", "2"]);
+    writer.write(&count(&[("AA", 0, 0, None)])).unwrap();
+    let error = writer.flush().unwrap_err();
+    assert!(error.kind == ErrorKind::Malformed && error.message.contains("positive_check"), "{error}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! What the command prints: data on standard output, talk on standard error.
 //!
 //! A reader that goes away (`weir explain … | head -1`) is no error, and what comes from guests, rows and servers moves no terminal: where a
-//! person reads it, control characters are shown instead of sent.
+//! person reads it, control characters and those that turn the direction of text are shown instead of sent.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use indicatif::{DecimalBytes, ProgressStyle};
+use weir_types::text;
 
 use crate::exit::Failure;
 
@@ -95,19 +95,7 @@ pub fn in_line(text: &str) -> String {
 
 /// Text as it is printed: on a terminal, only line ends and tabs are left of what moves its cursor.
 pub fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
-    let moves = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !is_terminal || !text.contains(moves) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if moves(c) {
-            write!(shown, "{}", c.escape_default()).expect("writing to a string does not fail");
-        } else {
-            shown.push(c);
-        }
-    }
-    Cow::Owned(shown)
+    if is_terminal { text::shown(text) } else { Cow::Borrowed(text) }
 }
 
 #[cfg(test)]
@@ -121,6 +109,7 @@ mod tests {
         assert_eq!(shown(text, false), text);
         assert_eq!(shown(text, true), "a\\u{1b}[2J\\r\\u{9b}1m\\u{7}\tb\n");
         assert_eq!(shown("größer\n", true), "größer\n");
+        assert_eq!(shown("a\u{202e}b", true), "a\\u{202e}b");
         assert_eq!(in_line("a\x07\nb"), "a\\u{7} b");
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use weir_types::text;
 
 use crate::cache::Cache;
 use crate::component::Component;
@@ -124,8 +125,8 @@ fn start_ticker(engine: &Engine, tick: Duration) -> Result<mpsc::Sender<()>, Err
     Ok(sender)
 }
 
-/// An error of the engine with all its causes, on one line.
+/// An error of the engine with all its causes, on one line; names in it may be a guest's.
 pub(crate) fn one_line(error: &wasmtime::Error) -> String {
     let causes: Vec<_> = error.chain().map(|e| e.to_string().split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    causes.join(": ")
+    text::shown(&causes.join(": ")).into_owned()
 }

@@ -2,6 +2,7 @@
 
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use weir_types::text;
 
 use crate::engine::one_line;
 use crate::error::{GuestError, GuestErrorKind};
@@ -92,16 +93,17 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     // The engine's own rendering demangles the names; it has a line for each frame: `0: 0x1f - module!function`.
     let text = trace.to_string();
     let frames = text.lines().skip(1).filter_map(|line| line.split_once(" - ").map(|(_, name)| name));
-    frames.take(FRAMES_MAX).map(|name| cut(name, NAME_BYTES_MAX).to_owned()).collect()
+    frames.take(FRAMES_MAX).map(|name| text::shown(cut(name, NAME_BYTES_MAX)).into_owned()).collect()
 }
 
-/// A text of the guest's for an error: on one line, and not longer than people read.
-pub(crate) fn message_of_guest(text: &str) -> String {
-    let words: Vec<_> = cut(text, MESSAGE_BYTES_MAX).split_whitespace().collect();
-    words.join(" ")
+/// A text of the guest's for an error: on one line, which does nothing to the terminal that shows it, and not longer than people read.
+pub(crate) fn message_of_guest(message: &str) -> String {
+    let words: Vec<_> = cut(message, MESSAGE_BYTES_MAX).split_whitespace().collect();
+    cut(&text::shown(&words.join(" ")), MESSAGE_BYTES_MAX).to_owned()
 }
 
-fn cut(text: &str, bytes_max: usize) -> &str {
+/// The beginning of a text, of so many bytes at most.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
@@ -113,6 +115,15 @@ mod tests {
     use super::*;
     use crate::LogSink;
     use crate::host;
+
+    /// What a guest says of an error stays on one line and within its bounds, and neither moves a cursor nor turns the text around.
+    #[test]
+    fn messages_only_say() {
+        assert_eq!(message_of_guest(" no\r\n\tgood \u{2028}\x1b[2J\0\u{9b}m"), "no good \\u{1b}[2J\\u{0}\\u{9b}m");
+        assert_eq!(message_of_guest("paid \u{202e}001\u{2066}"), "paid \\u{202e}001\\u{2066}");
+        assert_eq!(message_of_guest(&"\0".repeat(MESSAGE_BYTES_MAX)).len(), MESSAGE_BYTES_MAX);
+        assert_eq!(message_of_guest(&"ü".repeat(MESSAGE_BYTES_MAX)).len(), MESSAGE_BYTES_MAX);
+    }
 
     /// Two tables of 40 elements; `grow` adds some to the second, and gives up if it cannot, as a guest's allocator does.
     const GUEST: &str = r#"(component

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use wasmtime::component::{ComponentType, Lift};
+use weir_types::text;
 
 use crate::Limits;
+use crate::failure::cut;
 
 /// How grave a line is.
 #[derive(ComponentType, Lift, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +33,8 @@ pub enum Level {
     Error,
 }
 
-/// Where the lines of a job's guests go. They arrive one at a time, without line breaks, and already bounded.
+/// Where the lines of a job's guests go. They arrive one at a time, without line breaks, already bounded, and with what would act on a terminal
+/// [written out](text::shown).
 ///
 /// Clones are one sink. What it may take a second it takes of all guests together: a job writes no more if it has more instances, or starts
 /// them anew.
@@ -159,9 +162,10 @@ impl GuestLog {
 
     /// Takes what the guest wrote: one line, or several.
     pub(crate) fn write(&mut self, level: Level, text: &str) {
-        let head = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+        let head = cut(text, TEXT_BYTES_MAX);
         for line in head.lines() {
-            let line = &line[..line.floor_char_boundary(self.line_bytes)];
+            let shown = text::shown(cut(line, self.line_bytes));
+            let line = cut(&shown, self.line_bytes);
             if level >= Level::Warn {
                 self.last_error = Some(line.to_owned());
             }
@@ -211,6 +215,17 @@ mod tests {
         let lines = lines.lock();
         assert_eq!(lines[..3], ["abcd", "üü", "oops"]);
         assert!(lines[3].starts_with("2 lines were dropped") && lines.len() == 4, "{lines:?}");
+    }
+
+    /// What would move a terminal's cursor or turn text around is written out, within the bound of a line; so is what an error says of it.
+    #[test]
+    fn lines_do_not_act() {
+        let (sink, lines) = sink();
+        let limits = Limits { log_line_bytes: 16, ..Limits::default() };
+        let mut log = GuestLog::new(sink, &limits);
+        log.write(Level::Warn, "a\tb\x1b[2J\r\n\u{202e}001\n\0\0\0\0\0");
+        assert_eq!(log.take_last_error().as_deref(), Some("\\u{0}\\u{0}\\u{0}\\"));
+        assert_eq!(*lines.lock(), ["a\tb\\u{1b}[2J", "\\u{202e}001", "\\u{0}\\u{0}\\u{0}\\"]);
     }
 
     /// All instances of a job have one budget: neither one beside the others nor one in the place of another has a full one.

@@ -45,7 +45,9 @@ const OPERATORS: &[Metric<OperatorSnapshot>] = &[
         "Rows on which the guest failed, and malformed events of a source, that became dead letters.",
         |o| Some(o.dead_letters as f64),
     ),
-    ("weir_task_busy_seconds_total", "counter", "Seconds of the operator's own work.", |o| Some(o.busy_seconds)),
+    ("weir_task_busy_seconds_total", "counter", "Seconds of the operator's own work, the start of its guest included.", |o| {
+        Some(o.busy_seconds)
+    }),
     ("weir_task_idle_seconds_total", "counter", "Seconds for which the operator's tasks had no input.", |o| Some(o.idle_seconds)),
     ("weir_task_backpressured_seconds_total", "counter", "Seconds for which they waited for room.", |o| {
         Some(o.backpressured_seconds)
@@ -53,7 +55,7 @@ const OPERATORS: &[Metric<OperatorSnapshot>] = &[
     ("weir_task_busy_ratio", "gauge", "Share of time that the operator's tasks worked.", |o| Some(o.busy_ratio)),
     ("weir_task_idle_ratio", "gauge", "Share of time that they had no input.", |o| Some(o.idle_ratio)),
     ("weir_task_backpressured_ratio", "gauge", "Share of time that they waited for room.", |o| Some(o.backpressured_ratio)),
-    ("weir_udf_seconds_total", "counter", "Seconds of CPU time of guest code.", |o| Some(o.guest_seconds)),
+    ("weir_udf_seconds_total", "counter", "Seconds of CPU time of guest code, its start included.", |o| Some(o.guest_seconds)),
     ("weir_udf_errors_total", "counter", "Batches on which guests failed.", |o| Some(o.errors as f64)),
     (
         "weir_udf_retries_total",

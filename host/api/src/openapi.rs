@@ -43,6 +43,9 @@ const ANYWHERE: [(&str, &str); 3] = [
     ("503", "the server is going down, or cannot do it now"),
 ];
 
+/// What a route with an id in its path may answer besides.
+const WITH_ID: (&str, &str) = ("400", "the id in the path is not UTF-8");
+
 /// The description as JSON.
 pub fn json() -> String {
     let mut description = serde_json::to_value(Description::openapi()).expect("a description is made of strings and maps");
@@ -61,7 +64,7 @@ fn complete(method: &str, path: &str, operation: &mut Map<String, Value>) {
     let name = format!("{method}{}", path.replace(['/', '.'], "_").replace(['{', '}'], ""));
     operation.insert("operationId".into(), name.into());
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
-    for (status, why) in ANYWHERE {
+    for (status, why) in ANYWHERE.into_iter().chain(path.contains("{id}").then_some(WITH_ID)) {
         // A route that says more of it has its own words.
         responses.entry(status).or_insert_with(|| {
             json!({

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use weir_coordinator::TenantId;
 use weir_coordinator::component::ComponentView;
 
 use super::content_type;
+use super::id::Id;
 use crate::App;
 use crate::problem::Problem;
 
@@ -61,7 +62,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<Vec<ComponentView>>, Pr
         (status = 422, description = "that is no id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ComponentView>, Problem> {
+pub async fn get(State(app): State<App>, Id(id): Id) -> Result<Json<ComponentView>, Problem> {
     Ok(Json(app.coordinator.component(&TenantId::default(), &id).await?))
 }
 
@@ -78,7 +79,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<
         (status = 422, description = "that is no id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn delete(State(app): State<App>, Id(id): Id) -> Result<StatusCode, Problem> {
     app.coordinator.delete_component(&TenantId::default(), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -13,6 +13,7 @@ use weir_coordinator::handle::StartFrom;
 use weir_coordinator::{JobId, JobSummary, JobView, TenantId};
 use weir_plan::JobSpec;
 
+use super::id::Id;
 use super::{SPEC_BYTES_MAX, content_type};
 use crate::App;
 use crate::problem::Problem;
@@ -107,7 +108,7 @@ fn read_spec(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result
     ),
     responses(
         (status = 200, description = "what becomes of state, and whether the job would start", body = Diff),
-        (status = 400, description = "the body broke off", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "the id is not UTF-8, or the body broke off", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job or component", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "the job has no complete checkpoint", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "the spec is too large", body = Problem, content_type = "application/problem+json"),
@@ -117,7 +118,7 @@ fn read_spec(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result
 )]
 pub async fn diff(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Diff>, Problem> {
@@ -144,7 +145,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<Vec<JobSummary>>, Probl
         (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
+pub async fn get(State(app): State<App>, Id(id): Id) -> Result<Json<JobView>, Problem> {
     Ok(Json(app.coordinator.job(id.parse::<JobId>()?).await?))
 }
 
@@ -157,7 +158,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<Json<
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn checkpoints(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Vec<CheckpointReport>>, Problem> {
+pub async fn checkpoints(State(app): State<App>, Id(id): Id) -> Result<Json<Vec<CheckpointReport>>, Problem> {
     Ok(Json(app.coordinator.checkpoint_reports(id.parse()?).await?))
 }
 
@@ -174,7 +175,7 @@ pub async fn checkpoints(State(app): State<App>, Path(id): Path<String>) -> Resu
         (status = 503, description = "the checkpoint failed", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn checkpoint(State(app): State<App>, Path(id): Path<String>) -> Result<(StatusCode, Json<Checkpointed>), Problem> {
+pub async fn checkpoint(State(app): State<App>, Id(id): Id) -> Result<(StatusCode, Json<Checkpointed>), Problem> {
     Ok((StatusCode::CREATED, Json(Checkpointed { checkpoint: app.coordinator.checkpoint(id.parse()?).await? })))
 }
 
@@ -195,7 +196,7 @@ pub struct Checkpointed {
         (status = 409, description = "it has ended", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn stop(State(app): State<App>, Path(id): Path<String>) -> Result<(StatusCode, Json<JobSummary>), Problem> {
+pub async fn stop(State(app): State<App>, Id(id): Id) -> Result<(StatusCode, Json<JobSummary>), Problem> {
     Ok((StatusCode::ACCEPTED, Json(app.coordinator.stop(id.parse()?).await?)))
 }
 
@@ -211,6 +212,6 @@ pub async fn stop(State(app): State<App>, Path(id): Path<String>) -> Result<(Sta
         (status = 409, description = "it has ended for good", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn cancel(State(app): State<App>, Path(id): Path<String>) -> Result<(StatusCode, Json<JobSummary>), Problem> {
+pub async fn cancel(State(app): State<App>, Id(id): Id) -> Result<(StatusCode, Json<JobSummary>), Problem> {
     Ok((StatusCode::ACCEPTED, Json(app.coordinator.cancel(id.parse()?).await?)))
 }

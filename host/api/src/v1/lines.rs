@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use weir_coordinator::ring::{Page, Ring};
 
+use super::id::Id;
 use crate::App;
 use crate::problem::Problem;
 
@@ -43,13 +44,13 @@ pub struct Which {
             status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`",
             content((Page = "application/json"), (String = "text/event-stream"))
         ),
-        (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "the id is not UTF-8, or the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn output(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Id(id): Id,
     which: Result<Query<Which>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -65,13 +66,13 @@ pub async fn output(
             status = 200, description = "at most 1000 lines, or a stream of events `line`, `missed` and `end`",
             content((Page = "application/json"), (String = "text/event-stream"))
         ),
-        (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "the id is not UTF-8, or the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn logs(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Id(id): Id,
     which: Result<Query<Which>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -1,6 +1,7 @@
 //! Version 1: what is here is added to, never changed.
 
 pub mod components;
+mod id;
 pub mod jobs;
 pub mod lines;
 pub mod savepoints;

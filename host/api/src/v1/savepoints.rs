@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use weir_coordinator::TenantId;
 use weir_coordinator::savepoint::{Summary, View, Wish, Written};
 
+use super::id::Id;
 use crate::App;
 use crate::problem::Problem;
 
@@ -22,7 +23,7 @@ use crate::problem::Problem;
     request_body(content = Wish, content_type = "application/json"),
     responses(
         (status = 201, description = "it is complete", body = Written),
-        (status = 400, description = "the body is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "the id is not UTF-8, or the body is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is no such job", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "the job has ended or has no checkpoints, or there is such a savepoint", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "the body is of another type", body = Problem, content_type = "application/problem+json"),
@@ -32,7 +33,7 @@ use crate::problem::Problem;
 )]
 pub async fn create(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Id(id): Id,
     wish: Result<Json<Wish>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Written>), Problem> {
     let Json(wish) = wish.map_err(|rejection| match rejection {
@@ -66,17 +67,13 @@ pub struct Look {
     params(("id" = String, Path, description = "the savepoint's id"), Look),
     responses(
         (status = 200, description = "the savepoint", body = View),
-        (status = 400, description = "the query is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "the id is not UTF-8, or the query is malformed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "there is none with this id, or it is not complete", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "it is damaged", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "that cannot be an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn get(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    look: Result<Query<Look>, QueryRejection>,
-) -> Result<Json<View>, Problem> {
+pub async fn get(State(app): State<App>, Id(id): Id, look: Result<Query<Look>, QueryRejection>) -> Result<Json<View>, Problem> {
     let Query(look) = look.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     Ok(Json(app.coordinator.savepoint(&TenantId::default(), &id, look.verify).await?))
 }
@@ -91,7 +88,7 @@ pub async fn get(
         (status = 422, description = "that cannot be an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn delete(State(app): State<App>, Id(id): Id) -> Result<StatusCode, Problem> {
     app.coordinator.delete_savepoint(&TenantId::default(), &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -16,6 +16,7 @@ pub mod job;
 pub mod planner;
 pub mod recovery;
 pub mod spec;
+mod table;
 pub mod units;
 pub mod wording;
 

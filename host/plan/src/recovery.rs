@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::units::SpecDuration;
 
+/// How long the strategies `fixed` and `failure-rate` wait where the spec does not say.
+pub const DELAY: Duration = Duration::from_secs(1);
+/// How long the strategy `exponential` waits at first where the spec does not say.
+pub const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// In which time the strategy `failure-rate` counts failures where the spec does not say.
+pub const WINDOW: Duration = Duration::from_mins(5);
+/// How often the strategies `fixed` and `failure-rate` start a job again where the spec does not say.
+pub const ATTEMPTS: u16 = 3;
+
 /// How a job is checkpointed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -99,6 +108,78 @@ pub enum RestartStrategy {
     Exponential,
     /// after the same time, unless there were too many failures lately
     FailureRate,
+}
+
+impl RestartStrategy {
+    /// As specs write it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Fixed => "fixed",
+            Self::Exponential => "exponential",
+            Self::FailureRate => "failure-rate",
+        }
+    }
+
+    /// Which other keys of `restart` it goes by.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Fixed => &["delay", "attempts"],
+            Self::Exponential => &["delay", "max_delay", "window", "attempts"],
+            Self::FailureRate => &["delay", "window", "attempts"],
+        }
+    }
+}
+
+impl RestartSpec {
+    /// The strategy of a job that has checkpoints, or has none.
+    pub fn strategy_of(&self, has_checkpoints: bool) -> RestartStrategy {
+        let default = if has_checkpoints { RestartStrategy::Exponential } else { RestartStrategy::None };
+        self.strategy.unwrap_or(default)
+    }
+
+    /// Checks what types alone cannot say: that nothing is set which then counts for nothing.
+    pub(crate) fn check(&self, has_checkpoints: bool) -> Result<(), Error> {
+        let strategy = self.strategy_of(has_checkpoints);
+        self.check_keys(strategy)?;
+        let delay = |default| self.delay.map_or(default, |delay| delay.0);
+        match strategy {
+            RestartStrategy::Exponential if self.max_delay.is_some_and(|max| max.0 < delay(FIRST_DELAY)) => {
+                Err(Error::new(format!("restart.max_delay must be at least restart.delay ({:?})", delay(FIRST_DELAY))))
+            }
+            RestartStrategy::FailureRate => {
+                let attempts = self.attempts.map_or(ATTEMPTS, NonZeroU16::get);
+                let apart = delay(DELAY).saturating_mul(attempts.into());
+                if self.window.map_or(WINDOW, |window| window.0) > apart {
+                    return Ok(());
+                }
+                Err(Error::new(format!(
+                    "restart.window must be more than {apart:?}, which is restart.attempts ({attempts}) times restart.delay: more failures are never closer \
+                     together"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_keys(&self, strategy: RestartStrategy) -> Result<(), Error> {
+        use RestartStrategy::{Exponential, FailureRate, Fixed};
+        let keys = [
+            ("delay", self.delay.is_some()),
+            ("max_delay", self.max_delay.is_some()),
+            ("window", self.window.is_some()),
+            ("attempts", self.attempts.is_some()),
+        ];
+        let Some((key, _)) = keys.iter().find(|(key, is_set)| *is_set && !strategy.keys().contains(key)) else { return Ok(()) };
+        let readers = [Fixed, Exponential, FailureRate].into_iter().filter(|reader| reader.keys().contains(key));
+        let readers: Vec<_> = readers.map(|reader| format!("\"{}\"", reader.name())).collect();
+        let own = match self.strategy {
+            Some(own) => format!("which is \"{}\" here", own.name()),
+            None => "which is \"none\" for a job without checkpoints that does not set it".to_owned(),
+        };
+        Err(Error::new(format!("restart.{key} is for the restart.strategy {} only, {own}", readers.join(" or "))))
+    }
 }
 
 impl CheckpointSpec {

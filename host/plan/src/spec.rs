@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::recovery::{CheckpointSpec, RestartSpec};
+use crate::table::{self, Table};
 use crate::units::{SpecDuration, SpecSize};
 use crate::{Error, wording};
 
@@ -20,7 +21,7 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub component: Option<String>,
     /// several components by name, instead of `component`
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "table::each", skip_serializing_if = "BTreeMap::is_empty")]
     pub components: BTreeMap<String, ComponentSpec>,
     /// joins components: `"clean.out" = "keep.in"` feeds sink `out` of component `clean` to source `in` of component `keep`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -47,19 +48,19 @@ pub struct JobSpec {
     #[serde(default)]
     pub sinks: BTreeMap<String, Binding>,
     /// where keyed state is kept
-    #[serde(default)]
+    #[serde(default, deserialize_with = "table::one")]
     pub state: StateSpec,
     /// how the job is checkpointed
-    #[serde(default)]
+    #[serde(default, deserialize_with = "table::one")]
     pub checkpoint: CheckpointSpec,
     /// how it starts again when it has failed
-    #[serde(default)]
+    #[serde(default, deserialize_with = "table::one")]
     pub restart: RestartSpec,
     /// how rows are put into batches
-    #[serde(default)]
+    #[serde(default, deserialize_with = "table::one")]
     pub batch: BatchSpec,
     /// what a guest may use
-    #[serde(default)]
+    #[serde(default, deserialize_with = "table::one")]
     pub limits: LimitsSpec,
     /// what happens with a row on which the guest fails
     #[serde(default)]
@@ -74,7 +75,7 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
     /// what holds for single operators, by their ids
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "table::each", skip_serializing_if = "BTreeMap::is_empty")]
     pub operators: BTreeMap<String, OperatorSpec>,
 }
 
@@ -143,7 +144,8 @@ impl std::fmt::Display for Argument {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(expecting = "a table with a connector and its options, like { connector = \"stdout\" }")]
 pub struct Binding {
-    /// the connector's name
+    /// the connector's name; where it is missing, [`JobSpec::check`] says so: it knows what else is bound
+    #[serde(default)]
     pub connector: String,
     /// of a source: after how long without rows a split no longer holds the watermark back; none = it always does
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,6 +254,9 @@ const NAME_CHARACTERS_MAX: usize = 200;
 const RETRIES_MAX: u16 = 100;
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
+/// The shortest time after which a split is idle: with none at all, it would be so whenever it is read faster than it is written.
+const IDLE_AFTER_MIN: Duration = Duration::from_millis(1);
+
 /// The shortest time for a call: with none at all, each would fail.
 const CALL_DEADLINE_MIN: Duration = Duration::from_millis(1);
 
@@ -291,7 +296,7 @@ impl JobSpec {
     /// # Errors
     /// If the text is no JSON, or a key is unknown, missing or of the wrong type.
     pub fn from_json(text: &[u8]) -> Result<Self, Error> {
-        let spec: Self = serde_json::from_slice(text).map_err(|e| Error::new(wording::of_json(&e)))?;
+        let Table(spec): Table<Self> = serde_json::from_slice(text).map_err(|e| Error::new(wording::of_json(&e)))?;
         spec.check()?;
         Ok(spec)
     }
@@ -299,7 +304,7 @@ impl JobSpec {
     /// Checks what types alone cannot say.
     ///
     /// # Errors
-    /// If a number is out of its range, the name cannot be shown in a line, or there is not exactly one way to find the components.
+    /// If a number is out of its range, the name cannot be shown in a line, a binding has no connector, or there is not exactly one way to find the components.
     pub fn check(&self) -> Result<(), Error> {
         if self.max_parallelism == 0 || self.max_parallelism > 32_768 {
             return Err(Error::new("max_parallelism must be from 1 to 32768"));
@@ -323,8 +328,10 @@ impl JobSpec {
             return Err(Error::new("state.slots_max must be at least 1"));
         }
         self.check_name()?;
+        self.check_bindings()?;
         self.check_numbers()?;
         self.checkpoint.check()?;
+        self.restart.check(self.has_checkpoints())?;
         self.check_retries()?;
         if self.component.is_some() != self.components.is_empty() {
             return Err(Error::new("name the job's component with `component = \"…\"`, or several in `[components.NAME]`"));
@@ -332,7 +339,7 @@ impl JobSpec {
         if self.component.is_none() && !self.args.is_empty() {
             return Err(Error::new("with `[components.NAME]`, put arguments into `[components.NAME.args]`"));
         }
-        Ok(())
+        self.check_components()
     }
 
     /// Whether the job has checkpoints, as far as the spec can tell: on a server, the storage is not in it.
@@ -349,6 +356,34 @@ impl JobSpec {
             )));
         }
         Ok(())
+    }
+
+    /// A binding without a connector is often one that a setting has made, under a name that is misspelt.
+    fn check_bindings(&self) -> Result<(), Error> {
+        for (kind, bindings) in [("sources", &self.sources), ("sinks", &self.sinks)] {
+            let (unbound, bound): (Vec<_>, Vec<_>) = bindings.iter().partition(|(_, binding)| binding.connector.is_empty());
+            if let Some((name, _)) = unbound.first() {
+                let bound: Vec<_> = bound.iter().map(|(name, _)| name.as_str()).collect();
+                let others =
+                    if bound.is_empty() { String::new() } else { format!("; the other {kind} are: {}", bound.join(", ")) };
+                return Err(Error::new(format!("[{kind}.{name}]: it has no connector, like connector = \"file\"{others}")));
+            }
+        }
+        let at_once = self.sources.iter().find(|(_, source)| source.idle_after.is_some_and(|after| after.0 < IDLE_AFTER_MIN));
+        match at_once {
+            Some((name, _)) => Err(Error::new(format!("sources.{name}.idle_after must be at least 1ms"))),
+            None => Ok(()),
+        }
+    }
+
+    /// An empty path would be that of the spec's own folder.
+    fn check_components(&self) -> Result<(), Error> {
+        let specs = self.component_specs();
+        let Some((name, _)) = specs.iter().find(|(_, spec)| spec.component.is_empty()) else { return Ok(()) };
+        let key = if name.is_empty() { "component".to_owned() } else { format!("components.{name}.component") };
+        Err(Error::new(format!(
+            "{key} is empty: name a file, a folder with the sources of a guest (that of the spec is \".\"), or the id of an uploaded component"
+        )))
     }
 
     /// A server keeps specs as JSON, which has no number that is not finite.
@@ -490,6 +525,23 @@ mod tests {
             ("parallelism", "70000", "but the number 70000 is given (in `parallelism`)"),
             ("chaining", "maybe", "expected true or false, but the text \"maybe\" is given (in `chaining`)"),
             ("batch", "7", "expected a table, like { key = \"value\" }, but the number 7 is given (in `batch`)"),
+            ("state", "[\"rocksdb\"]", "expected a table, like { key = \"value\" }, but a list is given (in `state`)"),
+            ("batch", "[1]", "expected a table, like { key = \"value\" }, but a list is given (in `batch`)"),
+            ("checkpoint", "[]", "but a list is given (in `checkpoint`)"),
+            ("restart", "[\"none\"]", "but a list is given (in `restart`)"),
+            ("limits", "[]", "but a list is given (in `limits`)"),
+            ("operators.map-1", "[\"skip\"]", "but a list is given (in `operators.map-1`)"),
+            (
+                "components.a",
+                "[\"a.wasm\"]",
+                "expected a table with a component, like { component = \"clean.wasm\" }, but a list is given (in `components.a`)",
+            ),
+            ("sources.in", "[\"file\"]", "but a list is given (in `sources.in`)"),
+            ("sources.inn.path", "x", "[sources.inn]: it has no connector, like connector = \"file\"; the other sources are: in"),
+            ("sinks.uot.path", "x", "[sinks.uot]: it has no connector, like connector = \"file\"; the other sinks are: out"),
+            ("sources.in.connector", "", "[sources.in]: it has no connector, like connector = \"file\""),
+            ("sources.in.idle_after", "0s", "sources.in.idle_after must be at least 1ms"),
+            ("component", "", "component is empty: name a file, "),
             (
                 "sources.in",
                 "file",
@@ -520,6 +572,60 @@ mod tests {
         }
     }
 
+    /// What the strategy for restarts does not go by is refused, with those that do; so is what it can make nothing of.
+    #[test]
+    fn restarts_go_by_all_that_is_set() {
+        let with = |list: &[(&str, &str)]| JobSpec::from_toml(SPEC, &settings(list));
+        let strategy = |name| ("restart.strategy", name);
+        let checkpoints = ("checkpoint.interval", "1s");
+        let unset = "which is \"none\" for a job without checkpoints that does not set it";
+        let mistakes: [(&[(&str, &str)], &str); 12] = [
+            (&[("restart.attempts", "2")], unset),
+            (&[("restart.delay", "1s")], unset),
+            (
+                &[strategy("none"), ("restart.delay", "1s")],
+                "restart.delay is for the restart.strategy \"fixed\" or \"exponential\" or \"failure-rate\" only, which is \"none\" here",
+            ),
+            (&[strategy("none"), checkpoints, ("restart.attempts", "2")], "restart.attempts is for"),
+            (
+                &[strategy("fixed"), ("restart.max_delay", "1m")],
+                "restart.max_delay is for the restart.strategy \"exponential\" only, which is \"fixed\" here",
+            ),
+            (&[strategy("fixed"), checkpoints, ("restart.window", "1m")], "\"exponential\" or \"failure-rate\" only"),
+            (&[strategy("failure-rate"), ("restart.max_delay", "1m")], "restart.max_delay is for"),
+            (
+                &[strategy("exponential"), ("restart.delay", "5s"), ("restart.max_delay", "1s")],
+                "restart.max_delay must be at least restart.delay (5s)",
+            ),
+            (&[checkpoints, ("restart.max_delay", "99ms")], "restart.max_delay must be at least restart.delay (100ms)"),
+            (
+                &[strategy("failure-rate"), ("restart.attempts", "2"), ("restart.window", "2s")],
+                "restart.window must be more than 2s",
+            ),
+            (&[strategy("failure-rate"), ("restart.attempts", "300")], "restart.window must be more than 300s"),
+            (
+                &[strategy("failure-rate"), ("restart.delay", "0s"), ("restart.window", "0s")],
+                "restart.window must be more than 0ns",
+            ),
+        ];
+        for (list, named) in mistakes {
+            let error = with(list).expect_err(named).to_string();
+            assert!(error.contains(named), "{list:?}: {error}");
+        }
+        let all = [("restart.delay", "1s"), ("restart.max_delay", "1s"), ("restart.window", "1m"), ("restart.attempts", "2")];
+        let good: [&[(&str, &str)]; 6] = [
+            &[strategy("none"), checkpoints],
+            &[strategy("fixed"), all[0], all[3]],
+            &[&[strategy("exponential")][..], &all].concat(),
+            &[&[checkpoints][..], &all].concat(),
+            &[strategy("exponential"), ("restart.delay", "2m")],
+            &[strategy("failure-rate"), ("restart.window", "2001ms"), all[0], all[3]],
+        ];
+        for list in good {
+            with(list).unwrap_or_else(|e| panic!("{list:?}: {e}"));
+        }
+    }
+
     /// Mistakes in JSON are told in the same words, with their place.
     #[test]
     fn mistakes_in_json_are_named() {
@@ -533,6 +639,11 @@ mod tests {
             error.starts_with("expected a size, like \"64MB\" or a number of bytes, but a list is given at line 1"),
             "{error}"
         );
+        for list in ["[]", r#"{"component": "a.wasm", "state": ["rocksdb"]}"#] {
+            let error = JobSpec::from_json(list.as_bytes()).expect_err("it is no table").to_string();
+            let says = "expected a table, like { key = \"value\" }, but a list is given at line 1 column ";
+            assert!(error.starts_with(says), "{error}");
+        }
         let error = JobSpec::from_json(br#"{"component": "a.wasm", "parallelism": 0}"#).expect_err("it is too small").to_string();
         assert!(error.starts_with("parallelism must be from 1 to"), "{error}");
     }

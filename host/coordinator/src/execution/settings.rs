@@ -1,9 +1,10 @@
 //! What a job's spec says about failures, as those who decide want it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_checkpoint::{Savepoint, Storage};
-use weir_plan::recovery::{CheckpointSpec, RestartSpec, RestartStrategy};
+use weir_plan::recovery::{self, CheckpointSpec, RestartSpec, RestartStrategy};
 use weir_plan::units::SpecDuration;
 use weir_protocol::checkpoint::{CheckpointId, Config};
 use weir_protocol::restart::Strategy;
@@ -44,22 +45,23 @@ pub(super) fn config(spec: &CheckpointSpec, stores: bool) -> Config {
 
 /// When a job starts again.
 pub(super) fn strategy(spec: &RestartSpec, has_checkpoints: bool) -> Strategy {
-    let default = if has_checkpoints { RestartStrategy::Exponential } else { RestartStrategy::None };
     let attempts = spec.attempts.map(|attempts| u32::from(attempts.get()));
-    let or = |duration: Option<SpecDuration>, default_ms: u64| duration.map_or(default_ms, ms);
-    match spec.strategy.unwrap_or(default) {
+    let or = |duration: Option<SpecDuration>, default: Duration| ms(duration.unwrap_or(SpecDuration(default)));
+    match spec.strategy_of(has_checkpoints) {
         RestartStrategy::None => Strategy::None,
-        RestartStrategy::Fixed => Strategy::Fixed { delay_ms: or(spec.delay, 1_000), attempts: attempts.unwrap_or(3) },
+        RestartStrategy::Fixed => {
+            Strategy::Fixed { delay_ms: or(spec.delay, recovery::DELAY), attempts: attempts.unwrap_or(recovery::ATTEMPTS.into()) }
+        }
         RestartStrategy::Exponential => Strategy::Exponential {
-            delay_ms: or(spec.delay, 100),
-            max_delay_ms: or(spec.max_delay, 60_000),
-            reset_ms: or(spec.window, 600_000),
+            delay_ms: or(spec.delay, recovery::FIRST_DELAY),
+            max_delay_ms: or(spec.max_delay, Duration::from_mins(1)),
+            reset_ms: or(spec.window, Duration::from_mins(10)),
             attempts,
         },
         RestartStrategy::FailureRate => Strategy::FailureRate {
-            delay_ms: or(spec.delay, 1_000),
-            window_ms: or(spec.window, 300_000),
-            attempts: attempts.unwrap_or(3),
+            delay_ms: or(spec.delay, recovery::DELAY),
+            window_ms: or(spec.window, recovery::WINDOW),
+            attempts: attempts.unwrap_or(recovery::ATTEMPTS.into()),
         },
     }
 }

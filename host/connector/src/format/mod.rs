@@ -3,10 +3,11 @@
 //! Reading text: a [`decoder`] cuts bytes into records, and [`json`] or [`csv`] reads a record into [`columns`]. Writing text: an
 //! [`encoder`] writes the [`cells`] of a batch. [`time`] is how both spell instants, [`compression`] how files are compressed;
 //! [`gzip`] reads the one kind that has its ways.
-//! [`parquet`] is columns on both sides. [`avro`]
+//! [`parquet`] is columns on both sides, and [`casting`] makes those that a job wants of those that a file has. [`avro`]
 //! and [`protobuf`] read the records of message brokers. [`malformed`] says what becomes of records that cannot be read.
 
 pub(crate) mod avro;
+mod casting;
 pub(crate) mod cells;
 pub(crate) mod columns;
 pub(crate) mod compression;

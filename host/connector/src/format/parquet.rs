@@ -7,8 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, RecordBatchReader};
-use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, RecordBatchReader};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use parking_lot::Mutex;
 use parquet::arrow::ProjectionMask;
@@ -20,7 +19,9 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use weir_types::Batch;
 
+use super::casting;
 use crate::Error;
+use crate::error::BRING_BACK;
 
 /// How many rows are decoded at once.
 const READ_ROWS: usize = 8192;
@@ -48,7 +49,8 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads a file behind its first `position` rows. `path` is what messages call it.
     pub fn new(file: File, path: &str, schema: &SchemaRef, position: u64) -> Result<Self, Error> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed("read", path, e))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+            .map_err(|e| Error::unreadable(format!("the parquet file {path} cannot be read"), e))?;
         let fields = builder.schema().fields().clone();
         let mut roots = Vec::new();
         for wanted in schema.fields() {
@@ -56,19 +58,16 @@ impl Reader {
                 let names: Vec<_> = fields.iter().map(|f| f.name().as_str()).collect();
                 return Err(Error::options(format!("{path} has no column \"{}\"; it has: {}", wanted.name(), names.join(", "))));
             };
-            if !can_cast_types(found.data_type(), wanted.data_type()) {
-                return Err(Error::options(format!(
-                    "the column \"{}\" of {path} is of type {}, which cannot be read as {}",
-                    wanted.name(),
-                    found.data_type(),
-                    wanted.data_type()
-                )));
+            if let Some(why) = casting::misfit(wanted.name(), found.data_type(), wanted.data_type()) {
+                return Err(Error::options(format!("{path}: {why}")));
             }
             roots.push(index);
         }
         let total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         if position > total {
-            return Err(Error::options(format!("{path} has {total} rows; it cannot be read from row {position} on")));
+            return Err(Error::options(format!(
+                "{path} has {total} rows; it cannot be read from row {position} on, up to which it was read before: {BRING_BACK}"
+            )));
         }
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
         let rows = builder
@@ -111,23 +110,11 @@ impl Reader {
 
     /// The columns in the order and the types of the rows.
     fn convert(&self, batch: &RecordBatch) -> Result<Batch, Error> {
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
         let convert = |(field, &index): (&arrow_schema::FieldRef, &usize)| -> Result<ArrayRef, Error> {
-            let malformed = |why: String| {
-                Error::malformed(format!(
-                    "{}, rows {} to {}: \"{}\" {why}",
-                    self.path,
-                    self.position + 1,
-                    self.position + batch.num_rows() as u64,
-                    field.name()
-                ))
-            };
-            let array = cast_with_options(batch.column(index), field.data_type(), &strict)
-                .map_err(|e| malformed(format!("cannot be read as {}: {e}", field.data_type())))?;
-            if array.null_count() > 0 && !field.is_nullable() {
-                return Err(malformed("lacks a value, and one is required".into()));
-            }
-            Ok(array)
+            casting::read_as(field.name(), batch.column(index), field, None).map_err(|why| {
+                let (first, last) = (self.position + 1, self.position + batch.num_rows() as u64);
+                Error::malformed(format!("{}, rows {first} to {last}: {why}", self.path))
+            })
         };
         let columns = self.schema.fields().iter().zip(&self.columns).map(convert).collect::<Result<_, _>>()?;
         Ok(Batch::new(batch.num_rows(), columns, None))

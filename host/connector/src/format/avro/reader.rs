@@ -278,7 +278,11 @@ impl<'a> Cursor<'a> {
     fn value(&mut self, schema: &Schema, column: &mut Column) -> Parsed<()> {
         match (schema, &mut column.values) {
             (Schema::Boolean, Values::Boolean(values)) => values.append(self.array::<1>()? != [0]),
-            (Schema::Date, Values::Time(values)) => values.push(self.integer()?.saturating_mul(DAY_MS)),
+            (Schema::Date, Values::Time(values)) => {
+                let days = self.integer()?;
+                let days = i32::try_from(days).map_err(|_| Reason(format!("{days} days are no date")))?;
+                values.push(i64::from(days) * DAY_MS);
+            }
             (Schema::Instant(per_ms), Values::Time(values)) => values.push(self.integer()?.div_euclid(*per_ms)),
             (Schema::Float, Values::Float32(values)) => values.push(f32::from_le_bytes(self.array()?)),
             (Schema::Float, Values::Float64(values)) => values.push(f32::from_le_bytes(self.array()?).into()),

@@ -98,6 +98,11 @@ fn what_is_malformed_is_named() {
     assert_eq!(reason(&user(b"\x02\x01")), "\"age\": -1 is out of range");
     assert_eq!(reason(&user(b"\x04\x48")), "\"age\": a choice of 2 is number 2");
     assert_eq!(reason(&[&whole[..], b"\0"].concat()), "1 bytes follow the record");
+    let dates = r#"{"type": "record", "name": "R", "fields": [{"name": "day", "type": {"type": "int", "logicalType": "date"}}]}"#;
+    let day: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("day", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false)]));
+    let date = Avro::new(dates, &day).unwrap().read(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01", &mut Rows::new(&day).unwrap());
+    assert_eq!(date, Err(Reason("\"day\": 9223372036854775807 days are no date".into())));
     // An array of more items than there is memory for, each of no bytes.
     let nulls = r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "array", "items": "null"}}]}"#;
     let read = Avro::new(nulls, &Arc::new(Schema::empty()))

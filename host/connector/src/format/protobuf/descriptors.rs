@@ -30,6 +30,8 @@ pub(crate) struct Field {
     pub is_repeated: bool,
     /// whether the default value stands for a field that is missing
     pub has_default: bool,
+    /// the number of the `oneof` that it is one of
+    pub oneof: Option<u64>,
 }
 
 /// Kinds of fields, by their numbers.
@@ -143,6 +145,7 @@ fn field(bytes: &[u8], is_proto3: bool) -> Parsed<Field> {
             (5, Value::Varint(kind)) => field.kind = kind,
             (6, Value::Bytes(name)) => field.type_name = text(name)?.trim_start_matches('.').to_owned(),
             // One of several, or marked as optional: that it is missing says something.
+            (9, Value::Varint(oneof)) => (field.has_default, field.oneof) = (false, Some(oneof)),
             (9, _) | (17, _) => field.has_default = false,
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! Reads messages into columns: a descriptor, bound to the columns that are wanted. The other fields are passed over.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use arrow_schema::{DataType, Field as ArrowField, SchemaRef, TimeUnit};
 
@@ -11,6 +12,9 @@ use crate::format::columns::{Column, Reason, Rows, Values};
 
 const DEPTH_MAX: usize = 64;
 pub(super) const TIMESTAMP: &str = "google.protobuf.Timestamp";
+
+/// From the first second of the year 1 to the last one of 9999.
+const TIMESTAMP_SECONDS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 type Parsed<T> = Result<T, Reason>;
 
@@ -26,6 +30,8 @@ struct Message {
     fields: Vec<Bound>,
     /// the columns that are no fields
     missing: Vec<usize>,
+    /// by the number of a field of a `oneof`: the columns of the others, which have no value once it has one
+    choices: Vec<(u64, Vec<usize>)>,
 }
 
 /// A field that is a column.
@@ -100,7 +106,18 @@ fn bind_message(name: &str, columns: &[&ArrowField], descriptors: &Descriptors, 
             node: bind(field, item, descriptors, depth)?.ok_or_else(refused)?,
         });
     }
-    Ok(Message { fields: bound, missing })
+    let choices = choices(fields, columns);
+    Ok(Message { fields: bound, missing, choices })
+}
+
+/// Which columns have no value once a field has one, also a field that is no column.
+fn choices(fields: &[Field], columns: &[&ArrowField]) -> Vec<(u64, Vec<usize>)> {
+    let others = |field: &Field| {
+        let of_same = fields.iter().filter(|other| other.oneof == field.oneof && other.number != field.number);
+        of_same.filter_map(|other| columns.iter().position(|column| *column.name() == other.name)).collect::<Vec<_>>()
+    };
+    let of_oneofs = fields.iter().filter(|field| field.oneof.is_some());
+    of_oneofs.map(|field| (field.number, others(field))).filter(|(_, others)| !others.is_empty()).collect()
 }
 
 /// How a value goes into a column; none if it cannot.
@@ -144,6 +161,14 @@ impl Message {
         let mut cursor = Cursor(bytes);
         while !cursor.is_empty() {
             let (number, value) = cursor.field()?;
+            // Of a `oneof`, the last field counts.
+            if let Some((_, others)) = self.choices.iter().find(|(of, _)| *of == number) {
+                for &other in others {
+                    if columns[other].len() > row {
+                        columns[other].truncate(row);
+                    }
+                }
+            }
             let Some(bound) = self.fields.iter().find(|bound| bound.number == number) else { continue };
             let column = &mut columns[bound.column];
             bound.read(value, column, row).map_err(|Reason(why)| Reason(format!("\"{}\": {why}", column.name())))?;
@@ -279,7 +304,7 @@ fn float(values: &mut Values, value: f64) -> Parsed<()> {
     Ok(())
 }
 
-/// Google's instant in milliseconds: seconds since 1970, and nanoseconds, which go on from there.
+/// Google's instant in milliseconds: seconds since 1970, of the years 1 to 9999, and nanoseconds, which go on from there.
 fn timestamp(bytes: &[u8]) -> Parsed<i64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i64);
     let mut cursor = Cursor(bytes);
@@ -290,5 +315,8 @@ fn timestamp(bytes: &[u8]) -> Parsed<i64> {
             _ => {}
         }
     }
-    Ok(seconds.saturating_mul(1000).saturating_add(nanos.div_euclid(1_000_000)))
+    match TIMESTAMP_SECONDS.contains(&seconds) && (0..1_000_000_000).contains(&nanos) {
+        true => Ok(seconds * 1000 + nanos / 1_000_000),
+        false => Err(Reason(format!("{seconds} seconds and {nanos} nanoseconds are no instant of {TIMESTAMP}"))),
+    }
 }

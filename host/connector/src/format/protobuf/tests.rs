@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use arrow_array::Array as _;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 
@@ -75,6 +76,25 @@ fn messages_are_read_by_name() {
 }
 
 #[test]
+fn of_several_the_last_one_counts() {
+    // Goal: of a `oneof`, only the field has a value that comes last, whether or not the others are columns.
+    let (word, number) = (&b"\x62\x01x"[..], &b"\x6d\x00\x00\xc0\x3f"[..]);
+    let (has_word, has_number) = ("\"word\":\"x\"", "\"number\":1.5");
+    let both = |first: &[u8], last: &[u8]| read(&[first, last].concat()).unwrap();
+    let number_last = both(word, number);
+    assert!(number_last.contains(has_number) && !number_last.contains("\"word\""), "{number_last}");
+    let word_last = both(number, word);
+    assert!(word_last.contains(has_word) && !word_last.contains("\"number\""), "{word_last}");
+    let twice = read(&[word, number, word].concat()).unwrap();
+    assert!(twice.contains(has_word) && !twice.contains("\"number\""), "{twice}");
+    let columns: SchemaRef = Arc::new(Schema::new(vec![Field::new("word", DataType::Utf8, true)]));
+    let mut rows = Rows::new(&columns).unwrap();
+    let user = bound("org.example.User", &columns).unwrap();
+    user.read(&[word, number].concat(), &mut rows).and_then(|()| rows.end_row(0)).unwrap();
+    assert_eq!(rows.take().column(0).null_count(), 1, "what is no column counts, too");
+}
+
+#[test]
 fn what_is_written_is_read_again() {
     // Goal: rows come back as they were; what has no value is left out, so that it comes back as the default where the message has one; a value that does not fit
     // is named, and a column that is no field is refused.
@@ -127,6 +147,11 @@ fn what_is_malformed_is_named() {
     assert_eq!(reason(b"\x0a\x01\xff"), "\"name\": it is not UTF-8");
     assert_eq!(reason(b"\x10\xff\x7f"), "\"age\": 16383 is out of range");
     assert_eq!(reason(b"\x08\x01"), "\"name\": it is encoded as another type");
+    // An instant of -2^63 seconds, and one of 2,000,000,000 nanoseconds.
+    let out_of_range = reason(b"\x22\x0b\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01");
+    assert!(out_of_range.contains("\"since\": -9223372036854775808 seconds and 0 nanoseconds are no instant"), "{out_of_range}");
+    let out_of_range = reason(b"\x22\x06\x10\x80\xa8\xd6\xb9\x07");
+    assert!(out_of_range.contains("0 seconds and 2000000000 nanoseconds are no instant"), "{out_of_range}");
     assert_eq!(reason(b"\x0b"), "field 1 is a group, which is not supported");
     assert_eq!(reason(b"\x42\x02\x10\xff"), "\"home\": an integer ends too early".replace("an integer", "the message"));
 }

@@ -124,8 +124,8 @@ impl Entries {
             let by_key = |a: &Place, b: &Place| a.prefix.cmp(&b.prefix).then_with(|| key(a).cmp(&key(b)));
             // Without windows all are of one namespace: then there is one number to compare.
             match places.iter().all(|place| place.namespace == places[0].namespace) {
-                true => places.sort_unstable_by(by_key),
-                false => places.sort_unstable_by(|a, b| a.namespace.cmp(&b.namespace).then_with(|| by_key(a, b))),
+                true => places.sort_by(by_key),
+                false => places.sort_by(|a, b| a.namespace.cmp(&b.namespace).then_with(|| by_key(a, b))),
             }
             let mut sorted = vec![];
             for place in &places {

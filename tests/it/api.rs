@@ -344,10 +344,15 @@ async fn plain_requests() {
     for (response, status, code) in [
         (post("text/plain", toml.clone()).await, 415, "WEIR-API-004"),
         (post("application/json", toml).await, 422, "WEIR-JOB-001"),
+        (post("application/json", "[]".to_owned()).await, 422, "WEIR-JOB-001"),
         (post("application/json", " ".repeat(2 << 20)).await, 413, "WEIR-API-003"),
         (http.get(url("/v1/nothing")).send().await, 404, "WEIR-API-002"),
         (http.delete(url("/v1/jobs")).send().await, 405, "WEIR-API-002"),
         (http.get(url("/v1/jobs/job_00000000000000000000000000/output?after=x")).send().await, 404, "WEIR-JOB-003"),
+        (http.get(url("/v1/jobs/%ff")).send().await, 400, "WEIR-API-001"),
+        (http.get(url("/v1/jobs/%ff/logs")).send().await, 400, "WEIR-API-001"),
+        (http.delete(url("/v1/components/%ff")).send().await, 400, "WEIR-API-001"),
+        (http.get(url("/v1/savepoints/%ff")).send().await, 400, "WEIR-API-001"),
     ] {
         let response = response.expect("an answer");
         assert_eq!(response.status(), status, "{code}");
@@ -404,7 +409,8 @@ async fn the_interface_is_described() {
                 continue;
             }
             let responses = operation["responses"].as_object().expect("an operation has responses");
-            for expected in [status.as_str(), "403", "500", "503"] {
+            let of_id = path.contains("{id}").then_some("400");
+            for expected in [status.as_str(), "403", "500", "503"].into_iter().chain(of_id) {
                 assert!(responses.contains_key(expected), "{method} {path}: {expected} is missing");
             }
             for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {

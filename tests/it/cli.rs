@@ -103,6 +103,10 @@ fn wrong_bindings_are_named() {
             "sources.nexmark.seed=18446744073709551616",
             "expected a whole number from 0 to 9223372036854775807, like 4, but the text \"18446744073709551616\" is given (in `seed`)",
         ),
+        (
+            "sources.nexmrak.seed=7",
+            "[sources.nexmrak]: it has no connector, like connector = \"file\"; the other sources are: nexmark",
+        ),
         ("sources.nexmark.idle_after=5", "expected a duration with its unit, like \"10s\", but the number 5 is given"),
         ("sources.nexmark.rate=0", "not 0.0; leave it out to read events as fast as the job can"),
         (kafka, "source \"nexmark\": options of \"nexmark\": unknown option `stat`"),
@@ -179,6 +183,21 @@ fn summary() {
     }
     assert_eq!((&summary["events_in"], &summary["ended"]), (&100_000.into(), &"finished".into()));
     assert!(summary["cpu_seconds"].as_f64().is_some_and(|s| s > 0.0), "{summary}");
+}
+
+/// Goal: the time of guest code is a part of that in which its operator works, also where most of it is that of the guest's start.
+#[test]
+fn guests_work_while_their_operators_do() {
+    for parallelism in [1, 2] {
+        let run = Run::new("examples/nexmark/q5.toml").set("sources.nexmark.events", 10).set("sinks.out.connector", "blackhole");
+        let (_, summary) = run.parallelism(parallelism).finish();
+        let operators = summary["operators"].as_array().expect("a list of operators");
+        let seconds = |operator: &serde_json::Value, of: &str| operator[of].as_f64().expect("a number");
+        assert!(operators.iter().any(|operator| seconds(operator, "guest_seconds") > 0.0), "{summary}");
+        for operator in operators {
+            assert!(seconds(operator, "guest_seconds") <= seconds(operator, "busy_seconds"), "{operator}");
+        }
+    }
 }
 
 /// Goal: a reader that has gone is no error, of standard output as of standard error.

@@ -754,6 +754,29 @@ fn sinks_change_after_a_stop() {
     assert!(published(&job.path("out3")).is_empty());
 }
 
+/// Goal: a job that has finished and is started again does nothing, although there is new input by then: that is told. From the start, the job reads it, too.
+#[test]
+fn finished_jobs_leave_new_input() {
+    let mut job = Local::expiring();
+    job.settings.push(("sources.in.path", job.path("rows*.jsonl").display().to_string()));
+    let write = |name: &str, id: u64| {
+        let row = format!("{{\"id\":{id},\"key\":\"k\",\"number\":1,\"at\":1436918400000}}\n");
+        fs::write(job.path(name), row).expect("the folder is ours");
+    };
+    write("rows.jsonl", 1);
+    job.finish(&[]);
+    let first = published(&job.path("out"));
+    assert_eq!(first.len(), 1, "{first:?}");
+    write("rows-2.jsonl", 2);
+    let told = job.finish(&[]);
+    for part in ["has finished already", "does not read", "rows-2.jsonl\", new since", "--fresh"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(published(&job.path("out")), first);
+    job.finish(&["--fresh", "--set", &format!("sinks.out.folder={}", job.path("out2").display())]);
+    assert_eq!(published(&job.path("out2")).len(), 2);
+}
+
 /// Goal: where a source does not name any more what the job has read a part of, that is refused before anything starts, and `weir job diff` says so; told to, the job
 /// leaves the rest unread, says so, and reads what the source names now. So it is where the source has become another connector's.
 #[test]

@@ -1,5 +1,10 @@
 //! Why a connector could not do what it was asked.
 
+use std::{io, iter};
+
+/// What to do about a file that has less than was read of it.
+pub(crate) const BRING_BACK: &str = "put it back as it was, or pass --fresh to begin anew";
+
 /// What the caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -9,6 +14,8 @@ pub enum ErrorKind {
     Malformed,
     /// what the options name is not there: change the job spec; or bring it back, if it was there before
     Missing,
+    /// what a position stands for is not there any more, and does not come back: leave the position behind
+    Gone,
     /// the outside (a file, a disk, a server) failed: try again
     Io,
 }
@@ -42,8 +49,54 @@ impl Error {
         Self { kind: ErrorKind::Missing, message: message.into(), source: None }
     }
 
+    /// What is in a file cannot be read. If that is no error of the operating system, which may pass, the file itself is at fault, and will be at the next attempt,
+    /// too.
+    pub fn unreadable(message: impl std::fmt::Display, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        if is_of_the_system(&source) {
+            return Self::io(message, source);
+        }
+        let message =
+            format!("{message}: {source}; it is damaged, or in a form that Weir does not read: put a whole one in its place");
+        Self { source: Some(Box::new(source)), ..Self::malformed(message) }
+    }
+
+    /// What a position stands for is not there any more.
+    pub fn gone(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Gone, message: message.into(), source: None }
+    }
+
     /// The outside failed.
     pub fn io(message: impl std::fmt::Display, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { kind: ErrorKind::Io, message: format!("{message}: {source}"), source: Some(Box::new(source)) }
+    }
+}
+
+/// Whether an error comes from the operating system.
+fn is_of_the_system(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = iter::successors(Some(error), |&cause| cause.source());
+    causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error().is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::errors::ParquetError;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_may_pass() {
+        // Goal: where the operating system fails, reading is tried again, whoever tells of it; where a file is not what it should be, it is not, and what to do is
+        // told.
+        let failing = || io::Error::from_raw_os_error(5);
+        for passing in [Error::unreadable("the file", failing()), Error::unreadable("the file", ParquetError::from(failing()))] {
+            assert!(passing.kind == ErrorKind::Io && !passing.message.contains("damaged"), "{passing}");
+        }
+        let torn = || io::Error::new(io::ErrorKind::UnexpectedEof, "it ends early");
+        for lasting in [Error::unreadable("the file", torn()), Error::unreadable("the file", ParquetError::from(torn()))] {
+            assert_eq!(lasting.kind, ErrorKind::Malformed, "{lasting}");
+            for part in ["the file: ", "it ends early", "put a whole one in its place"] {
+                assert!(lasting.message.contains(part), "{lasting}");
+            }
+        }
     }
 }

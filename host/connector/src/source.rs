@@ -32,7 +32,7 @@ pub trait Source: Send + Sync {
     /// [`discovers_every`](Self::discovers_every) says so.
     ///
     /// # Errors
-    /// As `splits`.
+    /// As `splits`; of kind [`Gone`](crate::error::ErrorKind::Gone) if the positions of splits that are being read stand for nothing any more.
     fn new_splits(&self, known: &HashSet<String>) -> Result<Vec<Split>, Error> {
         Ok(self.splits(1)?.into_iter().filter(|split| !known.contains(&split.id)).collect())
     }
@@ -47,7 +47,7 @@ pub trait Source: Send + Sync {
     /// A split that a checkpoint has is read on: settles in it what options say that may have been set since. What was settled stays.
     ///
     /// # Errors
-    /// If the outside fails, or the split is none of this source.
+    /// If the outside fails, or the split is none of this source; of kind [`Gone`](crate::error::ErrorKind::Gone) if its position stands for nothing any more.
     fn renew(&self, split: &mut Split) -> Result<(), Error> {
         let _ = split;
         Ok(())
@@ -119,7 +119,7 @@ pub trait Reader: Send {
     /// for the outside says so.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Malformed`] if the source's policy is to fail on malformed input, and `Io` if the outside fails.
+    /// [`crate::error::ErrorKind::Malformed`] if the source's policy is to fail on malformed input, or the input is damaged, and `Io` if the outside fails.
     fn read(&mut self, max_rows: usize) -> Result<Fetched, Error>;
 
     /// Where the next `read` starts: with it in [`Split::position`], a new reader gives exactly the rows that this one would.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_checkpoint::{Kind, Manifest, SplitState};
+use weir_connector::error::ErrorKind;
 use weir_connector::{Error, Source, Split, Transaction};
 use weir_plan::JobPlan;
 
@@ -99,8 +100,8 @@ pub fn excluded(source: &dyn Source, name: &str, manifest: &Manifest) -> Vec<(St
     open.into_iter().filter_map(|split| source.excludes(&split).map(|why| (split.id, why))).collect()
 }
 
-/// What goes on of the splits that a checkpoint has: with what the options say anew, and without those that they do not name any more, whose ids come
-/// besides. There are such only if they are to be left behind.
+/// What goes on of the splits that a checkpoint has: with what the options say anew, and without those that they do not name any more or whose positions
+/// stand for nothing any more, whose ids come besides. There are such only if they are to be left behind.
 pub(crate) fn go_on(
     source: &dyn Source,
     known: Splits,
@@ -110,10 +111,11 @@ pub(crate) fn go_on(
     let (mut open, mut left) = (vec![], vec![]);
     for mut split in known.open {
         match source.excludes(&split) {
-            None => {
-                source.renew(&mut split)?;
-                open.push(split);
-            }
+            None => match source.renew(&mut split) {
+                Ok(()) => open.push(split),
+                Err(error) if error.kind == ErrorKind::Gone && leaves_behind => left.push(split.id),
+                Err(error) => return Err(error),
+            },
             Some(_) if leaves_behind => left.push(split.id),
             Some(why) => {
                 return Err(Error::options(format!(
@@ -198,6 +200,33 @@ mod tests {
         assert_eq!((splits, left), (Splits { open: vec![renewed("b")], done: vec!["c".to_owned()] }, vec!["a".to_owned()]));
         let (splits, left) = go_on(&Named(&["a", "b"]), known(), 5, false).unwrap();
         assert_eq!((splits.open, left), (vec![renewed("a"), renewed("b")], vec![]));
+    }
+
+    /// A source that names everything, and whose split `a` is gone.
+    struct MadeAnew;
+
+    impl Source for MadeAnew {
+        fn splits(&self, _: u16) -> Result<Vec<Split>, Error> {
+            Ok(vec![split("a"), split("b")])
+        }
+
+        fn renew(&self, split: &mut Split) -> Result<(), Error> {
+            if split.id == "a" { Err(Error::gone("it was made anew")) } else { Ok(()) }
+        }
+
+        fn reader(&self, _: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
+            Err(Error::missing("it is not read"))
+        }
+    }
+
+    /// Goal: what stands for nothing any more is refused for good, unless it is to be left behind; then the rest goes on.
+    #[test]
+    fn splits_that_are_gone_are_refused() {
+        let known = || Splits { open: vec![split("a"), split("b")], done: vec![] };
+        let refused = go_on(&MadeAnew, known(), 5, false).unwrap_err();
+        assert!(connector_failure("source", "in", &refused).is_final, "{refused}");
+        let (splits, left) = go_on(&MadeAnew, known(), 5, true).unwrap();
+        assert_eq!((splits.open, left), (vec![split("b")], vec!["a".to_owned()]));
     }
 
     /// Goal: a sink that is in another place than its rows fails for good, with what to do, where its spec may have changed; where it may not, what is missing may

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weir_base::Clock;
-use weir_checkpoint::{JobStorage, Kind};
+use weir_checkpoint::JobStorage;
 use weir_connector::error::ErrorKind;
 use weir_connector::registry::Stream;
 use weir_connector::{Connector, Context, Sink, Source, Split, Transaction};
@@ -45,7 +45,7 @@ pub struct Deployment {
     pub storage: Option<JobStorage>,
     /// what the job starts from, [settled](Restore::settle); none = from the beginning
     pub restore: Option<Arc<Restore>>,
-    /// whether the job has run before, in whichever process: what its sources name was there then
+    /// whether the job has run before, in whichever process: what its sources and sinks name was there then
     pub has_run: bool,
     /// the rows on which operators have failed in older attempts: they are given them again, or not any more
     pub culprits: Vec<Arc<Culprit>>,
@@ -322,9 +322,10 @@ impl<'a> Builder<'a> {
                 .map_err(|e| connector_failure("source", &source.name, &e))?;
             let parallelism = plan.vertices.iter().find(|v| v.root == Root::Source(index)).map_or(1, |v| v.parallelism);
             let known = builder.known(&source.name, &*bound)?;
-            let is_over = deployment.restore.as_ref().is_some_and(|restore| restore.manifest.kind == Kind::Final);
-            let (splits, done) = splits_of(&*bound, parallelism, known, is_over)
-                .map_err(|e| listing_failure(&source.name, &e, deployment.has_run))?;
+            let is_over = deployment.restore.as_ref().is_some_and(|restore| restore.is_over());
+            let (Splits { open: splits, done }, unread) = splits_of(&*bound, parallelism, known, is_over)
+                .map_err(|e| opening_failure("source", &source.name, &e, deployment.has_run))?;
+            builder.notes.extend(unread_note(&source.name, &unread));
             let mut dealt = Dealt {
                 source: Arc::from(bound),
                 splits: vec![vec![]; parallelism.into()],
@@ -482,6 +483,7 @@ impl<'a> Builder<'a> {
                     stored: orders.stored.clone(),
                     captures,
                     restore: self.deployment.restore.clone(),
+                    has_run: self.deployment.has_run,
                     storage: self.deployment.storage.clone(),
                     disk: self.worker.disk.clone(),
                     allowance: allowance.clone(),
@@ -507,20 +509,33 @@ fn channels_of(plan: &JobPlan, edges: &[usize], subtask: u16) -> Vec<Channel> {
     edges.iter().enumerate().flat_map(of_edge).collect()
 }
 
-/// The splits of a source that are to be read, and the ids of those that are done. `is_over`: the job has finished, so that what was read may be gone.
+/// The splits of a source that go on, and those that are left unread. `is_over`: the job has finished, so that nothing is read any more: what was read may be gone,
+/// and rows of what has come since would be late.
 fn splits_of(
     source: &dyn Source,
     parallelism: u16,
     known: Option<Splits>,
     is_over: bool,
-) -> Result<(Vec<Split>, Vec<String>), weir_connector::Error> {
-    let Some(Splits { mut open, done }) = known else { return Ok((source.splits(parallelism)?, vec![])) };
-    let ids = open.iter().map(|split| split.id.clone()).chain(done.iter().cloned()).collect();
-    match source.new_splits(&ids) {
-        Err(error) if error.kind == ErrorKind::Missing && is_over => {}
-        new => open.extend(new?),
+) -> Result<(Splits, Vec<Split>), weir_connector::Error> {
+    let Some(mut splits) = known else { return Ok((Splits { open: source.splits(parallelism)?, done: vec![] }, vec![])) };
+    let ids = splits.open.iter().map(|split| &split.id).chain(&splits.done).cloned().collect();
+    let new = source.new_splits(&ids);
+    if is_over {
+        return Ok((splits, new.unwrap_or_default()));
     }
-    Ok((open, done))
+    splits.open.extend(new?);
+    Ok((splits, vec![]))
+}
+
+/// Says of which splits a job that has finished reads nothing.
+fn unread_note(name: &str, unread: &[Split]) -> Option<String> {
+    let (first, more) = unread.split_first()?;
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    Some(format!(
+        "the source \"{name}\" does not read \"{}\"{more}, new since the job has finished; pass --fresh to read all from the start, or read what is new by a job of \
+         another name",
+        first.id
+    ))
 }
 
 fn root_name(plan: &JobPlan, vertex: &Vertex) -> String {
@@ -538,10 +553,10 @@ fn node_name(plan: &JobPlan, kind: &NodeKind) -> String {
     }
 }
 
-/// The splits of a source cannot be listed. What is missing where the job has never run is mistyped, or was never there; if it was there, it may come back, as
-/// what is on a disk that is not mounted does.
-fn listing_failure(name: &str, error: &weir_connector::Error, has_run: bool) -> Failure {
-    let mut failure = connector_failure("source", name, error);
+/// The splits of a source cannot be listed, or a sink cannot be written to. What is missing where the job has never run is mistyped, or was never there; if it was
+/// there, it may come back, as what is on a disk that is not mounted does.
+pub(crate) fn opening_failure(what: &str, name: &str, error: &weir_connector::Error, has_run: bool) -> Failure {
+    let mut failure = connector_failure(what, name, error);
     failure.is_final |= failure.is_missing && !has_run;
     failure
 }
@@ -552,8 +567,8 @@ pub(crate) fn connector_failure(what: &str, name: &str, error: &weir_connector::
     failure.operator = Some(name.to_owned());
     failure.is_missing = error.kind == ErrorKind::Missing;
     failure.is_malformed = error.kind == ErrorKind::Malformed;
-    // What is malformed is so at the next attempt, too.
-    failure.is_final = matches!(error.kind, ErrorKind::Options | ErrorKind::Malformed);
+    // What is malformed is so at the next attempt, too, and what is gone stays so.
+    failure.is_final = matches!(error.kind, ErrorKind::Options | ErrorKind::Malformed | ErrorKind::Gone);
     failure
 }
 
@@ -567,11 +582,12 @@ mod tests {
 
     #[test]
     fn what_was_there_may_come_back() {
-        // Goal: missing input ends a job that has never run; one that has run tries again, and so does every job where the outside fails.
-        for has_run in [false, true] {
-            assert_eq!(listing_failure("in", &Error::missing("there is no file"), has_run).is_final, !has_run);
-            assert!(!listing_failure("in", &Error::io("the disk", io::Error::other("fails")), has_run).is_final);
-            assert!(listing_failure("in", &Error::options("no pattern"), has_run).is_final);
+        // Goal: what is missing ends a job that has never run; one that has run tries again, and so does every job where the outside fails. What is gone stays so.
+        for (what, has_run) in [("source", false), ("source", true), ("sink", false), ("sink", true)] {
+            let is_final = |error: &Error| opening_failure(what, "in", error, has_run).is_final;
+            assert_eq!(is_final(&Error::missing("there is no file")), !has_run);
+            assert!(!is_final(&Error::io("the disk", io::Error::other("fails"))));
+            assert!(is_final(&Error::options("no pattern")) && is_final(&Error::gone("it was made anew")));
         }
     }
 
@@ -591,10 +607,45 @@ mod tests {
     #[test]
     fn finished_jobs_need_no_input() {
         // Goal: what a job has read to its end may be gone when it is started again, for then it does nothing; one that is not over is told.
-        let known = || Some(Splits { open: vec![], done: vec!["a".to_owned()] });
-        let (open, done) = splits_of(&Gone, 1, known(), true).unwrap();
-        assert!(open.is_empty() && done == ["a"]);
-        assert_eq!(splits_of(&Gone, 1, known(), false).unwrap_err().kind, ErrorKind::Missing);
+        let (splits, unread) = splits_of(&Gone, 1, Some(done("a")), true).unwrap();
+        assert_eq!((splits, unread), (done("a"), vec![]));
+        assert_eq!(splits_of(&Gone, 1, Some(done("a")), false).unwrap_err().kind, ErrorKind::Missing);
         assert_eq!(splits_of(&Gone, 1, None, false).unwrap_err().kind, ErrorKind::Missing);
+    }
+
+    /// What a checkpoint has of a source with one split, which was read to its end.
+    fn done(id: &str) -> Splits {
+        Splits { open: vec![], done: vec![id.to_owned()] }
+    }
+
+    fn split(id: &str) -> Split {
+        Split { id: id.to_owned(), spec: serde_json::Value::Null, position: None }
+    }
+
+    /// A source of three splits.
+    struct Three;
+
+    impl Source for Three {
+        fn splits(&self, _: u16) -> Result<Vec<Split>, Error> {
+            Ok(["a", "b", "c"].map(split).into())
+        }
+
+        fn reader(&self, _: &Split, _: &Arc<tokio::sync::Notify>) -> Result<Box<dyn weir_connector::Reader>, Error> {
+            Err(Error::missing("it is not read"))
+        }
+    }
+
+    #[test]
+    fn finished_jobs_read_nothing() {
+        // Goal: a job that has finished does not read what has come since, and says so; one that is not over reads it.
+        let (splits, unread) = splits_of(&Three, 1, Some(done("a")), true).unwrap();
+        assert_eq!((splits, &unread[..]), (done("a"), &[split("b"), split("c")][..]));
+        let note = unread_note("in", &unread).unwrap();
+        for part in ["\"in\"", "\"b\" and 1 more", "--fresh"] {
+            assert!(note.contains(part), "{note}");
+        }
+        assert_eq!(unread_note("in", &[]), None);
+        let (splits, unread) = splits_of(&Three, 1, Some(done("a")), false).unwrap();
+        assert_eq!((splits, unread), (Splits { open: vec![split("b"), split("c")], ..done("a") }, vec![]));
     }
 }

@@ -81,13 +81,27 @@ pub(crate) fn operator_failure(error: &weir_operator::Error) -> Failure {
         Error::State(state) => (kind_of_state(state), None),
         Error::Restore { .. } => (FailureKind::Damaged, None),
         Error::Misfit { .. } => (FailureKind::Checkpoint, None),
-        Error::Arrow(_) | Error::NoEventTime { .. } | Error::EndlessTimer { .. } => (FailureKind::Internal, None),
+        // The guest's own timers, and the graph that it has described.
+        Error::NoEventTime { .. } | Error::EndlessTimer { .. } => (FailureKind::Guest, None),
+        Error::Arrow(_) => (FailureKind::Internal, None),
     };
     let mut failure = Failure::new(kind, error.to_string());
     failure.backtrace = guest.map(|g| g.backtrace.clone()).unwrap_or_default();
-    // Older checkpoints do not fit either, and to begin anew is not asked for. State that has become too large does so again.
-    failure.is_final = matches!(error, Error::Misfit { .. } | Error::State(StateError::MemoryFull { .. }));
+    failure.is_final = happens_again(error);
     failure
+}
+
+/// Whether another attempt fails in the same way. Older checkpoints do not fit either, and to begin anew is not asked for. State that has become too large does
+/// so again, time that a graph does not assign stays away, and a timer that sets itself without end does it once more.
+fn happens_again(error: &weir_operator::Error) -> bool {
+    use weir_operator::Error;
+    matches!(
+        error,
+        Error::Misfit { .. }
+            | Error::State(StateError::MemoryFull { .. })
+            | Error::NoEventTime { .. }
+            | Error::EndlessTimer { .. }
+    )
 }
 
 /// The failure of an operator that takes over what a checkpoint has: what is damaged then is the checkpoint. All else would fail with an older one, too.
@@ -170,6 +184,18 @@ mod tests {
         for failure in [operator_failure(&full), restore_failure(&full)] {
             assert_eq!((failure.kind, failure.is_final), (FailureKind::Resources, true), "{failure}");
             assert!(failure.message.contains("rocksdb"), "{failure}");
+        }
+    }
+
+    /// Goal: what a guest does wrong with time is told as the guest's, not as a bug of Weir's, and ends the job: it would do the same again.
+    #[test]
+    fn wrong_times_are_the_guests() {
+        let (operator, time) = ("count".to_owned(), 7);
+        for error in [Error::EndlessTimer { operator: operator.clone(), time }, Error::NoEventTime { operator }] {
+            let says = error.to_string();
+            let failure = operator_failure(&error);
+            assert_eq!((failure.kind, failure.is_final), (FailureKind::Guest, true), "{failure}");
+            assert!(failure.backtrace.is_empty() && failure.message == says, "{failure}");
         }
     }
 

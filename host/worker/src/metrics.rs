@@ -34,9 +34,10 @@ pub struct NodeCounters {
     pub bytes_in: AtomicU64,
     /// bytes out
     pub bytes_out: AtomicU64,
-    /// nanoseconds spent in this node, guest calls included; of the root: reading, decoding, generating, and taking what comes by an exchange
+    /// nanoseconds spent in this node, guest calls and what the guest does to start included; of the root: reading, decoding, generating, and taking what comes by
+    /// an exchange
     pub busy_ns: AtomicU64,
-    /// nanoseconds of CPU time of guest code
+    /// nanoseconds of CPU time of guest code, from the guest's start on
     pub guest_ns: AtomicU64,
     /// bytes of the guest's linear memory
     pub guest_memory_bytes: AtomicU64,
@@ -159,13 +160,13 @@ pub struct OperatorSnapshot {
     pub bytes_in: u64,
     /// bytes out
     pub bytes_out: u64,
-    /// seconds of its own work, not of the operators behind it
+    /// seconds of its own work, not of the operators behind it; what its guest does to start is a part of it
     pub busy_seconds: f64,
     /// seconds for which the operator's tasks had no input
     pub idle_seconds: f64,
     /// seconds for which the operator's tasks waited for room in a channel
     pub backpressured_seconds: f64,
-    /// seconds of CPU time of guest code
+    /// seconds of CPU time of guest code, from the guest's start on; a part of `busy_seconds`
     pub guest_seconds: f64,
     /// share of time that the operator's tasks worked, had no input, waited for room (0 to 1 each)
     pub busy_ratio: f64,

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_checkpoint::{ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Manifest, StateFiles};
+use weir_checkpoint::{ChainSnapshot, EntriesReader, ErrorKind, FileRef, Folder, JobStorage, Kind, Manifest, StateFiles};
 use weir_connector::Transaction;
 use weir_operator::snapshot::misfit as misfit_of;
 use weir_operator::{ChainOperator, Context, Misfit, Predecessor};
@@ -52,6 +52,11 @@ pub(crate) struct Owner<'a> {
 }
 
 impl Restore {
+    /// Whether the job had finished by then: nothing is read after it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.manifest.kind == Kind::Final
+    }
+
     /// The splits of a source that the checkpoint knows; none if it does not know the source.
     pub(crate) fn splits(&self, source: &str) -> Option<Splits> {
         bindings::splits(&self.manifest, source)
@@ -471,7 +476,7 @@ fn has_state(chain: &ChainSnapshot) -> bool {
 mod tests {
     use arrow_schema::{DataType, Field, Schema, SchemaRef};
     use serde_json::{Value, json};
-    use weir_checkpoint::{Kind, SourceSnapshot, SplitState, Storage, TaskSnapshot};
+    use weir_checkpoint::{SourceSnapshot, SplitState, Storage, TaskSnapshot};
     use weir_plan::JobSpec;
     use weir_types::graph::{
         Assigner, Chain, ColumnOrigin, Endpoint, Graph, Input, OperatorInfo, Output, Partitioning, Sink, Source, TimeDomain,

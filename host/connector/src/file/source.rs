@@ -10,6 +10,7 @@ use arrow_schema::SchemaRef;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::error::BRING_BACK;
 use crate::format::compression::Compression;
 use crate::format::decoder::{Decoder, TextFormat};
 use crate::format::malformed::Policy;
@@ -108,8 +109,10 @@ impl TextReader {
     ) -> Result<Self, Error> {
         let file_bytes = Arc::new(AtomicU64::new(0));
         let shown = files.shown(path).to_string();
-        let failed = |e| Error::io(format!("the file {shown} cannot be read"), e);
-        let open = |skip| files.open(path).and_then(|file| text_of(file, compression, skip, &file_bytes)).map_err(failed);
+        let open = |skip| {
+            let file = files.open(path).map_err(|e| Error::io(format!("the file {shown} cannot be read"), e))?;
+            text_of(&shown, file, compression, skip, &file_bytes)
+        };
         let mut reader = Self {
             path: shown.clone(),
             input: open(0)?,
@@ -155,7 +158,7 @@ impl TextReader {
                 read => break read,
             }
         };
-        let read = read.map_err(|e| Error::io(format!("the file {} cannot be read", self.path), e))?;
+        let read = read.map_err(|e| unreadable(&self.path, e))?;
         self.unread.end += read;
         self.at_end = read == 0;
         Ok(())
@@ -182,27 +185,33 @@ impl Reader for TextReader {
     }
 }
 
-/// The text of a file behind its first `skip` bytes.
+fn unreadable(path: &str, error: io::Error) -> Error {
+    Error::unreadable(format!("the file {path} cannot be read"), error)
+}
+
+/// The text of a file behind its first `skip` bytes. `path` is what messages call it.
 fn text_of(
+    path: &str,
     mut file: fs::File,
     compression: Compression,
     skip: u64,
     counter: &Arc<AtomicU64>,
-) -> io::Result<Box<dyn Read + Send>> {
+) -> Result<Box<dyn Read + Send>, Error> {
+    let unreadable = |e| unreadable(path, e);
     let shorter =
-        || io::Error::new(io::ErrorKind::UnexpectedEof, format!("it is shorter than the {skip} bytes that were read before"));
+        || Error::malformed(format!("the file {path} is shorter than the {skip} bytes that were read before: {BRING_BACK}"));
     if compression == Compression::None {
         // A pipe has no length, and is read from where it is.
         if skip > 0 {
-            if file.metadata()?.len() < skip {
+            if file.metadata().map_err(unreadable)?.len() < skip {
                 return Err(shorter());
             }
-            file.seek(SeekFrom::Start(skip))?;
+            file.seek(SeekFrom::Start(skip)).map_err(unreadable)?;
         }
-        return compression.reader(Counted { file, counter: Arc::clone(counter) });
+        return compression.reader(Counted { file, counter: Arc::clone(counter) }).map_err(unreadable);
     }
-    let mut text = compression.reader(Counted { file, counter: Arc::clone(counter) })?;
-    if io::copy(&mut text.by_ref().take(skip), &mut io::sink())? < skip {
+    let mut text = compression.reader(Counted { file, counter: Arc::clone(counter) }).map_err(unreadable)?;
+    if io::copy(&mut text.by_ref().take(skip), &mut io::sink()).map_err(unreadable)? < skip {
         return Err(shorter());
     }
     Ok(text)

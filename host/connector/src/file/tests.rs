@@ -2,8 +2,10 @@ use std::fs;
 use std::io::Read;
 use std::sync::Arc;
 
+use arrow_array::{Array, ArrayRef, ListArray, StructArray, TimestampMicrosecondArray, TimestampNanosecondArray};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_cast::base64::{BASE64_STANDARD, Engine};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{DataType, Field, Fields, Schema};
 use tokio::sync::Notify;
 
 use super::*;
@@ -389,6 +391,121 @@ fn parquet_columns_are_converted_or_refused() {
     assert!(folder.rows("path = \"null.parquet\"", &numbers()).unwrap_err().message.contains("lacks a value"));
 }
 
+/// Writes a parquet file of one column.
+fn write_parquet(folder: &Folder, name: &str, column: ArrayRef) {
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("r", column.data_type().clone(), true)]));
+    let sink = folder.sink(&format!("path = \"{name}\""), &schema).unwrap();
+    let mut writer = sink.writer(0, 1).unwrap();
+    writer.write(&weir_types::Batch::new(column.len(), vec![column], None)).unwrap();
+    writer.finish().unwrap();
+}
+
+/// Two records of these columns, of which the second is null.
+fn one_and_null(columns: &[(&str, ArrayRef)]) -> StructArray {
+    let fields: Fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
+    let columns = columns.iter().map(|(_, column)| Arc::clone(column)).collect();
+    StructArray::new(fields, columns, Some(vec![true, false].into()))
+}
+
+/// What is read of a parquet file of these records as records of these fields: of the records themselves, and of a list that has both.
+fn read_records(columns: &[(&str, ArrayRef)], wanted: &Fields) -> [Result<Vec<String>, Error>; 2] {
+    let folder = Folder::new();
+    let records = one_and_null(columns);
+    let item = Arc::new(Field::new("item", records.data_type().clone(), true));
+    let list = ListArray::new(item, OffsetBuffer::from_lengths([2]), Arc::new(records.clone()), None);
+    let wanted_record = DataType::Struct(wanted.clone());
+    let wanted_list = DataType::List(Arc::new(Field::new("item", wanted_record.clone(), true)));
+    let files: [(&str, ArrayRef, DataType); 2] =
+        [("record.parquet", Arc::new(records), wanted_record), ("list.parquet", Arc::new(list), wanted_list)];
+    files.map(|(name, column, wanted)| {
+        write_parquet(&folder, name, column);
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("r", wanted, true)]));
+        Ok(folder.rows(&format!("path = \"{name}\""), &schema)?.0)
+    })
+}
+
+fn texts(values: [Option<&str>; 2]) -> ArrayRef {
+    Arc::new(arrow_array::StringArray::from(values.to_vec()))
+}
+
+#[test]
+fn parquet_fields_go_by_their_names() {
+    // Goal: fields of records are read by their names, whatever their order and what others there are; one that may lack values may be missing. So it is in lists,
+    // and beside records that are null.
+    let wanted: Fields = vec![
+        Field::new("a", DataType::Utf8, false),
+        Field::new("b", DataType::Utf8, true),
+        Field::new("n", DataType::Int64, false),
+    ]
+    .into();
+    let (a, b, x) = (texts([Some("A"), None]), texts([Some("B"), None]), texts([Some("X"), None]));
+    let n: ArrayRef = Arc::new(arrow_array::Int32Array::from(vec![Some(7), None]));
+    let given = |name, column: &ArrayRef| (name, Arc::clone(column));
+    let whole = r#"{"a":"A","b":"B","n":7}"#;
+    for (columns, record) in [
+        (vec![given("a", &a), given("b", &b), given("n", &n)], whole),
+        (vec![given("n", &n), given("b", &b), given("a", &a)], whole),
+        (vec![given("x", &x), given("b", &b), given("n", &n), given("a", &a)], whole),
+        (vec![given("a", &a), given("n", &n)], r#"{"a":"A","b":null,"n":7}"#),
+        (vec![given("x", &x), given("a", &a), given("n", &n)], r#"{"a":"A","b":null,"n":7}"#),
+    ] {
+        let [records, lists] = read_records(&columns, &wanted);
+        assert_eq!(records.unwrap(), [format!("{{\"r\":{record}}}"), "{}".to_owned()]);
+        assert_eq!(lists.unwrap(), [format!("{{\"r\":[{record},null]}}")]);
+    }
+    for (columns, why) in [
+        (vec![given("b", &b), given("x", &x), given("n", &n)], "\"r.a\" is missing; \"r\" has: b, x, n"),
+        (vec![given("b", &b), given("n", &n)], "\"r.a\" is missing; \"r\" has: b, n"),
+        (vec![given("a", &a), given("n", &(Arc::new(one_and_null(&[given("x", &x)])) as ArrayRef))], "\"r.n\" is of type Struct"),
+        (vec![given("a", &texts([None, None])), given("n", &n)], "\"r.a\" lacks a value"),
+    ] {
+        for read in read_records(&columns, &wanted) {
+            let error = read.unwrap_err();
+            assert!(error.message.contains(why), "{error}");
+        }
+    }
+}
+
+#[test]
+fn parquet_records_in_records_may_be_null() {
+    // Goal: what is required in a record is not asked for where a record around it is null, however deep that is.
+    let folder = Folder::new();
+    let record = |name: &str, column: ArrayRef, nulls: Option<NullBuffer>| {
+        let fields: Fields = vec![Field::new(name, column.data_type().clone(), false)].into();
+        StructArray::new(fields, vec![column], nulls)
+    };
+    let inner = record("n", Arc::new(arrow_array::Int32Array::from(vec![7, 8])), None);
+    write_parquet(&folder, "deep.parquet", Arc::new(record("inner", Arc::new(inner), Some(vec![true, false].into()))));
+    let inner = DataType::Struct(vec![Field::new("n", DataType::Int64, false)].into());
+    let outer = DataType::Struct(vec![Field::new("inner", inner, false)].into());
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("r", outer, true)]));
+    assert_eq!(folder.rows("path = \"deep.parquet\"", &schema).unwrap().0, ["{\"r\":{\"inner\":{\"n\":7}}}", "{}"]);
+}
+
+#[test]
+fn parquet_instants_are_cut_to_milliseconds() {
+    // Goal: an instant of a finer unit is the millisecond in which it is, before 1970, too, and in lists, too.
+    let folder = Folder::new();
+    let schema = |data_type| -> SchemaRef { Arc::new(Schema::new(vec![Field::new("r", data_type, true)])) };
+    let instant = DataType::Timestamp(arrow_schema::TimeUnit::Millisecond, Some("UTC".into()));
+    let micros = || TimestampMicrosecondArray::from(vec![Some(-1), Some(1_999), None, Some(-2_000)]);
+    let nanos = TimestampNanosecondArray::from(vec![Some(-1), Some(1_999_999), None, Some(-2_000_000)]);
+    let expected = ["\"1969-12-31T23:59:59.999Z\"", "\"1970-01-01T00:00:00.001Z\"", "null", "\"1969-12-31T23:59:59.998Z\""];
+    let columns: [ArrayRef; 3] = [Arc::new(micros().with_timezone("UTC")), Arc::new(micros()), Arc::new(nanos)];
+    for (number, column) in columns.into_iter().enumerate() {
+        let name = format!("{number}.parquet");
+        write_parquet(&folder, &name, column);
+        let rows = folder.rows(&format!("path = \"{name}\""), &schema(instant.clone())).unwrap().0;
+        assert_eq!(rows, expected.map(|at| if at == "null" { "{}".to_owned() } else { format!("{{\"r\":{at}}}") }));
+    }
+    let item = |data_type| Arc::new(Field::new("item", data_type, true));
+    let micros: ArrayRef = Arc::new(micros());
+    let list = ListArray::new(item(micros.data_type().clone()), OffsetBuffer::from_lengths([4]), micros, None);
+    write_parquet(&folder, "list.parquet", Arc::new(list));
+    let rows = folder.rows("path = \"list.parquet\"", &schema(DataType::List(item(instant)))).unwrap().0;
+    assert_eq!(rows, [format!("{{\"r\":[{}]}}", expected.join(","))]);
+}
+
 #[test]
 fn confined_jobs_stay_inside() {
     // Goal: no option of the connector leads out of a folder that a job is confined to: not the path of a source, of its rejects, or of a sink.
@@ -414,6 +531,49 @@ fn confined_jobs_stay_inside() {
     let mut left: Vec<_> = fs::read_dir(folder.0.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["inside", "secret.jsonl"]);
+}
+
+#[test]
+fn damaged_files_are_refused_for_good() {
+    // Goal: a file that is cut off, or has become shorter than what was read of it, will be so at the next attempt, too: the error says what to do about it, and is
+    // of a kind that is not tried again.
+    let folder = Folder::new();
+    let write = |path: &str, rows: std::ops::Range<i64>| {
+        let sink = folder.sink(&format!("path = \"{path}\""), &numbers()).unwrap();
+        let mut writer = sink.writer(0, 1).unwrap();
+        let column = Arc::new(arrow_array::Int64Array::from_iter_values(rows));
+        writer.write(&weir_types::Batch::new(column.len(), vec![column], None)).unwrap();
+        writer.finish().unwrap();
+    };
+    for path in ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"] {
+        write(path, 0..100);
+        let source = folder.source(&format!("path = \"{path}\""), &numbers()).unwrap();
+        let mut split = source.splits(1).unwrap().remove(0);
+        let reader = |split: &Split| source.reader(split, &Arc::new(Notify::new()));
+        let mut first = reader(&split).unwrap();
+        assert!(matches!(first.read(100).unwrap(), Fetched::Rows(_)));
+        split.position = Some(first.position());
+        write(path, 0..10);
+        let shorter = reader(&split).err().unwrap();
+        assert!(matches!(shorter.kind, ErrorKind::Malformed | ErrorKind::Options), "{shorter}");
+        for part in [path, "read before", "put it back as it was", "--fresh"] {
+            assert!(shorter.message.contains(part), "{shorter}");
+        }
+        if path == "a.jsonl" {
+            continue;
+        }
+        write(path, 0..100);
+        let file = folder.0.path().join(path);
+        let whole = fs::read(&file).unwrap();
+        for length in [whole.len() - 5, 2] {
+            fs::write(&file, &whole[..length]).unwrap();
+            let damaged = folder.rows(&format!("path = \"{path}\""), &numbers()).unwrap_err();
+            assert_eq!(damaged.kind, ErrorKind::Malformed, "{path}, {length} bytes: {damaged}");
+            for part in [path, "damaged", "put a whole one in its place"] {
+                assert!(damaged.message.contains(part), "{damaged}");
+            }
+        }
+    }
 }
 
 #[test]

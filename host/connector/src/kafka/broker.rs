@@ -203,6 +203,25 @@ listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.se
         }
     }
 
+    /// Deletes a topic, and waits until the broker has forgotten it.
+    pub fn delete_topic(&self, name: &str) {
+        let results = block_on(self.admin().delete_topics(&[name], &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
+        results.unwrap().into_iter().for_each(|result| assert_eq!(result.unwrap(), name));
+        let (consumer, begin) = (self.client().create::<BaseConsumer>().unwrap(), Instant::now());
+        while consumer.fetch_metadata(Some(name), TIMEOUT).unwrap().topics().iter().any(|topic| topic.error().is_none()) {
+            assert!(begin.elapsed() < TIMEOUT, "the topic {name} does not go");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Deletes the records of a partition before an offset, as retention does.
+    pub fn trim(&self, topic: &str, partition: i32, before: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+        let trimmed = block_on(self.admin().delete_records(&offsets, &AdminOptions::new().operation_timeout(Some(TIMEOUT))));
+        trimmed.unwrap().elements().iter().for_each(|element| element.error().unwrap());
+    }
+
     /// Gives a topic more partitions, so many in all.
     pub fn set_partitions(&self, topic: &str, partitions: usize) {
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));

@@ -1,12 +1,13 @@
 //! The connector `kafka`: topics of Apache Kafka.
 //!
-//! A [`source`] reads each partition as a split: [`offsets`] says where it starts and ends, a [`reader`] takes what librdkafka's threads have fetched, and
-//! [`records`] makes rows of it. A [`sink`] sends what [`encoding`] makes of rows through a [`producer`] of librdkafka: at least once, or in a [`transaction`] for each checkpoint.
+//! A [`source`] reads each partition as a split: [`offsets`] says where it starts and ends, [`continuity`] whether a position is still what it was, a [`reader`]
+//! takes what librdkafka's threads have fetched, and [`records`] makes rows of it. A [`sink`] sends what [`encoding`] makes of rows through a [`producer`] of librdkafka: at least once, or in a [`transaction`] for each checkpoint.
 //! In both directions, [`native`] hands over many records at a time.
 //! What librdkafka does not offer of transactions is asked of the brokers by [`cluster`], in the few requests of [`wire`]; [`security`] is how they are reached,
 //! and [`scram`] one of the ways to log in.
 
 mod cluster;
+mod continuity;
 mod encoding;
 #[expect(unsafe_code, reason = "see each SAFETY")]
 mod native;

@@ -8,12 +8,19 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::bindings::{
-    RD_KAFKA_MSG_F_COPY, rd_kafka_consume_batch_queue, rd_kafka_get_watermark_offsets, rd_kafka_header_get_all,
-    rd_kafka_headers_t, rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp,
-    rd_kafka_produce_batch, rd_kafka_queue_destroy, rd_kafka_queue_get_partition, rd_kafka_queue_t, rd_kafka_resp_err_t,
-    rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new, rd_kafka_topic_t,
+    RD_KAFKA_MSG_F_COPY, rd_kafka_DescribeTopics, rd_kafka_DescribeTopics_result_topics, rd_kafka_TopicCollection_destroy,
+    rd_kafka_TopicCollection_of_topic_names, rd_kafka_TopicDescription_error, rd_kafka_TopicDescription_partitions,
+    rd_kafka_TopicDescription_t, rd_kafka_TopicDescription_topic_id, rd_kafka_TopicPartitionInfo_partition,
+    rd_kafka_Uuid_base64str, rd_kafka_Uuid_least_significant_bits, rd_kafka_Uuid_most_significant_bits,
+    rd_kafka_consume_batch_queue, rd_kafka_error_code, rd_kafka_event_DescribeTopics_result, rd_kafka_event_destroy,
+    rd_kafka_event_error, rd_kafka_event_t, rd_kafka_get_watermark_offsets, rd_kafka_header_get_all, rd_kafka_headers_t,
+    rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_produce_batch,
+    rd_kafka_queue_destroy, rd_kafka_queue_get_partition, rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t,
+    rd_kafka_resp_err_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new,
+    rd_kafka_topic_t,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::Consumer as _;
@@ -37,6 +44,79 @@ pub(super) fn end(consumer: &Consumer, topic: &str, partition: i32) -> Option<i6
     };
     // What is not known is a negative number.
     (code == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && end >= 0).then_some(end)
+}
+
+/// A topic, as brokers describe it.
+#[derive(Debug)]
+pub(super) struct Description {
+    /// what tells it from topics that had its name before; none = the brokers give no ids
+    pub id: Option<String>,
+    pub partitions: Vec<i32>,
+}
+
+/// Asks the brokers about a topic, and waits for so long at most.
+///
+/// # Errors
+/// Why there is no answer, or that there is no such topic.
+pub(super) fn describe(consumer: &Consumer, topic: &str, timeout: Duration) -> Result<Description, RDKafkaErrorCode> {
+    let topic = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+    let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let mut names = [topic.as_ptr()];
+    // SAFETY: the client is there. The names are texts that end with a zero, of which the collection has copies, and the request has its own. Collection,
+    // queue and event are nobody else's and are destroyed once, when nobody looks at them any more; an answer that comes later finds no queue, and is dropped.
+    unsafe {
+        let client = consumer.client().native_ptr();
+        let answers = rd_kafka_queue_new(client);
+        let topics = rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        rd_kafka_DescribeTopics(client, topics, ptr::null(), answers);
+        rd_kafka_TopicCollection_destroy(topics);
+        let event = rd_kafka_queue_poll(answers, timeout);
+        let description = NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut).and_then(|event| described(event));
+        rd_kafka_event_destroy(event);
+        rd_kafka_queue_destroy(answers);
+        description
+    }
+}
+
+/// The only topic of an answer.
+///
+/// # Safety
+/// The event is there.
+unsafe fn described(event: NonNull<rd_kafka_event_t>) -> Result<Description, RDKafkaErrorCode> {
+    let checked = |code| match code {
+        rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(RDKafkaErrorCode::from(code)),
+    };
+    // SAFETY: the event is there, and one without an error is the answer, which has as many topics as it says. A topic that it has is not null; neither it nor
+    // its partitions are looked at once the event is destroyed. No error is null, which has a code, too.
+    unsafe {
+        checked(rd_kafka_event_error(event.as_ptr()))?;
+        let mut count = 0;
+        let topics = rd_kafka_DescribeTopics_result_topics(rd_kafka_event_DescribeTopics_result(event.as_ptr()), &raw mut count);
+        let topic = if count > 0 { *topics } else { ptr::null() };
+        if topic.is_null() {
+            return Err(RDKafkaErrorCode::UnknownTopic);
+        }
+        checked(rd_kafka_error_code(rd_kafka_TopicDescription_error(topic)))?;
+        let mut count = 0;
+        let partitions = rd_kafka_TopicDescription_partitions(topic, &raw mut count);
+        let partitions = (0..count).map(|at| rd_kafka_TopicPartitionInfo_partition(*partitions.add(at))).collect();
+        Ok(Description { id: id_of(topic), partitions })
+    }
+}
+
+/// The id of a topic, as Kafka's tools write it.
+///
+/// # Safety
+/// The topic is there.
+unsafe fn id_of(topic: *const rd_kafka_TopicDescription_t) -> Option<String> {
+    // SAFETY: the topic is there, and its id is part of it. The text of the id ends with a zero, if there is one, and belongs to the id.
+    unsafe {
+        let id = rd_kafka_TopicDescription_topic_id(topic);
+        let is_given = rd_kafka_Uuid_most_significant_bits(id) != 0 || rd_kafka_Uuid_least_significant_bits(id) != 0;
+        let text = NonNull::new(rd_kafka_Uuid_base64str(id).cast_mut()).filter(|_| is_given)?;
+        Some(CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
+    }
 }
 
 /// What was fetched of a partition.

@@ -9,6 +9,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use weir_types::EventTime;
 
+use super::native::{self, Description};
 use super::options::Start;
 use super::source::Consumer;
 use crate::Error;
@@ -18,25 +19,17 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a question is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The partitions of a topic, in order.
-pub(super) fn partitions(consumer: &Consumer, topic: &str) -> Result<Vec<i32>, Error> {
-    let failed = |e| Error::io(format!("the topic {topic} cannot be looked up"), e);
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let code = match found.map(|found| found.error()) {
-        Some(Some(error)) => RDKafkaErrorCode::from(error),
-        None => RDKafkaErrorCode::UnknownTopic,
-        Some(None) => {
-            let mut ids: Vec<_> = found.iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
-            ids.sort_unstable();
-            return Ok(ids);
+/// What the brokers say of a topic: its partitions are in order.
+pub(super) fn describe(consumer: &Consumer, topic: &str) -> Result<Description, Error> {
+    match native::describe(consumer, topic, TIMEOUT) {
+        Ok(mut description) => {
+            description.partitions.sort_unstable();
+            Ok(description)
         }
-    };
-    match code {
-        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
-            Err(Error::options(format!("there is no topic {topic}")))
+        Err(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+            Err(Error::missing(format!("there is no topic {topic}")))
         }
-        code => Err(failed(KafkaError::MetadataFetch(code))),
+        Err(code) => Err(Error::io(format!("the topic {topic} cannot be looked up"), KafkaError::MetadataFetch(code))),
     }
 }
 
@@ -56,19 +49,33 @@ pub(super) fn starts(
     match start {
         Start::Earliest => Ok(BTreeMap::new()),
         Start::Latest => Ok(partitions.iter().map(|&partition| (partition, Offset::End)).collect()),
-        Start::Offsets(offsets) => Ok(partitions
-            .iter()
-            .filter_map(|&partition| {
-                let offset = offsets.get(&format!("{topic}/{partition}")).or_else(|| offsets.get(&partition.to_string()))?;
-                Some((partition, Offset::Offset(*offset)))
-            })
-            .collect()),
+        Start::Offsets(offsets) => {
+            for partition in absent(offsets, topic, partitions) {
+                tracing::warn!("kafka: the topic {topic} has no partition {partition}, which start.offsets names");
+            }
+            Ok(partitions
+                .iter()
+                .filter_map(|&partition| {
+                    let offset = offsets.get(&format!("{topic}/{partition}")).or_else(|| offsets.get(&partition.to_string()))?;
+                    Some((partition, Offset::Offset(*offset)))
+                })
+                .collect())
+        }
         Start::Group => {
             let failed = |e| Error::io(format!("topic {topic}: what the group has committed is not known"), e);
             committed(consumer, topic, partitions).map_err(failed)
         }
         Start::Timestamp(time) => at_time(consumer, *time, topic, partitions),
     }
+}
+
+/// The partitions that offsets name of a topic, and that it has not.
+fn absent<'a>(offsets: &'a BTreeMap<String, i64>, topic: &str, partitions: &[i32]) -> Vec<&'a str> {
+    let named = offsets.keys().filter_map(|key| match key.rsplit_once('/') {
+        Some((of, partition)) => (of == topic).then_some(partition),
+        None => Some(key.as_str()),
+    });
+    named.filter(|named| !partitions.iter().any(|partition| partition.to_string() == *named)).collect()
 }
 
 /// What the group has committed. A coordinator that has just come up, or has moved, is asked again.
@@ -113,4 +120,17 @@ fn list(topic: &str, partitions: &[i32]) -> TopicPartitionList {
 
 fn offsets_of(list: &TopicPartitionList) -> BTreeMap<i32, Offset> {
     list.elements().iter().map(|element| (element.partition(), element.offset())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_partitions_are_found() {
+        // Goal: what offsets name and a topic has not is told, and what is of another topic is not.
+        let offsets = ["0", "2", "a/1", "a/3", "b/7"].map(|key| (key.to_owned(), 5)).into();
+        assert_eq!(absent(&offsets, "a", &[0, 1]), ["2", "3"]);
+        assert_eq!(absent(&offsets, "b", &[0, 1, 2, 7]), Vec::<&str>::new());
+    }
 }

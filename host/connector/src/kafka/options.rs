@@ -57,6 +57,9 @@ pub(super) struct SourceOptions {
     pub on_malformed: OnMalformed,
     /// where malformed records are written to
     pub rejects_path: Option<PathBuf>,
+    /// what is done where records are gone before they were read
+    #[serde(default)]
+    pub on_lost: OnLost,
     /// how often new partitions are looked for
     pub discover: Option<SpecDuration>,
     /// settings of librdkafka
@@ -316,6 +319,29 @@ pub(super) enum Start {
     Offsets(BTreeMap<String, i64>),
 }
 
+impl Start {
+    /// Checks that offsets are of partitions that these topics can have.
+    ///
+    /// # Errors
+    /// If one is of another topic, or of no partition.
+    pub fn check(&self, topics: &[String], context: &Context) -> Result<(), Error> {
+        let Self::Offsets(offsets) = self else { return Ok(()) };
+        let can_be = |key: &str| {
+            let (topic, partition) = key.rsplit_once('/').map_or((None, key), |(topic, partition)| (Some(topic), partition));
+            let is_number = partition.parse::<i32>().is_ok_and(|number| number >= 0 && number.to_string() == partition);
+            is_number && topic.is_none_or(|topic| topics.iter().any(|of| of == topic))
+        };
+        match offsets.keys().find(|key| !can_be(key)) {
+            None => Ok(()),
+            Some(key) => Err(Error::options(format!(
+                "options of \"{}\": start.offsets.\"{key}\" is no partition of {}; it takes numbers of partitions, or \"TOPIC/PARTITION\"",
+                context.name,
+                topics.join(", ")
+            ))),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Start {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const WHAT: &str = "start is \"earliest\", \"latest\", \"group\", { timestamp = … } or { offsets = { … } }";
@@ -353,6 +379,17 @@ impl<'de> Deserialize<'de> for Start {
             _ => Err(wrong()),
         }
     }
+}
+
+/// What is done where records are gone before they were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnLost {
+    /// the job fails
+    #[default]
+    Fail,
+    /// it goes on at the oldest record that is there
+    Skip,
 }
 
 /// Where a source ends.

@@ -59,7 +59,7 @@ impl Producer {
                 Ok(Self { topic: topic.to_owned(), target, inner })
             }
             Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                Err(Error::options(format!("there is no topic {topic}")))
+                Err(Error::missing(format!("there is no topic {topic}")))
             }
             Some(code) => Err(failed(KafkaError::MetadataFetch(code))),
         }

@@ -107,9 +107,7 @@ impl PartitionReader {
         let place = format!("topic {topic}, partition {partition}, offset {}", self.next);
         match e.rdkafka_error_code() {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => Error::io(
-                format!(
-                    "{place}: the partition does not have this offset (any more); start the job anew, or keep records for longer"
-                ),
+                format!("{place}: the partition does not have this offset (any more); records may have to be kept for longer"),
                 e,
             ),
             _ => Error::io(format!("{place}: cannot be read"), e),

@@ -3,7 +3,7 @@
 //! Where a partition starts, and with `until` where it ends, is settled when it is listed, and stands in its split. So it does not depend on when a reader
 //! gets to it, and is the same when a job starts again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::continuity::{self, Broken, GoesOn, Log, Position};
+use super::native::Description;
 use super::offsets;
-use super::options::{self, SourceOptions, Start, Until, Values};
+use super::options::{self, OnLost, SourceOptions, Start, Until, Values};
 use super::reader::{Commits, PartitionReader};
 use super::records::{self, Records};
 use crate::format::malformed::Policy;
@@ -26,6 +28,11 @@ use crate::{Context, Error, Reader, Source, Split};
 
 /// How often new partitions are looked for unless the job says.
 const DISCOVER: Duration = Duration::from_secs(60);
+/// What to do about records that are not kept any more.
+const LOST_ADVICE: &str = "set on_lost = \"skip\" to read on behind them, or start the job anew by --fresh";
+/// What to do about a topic that is not the one that was read.
+const MADE_ANEW_ADVICE: &str =
+    "start the job anew by --fresh, or keep its state and leave the positions behind by --allow-non-restored-state";
 /// What a job's properties may change.
 const DEFAULTS: &[(&str, &str)] = &[
     // Of each partition, so much is fetched ahead: librdkafka's default would be 64 MiB.
@@ -59,6 +66,7 @@ pub(super) struct Topics {
     topics: Vec<String>,
     start: Start,
     until: Option<Until>,
+    on_lost: OnLost,
     discover: Duration,
     values: Values,
     schema: SchemaRef,
@@ -67,12 +75,17 @@ pub(super) struct Topics {
     config: ClientConfig,
     /// shared by all readers in this process, made when it is needed
     consumer: Mutex<Option<Arc<Consumer>>>,
+    /// the ids of the topics that are read, by their names
+    ids: Mutex<HashMap<String, String>>,
 }
 
 /// A partition, as it was listed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Partition {
     pub topic: String,
+    /// what tells the topic from others that have its name before or after; none = it was listed when that was not noted, or brokers give no ids
+    #[serde(default)]
+    pub topic_id: Option<String>,
     pub partition: i32,
     /// where to start
     pub start: i64,
@@ -86,10 +99,30 @@ impl Partition {
     }
 
     fn split(&self) -> Split {
-        let spec = serde_json::json!({
-            "topic": self.topic, "partition": self.partition, "start": self.start, "end": self.end,
-        });
-        Split { id: id(&self.topic, self.partition), spec, position: None }
+        Split { id: id(&self.topic, self.partition), spec: self.spec(), position: None }
+    }
+
+    fn spec(&self) -> serde_json::Value {
+        serde_json::json!({
+            "topic": self.topic, "topic_id": self.topic_id, "partition": self.partition, "start": self.start, "end": self.end,
+        })
+    }
+
+    /// The offset of the next record of its split.
+    fn next(&self, split: &Split) -> Result<i64, Error> {
+        match &split.position {
+            None => Ok(self.start),
+            Some(position) => position.as_i64().filter(|&offset| offset >= 0).ok_or_else(|| foreign(split, "position")),
+        }
+    }
+
+    /// Its position cannot be read on from.
+    fn gone(&self, broken: Broken) -> Error {
+        let advice = if matches!(broken, Broken::Lost { .. }) { LOST_ADVICE } else { MADE_ANEW_ADVICE };
+        let why = format!("topic {}, partition {}: {broken}", self.topic, self.partition);
+        // Whoever leaves the position behind is told, too.
+        tracing::warn!("kafka: {why}");
+        Error::gone(format!("{why}; {advice}"))
     }
 }
 
@@ -108,6 +141,7 @@ impl Topics {
         if options.start == Start::Group && options.group.is_none() {
             return Err(Error::options(format!("options of \"{}\": start = \"group\" needs the option group", context.name)));
         }
+        options.start.check(&topics, context)?;
         // librdkafka assigns partitions only to a consumer with a group. Weir deals them out itself, so it is never joined.
         let group = options.group.clone().unwrap_or_else(|| format!("weir-{}-{}", context.attempt.job, context.name));
         let fixed = [
@@ -128,6 +162,7 @@ impl Topics {
             topics,
             start: options.start,
             until: options.until,
+            on_lost: options.on_lost,
             discover: options.discover.map_or(DISCOVER, |duration| duration.0),
             values,
             schema: schema.clone(),
@@ -135,6 +170,7 @@ impl Topics {
             commits: if options.group.is_some() { Commits::Asynchronous } else { Commits::None },
             config,
             consumer: Mutex::new(None),
+            ids: Mutex::default(),
         })
     }
 
@@ -147,34 +183,106 @@ impl Topics {
         Ok(Arc::clone(consumer.insert(Arc::new(self.config.create_with_context(Told).map_err(failed)?))))
     }
 
+    /// What the brokers say of a topic, which has to be the one that has been read so far.
+    fn describe(&self, topic: &str) -> Result<Description, Error> {
+        let description = offsets::describe(&*self.consumer()?, topic)?;
+        let mut ids = self.ids.lock();
+        match (&description.id, ids.get(topic)) {
+            (Some(is), Some(was)) if is != was => {
+                return Err(Error::gone(format!("the topic {topic} was made anew while it was read; {MADE_ANEW_ADVICE}")));
+            }
+            (Some(is), _) => drop(ids.insert(topic.to_owned(), is.clone())),
+            (None, _) => {}
+        }
+        Ok(description)
+    }
+
+    /// The id of a topic. The brokers are asked if nobody has asked them before.
+    fn topic_id(&self, topic: &str) -> Result<Option<String>, Error> {
+        let known = self.ids.lock().get(topic).cloned();
+        known.map_or_else(|| self.describe(topic).map(|description| description.id), |id| Ok(Some(id)))
+    }
+
     /// The partitions of a topic of which nobody has heard: they are read from their beginning.
     fn new_partitions(&self, topic: &str, known: &HashSet<String>) -> Result<Vec<Partition>, Error> {
         let consumer = self.consumer()?;
-        let unknown = offsets::partitions(&consumer, topic)?.into_iter().filter(|&p| !known.contains(&id(topic, p)));
+        let Description { id: topic_id, partitions } = self.describe(topic)?;
+        let unknown = partitions.into_iter().filter(|&p| !known.contains(&id(topic, p)));
         unknown
             .map(|partition| {
                 let (start, _) = offsets::bounds(&consumer, topic, partition)?;
-                Ok(Partition { topic: topic.to_owned(), partition, start, end: None })
+                Ok(Partition { topic: topic.to_owned(), topic_id: topic_id.clone(), partition, start, end: None })
             })
             .collect()
     }
 
     fn partitions(&self, topic: &str) -> Result<Vec<Partition>, Error> {
         let consumer = self.consumer()?;
-        let partitions = offsets::partitions(&consumer, topic)?;
+        let Description { id: topic_id, partitions } = self.describe(topic)?;
         let starts = offsets::starts(&consumer, &self.start, topic, &partitions)?;
         partitions
             .into_iter()
             .map(|partition| {
                 let (oldest, newest) = offsets::bounds(&consumer, topic, partition)?;
+                let end = self.until.map(|Until::Latest| newest);
+                let listed = Partition { topic: topic.to_owned(), topic_id: topic_id.clone(), partition, start: oldest, end };
                 let start = match starts.get(&partition) {
-                    Some(Offset::Offset(offset)) => *offset,
+                    Some(Offset::Offset(offset)) => self.told_to_start(&listed, *offset, (oldest, newest))?,
                     Some(Offset::End) => newest,
                     _ => oldest,
                 };
-                Ok(Partition { topic: topic.to_owned(), partition, start, end: self.until.map(|Until::Latest| newest) })
+                Ok(Partition { start, ..listed })
             })
             .collect()
+    }
+
+    /// Where a partition starts that is to start at an offset. What brokers have found by the time is there.
+    fn told_to_start(&self, partition: &Partition, next: i64, bounds: (i64, i64)) -> Result<i64, Error> {
+        if !matches!(self.start, Start::Offsets(_) | Start::Group) {
+            return Ok(next);
+        }
+        self.goes_on(partition, Position { topic_id: None, next, end: None }, bounds)?.map_err(|broken| {
+            let advice = if matches!(broken, Broken::Lost { .. }) {
+                "set on_lost = \"skip\", or another start"
+            } else {
+                "set another start"
+            };
+            let Partition { topic, partition, .. } = partition;
+            Error::options(format!(
+                "options of \"{}\": start: topic {topic}, partition {partition}: {broken}; {advice}",
+                self.name
+            ))
+        })
+    }
+
+    /// The offset at which a partition is read on, as it was listed now, by what the brokers have of it.
+    fn goes_on(
+        &self,
+        partition: &Partition,
+        position: Position<'_>,
+        (oldest, newest): (i64, i64),
+    ) -> Result<Result<i64, Broken>, Error> {
+        let Partition { topic, topic_id, partition, .. } = partition;
+        // A transaction that is open hides what lies behind it, and whoever did not mind that may have read further.
+        let newest = if position.reached() > newest { self.hidden_end(topic, *partition)? } else { newest };
+        let log = Log { topic_id: topic_id.as_deref(), oldest, newest };
+        Ok(continuity::decide(position, log, self.on_lost).map(|GoesOn { at, lost }| {
+            if lost > 0 {
+                let next = position.next;
+                let place = format!("topic {topic}, partition {partition}, offset {next}");
+                tracing::warn!("kafka: {place}: {lost} from there on are passed over, which are not kept any more");
+            }
+            at
+        }))
+    }
+
+    /// The offset behind the newest record of a partition, in a transaction that is open or not.
+    fn hidden_end(&self, topic: &str, partition: i32) -> Result<i64, Error> {
+        let mut config = self.config.clone();
+        config.set("isolation.level", "read_uncommitted");
+        let failed = |e| Error::io(format!("\"{}\" cannot make a client of Kafka", self.name), e);
+        let consumer: Consumer = config.create_with_context(Told).map_err(failed)?;
+        offsets::bounds(&consumer, topic, partition).map(|(_, newest)| newest)
     }
 }
 
@@ -209,16 +317,23 @@ impl Source for Topics {
         (!is_named).then(|| format!("the options name {}, and not the topic {}", self.topics.join(", "), partition.topic))
     }
 
-    /// A partition that was to be read without end gets one where `until` was set since.
+    /// What its position stands for has to be there. A partition that was to be read without end gets one where `until` was set since.
     fn renew(&self, split: &mut Split) -> Result<(), Error> {
-        let Some(Until::Latest) = self.until else { return Ok(()) };
-        let mut partition = Partition::of(split)?;
-        if partition.end.is_none() {
-            let consumer = self.consumer()?;
-            let (_, newest) = offsets::bounds(&consumer, &partition.topic, partition.partition)?;
-            partition.end = Some(newest);
-            split.spec = partition.split().spec;
+        let was = Partition::of(split)?;
+        let next = was.next(split)?;
+        let position = Position { topic_id: was.topic_id.as_deref(), next, end: was.end };
+        if position.is_over() {
+            return Ok(());
         }
+        let topic_id = self.topic_id(&was.topic)?;
+        let bounds = offsets::bounds(&*self.consumer()?, &was.topic, was.partition)?;
+        let end = was.end.or(self.until.map(|Until::Latest| bounds.1));
+        let is = Partition { topic: was.topic.clone(), topic_id, end, ..was };
+        let at = self.goes_on(&is, position, bounds)?.map_err(|broken| is.gone(broken))?;
+        if at > next {
+            split.position = Some(at.into());
+        }
+        split.spec = is.spec();
         Ok(())
     }
 
@@ -232,10 +347,7 @@ impl Source for Topics {
 
     fn reader(&self, split: &Split, wake: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
         let partition = Partition::of(split)?;
-        let next = match &split.position {
-            None => partition.start,
-            Some(position) => position.as_i64().filter(|&offset| offset >= 0).ok_or_else(|| foreign(split, "position"))?,
-        };
+        let next = partition.next(split)?;
         let records = Records::new(self.values.clone(), &self.schema)?;
         let reader =
             PartitionReader::open(self.consumer()?, partition, next, records, Arc::clone(&self.policy), self.commits, wake)?;

@@ -11,6 +11,7 @@ use weir_types::Batch;
 use super::Kafka;
 use super::broker::{Broker, Record};
 use super::cluster::Cluster;
+use crate::error::ErrorKind;
 use crate::format::encoder::Encoder;
 use crate::registry::Stream;
 use crate::tls::authority::Authority;
@@ -373,7 +374,63 @@ fn partitions_are_followed() {
     let gone = patient(&*live, &split).unwrap().read(10).unwrap_err().message;
     assert!(gone.starts_with("topic events, partition 0, offset 99: the partition does not have this offset"), "{gone}");
     let missing = source(&broker, "topic = \"nothing\"", &numbers()).unwrap().splits(1).unwrap_err();
-    assert_eq!((missing.kind, missing.message.as_str()), (crate::error::ErrorKind::Options, "there is no topic nothing"));
+    assert_eq!((missing.kind, missing.message.as_str()), (ErrorKind::Missing, "there is no topic nothing"));
+}
+
+#[test]
+fn positions_stand_for_what_they_did() {
+    // Goal: a topic that was made anew, or has lost what was to be read, is refused for good, when a job goes on and while it runs; a gap is passed over where the
+    // options say so; positions from before there were ids are read on.
+    let broker = Broker::start("");
+    broker.create_topic("events", 1);
+    let texts_of_all: Vec<_> = (0..30).map(|n| format!("{{\"n\":{n}}}")).collect();
+    broker.send("events", texts_of_all.iter().map(|text| value(text)));
+    let bind = |options: &str| source(&broker, &format!("topic = \"events\"\n{options}"), &numbers()).unwrap();
+    let live = bind("");
+    let listed = live.splits(1).unwrap().remove(0);
+    assert!(listed.spec["topic_id"].is_string(), "{}", listed.spec);
+    let at = |offset: i64| Split { position: Some(offset.into()), ..listed.clone() };
+    let renewed = |options: &str, mut split: Split| bind(options).renew(&mut split).map(|()| split);
+    let refused = |options: &str, split: Split, expected: &str| {
+        let error = renewed(options, split).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Gone, "{error}");
+        assert!(error.message.contains("topic events, partition 0: ") && error.message.contains(expected), "{error}");
+    };
+    assert_eq!(renewed("", at(20)).unwrap(), at(20));
+    let mut old = at(20);
+    old.spec.as_object_mut().unwrap().remove("topic_id");
+    assert_eq!(renewed("", old.clone()).unwrap(), at(20), "the id is noted from now on");
+
+    broker.trim("events", 0, 25);
+    refused("", at(20), "its oldest record is at 25: 5 are not kept any more; set on_lost");
+    let skipped = renewed("on_lost = \"skip\"", at(20)).unwrap();
+    assert_eq!(skipped, at(25));
+    assert_eq!(lines(&numbers(), &patient(&*live, &skipped).unwrap().rows().batches[0].1), texts(25..30));
+    let started = |options: &str| bind(options).splits(1).map(|splits| splits[0].spec["start"].clone());
+    let offsets = "start = { offsets = { 0 = 20 } }";
+    let too_early = started(offsets).unwrap_err();
+    assert!(too_early.kind == ErrorKind::Options && too_early.message.contains("its oldest record is at 25"), "{too_early}");
+    assert_eq!(started(&format!("{offsets}\non_lost = \"skip\"")).unwrap(), 25);
+    let too_late = started("start = { offsets = { \"events/0\" = 31 } }\nuntil = \"latest\"").unwrap_err();
+    assert!(
+        too_late.kind == ErrorKind::Options && too_late.message.contains("offset 31 is beyond its end, which is 30"),
+        "{too_late}"
+    );
+
+    broker.delete_topic("events");
+    let known: HashSet<_> = [listed.id.clone()].into();
+    assert_eq!(live.new_splits(&known).unwrap_err().kind, ErrorKind::Missing, "it may come back");
+    assert_eq!(renewed("", at(20)).unwrap_err().kind, ErrorKind::Missing);
+    let writer = sink(&broker, 1, "topic = \"events\"\ndelivery = \"at-least-once\"", &numbers()).unwrap().writer(0, 1);
+    assert_eq!(writer.err().unwrap().kind, ErrorKind::Missing);
+    broker.create_topic("events", 1);
+    broker.send("events", texts_of_all.iter().map(|text| value(text)));
+    refused("", at(20), "made anew");
+    refused("on_lost = \"skip\"\nuntil = \"latest\"", at(20), "--allow-non-restored-state");
+    let found = live.new_splits(&known).unwrap_err();
+    assert!(found.kind == ErrorKind::Gone && found.message.contains("the topic events was made anew"), "{found}");
+    old.position = Some(31.into());
+    refused("until = \"latest\"", old, "offset 31 is beyond its end, which is 30");
 }
 
 /// Takes rows into one transaction each, and prepares it.
@@ -731,6 +788,10 @@ fn options_are_checked() {
         ("start = \"oldest\"", "start is \"earliest\""),
         ("start = \"group\"", "needs the option group"),
         ("start = { offsets = { 0 = -1 } }", "start.offsets.0 is no offset"),
+        ("start = { offsets = { \"u/1\" = 1 } }", "\"u/1\" is no partition of t"),
+        ("start = { offsets = { first = 1 } }", "\"first\" is no partition of t"),
+        ("start = { offsets = { 01 = 1 } }", "\"01\" is no partition of t"),
+        ("on_lost = \"wait\"", "unknown variant `wait`"),
         ("start = { timestamp = \"today\" }", "start.timestamp is an instant"),
         ("format = \"xml\"", "xml"),
         ("framing = \"confluent\"", "for the formats avro and protobuf only"),

@@ -50,8 +50,8 @@ impl Discovery {
             Err(TryRecvError::Empty) => return Ok(vec![]),
             Err(TryRecvError::Closed) => vec![],
             Ok(Ok(found)) => found,
-            Ok(Err(error)) if error.kind == ErrorKind::Options => return Err(error),
-            // The outside may be away for a while: the next time will show what there is.
+            Ok(Err(error)) if matches!(error.kind, ErrorKind::Options | ErrorKind::Gone) => return Err(error),
+            // The outside, or what is listed, may be away for a while: the next time will show what there is.
             Ok(Err(_)) => vec![],
         };
         self.asked = None;
@@ -69,4 +69,40 @@ impl Discovery {
 /// The subtask that reads a split of this id.
 fn owner(id: &str, parallelism: u16) -> u16 {
     (fnv(id.bytes()) % u64::from(parallelism.max(1))) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_connector::Reader;
+
+    use super::*;
+
+    /// A source that cannot list what is new, in this way.
+    struct Failing(fn(&'static str) -> Error);
+
+    impl Source for Failing {
+        fn splits(&self, _: u16) -> Result<Vec<Split>, Error> {
+            Err(self.0("there is no topic"))
+        }
+
+        fn reader(&self, _: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
+            Err(self.0("there is no topic"))
+        }
+    }
+
+    /// Goal: what is missing may come back, so that it is looked for again; what is gone for good, or cannot be, ends the job.
+    #[tokio::test]
+    async fn what_is_missing_is_looked_for_again() {
+        let looked = async |failing: fn(&'static str) -> Error| {
+            let (source, wake): (Arc<dyn Source>, _) = (Arc::new(Failing(failing)), Arc::new(Notify::new()));
+            let mut discovery = Discovery::new(Duration::ZERO, HashSet::new(), 0, 1);
+            discovery.look(&source, &wake).map(|found| assert_eq!(found, vec![])).expect("nobody has answered");
+            wake.notified().await;
+            let answer = discovery.look(&source, &wake);
+            (answer.map(|found| found.len()).map_err(|e| e.kind), discovery.not_before().is_some())
+        };
+        assert_eq!(looked(Error::missing).await, (Ok(0), true));
+        assert_eq!(looked(Error::gone).await.0, Err(ErrorKind::Gone));
+        assert_eq!(looked(Error::options).await.0, Err(ErrorKind::Options));
+    }
 }

@@ -79,6 +79,8 @@ pub(crate) struct Parts {
     pub captures: mpsc::UnboundedSender<Capture>,
     /// what the job starts from
     pub restore: Option<Arc<Restore>>,
+    /// whether the job has run before: what its sinks name was there then
+    pub has_run: bool,
     /// where its checkpoints are stored; none = it has none
     pub storage: Option<JobStorage>,
     /// where state is kept on disk

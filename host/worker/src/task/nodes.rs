@@ -141,8 +141,11 @@ impl Nodes {
     pub(super) async fn open(parts: &Parts, splits: &Splits) -> Result<Self, Box<Failure>> {
         let vertex = &parts.plan.vertices[parts.vertex];
         let mut nodes = vec![];
-        for (plan, reach) in vertex.nodes.iter().zip(splits.reach(&vertex.nodes)) {
-            nodes.push(open_node(parts, plan, reach).await?);
+        let counters = &parts.metrics.nodes[parts.first_counter + 1..];
+        for ((plan, reach), counters) in vertex.nodes.iter().zip(splits.reach(&vertex.nodes)).zip(counters) {
+            let node = open_node(parts, plan, reach).await?;
+            count_opening(counters, &node.operator);
+            nodes.push(node);
         }
         Ok(Self {
             nodes,
@@ -821,6 +824,15 @@ enum NodeError {
     Connector(#[from] weir_connector::Error),
     #[error(transparent)]
     Exchange(#[from] weir_exchange::outbox::Error),
+}
+
+/// What the guest of a node has done to start, and to take over state, is work of the node as its calls are, and counts with its time.
+fn count_opening(counters: &NodeCounters, operator: &Operator) {
+    if let Operator::Chain(chain) = operator
+        && let Some(body) = chain.body()
+    {
+        counters.busy_ns.fetch_add(body.guest_time().as_nanos() as u64, Relaxed);
+    }
 }
 
 fn count_chain(counters: &NodeCounters, chain: &ChainOperator, context: &Context) {

@@ -20,7 +20,7 @@ use super::nodes::{Node, Operator, StateName};
 use super::splits::Reach;
 use super::{Parts, calmly};
 use crate::database::{Opened, StoredFiles};
-use crate::deploy::connector_failure;
+use crate::deploy::{connector_failure, opening_failure};
 use crate::error::{Failure, operator_failure, state_failure};
 use crate::limits::{divide, limits};
 use crate::restore::{Owner, Restore, state_id, state_schema};
@@ -92,7 +92,8 @@ pub(super) async fn open_node(parts: &Parts, plan: &NodePlan, reach: Reach) -> R
         NodeKind::Sink(index) => {
             let (name, sink) = &parts.metrics.sinks[*index];
             let parallelism = parts.plan.vertices[parts.vertex].parallelism;
-            let writer = calmly(|| sink.writer(parts.subtask, parallelism)).map_err(|e| connector_failure("sink", name, &e))?;
+            let writer = calmly(|| sink.writer(parts.subtask, parallelism));
+            let writer = writer.map_err(|e| opening_failure("sink", name, &e, parts.has_run))?;
             plain_node(Operator::Sink { name: name.clone(), writer, prepared: Prepared::default() }, name, plan, reach)
         }
         NodeKind::Exchange(edge) => {

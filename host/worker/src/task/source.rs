@@ -92,8 +92,12 @@ impl SourceRoot {
             .collect();
         let first = first_split(&*source);
         let count = first + splits.len();
-        let discovery =
-            source.discovers_every().map(|every| Discovery::new(every, (*known).clone(), parts.subtask, vertex.parallelism));
+        // A job that has finished reads nothing that comes, however it could.
+        let is_over = parts.restore.as_ref().is_some_and(|restore| restore.is_over());
+        let discovery = source
+            .discovers_every()
+            .filter(|_| !is_over)
+            .map(|every| Discovery::new(every, (*known).clone(), parts.subtask, vertex.parallelism));
         Self {
             idle_after: parts.plan.spec.sources[&plan.name].idle_after.map(|d| d.0),
             name: plan.name.clone(),

@@ -254,9 +254,6 @@ const NAME_CHARACTERS_MAX: usize = 200;
 const RETRIES_MAX: u16 = 100;
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
-/// The shortest time after which a split is idle: with none at all, it would be so whenever it is read faster than it is written.
-const IDLE_AFTER_MIN: Duration = Duration::from_millis(1);
-
 /// The shortest time for a call: with none at all, each would fail.
 const CALL_DEADLINE_MIN: Duration = Duration::from_millis(1);
 
@@ -369,11 +366,7 @@ impl JobSpec {
                 return Err(Error::new(format!("[{kind}.{name}]: it has no connector, like connector = \"file\"{others}")));
             }
         }
-        let at_once = self.sources.iter().find(|(_, source)| source.idle_after.is_some_and(|after| after.0 < IDLE_AFTER_MIN));
-        match at_once {
-            Some((name, _)) => Err(Error::new(format!("sources.{name}.idle_after must be at least 1ms"))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// An empty path would be that of the spec's own folder.
@@ -540,7 +533,6 @@ mod tests {
             ("sources.inn.path", "x", "[sources.inn]: it has no connector, like connector = \"file\"; the other sources are: in"),
             ("sinks.uot.path", "x", "[sinks.uot]: it has no connector, like connector = \"file\"; the other sinks are: out"),
             ("sources.in.connector", "", "[sources.in]: it has no connector, like connector = \"file\""),
-            ("sources.in.idle_after", "0s", "sources.in.idle_after must be at least 1ms"),
             ("component", "", "component is empty: name a file, "),
             (
                 "sources.in",

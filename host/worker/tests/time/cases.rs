@@ -17,7 +17,7 @@ fn panes(panes: &[(i64, i64, &str)]) -> Vec<(i64, i64, String)> {
     panes.iter().map(|&(key, start, rows)| (key, start, rows.to_owned())).collect()
 }
 
-const IDLE: (&str, &str) = ("sources.in.idle_after", "1ms");
+const IDLE: (&str, &str) = ("sources.in.idle_after", "0ms");
 
 /// The row of an idle subtask is in its window, though the window does not wait for the subtask.
 #[test]

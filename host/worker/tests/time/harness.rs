@@ -11,7 +11,6 @@ use weir_base::Clock;
 use weir_connector::{Context, Files};
 use weir_operator::NativeChain;
 use weir_plan::JobSpec;
-use weir_plan::units::SpecDuration;
 use weir_sandbox::LogSink;
 use weir_types::Batch;
 use weir_types::graph::{
@@ -274,11 +273,7 @@ fn deploy_on(
         text.push_str(&format!("[sources.{name}]\nconnector = \"script\"\n"));
     }
     let settings: Vec<_> = settings.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect();
-    let mut spec = JobSpec::from_toml(&text, &settings).expect("a good spec");
-    for source in spec.sources.values_mut() {
-        // A split that may be idle is so at once, which no spec can say: no test waits for time to pass.
-        source.idle_after = source.idle_after.map(|_| SpecDuration(Duration::ZERO));
-    }
+    let spec = JobSpec::from_toml(&text, &settings).expect("a good spec");
     let collected = Arc::new(Collected::default());
     let connector = Script { scripts: Arc::new(scripts), collected: Arc::clone(&collected) };
     let worker = make(Worker::with_connectors(SLOTS, vec![Box::new(connector)]));

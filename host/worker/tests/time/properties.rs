@@ -207,7 +207,7 @@ proptest! {
     ) {
         let (splits, rows) = steps(&rough, resumes);
         let settings: Settings<'_> = &[
-            ("sources.in.idle_after", "1ms"),
+            ("sources.in.idle_after", "0ms"),
             ("parallelism", parallelism),
             ("chaining", chaining),
             ("preaggregation", preaggregation),

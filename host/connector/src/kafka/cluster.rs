@@ -33,6 +33,8 @@ pub(super) struct Cluster {
     /// how long a request is repeated
     patience: Duration,
     connections: HashMap<String, Connection>,
+    /// what tells it from other clusters, once somebody has asked
+    id: Option<String>,
 }
 
 /// What a coordinator knows of a transactional id.
@@ -99,7 +101,7 @@ impl Cluster {
             let has_port = broker.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             if has_port { broker.to_owned() } else { format!("{broker}:{DEFAULT_PORT}") }
         });
-        Self { bootstrap: addresses.collect(), security, patience, connections: HashMap::new() }
+        Self { bootstrap: addresses.collect(), security, patience, connections: HashMap::new(), id: None }
     }
 
     /// What is known of a transactional id; none = nothing.
@@ -164,22 +166,9 @@ impl Cluster {
 
     /// The transactional ids that have a transaction open, of all that use the cluster.
     pub fn open_transactions(&mut self) -> Result<Vec<String>, Error> {
-        let bootstrap = self.bootstrap.join(",");
-        let failed = |why| io(format!("the brokers of {bootstrap} cannot be listed: {why}"));
-        let brokers = self.patiently(|cluster| {
-            let mut no_topics = Body::default();
-            no_topics.i32(0);
-            cluster.call_any(&METADATA, &no_topics, |answer| {
-                answer.items(|answer| {
-                    answer.i32()?;
-                    let address = format!("{}:{}", answer.text()?, answer.i32()?);
-                    answer.text()?;
-                    Ok(address)
-                })
-            })
-        });
+        let (brokers, _) = self.members()?;
         let mut ids = vec![];
-        for broker in brokers.map_err(failed)? {
+        for broker in brokers {
             let failed = |why| io(format!("the broker {broker} cannot list its transactions: {why}"));
             let listed = self.patiently(|cluster| {
                 let mut body = Body::default();
@@ -202,6 +191,33 @@ impl Cluster {
             ids.extend(listed.map_err(failed)?);
         }
         Ok(ids)
+    }
+
+    /// What tells the cluster from others; empty = it has no id.
+    pub fn id(&mut self) -> Result<String, Error> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let (_, id) = self.members()?;
+        Ok(self.id.insert(id).clone())
+    }
+
+    /// The addresses of the brokers, and the cluster's id, which is empty if it has none.
+    fn members(&mut self) -> Result<(Vec<String>, String), Error> {
+        let members = self.patiently(|cluster| {
+            let mut no_topics = Body::default();
+            no_topics.i32(0);
+            cluster.call_any(&METADATA, &no_topics, |answer| {
+                let brokers = answer.items(|answer| {
+                    answer.i32()?;
+                    let address = format!("{}:{}", answer.text()?, answer.i32()?);
+                    answer.text()?;
+                    Ok(address)
+                })?;
+                Ok((brokers, answer.text()?))
+            })
+        });
+        members.map_err(|why| io(format!("the brokers of {} cannot be listed: {why}", self.bootstrap.join(","))))
     }
 
     /// Asks the coordinator of a transactional id, looked up anew each time: it moves.

@@ -478,7 +478,13 @@ fn rows_are_seen_once_committed() {
     sink.commit(&[&third[..], &fourth[..], &third[..]].concat()).unwrap();
 
     writer.finish().unwrap();
-    sink.commit(&writer.prepare().unwrap()).unwrap();
+    let last = writer.prepare().unwrap();
+    // Brokers of another cluster know nothing of it, which is no sign of a commit.
+    let mut elsewhere = last.clone();
+    elsewhere[0]["cluster"] = "another".into();
+    let error = sink.commit(&elsewhere).unwrap_err();
+    assert!(error.kind == crate::error::ErrorKind::Missing && error.message.contains("on the cluster another"), "{error}");
+    sink.commit(&last).unwrap();
     eventually("all but one are seen", || committed() == texts(0..13));
     assert_eq!(sink.report().rows, 13);
 

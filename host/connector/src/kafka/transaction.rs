@@ -48,6 +48,9 @@ pub(super) struct Prepared {
     pub transactional_id: String,
     pub producer_id: i64,
     pub epoch: i16,
+    /// the id of the cluster that has it; empty = it was begun when that was not noted, or the cluster has none
+    #[serde(default)]
+    pub cluster: String,
 }
 
 impl Prepared {
@@ -58,7 +61,13 @@ impl Prepared {
     pub fn to_json(&self) -> Transaction {
         serde_json::json!({
             "transactional_id": self.transactional_id, "producer_id": self.producer_id, "epoch": self.epoch,
+            "cluster": self.cluster,
         })
+    }
+
+    /// Whether a cluster of this id is another one than that which has it: what is known there of its transactional id is not about it.
+    fn is_elsewhere(&self, cluster: &str) -> bool {
+        self.cluster != cluster && ![&*self.cluster, cluster].contains(&"")
     }
 
     fn is(&self, id: &str, description: &Description) -> bool {
@@ -111,7 +120,9 @@ fn fate(prepared: &Prepared, known: Option<&Description>) -> Fate {
 /// If there is none any more.
 pub(super) fn prepared(cluster: &mut Cluster, transactional_id: String) -> Result<Prepared, Error> {
     match cluster.describe(&transactional_id)? {
-        Some(Description { state: State::Ongoing, producer_id, epoch }) => Ok(Prepared { transactional_id, producer_id, epoch }),
+        Some(Description { state: State::Ongoing, producer_id, epoch }) => {
+            Ok(Prepared { transactional_id, producer_id, epoch, cluster: cluster.id()? })
+        }
         _ => Err(Error {
             kind: ErrorKind::Io,
             message: format!(
@@ -124,7 +135,17 @@ pub(super) fn prepared(cluster: &mut Cluster, transactional_id: String) -> Resul
 }
 
 /// Commits a transaction, whoever began it and whether or not its producer still lives. Once committed, it stays so.
+///
+/// # Errors
+/// If it cannot be committed, or not now; of kind [`Missing`](ErrorKind::Missing) if another cluster has it.
 pub(super) fn commit(cluster: &mut Cluster, prepared: &Prepared) -> Result<(), Error> {
+    let id = cluster.id()?;
+    if prepared.is_elsewhere(&id) {
+        let was = &prepared.cluster;
+        return Err(Error::missing(format!(
+            "the transaction {prepared} is not on these brokers, of the cluster {id}, but on the cluster {was}"
+        )));
+    }
     let Err(code) = cluster.commit(prepared)? else { return Ok(()) };
     let io = |message| Error { kind: ErrorKind::Io, message, source: None };
     match fate(prepared, cluster.describe(&prepared.transactional_id)?.as_ref()) {
@@ -173,9 +194,22 @@ mod tests {
     }
 
     #[test]
+    fn transactions_are_where_they_were_begun() {
+        // Goal: a transaction is looked for on its own cluster alone, as far as is known which that is.
+        for (begun, asked, expected) in [("a", "a", false), ("a", "b", true), ("", "b", false), ("a", "", false), ("", "", false)]
+        {
+            let prepared = Prepared { transactional_id: "t".into(), producer_id: 5, epoch: 3, cluster: begun.into() };
+            assert_eq!(prepared.is_elsewhere(asked), expected, "{begun} {asked}");
+            assert_eq!(Prepared::of(&prepared.to_json()).unwrap(), prepared);
+        }
+        let older = serde_json::json!({ "transactional_id": "t", "producer_id": 5, "epoch": 3 });
+        assert_eq!(Prepared::of(&older).unwrap().cluster, "");
+    }
+
+    #[test]
     fn the_fate_of_a_transaction_is_known() {
         // Goal: only what was certainly aborted is lost, and only what is open is open.
-        let prepared = Prepared { transactional_id: "t".into(), producer_id: 5, epoch: 3 };
+        let prepared = Prepared { transactional_id: "t".into(), producer_id: 5, epoch: 3, cluster: String::new() };
         let known = |producer_id, epoch, state| Some(Description { state, producer_id, epoch });
         for (known, expected) in [
             (known(5, 3, State::Ongoing), Fate::Open),

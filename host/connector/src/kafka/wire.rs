@@ -16,7 +16,7 @@ pub(super) struct Api {
 }
 
 pub(super) const API_VERSIONS: Api = Api { name: "ApiVersions", key: 18, version: 0, is_flexible: false };
-pub(super) const METADATA: Api = Api { name: "Metadata", key: 3, version: 1, is_flexible: false };
+pub(super) const METADATA: Api = Api { name: "Metadata", key: 3, version: 2, is_flexible: false };
 pub(super) const FIND_COORDINATOR: Api = Api { name: "FindCoordinator", key: 10, version: 1, is_flexible: false };
 pub(super) const INIT_PRODUCER_ID: Api = Api { name: "InitProducerId", key: 22, version: 1, is_flexible: false };
 pub(super) const END_TXN: Api = Api { name: "EndTxn", key: 26, version: 1, is_flexible: false };

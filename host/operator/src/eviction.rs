@@ -81,6 +81,7 @@ pub(crate) trait Note: Copy {
 impl Note for Option<Expiry> {
     const BYTES: usize = expiry::BYTES_MAX;
     const ALONE: bool = false;
+    #[inline]
     fn encode(self, out: &mut Vec<u8>) {
         expiry::encode(self, out);
     }

@@ -131,7 +131,9 @@ impl Sink for Topic {
     fn writer(&self, subtask: u16, _parallelism: u16) -> Result<Box<dyn Writer>, Error> {
         let output = match self.delivery {
             options::Delivery::AtLeastOnce => Output::Plain(Producer::open(&self.shared.topic, &self.shared.config)?),
-            options::Delivery::ExactlyOnce => Output::Transactions(Transactions::new(Arc::clone(&self.shared), subtask)?),
+            options::Delivery::ExactlyOnce => {
+                Output::Transactions(Box::new(Transactions::new(Arc::clone(&self.shared), subtask)?))
+            }
         };
         Ok(Box::new(TopicWriter { encoding: self.encoding.clone(), output, totals: Arc::clone(&self.totals) }))
     }
@@ -178,7 +180,7 @@ enum Output {
     /// visible at once
     Plain(Producer),
     /// visible once committed
-    Transactions(Transactions),
+    Transactions(Box<Transactions>),
 }
 
 impl Writer for TopicWriter {

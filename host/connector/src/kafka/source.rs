@@ -185,7 +185,8 @@ impl Topics {
 
     /// What the brokers say of a topic, which has to be the one that has been read so far.
     fn describe(&self, topic: &str) -> Result<Description, Error> {
-        let description = offsets::describe(&*self.consumer()?, topic)?;
+        let consumer = self.consumer()?;
+        let description = offsets::describe(&consumer, topic)?;
         let mut ids = self.ids.lock();
         match (&description.id, ids.get(topic)) {
             (Some(is), Some(was)) if is != was => {
@@ -326,7 +327,8 @@ impl Source for Topics {
             return Ok(());
         }
         let topic_id = self.topic_id(&was.topic)?;
-        let bounds = offsets::bounds(&*self.consumer()?, &was.topic, was.partition)?;
+        let consumer = self.consumer()?;
+        let bounds = offsets::bounds(&consumer, &was.topic, was.partition)?;
         let end = was.end.or(self.until.map(|Until::Latest| bounds.1));
         let is = Partition { topic: was.topic.clone(), topic_id, end, ..was };
         let at = self.goes_on(&is, position, bounds)?.map_err(|broken| is.gone(broken))?;

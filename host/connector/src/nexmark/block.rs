@@ -13,6 +13,7 @@ use weir_types::lanes::vectorized;
 use super::clock::Clock;
 use super::draw::{draw, init, skip};
 use super::lanes::Divider;
+use super::share::Share;
 use super::tables::Table;
 
 /// What an event is.
@@ -46,7 +47,7 @@ impl Kind {
 
 /// The events of one kind that one split has.
 ///
-/// A split has every P-th event number, so which of them are of a kind repeats after the least common multiple of P and 50.
+/// Splits take turns, so which event numbers of one are of a kind repeats after the least common multiple of a turn's and an epoch's.
 pub(super) struct Cycle {
     length: u64,
     /// the events of the kind in the first cycle
@@ -56,10 +57,12 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
-    /// The events of `kind` among `first`, `first + stride`, …
-    pub fn new(kind: Kind, first: u64, stride: u64) -> Self {
-        let length = (1..=EPOCH_EVENTS).map(|k| k * stride).find(|n| n % EPOCH_EVENTS == 0).unwrap_or(stride * EPOCH_EVENTS);
-        let numbers: Vec<_> = (first % stride..length).step_by(stride as usize).filter(|&n| Kind::of(n) == kind).collect();
+    /// The events of `kind` in a split's share.
+    pub fn new(kind: Kind, share: &Share) -> Self {
+        let turn = share.turn();
+        let length = (1..=EPOCH_EVENTS).map(|k| k * turn).find(|n| n % EPOCH_EVENTS == 0).unwrap_or(turn * EPOCH_EVENTS);
+        let all = (0..share.before(length)).map(|place| share.number(place));
+        let numbers: Vec<_> = all.filter(|&n| Kind::of(n) == kind).collect();
         let epochs = numbers.iter().map(|n| n / EPOCH_EVENTS).collect();
         Self { length, numbers, epochs }
     }

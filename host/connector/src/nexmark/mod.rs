@@ -4,6 +4,7 @@
 //! position, by any number of subtasks, and always gives the same rows. There are three streams: `person`, `auction` and `bid`.
 //!
 //! - [`draw`]: the random numbers;
+//! - [`share`]: which events a split has;
 //! - [`tables`]: the strings;
 //! - [`clock`]: event times, and when events are due, where a rate is given;
 //! - [`block`]: a block of events, and its loops (in [`lanes`]: how they use vector units);
@@ -16,6 +17,7 @@ mod clock;
 mod columns;
 mod draw;
 mod lanes;
+mod share;
 mod tables;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ use weir_types::Batch;
 
 use self::block::{BLOCK_NUMBERS_MAX, Block, Cycle, EVENTS_MAX, Kind};
 use self::clock::{Pace, Timeline};
+use self::share::Share;
 use crate::options;
 use crate::registry::Stream;
 use crate::{Connector, Context, Error, Fetch, Fetched, Positions, Reader, Sink, Source, Split};
@@ -196,8 +199,7 @@ struct Generator {
 
 impl Source for Generator {
     fn splits(&self, parallelism: u16) -> Result<Vec<Split>, Error> {
-        let split =
-            |i| Split { id: format!("{i}-of-{parallelism}"), spec: json!({ "first": i, "stride": parallelism }), position: None };
+        let split = |i| Split { id: format!("{i}-of-{parallelism}"), spec: json!(Share::of(i, parallelism)), position: None };
         Ok((0..parallelism).map(split).collect())
     }
 
@@ -207,8 +209,7 @@ impl Source for Generator {
     }
 
     fn excludes(&self, split: &Split) -> Option<String> {
-        let has = |name| split.spec.get(name).is_some_and(serde_json::Value::is_u64);
-        (!(has("first") && has("stride"))).then(|| "it is no split of nexmark".to_owned())
+        share_of(split).is_none().then(|| "it is no split of nexmark".to_owned())
     }
 
     fn ends(&self) -> bool {
@@ -217,11 +218,9 @@ impl Source for Generator {
 
     fn reader(&self, split: &Split, _: &Arc<Notify>) -> Result<Box<dyn Reader>, Error> {
         let bad = || Error::options(format!("\"{}\" is not a split of nexmark at a position of it", split.id));
-        let number = |name| split.spec.get(name).and_then(serde_json::Value::as_u64);
-        let first = number("first").ok_or_else(bad)?;
-        let stride = number("stride").filter(|s| (1..=u64::from(u16::MAX)).contains(s)).ok_or_else(bad)?;
-        let next = split.position.as_ref().map_or(Some(first), serde_json::Value::as_u64).ok_or_else(bad)?;
-        if first >= stride || next % stride != first {
+        let share = share_of(split).ok_or_else(bad)?;
+        let next = split.position.as_ref().map_or(Some(share.number(0)), serde_json::Value::as_u64).ok_or_else(bad)?;
+        if !share.has(next) {
             return Err(bad());
         }
         if let Some(rate) = self.options.rate {
@@ -233,16 +232,21 @@ impl Source for Generator {
             pace: Arc::clone(&self.pace),
             projections: self.projections.clone(),
             kinds: self.projections.iter().map(|projection| projection.kind).collect(),
-            cycles: Kind::ALL.map(|kind| Cycle::new(kind, first, stride)),
+            cycles: Kind::ALL.map(|kind| Cycle::new(kind, &share)),
             block: Block::default(),
             next,
             end: self.options.events.unwrap_or(EVENTS_MAX).min(EVENTS_MAX),
-            stride,
+            share,
         }))
     }
 }
 
-/// Reads one split: the events first, first + stride, …
+/// The share that a split has, if it is one of nexmark.
+fn share_of(split: &Split) -> Option<Share> {
+    Share::deserialize(&split.spec).ok().filter(Share::is_valid)
+}
+
+/// Reads one split.
 struct Events {
     seed: u64,
     timeline: Timeline,
@@ -254,7 +258,7 @@ struct Events {
     block: Block,
     next: u64,
     end: u64,
-    stride: u64,
+    share: Share,
 }
 
 impl Reader for Events {
@@ -266,9 +270,11 @@ impl Reader for Events {
         if self.next >= due {
             return Ok(self.pace.get().map_or(Fetched::End, |pace| Fetched::NotBefore(pace.pause(self.next))));
         }
-        let events = (due - self.next).div_ceil(self.stride).min(max_rows.max(1) as u64).min(BLOCK_NUMBERS_MAX / self.stride);
-        let to = self.next + events * self.stride;
-        let numbers = Numbers { from: self.next, stride: self.stride, kinds: Arc::clone(&self.kinds) };
+        let place = self.share.before(self.next);
+        let most = self.share.within(self.next, BLOCK_NUMBERS_MAX).min(max_rows.max(1) as u64);
+        let events = (self.share.before(due) - place).min(most);
+        let to = self.share.number(place + events);
+        let numbers = Numbers { place, share: self.share, kinds: Arc::clone(&self.kinds) };
         let mut fetch = Fetch { events, positions: Some(Arc::new(numbers)), ..Fetch::default() };
         for kind in Kind::ALL {
             for index in 0..self.projections.len() {
@@ -292,17 +298,17 @@ impl Reader for Events {
 /// The numbers of the events that rows are.
 #[derive(Debug)]
 struct Numbers {
-    /// the first event that was read, of whatever kind
-    from: u64,
-    stride: u64,
+    /// the place of the first event that was read, of whatever kind
+    place: u64,
+    share: Share,
     /// by stream
     kinds: Arc<[Kind]>,
 }
 
 impl Positions for Numbers {
     fn of(&self, stream: usize, row: usize) -> u64 {
-        let all = (self.from..).step_by(self.stride as usize);
-        all.filter(|&number| Kind::of(number) == self.kinds[stream]).nth(row).unwrap_or(self.from)
+        let all = (self.place..).map(|place| self.share.number(place));
+        all.filter(|&number| Kind::of(number) == self.kinds[stream]).nth(row).unwrap_or_default()
     }
 }
 

@@ -12,15 +12,14 @@ use std::time::Duration;
 
 use rdkafka::bindings::{
     RD_KAFKA_MSG_F_COPY, rd_kafka_DescribeTopics, rd_kafka_DescribeTopics_result_topics, rd_kafka_TopicCollection_destroy,
-    rd_kafka_TopicCollection_of_topic_names, rd_kafka_TopicDescription_error, rd_kafka_TopicDescription_partitions,
-    rd_kafka_TopicDescription_t, rd_kafka_TopicDescription_topic_id, rd_kafka_TopicPartitionInfo_partition,
-    rd_kafka_Uuid_base64str, rd_kafka_Uuid_least_significant_bits, rd_kafka_Uuid_most_significant_bits,
-    rd_kafka_consume_batch_queue, rd_kafka_error_code, rd_kafka_event_DescribeTopics_result, rd_kafka_event_destroy,
-    rd_kafka_event_error, rd_kafka_event_t, rd_kafka_get_watermark_offsets, rd_kafka_header_get_all, rd_kafka_headers_t,
-    rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_produce_batch,
-    rd_kafka_queue_destroy, rd_kafka_queue_get_partition, rd_kafka_queue_new, rd_kafka_queue_poll, rd_kafka_queue_t,
-    rd_kafka_resp_err_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name, rd_kafka_topic_new,
-    rd_kafka_topic_t,
+    rd_kafka_TopicCollection_of_topic_names, rd_kafka_TopicDescription_error, rd_kafka_TopicDescription_t,
+    rd_kafka_TopicDescription_topic_id, rd_kafka_Uuid_base64str, rd_kafka_Uuid_least_significant_bits,
+    rd_kafka_Uuid_most_significant_bits, rd_kafka_consume_batch_queue, rd_kafka_error_code, rd_kafka_event_DescribeTopics_result,
+    rd_kafka_event_destroy, rd_kafka_event_error, rd_kafka_event_t, rd_kafka_get_watermark_offsets, rd_kafka_header_get_all,
+    rd_kafka_headers_t, rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp,
+    rd_kafka_produce_batch, rd_kafka_queue_destroy, rd_kafka_queue_get_partition, rd_kafka_queue_new, rd_kafka_queue_poll,
+    rd_kafka_queue_t, rd_kafka_resp_err_t, rd_kafka_timestamp_type_t, rd_kafka_topic_destroy, rd_kafka_topic_name,
+    rd_kafka_topic_new, rd_kafka_topic_t,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::Consumer as _;
@@ -46,19 +45,11 @@ pub(super) fn end(consumer: &Consumer, topic: &str, partition: i32) -> Option<i6
     (code == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && end >= 0).then_some(end)
 }
 
-/// A topic, as brokers describe it.
-#[derive(Debug)]
-pub(super) struct Description {
-    /// what tells it from topics that had its name before; none = the brokers give no ids
-    pub id: Option<String>,
-    pub partitions: Vec<i32>,
-}
-
-/// Asks the brokers about a topic, and waits for so long at most.
+/// Asks the brokers what tells a topic from those that had its name before, and waits for so long at most; none = they give no ids.
 ///
 /// # Errors
 /// Why there is no answer, or that there is no such topic.
-pub(super) fn describe(consumer: &Consumer, topic: &str, timeout: Duration) -> Result<Description, RDKafkaErrorCode> {
+pub(super) fn topic_id(consumer: &Consumer, topic: &str, timeout: Duration) -> Result<Option<String>, RDKafkaErrorCode> {
     let topic = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
     let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let mut names = [topic.as_ptr()];
@@ -71,24 +62,23 @@ pub(super) fn describe(consumer: &Consumer, topic: &str, timeout: Duration) -> R
         rd_kafka_DescribeTopics(client, topics, ptr::null(), answers);
         rd_kafka_TopicCollection_destroy(topics);
         let event = rd_kafka_queue_poll(answers, timeout);
-        let description = NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut).and_then(|event| described(event));
+        let id = NonNull::new(event).ok_or(RDKafkaErrorCode::OperationTimedOut).and_then(|event| described(event));
         rd_kafka_event_destroy(event);
         rd_kafka_queue_destroy(answers);
-        description
+        id
     }
 }
 
-/// The only topic of an answer.
+/// The id of the only topic of an answer.
 ///
 /// # Safety
 /// The event is there.
-unsafe fn described(event: NonNull<rd_kafka_event_t>) -> Result<Description, RDKafkaErrorCode> {
+unsafe fn described(event: NonNull<rd_kafka_event_t>) -> Result<Option<String>, RDKafkaErrorCode> {
     let checked = |code| match code {
         rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         code => Err(RDKafkaErrorCode::from(code)),
     };
-    // SAFETY: the event is there, and one without an error is the answer, which has as many topics as it says. A topic that it has is not null; neither it nor
-    // its partitions are looked at once the event is destroyed. No error is null, which has a code, too.
+    // SAFETY: the event is there, and one without an error is the answer, which has as many topics as it says. A topic that it has is not null, and is not looked at once the event is destroyed. No error is null, which has a code, too.
     unsafe {
         checked(rd_kafka_event_error(event.as_ptr()))?;
         let mut count = 0;
@@ -98,10 +88,7 @@ unsafe fn described(event: NonNull<rd_kafka_event_t>) -> Result<Description, RDK
             return Err(RDKafkaErrorCode::UnknownTopic);
         }
         checked(rd_kafka_error_code(rd_kafka_TopicDescription_error(topic)))?;
-        let mut count = 0;
-        let partitions = rd_kafka_TopicDescription_partitions(topic, &raw mut count);
-        let partitions = (0..count).map(|at| rd_kafka_TopicPartitionInfo_partition(*partitions.add(at))).collect();
-        Ok(Description { id: id_of(topic), partitions })
+        Ok(id_of(topic))
     }
 }
 

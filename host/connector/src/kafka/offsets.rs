@@ -9,7 +9,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use weir_types::EventTime;
 
-use super::native::{self, Description};
+use super::native;
 use super::options::Start;
 use super::source::Consumer;
 use crate::Error;
@@ -19,18 +19,38 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait before a question is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the brokers say of a topic: its partitions are in order.
+/// What the brokers say of a topic.
+#[derive(Debug)]
+pub(super) struct Description {
+    /// what tells it from topics that had its name before; none = the brokers give no ids
+    pub id: Option<String>,
+    /// in order
+    pub partitions: Vec<i32>,
+}
+
+/// Asks the brokers about a topic.
 pub(super) fn describe(consumer: &Consumer, topic: &str) -> Result<Description, Error> {
-    match native::describe(consumer, topic, TIMEOUT) {
-        Ok(mut description) => {
-            description.partitions.sort_unstable();
-            Ok(description)
+    let failed = |e| Error::io(format!("the topic {topic} cannot be looked up"), e);
+    let refused = |code| match code {
+        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+            Error::missing(format!("there is no topic {topic}"))
         }
-        Err(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
-            Err(Error::missing(format!("there is no topic {topic}")))
-        }
-        Err(code) => Err(Error::io(format!("the topic {topic} cannot be looked up"), KafkaError::MetadataFetch(code))),
+        code => failed(KafkaError::MetadataFetch(code)),
+    };
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let found = found.ok_or_else(|| refused(RDKafkaErrorCode::UnknownTopic))?;
+    if let Some(error) = found.error() {
+        return Err(refused(RDKafkaErrorCode::from(error)));
     }
+    let mut partitions: Vec<_> = found.partitions().iter().map(|partition| partition.id()).collect();
+    partitions.sort_unstable();
+    // Every topic has some: a broker that knows of none has just started.
+    if partitions.is_empty() {
+        return Err(refused(RDKafkaErrorCode::LeaderNotAvailable));
+    }
+    let id = native::topic_id(consumer, topic, TIMEOUT).map_err(refused)?;
+    Ok(Description { id, partitions })
 }
 
 /// The offset of the oldest record of a partition, and the one behind the newest that can be read.

@@ -18,8 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::continuity::{self, Broken, GoesOn, Log, Position};
-use super::native::Description;
-use super::offsets;
+use super::offsets::{self, Description};
 use super::options::{self, OnLost, SourceOptions, Start, Until, Values};
 use super::reader::{Commits, PartitionReader};
 use super::records::{self, Records};

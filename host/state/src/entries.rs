@@ -122,7 +122,8 @@ impl Entries {
             let at = |place: &Place| &group[place.chunk as usize][place.start as usize..];
             let key = |place: &Place| Head::split(at(place)).map(|(_, key, _)| key);
             let by_key = |a: &Place, b: &Place| a.prefix.cmp(&b.prefix).then_with(|| key(a).cmp(&key(b)));
-            // Without windows all are of one namespace: then there is one number to compare.
+            // Without windows all are of one namespace: then there is one number to compare. No two are alike; the stable sort is the one that makes use of runs, since
+            // new keys often come in order.
             match places.iter().all(|place| place.namespace == places[0].namespace) {
                 true => places.sort_by(by_key),
                 false => places.sort_by(|a, b| a.namespace.cmp(&b.namespace).then_with(|| by_key(a, b))),

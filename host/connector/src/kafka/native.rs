@@ -78,7 +78,8 @@ unsafe fn described(event: NonNull<rd_kafka_event_t>) -> Result<Option<String>, 
         rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         code => Err(RDKafkaErrorCode::from(code)),
     };
-    // SAFETY: the event is there, and one without an error is the answer, which has as many topics as it says. A topic that it has is not null, and is not looked at once the event is destroyed. No error is null, which has a code, too.
+    // SAFETY: the event is there, and one without an error is the answer, which has as many topics as it says. A topic that it has is not null, and is not
+    // looked at once the event is destroyed. No error is null, which has a code, too.
     unsafe {
         checked(rd_kafka_event_error(event.as_ptr()))?;
         let mut count = 0;

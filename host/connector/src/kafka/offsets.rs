@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use weir_types::EventTime;
 
 use super::native;
-use super::options::Start;
+use super::options::{Start, topic_and_partition};
 use super::source::Consumer;
 use crate::Error;
 
@@ -91,10 +91,8 @@ pub(super) fn starts(
 
 /// The partitions that offsets name of a topic, and that it has not.
 fn absent<'a>(offsets: &'a BTreeMap<String, i64>, topic: &str, partitions: &[i32]) -> Vec<&'a str> {
-    let named = offsets.keys().filter_map(|key| match key.rsplit_once('/') {
-        Some((of, partition)) => (of == topic).then_some(partition),
-        None => Some(key.as_str()),
-    });
+    let named = offsets.keys().map(|key| topic_and_partition(key)).filter(|(of, _)| of.is_none_or(|of| of == topic));
+    let named = named.map(|(_, partition)| partition);
     named.filter(|named| !partitions.iter().any(|partition| partition.to_string() == *named)).collect()
 }
 

@@ -319,6 +319,11 @@ pub(super) enum Start {
     Offsets(BTreeMap<String, i64>),
 }
 
+/// What a key of `start.offsets` names: a topic, if it is only one that is meant, and the number of a partition.
+pub(super) fn topic_and_partition(key: &str) -> (Option<&str>, &str) {
+    key.rsplit_once('/').map_or((None, key), |(topic, partition)| (Some(topic), partition))
+}
+
 impl Start {
     /// Checks that offsets are of partitions that these topics can have.
     ///
@@ -327,7 +332,7 @@ impl Start {
     pub fn check(&self, topics: &[String], context: &Context) -> Result<(), Error> {
         let Self::Offsets(offsets) = self else { return Ok(()) };
         let can_be = |key: &str| {
-            let (topic, partition) = key.rsplit_once('/').map_or((None, key), |(topic, partition)| (Some(topic), partition));
+            let (topic, partition) = topic_and_partition(key);
             let is_number = partition.parse::<i32>().is_ok_and(|number| number >= 0 && number.to_string() == partition);
             is_number && topic.is_none_or(|topic| topics.iter().any(|of| of == topic))
         };

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything here is a pure function of its inputs: no files, no clock, no runtime. In reading order: [`spec`] and [`recovery`] (what the user writes),
-//! [`job`] and [`dead_letters`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text). [`wording`] is how mistakes are told.
+//! [`job`] and [`dead_letters`] (what runs), [`planner`] (from one to the other), [`explain`] (the plan as text). [`table`] and [`wording`] are how what the user writes is read, and how mistakes are told.
 
 pub mod dead_letters;
 pub mod error;
@@ -16,7 +16,7 @@ pub mod job;
 pub mod planner;
 pub mod recovery;
 pub mod spec;
-mod table;
+pub mod table;
 pub mod units;
 pub mod wording;
 

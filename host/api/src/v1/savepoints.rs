@@ -8,6 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use weir_coordinator::TenantId;
 use weir_coordinator::savepoint::{Summary, View, Wish, Written};
+use weir_plan::table::Table;
 
 use super::id::Id;
 use crate::App;
@@ -34,9 +35,9 @@ use crate::problem::Problem;
 pub async fn create(
     State(app): State<App>,
     Id(id): Id,
-    wish: Result<Json<Wish>, JsonRejection>,
+    wish: Result<Json<Table<Wish>>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Written>), Problem> {
-    let Json(wish) = wish.map_err(|rejection| match rejection {
+    let Json(Table(wish)) = wish.map_err(|rejection| match rejection {
         JsonRejection::MissingJsonContentType(_) => Problem::wrong_type("application/json"),
         rejection => Problem::malformed(rejection.body_text()),
     })?;

@@ -346,7 +346,11 @@ async fn plain_requests() {
         (post("application/json", toml).await, 422, "WEIR-JOB-001"),
         (post("application/json", "[]".to_owned()).await, 422, "WEIR-JOB-001"),
         (post("application/json", " ".repeat(2 << 20)).await, 413, "WEIR-API-003"),
-        (http.post(url("/v1/jobs/job_00000000000000000000000000/savepoints")).json(&json!(["x", true])).send().await, 400, "WEIR-API-001"),
+        (
+            http.post(url("/v1/jobs/job_00000000000000000000000000/savepoints")).json(&json!(["x", true])).send().await,
+            400,
+            "WEIR-API-001",
+        ),
         (http.get(url("/v1/nothing")).send().await, 404, "WEIR-API-002"),
         (http.delete(url("/v1/jobs")).send().await, 405, "WEIR-API-002"),
         (http.get(url("/v1/jobs/job_00000000000000000000000000/output?after=x")).send().await, 404, "WEIR-JOB-003"),

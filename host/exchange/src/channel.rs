@@ -91,13 +91,19 @@ impl Queues {
     }
 
     /// Its place among those that are ready.
+    ///
+    /// A batch has rows of a stretch of time, and so have others that begin within it: they are of about the same time. Of these the smallest goes first. A
+    /// stream that is sparse is often what rows of a dense one look for (auctions, and the bids on them), and where it is not, few rows wait and not many.
     fn next_place(&self) -> Option<usize> {
-        let time = |&channel: &usize| self.queues[channel].time;
-        if time(self.ready.front()?) == Watermark::NONE || self.overtakes >= OVERTAKES_MAX {
+        let time = |channel: usize| self.queues[channel].time;
+        if time(*self.ready.front()?) == Watermark::NONE || self.overtakes >= OVERTAKES_MAX {
             return Some(0);
         }
-        let known = self.ready.iter().map(time).enumerate().filter(|(_, time)| *time > Watermark::NONE);
-        known.min_by_key(|(_, time)| *time).map(|(place, _)| place)
+        let known = || self.ready.iter().copied().enumerate().filter(|(_, channel)| time(*channel) > Watermark::NONE);
+        let (_, behind) = known().min_by_key(|(_, channel)| time(*channel))?;
+        let until = self.queues[behind].next_time().unwrap_or_else(|| time(behind));
+        let alike = known().filter(|(_, channel)| *channel == behind || time(*channel) < until);
+        alike.min_by_key(|(_, channel)| self.queues[*channel].next_size()).map(|(place, _)| place)
     }
 }
 
@@ -117,6 +123,22 @@ impl Queue {
     /// Whether there is no room for another batch.
     fn is_full(&self, capacity: Capacity) -> bool {
         self.sizes.len() >= capacity.batches || self.bytes >= capacity.bytes
+    }
+
+    /// The first watermark that waits in it: how far its next rows go.
+    fn next_time(&self) -> Option<Watermark> {
+        self.messages.iter().find_map(|message| match message {
+            Message::Watermark(watermark) => Some(*watermark),
+            _ => None,
+        })
+    }
+
+    /// How large its next message is, bytes of rows.
+    fn next_size(&self) -> usize {
+        match self.messages.front() {
+            Some(Message::Batch(_)) => self.sizes.front().copied().unwrap_or_default(),
+            _ => 0,
+        }
     }
 
     /// A batch of this size has come.
@@ -410,6 +432,29 @@ mod tests {
             order = std::iter::from_fn(|| gate.try_receive()).map(|(channel, _)| channel).collect();
             assert!(order[..20].iter().filter(|channel| **channel == 2).count() >= 2, "{order:?}");
         });
+    }
+
+    /// Rows of about the same time: of those that begin within the stretch of the one that is behind, the fewest come first. What begins after it waits.
+    #[test]
+    fn few_rows_go_before_many_of_their_time() {
+        let taken = |dense: [i64; 2], sparse: [i64; 2]| {
+            block_on(async {
+                let (mut gate, senders) = gate(2, Capacity::of_batches(4));
+                for (sender, [from, _]) in senders.iter().zip([dense, sparse]) {
+                    sender.send(Message::Watermark(Watermark(from))).await.expect("open");
+                }
+                while gate.try_receive().is_some() {}
+                for (sender, [_, to], rows) in [(&senders[0], dense, 100), (&senders[1], sparse, 1)] {
+                    sender.send(Message::Batch(Batch::new(rows, vec![], Some(vec![to; rows].into())))).await.expect("open");
+                    sender.send(Message::Watermark(Watermark(to))).await.expect("open");
+                }
+                std::iter::from_fn(|| gate.try_receive()).map(|(channel, _)| channel).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(taken([10, 20], [12, 22]), [1, 1, 0, 0], "they begin within 10 to 20");
+        assert_eq!(taken([10, 20], [9, 22]), [1, 1, 0, 0], "they are behind");
+        assert_eq!(taken([10, 20], [20, 22]), [0, 0, 1, 1], "they begin after it");
+        assert_eq!(taken([12, 22], [10, 11]), [1, 1, 0, 0], "they end before it begins");
     }
 
     /// A full channel makes its sender wait until a batch is taken; control messages pass; a gate that is gone is told.

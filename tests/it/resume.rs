@@ -105,6 +105,47 @@ async fn its_own_checkpoints_come_before_its_savepoint() {
     assert!(detail.checkpoints[0].checkpoint > last, "{last} after {begun}: {:?}", detail.checkpoints);
 }
 
+/// Goal: a savepoint that a job has started from stays as long as the job would start from there again, here or in the next process of its server.
+#[tokio::test]
+async fn savepoints_stay_while_they_are_needed() {
+    let server = Server::start(4);
+    let client = server.client();
+    let mut spec = spec(&client, 20_000.0, None, json!({ "connector": "blackhole" })).await;
+    let first = client.submit(&spec).await.expect("a good spec").id;
+    wait(&client, &first, has_checkpoint).await;
+    let wish = SavepointWish { id: Some("begin".into()), stop: true, ..Default::default() };
+    client.save(&first, &wish).await.expect("a savepoint");
+    wait(&client, &first, |detail| detail.job.is_ended()).await;
+    let from = weir_client::StartFrom { savepoint: Some("begin".into()), ..Default::default() };
+    let is_refused = async |client: &Client, job: &str| match client.delete_savepoint("begin").await {
+        Err(Error::Refused { status: 409, code, detail }) => {
+            assert!(code == "WEIR-SAVEPOINT-008" && detail.contains(job), "{code}: {detail}");
+        }
+        other => panic!("{job} needs the savepoint: {other:?}"),
+    };
+
+    let mut bare = spec.clone();
+    bare.as_object_mut().expect("an object").remove("checkpoint");
+    let bare = client.submit_from(&bare, &from).await.expect("it can start from there").id;
+    is_refused(&client, &bare).await;
+    client.cancel(&bare).await.expect("it runs");
+    wait(&client, &bare, |detail| detail.job.is_ended()).await;
+
+    spec["checkpoint"]["interval"] = "1h".into();
+    let job = client.submit_from(&spec, &from).await.expect("it can start from there").id;
+    is_refused(&client, &job).await;
+    let server = server.again(false);
+    let client = server.client();
+    is_refused(&client, &job).await;
+    wait(&client, &job, |detail| detail.job.state == "running").await;
+    is_refused(&client, &job).await;
+    client.checkpoint(&job).await.expect("it runs");
+    wait(&client, &job, has_checkpoint).await;
+    client.delete_savepoint("begin").await.expect("nobody needs it");
+    let server = server.again(false);
+    wait(&server.client(), &job, |detail| detail.job.state == "running").await;
+}
+
 /// Has what a server has noted down of a job name a component that is not there.
 fn lose_component(server: &Server, job: &str, spec: &Value) {
     let entry = entries(server).into_iter().find(|path| path.ends_with(format!("{job}.json"))).expect("it is noted down");

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weir_types::{EventTime, KeyGroupRange};
+use weir_types::{EventTime, KeyGroupRange, Watermark};
 
 use crate::checksum::Checksum;
 use crate::document;
@@ -287,6 +287,12 @@ impl Manifest {
         self.tasks.iter().flat_map(|task| &task.in_flight).map(|rows| rows.batches).sum()
     }
 
+    /// Whether time had come to its end for all that has a time: the job had finished by then, or was drained. Where nothing has one, nobody can tell.
+    pub fn is_at_end(&self) -> bool {
+        let mut times = self.tasks.iter().flat_map(|task| &task.chains).map(|chain| Watermark(chain.watermark)).peekable();
+        times.peek().is_some() && times.all(|time| time == Watermark::END)
+    }
+
     /// All files that the manifest refers to. One that is referred to twice comes twice.
     pub fn files(&self) -> impl Iterator<Item = &FileRef> {
         self.tasks.iter().flat_map(|task| {
@@ -467,6 +473,21 @@ mod tests {
         );
         manifest.files_mut().for_each(|f| f.path.insert(0, 'x'));
         assert!(manifest.files().all(|f| f.path.starts_with('x')));
+    }
+
+    /// The end is known by the time of operators: all of them have come to it.
+    #[test]
+    fn the_end_is_known() {
+        let at = |times: &[EventTime]| {
+            let mut manifest = full();
+            let chains = &mut manifest.tasks[0].chains;
+            chains.truncate(times.len());
+            chains.iter_mut().zip(times).for_each(|(chain, &time)| chain.watermark = time);
+            manifest.is_at_end()
+        };
+        assert!(at(&[EventTime::MAX]) && at(&[EventTime::MAX, EventTime::MAX]));
+        assert!(!at(&[EventTime::MAX, 7]) && !at(&[7]));
+        assert!(!at(&[]), "nothing has a time");
     }
 
     /// A manifest whose document is whole but whose content makes no sense is refused.

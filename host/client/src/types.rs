@@ -194,6 +194,9 @@ pub struct SavepointContent {
     pub made: String,
     /// the bytes of its files
     pub bytes: u64,
+    /// whether its job was drained or had finished: time begins anew for a job that starts from it
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub at_end: bool,
 }
 
 /// All that is told about a savepoint.
@@ -226,6 +229,10 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// The state of an operator in a savepoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorState {
@@ -255,6 +262,9 @@ pub struct StateDiff {
     pub with: String,
     /// the checkpoint
     pub checkpoint: u64,
+    /// whether it is that of a savepoint whose job was drained or had finished: time begins anew for a job that starts from it
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub at_end: bool,
     /// whether the job would start
     pub starts: bool,
     /// why it would not, whatever its operators' state is

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use weir_checkpoint::Manifest;
+use weir_checkpoint::{Kind, Manifest};
 use weir_connector::registry::{Stream, find};
 use weir_connector::{Context, Files, Source};
 use weir_plan::JobPlan;
@@ -14,6 +14,7 @@ use weir_worker::bindings::{
 use weir_worker::restore::{Fit, UNREADABLE_ADVICE, compare, misfit};
 
 use crate::prepare::Prepared;
+use crate::savepoint::is_false;
 
 /// What to do about state of an operator that the job has not.
 const LOST_ADVICE: &str = "give an operator this id back, or leave the state behind by --allow-non-restored-state";
@@ -26,6 +27,9 @@ pub struct Diff {
     pub with: String,
     /// the checkpoint
     pub checkpoint: u64,
+    /// whether it is that of a savepoint whose job was drained or had finished: time begins anew for a job that starts from it
+    #[serde(skip_serializing_if = "is_false")]
+    pub at_end: bool,
     /// whether the job would start
     pub starts: bool,
     /// why it would not, whatever its operators' state is
@@ -109,7 +113,9 @@ impl Diff {
         let starts = refusal.is_none()
             && operators.iter().all(|operator| operator.advice.is_none())
             && bound.all(|bound| bound.advice.is_none());
-        Self { with, checkpoint: manifest.checkpoint, starts, refusal, operators, sources, sinks }
+        // The job itself reads nothing after its end.
+        let at_end = manifest.kind == Kind::Savepoint && manifest.is_at_end();
+        Self { with, checkpoint: manifest.checkpoint, at_end, starts, refusal, operators, sources, sinks }
     }
 }
 

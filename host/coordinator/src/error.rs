@@ -67,6 +67,8 @@ pub const SAVEPOINT_NOT_MADE: &str = "WEIR-SAVEPOINT-005";
 pub const STATE_UNFIT: &str = "WEIR-SAVEPOINT-006";
 /// The savepoint cannot be read.
 pub const SAVEPOINT_DAMAGED: &str = "WEIR-SAVEPOINT-007";
+/// A job would start from the savepoint again.
+pub const SAVEPOINT_IN_USE: &str = "WEIR-SAVEPOINT-008";
 /// The server's disk failed.
 pub const STORAGE: &str = "WEIR-SERVER-001";
 /// The server is going down.

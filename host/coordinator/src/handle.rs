@@ -366,8 +366,18 @@ impl Handle {
     /// Deletes a savepoint, or what is left of one that is not complete.
     ///
     /// # Errors
-    /// If there is nothing with this id.
+    /// If there is nothing with this id, or a job that has no checkpoint of its own yet would start from there again.
     pub async fn delete_savepoint(&self, tenant: &TenantId, id: &str) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Starters { tenant: tenant.clone(), savepoint: id.to_owned(), reply };
+        self.messages.send(message).await.map_err(|_| Error::stopping())?;
+        if let Some(job) = answer.await.map_err(|_| Error::stopping())?.first() {
+            let message = format!(
+                "the job {job} has started from the savepoint \"{id}\", and would do so again, since it has no checkpoint of its own yet; have it make one by \
+                 `weir job checkpoint {job}` (if its spec has a checkpoint.interval), or end the job, and delete the savepoint then"
+            );
+            return Err(Error::new(ErrorKind::Conflict, error::SAVEPOINT_IN_USE, message));
+        }
         self.storage(tenant)?.savepoints().delete(id).await.map_err(|e| savepoint::refused(&e))
     }
 

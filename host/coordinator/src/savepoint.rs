@@ -68,6 +68,9 @@ pub struct Content {
     pub made: Timestamp,
     /// the bytes of its files
     pub bytes: u64,
+    /// whether its job was drained or had finished: time begins anew for a job that starts from it
+    #[serde(skip_serializing_if = "is_false")]
+    pub at_end: bool,
 }
 
 /// All that is told about a savepoint.
@@ -99,6 +102,10 @@ pub struct View {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+pub(crate) fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The state of an operator in a savepoint.
@@ -134,6 +141,7 @@ impl From<&Manifest> for Content {
             kind: manifest.kind,
             made: Timestamp::from_millisecond(manifest.finished_ms).unwrap_or(Timestamp::UNIX_EPOCH),
             bytes: manifest.bytes_total,
+            at_end: manifest.is_at_end(),
         }
     }
 }

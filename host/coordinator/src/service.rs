@@ -62,6 +62,12 @@ pub(crate) enum Message {
         component: String,
         reply: oneshot::Sender<Vec<JobId>>,
     },
+    /// the jobs that would start from a savepoint again
+    Starters {
+        tenant: TenantId,
+        savepoint: String,
+        reply: oneshot::Sender<Vec<JobId>>,
+    },
     /// a job that this process cannot go on with
     GivenUp {
         id: JobId,
@@ -203,6 +209,10 @@ impl Service {
                         && job.spec.component_specs().iter().any(|(_, used)| used.component == component)
                 };
                 drop(reply.send(self.jobs.values().filter(uses).map(|job| job.summary.id).collect()));
+            }
+            Message::Starters { tenant, savepoint, reply } => {
+                let starts = |job: &&Job| job.summary.tenant == tenant && job.would_start_from(&savepoint);
+                drop(reply.send(self.jobs.values().filter(starts).map(|job| job.summary.id).collect()));
             }
             Message::Figures { reply } => drop(reply.send(Figures {
                 slots_used: self.slots_taken(|_| true).total(),
@@ -503,6 +513,18 @@ impl Job {
     /// Whether it has failed, and the server tries to go on with it when it starts again.
     fn is_tried_again(&self) -> bool {
         self.summary.state == State::Failed && self.entry.is_some()
+    }
+
+    /// Whether it would start from this savepoint again, here or when the server does: it has no checkpoint of its own yet.
+    fn would_start_from(&self, savepoint: &str) -> bool {
+        if self.summary.state.is_end() && !self.is_tried_again() {
+            return false;
+        }
+        match &self.entry {
+            Some(entry) => !entry.has_checkpoint && entry.from.savepoint.as_deref() == Some(savepoint),
+            // It has no checkpoints at all, or its user has cancelled it.
+            None => self.storage.is_none() && self.start.savepoint.as_ref().is_some_and(|from| from.id() == savepoint),
+        }
     }
 
     fn figures(&self) -> JobFigures {

@@ -15,6 +15,11 @@ impl Watermark {
     /// The end of a bounded input: all windows and timers fire.
     pub const END: Self = Self(i64::MAX);
 
+    /// Where somebody goes on who was at this one. The end is that of an input which is over: who reads on nevertheless, reads another one, and time begins anew.
+    pub fn resumed(self) -> Self {
+        if self == Self::END { Self::NONE } else { self }
+    }
+
     /// Whether a row at `time` arrives behind this watermark.
     pub fn is_past(self, time: EventTime) -> bool {
         self.0 >= time

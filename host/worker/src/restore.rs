@@ -169,8 +169,8 @@ impl Restore {
             .filter(|(index, (_, part))| *index == 0 || has_any_of(part, groups))
             .map(|(_, (_, part))| *part)
             .collect();
-        let Some(watermark) = taken.iter().map(|part| part.watermark).min() else { return Ok(()) };
-        context.watermark = Watermark(watermark);
+        let Some(watermark) = watermark_of(&taken) else { return Ok(()) };
+        context.watermark = watermark;
         let predecessors: Vec<_> =
             taken.iter().map(|part| Predecessor { groups: part.groups.intersection(groups), scalars: &part.scalars }).collect();
         chain.begin_restore(&predecessors, context).map_err(|e| restore_failure(&e))?;
@@ -183,7 +183,7 @@ impl Restore {
                 }
                 StateFiles::RocksDb { files, entries } => {
                     let shared = part.groups.intersection(groups);
-                    let (disk, scalars) = (disk.folder()?, &part.scalars);
+                    let (disk, scalars) = (disk.folder(true)?, &part.scalars);
                     database::restore_entries(files, scalars, shared, &self.folder, &disk, chain, context).await?;
                     entries
                 }
@@ -226,6 +226,11 @@ impl Restore {
         }
         Ok(())
     }
+}
+
+/// The watermark that all of these parts of an operator have seen, to go on from; none if there are none.
+fn watermark_of(parts: &[&ChainSnapshot]) -> Option<Watermark> {
+    parts.iter().map(|part| Watermark(part.watermark).resumed()).min()
 }
 
 /// Whether a part of an operator had some of these key groups.
@@ -478,6 +483,7 @@ mod tests {
     use serde_json::{Value, json};
     use weir_checkpoint::{SourceSnapshot, SplitState, Storage, TaskSnapshot};
     use weir_plan::JobSpec;
+    use weir_types::EventTime;
     use weir_types::graph::{
         Assigner, Chain, ColumnOrigin, Endpoint, Graph, Input, OperatorInfo, Output, Partitioning, Sink, Source, TimeDomain,
         Trigger, Window,
@@ -656,6 +662,21 @@ mod tests {
             let refused = was.settle(&job(event(SECOND)), &[]).await.unwrap_err();
             assert!(refused.is_final && refused.message.contains("version 99"), "{refused}");
         }
+    }
+
+    /// Goal: an operator goes on at the watermark of the part that was furthest behind; where time had come to its end, it begins anew.
+    #[test]
+    fn time_goes_on_or_begins_anew() {
+        let restore = checkpoint(Head::Process, false);
+        let of = |watermarks: &[EventTime]| {
+            let part = |&watermark| ChainSnapshot { watermark, ..restore.manifest.tasks[0].chains[0].clone() };
+            let parts: Vec<_> = watermarks.iter().map(part).collect();
+            watermark_of(&parts.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[7000, 5000]), Some(Watermark(5000)));
+        assert_eq!(of(&[EventTime::MAX, EventTime::MAX]), Some(Watermark::NONE));
+        assert_eq!(of(&[EventTime::MAX, 5000]), Some(Watermark::NONE));
     }
 
     /// Goal: a file that finds no place on the worker's own disk is no damage to the checkpoint.

@@ -56,7 +56,7 @@ impl Ttl {
     }
 
     /// Time is event time: what a row with event time *t* leaves behind is seen by rows (and timers) before *t* + lifetime, in whatever order they come, until the
-    /// watermark is there. In a stream without event times, state lives until the end of the input.
+    /// watermark is there. The end of the input is no time: nothing expires by it, and so nothing does in a stream without event times.
     #[must_use]
     pub const fn event_time(self) -> Self {
         Self { domain: TimeDomain::Event, ..self }

@@ -86,6 +86,7 @@ pub async fn get(State(app): State<App>, Id(id): Id, look: Result<Query<Look>, Q
     responses(
         (status = 204, description = "it is gone"),
         (status = 404, description = "there is none with this id", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "a job has started from it and has no checkpoint of its own yet", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "that cannot be an id", body = Problem, content_type = "application/problem+json"),
     )
 )]

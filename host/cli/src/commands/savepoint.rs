@@ -95,6 +95,8 @@ enum Action {
     },
     /// Delete a savepoint, or what is left of one that is not complete
     ///
+    /// A server refuses it while a job that has started from it has no checkpoint of its own yet.
+    ///
     /// Example: weir savepoint delete before-upgrade
     Delete {
         /// The savepoint's id
@@ -251,7 +253,7 @@ async fn of_newest_checkpoint(spec: &SpecArgs, id: Option<&str>) -> anyhow::Resu
 }
 
 fn table(savepoints: &[weir_client::Savepoint]) -> String {
-    let head = ["SAVEPOINT", "JOB", "CHECKPOINT", "MADE", "BYTES"].map(str::to_owned).to_vec();
+    let head = ["SAVEPOINT", "JOB", "CHECKPOINT", "MADE", "BYTES", "INPUT"].map(str::to_owned).to_vec();
     let rows = savepoints.iter().map(|savepoint| match &savepoint.content {
         Some(content) => vec![
             savepoint.id.clone(),
@@ -259,6 +261,7 @@ fn table(savepoints: &[weir_client::Savepoint]) -> String {
             content.checkpoint.to_string(),
             out::to_the_second(&content.made),
             content.bytes.to_string(),
+            if content.at_end { "at its end" } else { "goes on" }.to_owned(),
         ],
         None => vec![savepoint.id.clone(), savepoint.problem.clone().unwrap_or_default()],
     });
@@ -279,6 +282,9 @@ fn text(detail: &SavepointDetail, is_verified: bool) -> String {
         ("key groups", detail.max_parallelism.to_string()),
     ] {
         out += &format!("{what:12}{value}\n");
+    }
+    if content.at_end {
+        out += &format!("{:12}begins anew for a job that starts from it: its own was drained, or had finished\n", "time");
     }
     if detail.batches_in_flight > 0 {
         let batches = detail.batches_in_flight;

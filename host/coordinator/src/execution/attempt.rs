@@ -512,7 +512,8 @@ impl Attempt<'_> {
         let kind = match kind {
             // Nothing comes after the ends of all tasks.
             Kind::Checkpoint if self.ended.len() == snapshots.len() => StoredKind::Final,
-            // Its windows have fired for good: whatever would be read after it would be late. The savepoint that is copied from it says that it is one.
+            // Its windows have fired for good, so the job is over. The savepoint that is copied from it says that it is one: who starts from that reads on, and its
+            // time begins anew.
             Kind::StopWithSavepoint { drain: true } => StoredKind::Final,
             Kind::Checkpoint => StoredKind::Checkpoint,
             Kind::Savepoint | Kind::StopWithSavepoint { drain: false } => StoredKind::Savepoint,

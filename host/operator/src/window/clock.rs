@@ -4,11 +4,14 @@
 //! processing time. It begins where the one that was furthest behind was, so that no row in flight becomes late, and no window is passed over. The keys of the
 //! others are *ahead* for a while: until time has caught up with them, their windows are those that their own subtask had not emitted yet, and rows that it would
 //! have found late are late.
+//!
+//! At the end of the input all windows are emitted. Who goes on from there has more to read (the job was drained, or has finished, and another one starts from its
+//! savepoint): its time begins anew, and a window may be emitted again, with the rows that are new.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use weir_types::{EventTime, KeyGroup, KeyGroupRange};
+use weir_types::{EventTime, KeyGroup, KeyGroupRange, Watermark};
 
 use super::policy::Policy;
 use crate::Error;
@@ -91,7 +94,7 @@ impl WindowClock {
         }
     }
 
-    /// Goes on where these were.
+    /// Goes on where these were, unless that was the end.
     ///
     /// # Errors
     /// If their scalars do not say where that is.
@@ -131,12 +134,13 @@ impl Saved {
     fn of(scalars: &Value) -> Result<Self, Error> {
         let time = scalars.get(TIME).and_then(Value::as_i64).ok_or_else(|| corrupt("it has no time"))?;
         let group = |of: &Value, index: usize| u16::try_from(of.get(index)?.as_u64()?).ok();
-        let run = |of: &Value| Some((KeyGroupRange { start: group(of, 0)?, end: group(of, 1)? }, of.get(2)?.as_i64()?));
+        let resumed = |time| Watermark(time).resumed().0;
+        let run = |of: &Value| Some((KeyGroupRange { start: group(of, 0)?, end: group(of, 1)? }, resumed(of.get(2)?.as_i64()?)));
         let ahead = match scalars.get(AHEAD) {
             None => Some(vec![]),
             Some(runs) => runs.as_array().and_then(|runs| runs.iter().map(run).collect()),
         };
         let ahead = ahead.ok_or_else(|| corrupt("it does not say which keys are ahead of its time"))?;
-        Ok(Self { time, ahead })
+        Ok(Self { time: resumed(time), ahead })
     }
 }

@@ -95,6 +95,28 @@ fn broadcast_state_comes_along() {
     assert_eq!(new.take(), [(1, 11, i64::MIN)]);
 }
 
+/// The end of the input is no time by which state could be old: who goes on from there finds it, and cleans it up in its time.
+#[test]
+fn state_outlives_the_end() {
+    for (op, time) in [(Op::SetCleanup, 10), (Op::Live, 11)] {
+        for slots_max in [None, Some(3)] {
+            let mut old = operator(slots_max);
+            old.rows(&rows(0..10, op, time));
+            old.watermark(i64::MAX).expect("no timer is set");
+            let mut new = operator(None);
+            new.restore(&[old.snapshot()], ALL).expect("it is a snapshot of counts");
+            let mut seen = || {
+                new.rows(&rows(0..10, Op::Count, 0));
+                let seen = new.take();
+                new.watermark(time).expect("cleanups end");
+                seen
+            };
+            let counts = |count| (0..10).map(|key| (key, count, i64::MIN)).collect::<Vec<_>>();
+            assert_eq!((seen(), seen()), (counts(2), counts(1)), "{op:?} with {slots_max:?} slots");
+        }
+    }
+}
+
 fn reason(error: &Error) -> String {
     assert!(matches!(error, Error::Restore { operator, .. } if operator == "counts"), "{error}");
     error.to_string()

@@ -120,6 +120,30 @@ fn who_is_ahead_stays_ahead() {
     assert_eq!(subtasks.late_rows(), ahead.len() as u64);
 }
 
+/// Who goes on after the end of the input has more to read: time begins anew, and windows make rows again, also those that were emitted at the end.
+#[test]
+fn time_begins_anew_after_the_end() {
+    for assigner in assigners() {
+        for domain in [TimeDomain::Event, TimeDomain::Processing] {
+            let trigger = Trigger { on_time: true, early_every_ms: None, every_count: None, purging: false };
+            let definition = Window { domain, trigger, ..window(assigner) };
+            let mut old = operator(definition, None);
+            old.clock(1);
+            old.rows(&[(1, 1, 1)]);
+            old.watermark(EventTime::MAX);
+            assert!(!old.take().0.is_empty(), "{definition:?}: all is emitted at the end");
+            let mut new = operator(definition, None);
+            new.restore(&[old.snapshot()], ALL).expect("it is a snapshot of such windows");
+            new.clock(2);
+            new.rows(&[(1, 2, 2)]);
+            assert_eq!((new.take().0.len(), new.late_rows()), (0, 0), "{definition:?}: they wait for their time");
+            new.watermark(EventTime::MAX);
+            let panes = new.take().0;
+            assert!(!panes.is_empty() && panes.iter().all(|pane| &*pane.rows == "2"), "{definition:?}: {panes:?}");
+        }
+    }
+}
+
 /// What scalars say of keys that are ahead counts for those that are taken over, and has to be whole.
 #[test]
 fn wrong_scalars_are_errors() {
@@ -136,6 +160,7 @@ fn wrong_scalars_are_errors() {
     };
     assert_eq!(restore(json!([])).expect("nobody is ahead"), 0);
     assert_eq!(restore(json!([[0, MAX_PARALLELISM, 100]])).expect("all are ahead"), 1);
+    assert_eq!(restore(json!([[0, MAX_PARALLELISM, EventTime::MAX]])).expect("all were at the end"), 0);
     assert_eq!(restore(json!([[MAX_PARALLELISM, u16::MAX, 100], [7, 3, 100]])).expect("others are ahead"), 0);
     for ahead in [json!(7), json!([7]), json!([[0, 1]]), json!([[0, -1, 100]]), json!([[0, 1, "100"]]), json!([[0, 65_536, 100]])]
     {

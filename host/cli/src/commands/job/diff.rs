@@ -70,10 +70,13 @@ fn text(diff: &StateDiff) -> String {
         table("SOURCE", diff.sources.iter().map(binding)),
         table("SINK", diff.sinks.iter().map(binding)),
     ];
-    tables
-        .into_iter()
-        .flatten()
-        .fold(format!("checkpoint {} of {}\n", diff.checkpoint, diff.with), |text, table| text + "\n" + &table)
+    tables.into_iter().flatten().fold(head(diff), |text, table| text + "\n" + &table)
+}
+
+/// What is compared with, and what would be of time.
+fn head(StateDiff { checkpoint, with, at_end, .. }: &StateDiff) -> String {
+    let head = format!("checkpoint {checkpoint} of {with}\n");
+    if *at_end { head + "time begins anew: the savepoint's job was drained, or had finished\n" } else { head }
 }
 
 /// A table of what becomes of things of a kind; none if there are none.
@@ -130,6 +133,7 @@ mod tests {
         let diff = StateDiff {
             with: "memory://there/jobs/a".to_owned(),
             checkpoint: 7,
+            at_end: false,
             starts: false,
             refusal: None,
             operators: vec![operator("counts", "kept"), unreadable],
@@ -148,5 +152,7 @@ mod tests {
         assert_eq!(text(&diff), expected);
         let stateless = StateDiff { operators: vec![], sources: vec![], ..diff };
         assert_eq!(text(&stateless), "checkpoint 7 of memory://there/jobs/a\n\nSINK  STATE  WHAT TO DO\nout   new\n");
+        let drained = StateDiff { at_end: true, ..stateless };
+        assert!(text(&drained).starts_with("checkpoint 7 of memory://there/jobs/a\ntime begins anew"), "{}", text(&drained));
     }
 }

@@ -59,6 +59,11 @@ impl JobStorage {
         &self.folder
     }
 
+    /// The URL of an entry, for messages.
+    pub fn entry_url(&self, number: u64) -> String {
+        self.folder.url_of(&paths::entry(number))
+    }
+
     /// What the documents of this writer are told by from equal ones of others.
     pub(crate) fn writer(&self) -> &str {
         &self.writer
@@ -124,7 +129,7 @@ impl JobStorage {
         let Some((number, newer)) = newer else { return Ok(()) };
         let message = format!(
             "a newer Weir has gone on with the job, and has written {}: {newer}, or another storage or name for the job, where it begins anew",
-            self.folder.url_of(&paths::entry(number))
+            self.entry_url(number)
         );
         Err(Error::new(ErrorKind::Newer, message))
     }

@@ -16,7 +16,8 @@
 //! until then can do no harm: nothing is committed that is not in the log.
 //!
 //! [`resolve`] reads the log and decides what to claim, and from which checkpoint to start; [`Decision::check`] says whether the log has
-//! what the job is known to have had; [`settle`] says what became of a put; [`Claim`] is the right that was won, and says where it may be
+//! what the job is known to have had, and [`Decision::check_anew`] whether it has had something that nobody could start from any more;
+//! [`settle`] says what became of a put; [`Claim`] is the right that was won, and says where it may be
 //! used.
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,28 @@ impl Entry {
     }
 }
 
+/// What a reader of the log makes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Seen {
+    /// what was written
+    Whole(Entry),
+    /// nobody knows what it was
+    Unreadable,
+    /// the manifest of a checkpoint that nobody can start from: it can be read, and files that it lists cannot
+    Damaged {
+        /// the generation that made it
+        generation: Generation,
+        /// which checkpoint it is
+        checkpoint: CheckpointId,
+    },
+}
+
+impl From<Option<Entry>> for Seen {
+    fn from(entry: Option<Entry>) -> Self {
+        entry.map_or(Self::Unreadable, Self::Whole)
+    }
+}
+
 /// The checkpoint that an attempt starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Base {
@@ -84,6 +107,14 @@ pub enum Warning {
         /// its number
         number: u64,
     },
+    /// The same, of a checkpoint that nobody can start from.
+    #[error("checkpoint {} is damaged; what it committed will be written again", .checkpoint.0)]
+    Damaged {
+        /// the number of its manifest
+        number: u64,
+        /// the checkpoint
+        checkpoint: CheckpointId,
+    },
     /// The same, of entries that are not there.
     #[error("{} missing; if one was a checkpoint, what it committed will be written again", are(*.first, *.last))]
     Gap {
@@ -100,6 +131,18 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// Whether a checkpoint may have been lost that was put behind the claim of number `claim`. Entries begin with a claim, and only once there is a
+    /// checkpoint does anybody remove one.
+    fn may_be_checkpoint(&self, claim: u64) -> bool {
+        match *self {
+            Self::Unreadable { number } | Self::Damaged { number, .. } => number > claim,
+            Self::Gap { last, .. } => last >= claim,
+            Self::Stray { .. } => false,
+        }
+    }
+}
+
 fn are(first: u64, last: u64) -> String {
     if first == last { format!("entry {first} is") } else { format!("entries {first} to {last} are") }
 }
@@ -112,6 +155,14 @@ pub struct Missing {
     pub expected: CheckpointId,
     /// the newest one that can be read
     pub found: Option<CheckpointId>,
+}
+
+/// The log has no checkpoint to start from, and has had one, or may have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("there is no checkpoint that can be used")]
+pub struct Unusable {
+    /// what there is instead of it
+    pub lost: Vec<Warning>,
 }
 
 fn newest(found: Option<CheckpointId>) -> String {
@@ -148,6 +199,22 @@ impl Decision {
         }
     }
 
+    /// Makes sure that an attempt passes over no checkpoint if it begins anew where there is none to start from. Only those count that were put behind the
+    /// claim of number `claim`: 0 for all of them, and that of the first attempt where somebody wanted this one not to start from what was there.
+    ///
+    /// It must be asked before the entry is put, unless somebody wants the attempt to begin anew whatever there is.
+    ///
+    /// # Errors
+    /// If there is none, and not because the job has never completed one. What cannot be read counts as one that was completed: what it committed nobody
+    /// knows.
+    pub fn check_anew(&self, claim: u64) -> Result<(), Unusable> {
+        if self.base.is_some_and(|base| base.number >= claim) {
+            return Ok(());
+        }
+        let lost: Vec<_> = self.warnings.iter().copied().filter(|warning| warning.may_be_checkpoint(claim)).collect();
+        if lost.is_empty() { Ok(()) } else { Err(Unusable { lost }) }
+    }
+
     /// The entry to put.
     pub fn entry(&self, nonce: Nonce) -> Entry {
         Entry::Claim { generation: self.generation, nonce }
@@ -159,40 +226,48 @@ impl Decision {
     }
 }
 
-/// Decides what to claim from the entries of the log, by their numbers and in their order; `None` stands for one that cannot be read.
+/// Decides what to claim from the entries of the log, by their numbers and in their order.
 ///
-/// A part of the log is enough if it begins with a manifest or a claim that can be read. An entry that is missing in between counts as
-/// one that cannot be read, and costs nothing: a number may be any. If the reader has not seen the end, its claim will not be written, and
-/// it reads again.
-pub fn resolve(entries: &[(u64, Option<Entry>)]) -> Decision {
+/// A part of the log is enough if it begins with a manifest that can be read, or with all claims before the first one. An entry that is
+/// missing in between counts as one that cannot be read, and costs nothing: a number may be any. If the reader has not seen the end, its
+/// claim will not be written, and it reads again.
+pub fn resolve(entries: &[(u64, Seen)]) -> Decision {
     let first = entries.first().map_or(0, |(number, _)| *number);
     let mut decision = Decision { base: None, generation: Generation(first), number: first, warnings: vec![] };
+    if first > 0 {
+        decision.warnings.push(Warning::Gap { first: 0, last: first - 1 });
+    }
     // The greatest generation that there can be so far: each needs an entry to claim it, perhaps one that cannot be read.
     let mut greatest = first;
     let mut newest = Generation(0);
-    for &(number, entry) in entries {
+    for &(number, seen) in entries {
         if number > decision.number {
             greatest = greatest.saturating_add(number - decision.number);
             decision.warnings.push(Warning::Gap { first: decision.number, last: number - 1 });
         }
         decision.number = number.saturating_add(1);
-        match entry {
-            None => {
+        let generation = match seen {
+            Seen::Unreadable => {
                 greatest = greatest.saturating_add(1);
                 decision.warnings.push(Warning::Unreadable { number });
                 continue;
             }
-            Some(entry) if entry.generation() < newest => {
-                decision.warnings.push(Warning::Stray { number });
-                continue;
-            }
-            Some(Entry::Claim { .. }) => {}
-            Some(Entry::Manifest { checkpoint, kind, .. }) => {
+            Seen::Whole(entry) => entry.generation(),
+            Seen::Damaged { generation, .. } => generation,
+        };
+        if generation < newest {
+            decision.warnings.push(Warning::Stray { number });
+            continue;
+        }
+        match seen {
+            Seen::Whole(Entry::Manifest { checkpoint, kind, .. }) => {
                 decision.base = Some(Base { number, checkpoint, kind });
                 decision.warnings.clear();
             }
+            Seen::Damaged { checkpoint, .. } => decision.warnings.push(Warning::Damaged { number, checkpoint }),
+            Seen::Whole(Entry::Claim { .. }) | Seen::Unreadable => {}
         }
-        newest = entry.map_or(newest, |e| e.generation());
+        newest = generation;
         greatest = newest.0;
     }
     decision.generation = Generation(greatest.saturating_add(1));
@@ -270,8 +345,12 @@ mod tests {
     }
 
     /// A log without gaps, from number `first` on.
-    fn from(first: u64, entries: &[Option<Entry>]) -> Vec<(u64, Option<Entry>)> {
-        (first..).zip(entries.iter().copied()).collect()
+    fn from(first: u64, entries: &[Option<Entry>]) -> Vec<(u64, Seen)> {
+        (first..).zip(entries.iter().copied().map(Seen::from)).collect()
+    }
+
+    fn damaged(generation: u64, checkpoint: u64) -> Seen {
+        Seen::Damaged { generation: Generation(generation), checkpoint: CheckpointId(checkpoint) }
     }
 
     /// Whole logs: what is claimed, where, and from which checkpoint the attempt starts.
@@ -291,7 +370,7 @@ mod tests {
             ((0, &[claim(1), manifest(1, 1), None, claim(2)]), Some(1), 3, 4, &[Unreadable { number: 2 }]),
             ((0, &[None, manifest(1, 1)]), Some(1), 2, 2, &[]),
             ((0, &[None, None]), None, 3, 2, &[Unreadable { number: 0 }, Unreadable { number: 1 }]),
-            ((5, &[None]), None, 7, 6, &[Unreadable { number: 5 }]),
+            ((5, &[None]), None, 7, 6, &[Gap { first: 0, last: 4 }, Unreadable { number: 5 }]),
             // This cannot be, so it is not believed.
             ((0, &[claim(1), manifest(1, 1), claim(2), manifest(1, 2)]), Some(1), 3, 4, &[Stray { number: 3 }]),
         ];
@@ -306,23 +385,24 @@ mod tests {
     /// What is missing counts as what cannot be read, however much it is, and nothing does so once for each number.
     #[test]
     fn gaps_count_as_what_cannot_be_read() {
-        let head = [(0, claim(1)), (1, manifest(1, 1))];
+        let head = [(0, claim(1).into()), (1, manifest(1, 1).into())];
         for (ends, tail) in [(4, None), (4, claim(3)), (4, manifest(1, 3)), (4, claim(1))] {
+            let (unreadable, tail) = (Seen::Unreadable, Seen::from(tail));
             let with_gap = resolve(&[head[0], head[1], (ends, tail)]);
-            let filled = resolve(&[head[0], head[1], (2, None), (3, None), (ends, tail)]);
+            let filled = resolve(&[head[0], head[1], (2, unreadable), (3, unreadable), (ends, tail)]);
             let decided =
                 |decision: &Decision| (decision.base, decision.generation, decision.number, decision.warnings.is_empty());
             assert_eq!(decided(&with_gap), decided(&filled), "{tail:?}");
         }
         let far = 1 << 60;
-        let decision = resolve(&[head[0], head[1], (far, None)]);
+        let decision = resolve(&[head[0], head[1], (far, Seen::Unreadable)]);
         assert_eq!(decision.base.map(|base| base.number), Some(1));
         assert_eq!((decision.generation.0, decision.number), (far + 1, far + 1), "there can have been as many claims");
         let told: Vec<_> = decision.warnings.iter().map(Warning::to_string).collect();
         assert!(told.len() == 2 && told[0].starts_with(&format!("entries 2 to {} are missing; if one was", far - 1)), "{told:?}");
-        assert!(resolve(&[head[0], (2, None)]).warnings[0].to_string().starts_with("entry 1 is missing"));
+        assert!(resolve(&[head[0], (2, Seen::Unreadable)]).warnings[0].to_string().starts_with("entry 1 is missing"));
         // Behind the last number there is none.
-        assert_eq!(resolve(&[(u64::MAX, None)]).number, u64::MAX);
+        assert_eq!(resolve(&[(u64::MAX, Seen::Unreadable)]).number, u64::MAX);
     }
 
     /// A log that has less than is expected is refused, and the message says what it lacks; one that has as much or more is not.
@@ -348,6 +428,48 @@ mod tests {
         }
     }
 
+    /// A checkpoint that is damaged is passed over as its own, not as an entry that cannot be read: whose it is stays known.
+    #[test]
+    fn what_is_damaged_is_passed_over() {
+        let log = [from(0, &[claim(1), manifest(1, 1)]), vec![(2, damaged(1, 2)), (3, claim(2).into())]].concat();
+        let decision = resolve(&log);
+        assert_eq!(decision.base.map(|base| base.checkpoint), Some(CheckpointId(1)));
+        assert_eq!((decision.generation, decision.number), (Generation(3), 4));
+        assert_eq!(decision.warnings, [Warning::Damaged { number: 2, checkpoint: CheckpointId(2) }]);
+        assert!(decision.warnings[0].to_string().starts_with("checkpoint 2 is damaged"));
+        // Its generation had ended.
+        assert_eq!(resolve(&[(0, claim(2).into()), (1, damaged(1, 5))]).warnings, [Warning::Stray { number: 1 }]);
+    }
+
+    /// Nobody begins anew where there was a checkpoint, or may have been; the entry at which a log begins was none.
+    #[test]
+    fn what_cannot_be_used_is_not_passed_over() {
+        let first_claim = (0, claim(1).into());
+        let cases: [(&[(u64, Seen)], u64, bool); 12] = [
+            (&[], 0, true),
+            (&[first_claim], 0, true),
+            (&[first_claim, (1, claim(2).into())], 0, true),
+            (&[(0, Seen::Unreadable), (1, claim(2).into())], 0, true),
+            (&[first_claim, (1, manifest(1, 1).into()), (2, Seen::Unreadable)], 0, true),
+            (&[first_claim, (1, Seen::Unreadable)], 0, false),
+            (&[first_claim, (1, damaged(1, 1)), (2, claim(2).into())], 0, false),
+            // Old entries go once there is a checkpoint.
+            (&[(7, claim(3).into())], 0, false),
+            (&[first_claim, (2, claim(2).into())], 0, false),
+            // Somebody wanted to begin anew where 3 was claimed; what was there before does not count, neither for it nor against it.
+            (&[(1, Seen::Unreadable), (2, damaged(1, 1)), (3, claim(5).into()), (4, claim(6).into())], 3, true),
+            (&[(1, manifest(1, 1).into()), (3, claim(5).into()), (4, damaged(5, 2))], 3, false),
+            (&[(1, Seen::Unreadable), (3, claim(5).into()), (4, manifest(5, 2).into()), (5, damaged(5, 3))], 3, true),
+        ];
+        for (log, claim, begins) in cases {
+            assert_eq!(resolve(log).check_anew(claim).is_ok(), begins, "{log:?}, {claim}");
+        }
+        let refused =
+            resolve(&[first_claim, (1, damaged(1, 4)), (2, Seen::Unreadable)]).check_anew(0).expect_err("there were two");
+        let lost = [Warning::Damaged { number: 1, checkpoint: CheckpointId(4) }, Warning::Unreadable { number: 2 }];
+        assert_eq!(refused.lost, lost);
+    }
+
     /// A put is ours if our entry is there, and only then; the same generation claimed by another attempt is not ours.
     #[test]
     fn settles() {
@@ -362,7 +484,7 @@ mod tests {
     /// A generation appends behind its own entries, at one number after the other.
     #[test]
     fn appends_behind_its_own() {
-        let mut claim = resolve(&[(0, claim(1)), (1, manifest(1, 1))]).won();
+        let mut claim = resolve(&from(0, &[claim(1), manifest(1, 1)])).won();
         assert_eq!((claim.generation(), claim.number()), (Generation(2), 3));
         claim.advance();
         assert_eq!(claim.number(), 4);

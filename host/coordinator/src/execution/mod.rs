@@ -12,6 +12,7 @@
 //! After any other failure, a job that was asked to stop does not start again. It has failed, for what it has read is not finished; a later start goes on from
 //! its newest checkpoint, and commits what stands there.
 //! Where the log lacks what the job [is known to have had](Start::expected), no attempt begins: that is a failure like that of a storage which is away.
+//! Nor does one where the log has had checkpoints of which none can be used: the job waits until one can be, or [gives up](Start::gives_up).
 //! Here it is carried out: [`origin`] reads and claims the log, [`attempt`] drives the tasks.
 
 mod attempt;
@@ -21,6 +22,7 @@ mod origin;
 mod pending;
 mod settings;
 mod uncommitted;
+mod unusable;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

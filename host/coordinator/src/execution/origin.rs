@@ -1,15 +1,16 @@
 //! What an attempt owns, and what it starts from.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use weir_checkpoint::{Appended, Error, ErrorKind, JobStorage, Kind as StoredKind, Log, Manifest};
 use weir_protocol::checkpoint::{CheckpointId, Kind};
-use weir_protocol::claim::{self, Base, Claim, Decision, Generation, Nonce};
+use weir_protocol::claim::{self, Base, Claim, Decision, Generation, Nonce, Seen};
 use weir_worker::{Failure, FailureKind, Restore};
 
+use super::unusable::unusable;
 use super::{Checkpoints, Event, Start};
 
 /// How often a claim is tried while others claim, too.
@@ -38,17 +39,29 @@ pub(super) struct Origins {
     start: Start,
     /// what the log must have at least, so that the job does not begin anew: what attempts have started from was there
     expected: Option<CheckpointId>,
-    /// the generation of the first attempt, once there was one
-    first: Option<Generation>,
+    /// the first attempt, once there was one
+    first: Option<First>,
     last: Generation,
-    /// the job's own checkpoints whose files turned out to be damaged
-    damaged: HashSet<Own>,
+    damaged: Damaged,
+    /// whether the checkpoint that was to be started from last has turned out to be damaged
+    goes_back: bool,
     /// what the current attempt has started from
     current: Source,
 }
 
 /// One of the job's own checkpoints: its number, and the generation that made it. After an attempt went back behind it, the next one has its number again.
-type Own = (CheckpointId, Generation);
+pub(super) type Own = (CheckpointId, Generation);
+
+/// The job's own checkpoints whose files turned out to be damaged, and what is wrong with them.
+pub(super) type Damaged = HashMap<Own, String>;
+
+/// The first attempt of a job in this process.
+#[derive(Clone, Copy)]
+struct First {
+    generation: Generation,
+    /// where it has claimed the log
+    number: u64,
+}
 
 /// What an attempt starts from.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +77,8 @@ enum Source {
 impl Origins {
     pub fn new(job: String, checkpoints: Option<Checkpoints>, start: Start) -> Self {
         let expected = start.expected;
-        let (damaged, current) = (HashSet::new(), Source::Nothing);
-        Self { job, checkpoints, start, expected, first: None, last: Generation(0), damaged, current }
+        let (damaged, current) = (Damaged::new(), Source::Nothing);
+        Self { job, checkpoints, start, expected, first: None, last: Generation(0), damaged, goes_back: false, current }
     }
 
     /// The origin of the next attempt.
@@ -85,15 +98,24 @@ impl Origins {
         if !has_run {
             checkpoints.storage.probe().await.map_err(|e| failure(&e))?;
         }
+        let mut looks = 0;
         for _ in 0..CLAIMS_MAX {
             let log = storage.read_log().await.map_err(|e| failure(&e))?;
             let mut decision = resolve(&log, &self.damaged);
             // Before anything is claimed: what that Weir has done is to be found as it is.
             storage.check_formats(&log, decision.base.map(|base| base.number)).map_err(|e| failure(&e))?;
-            if let Err(missing) = decision.check(self.expected) {
+            let missing = decision.check(self.expected).err();
+            let lost = self.counts_from().and_then(|claim| decision.check_anew(claim).err());
+            looks += 1;
+            if lost.is_some() && missing.is_none() && looks < LOOKS_MAX {
+                continue;
+            }
+            if missing.is_some() || lost.is_some() {
+                let refused = self.refused(missing, lost, &storage, &log);
                 // What was damaged may be whole once the rest is back.
                 self.damaged.clear();
-                return Err(absent(&missing, &storage.folder().url()));
+                self.goes_back = false;
+                return Err(refused);
             }
             // What sinks have written since goes by generations, and the savepoint may be of a job whose log is not here.
             let savepoint = self.start.savepoint.as_ref().map_or(0, |savepoint| savepoint.manifest().generation);
@@ -105,28 +127,82 @@ impl Origins {
                 Appended::Taken => continue,
                 Appended::Done => {}
             }
-            for warning in &decision.warnings {
-                let detail = match *warning {
-                    claim::Warning::Unreadable { number } => {
-                        log.iter().find(|(n, _)| *n == number).and_then(|(_, e)| e.as_ref().err())
-                    }
-                    claim::Warning::Gap { .. } | claim::Warning::Stray { .. } => None,
-                };
-                let detail = detail.map_or_else(String::new, |corrupt| format!(" ({corrupt})"));
-                let _ = events.send(Event::Warning(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
-            }
+            self.warn(&decision, &log, events);
             let base = decision.base.and_then(|base| Some((base, Arc::new(manifest_at(log, base)?))));
             let (source, restore) = self.choose(base.as_ref(), &storage, events);
-            self.first.get_or_insert(decision.generation);
+            self.first.get_or_insert(First { generation: decision.generation, number: decision.number });
             self.last = decision.generation;
             self.current = source;
+            let goes_back = std::mem::take(&mut self.goes_back);
             if let Source::Own((checkpoint, _)) = source {
                 self.expected = self.expected.max(Some(checkpoint));
+                if goes_back {
+                    let warning = format!(
+                        "\"{}\" is going back to the one before, checkpoint {}; rows committed since then are written again",
+                        self.job, checkpoint.0
+                    );
+                    let _ = events.send(Event::Warning(warning));
+                }
             }
             return Ok(Origin { generation: decision.generation, log_id, log: Some((storage, decision.won())), base, restore });
         }
         let message = format!("others claim the job \"{}\" all the time; is it started in a loop somewhere?", self.job);
         Err(Failure::new(FailureKind::Checkpoint, message))
+    }
+
+    /// The number of the claim behind which those checkpoints are that an attempt must not pass over; none if it may pass over all: what the user wants counts
+    /// at first, and the job's own checkpoints from then on.
+    fn counts_from(&self) -> Option<u64> {
+        if self.wants_other() { self.first.map(|first| first.number) } else { Some(0) }
+    }
+
+    /// Whether the user wants the job to start from something else than its newest checkpoint.
+    fn wants_other(&self) -> bool {
+        self.start.fresh || self.start.savepoint.is_some()
+    }
+
+    /// The failure of an attempt that would begin anew: the log has not what is expected, or what is in it cannot be used.
+    fn refused(
+        &self,
+        missing: Option<claim::Missing>,
+        lost: Option<claim::Unusable>,
+        storage: &JobStorage,
+        log: &Log,
+    ) -> Failure {
+        let lost = lost.map(|lost| unusable(&lost, storage, log, &self.damaged));
+        let url = storage.folder().url();
+        let message = match (missing, lost) {
+            (_, Some(lost)) if self.start.gives_up => {
+                let message = format!(
+                    "it does not begin anew by itself, since it has had checkpoints, and none in {url} can be used: {lost}; bring back what was in there, or start from a savepoint by --from-savepoint, or begin anew by --fresh: its sources start as the spec says then, and rows that are published already are published a second time if they are read again"
+                );
+                return Failure { is_final: true, ..Failure::new(FailureKind::Checkpoint, message) };
+            }
+            (Some(missing), lost) => {
+                let lost = lost.map_or_else(String::new, |lost| format!(": {lost}"));
+                format!("in {url} {missing}{lost}")
+            }
+            (None, lost) => format!("in {url} no checkpoint can be used: {}", lost.unwrap_or_default()),
+        };
+        let cancel = if self.start.gives_up { "" } else { ", or cancel the job to be rid of it" };
+        let message = format!("it must not begin anew, but {message}: bring back what was in there{cancel}");
+        // What was in it may come back, as a storage that is away does.
+        Failure::new(FailureKind::Checkpoint, message)
+    }
+
+    /// Tells what is wrong with the log, once it is claimed. What is damaged was told when it turned out to be.
+    fn warn(&self, decision: &Decision, log: &Log, events: &mpsc::UnboundedSender<Event>) {
+        for warning in &decision.warnings {
+            let detail = match *warning {
+                claim::Warning::Damaged { .. } => continue,
+                claim::Warning::Unreadable { number } => {
+                    log.iter().find(|(n, _)| *n == number).and_then(|(_, e)| e.as_ref().err())
+                }
+                claim::Warning::Gap { .. } | claim::Warning::Stray { .. } => None,
+            };
+            let detail = detail.map_or_else(String::new, |corrupt| format!(" ({corrupt})"));
+            let _ = events.send(Event::Warning(format!("checkpoints of \"{}\": {warning}{detail}", self.job)));
+        }
     }
 
     /// What state comes from: what the user wants at first, and the job's own checkpoints from then on.
@@ -136,8 +212,8 @@ impl Origins {
         storage: &JobStorage,
         events: &mpsc::UnboundedSender<Event>,
     ) -> (Source, Option<Arc<Restore>>) {
-        let wants_other = self.start.fresh || self.start.savepoint.is_some();
-        let base = base.filter(|(_, manifest)| !wants_other || self.first.is_some_and(|first| manifest.generation >= first.0));
+        let is_own = |manifest: &Manifest| self.first.is_some_and(|first| manifest.generation >= first.generation.0);
+        let base = base.filter(|(_, manifest)| !self.wants_other() || is_own(manifest));
         let Some((_, manifest)) = base else { return self.savepoint() };
         if self.first.is_none() {
             let note = match manifest.kind {
@@ -166,7 +242,7 @@ impl Origins {
         (Source::Savepoint, Some(Arc::new(restore)))
     }
 
-    /// An attempt has failed. If the files of its checkpoint are damaged, the next one starts from the checkpoint before: returns whether it does. That is no
+    /// An attempt has failed. If the files of its checkpoint are damaged, the next one looks for the checkpoint before: returns whether it does. That is no
     /// matter of how often a job may restart. There is nothing before a savepoint that the user names: no attempt would end otherwise.
     pub fn failed(&mut self, failure: &mut Failure, events: &mpsc::UnboundedSender<Event>) -> bool {
         if failure.kind != FailureKind::Damaged {
@@ -180,14 +256,12 @@ impl Origins {
                 false
             }
             Source::Own(checkpoint) => {
-                let warning = format!(
-                    "checkpoint {} of \"{}\" is damaged ({}): going back to the one before; rows committed since then are written again",
-                    checkpoint.0.0, self.job, failure.message
-                );
+                let warning = format!("checkpoint {} of \"{}\" is damaged ({})", checkpoint.0.0, self.job, failure.message);
                 let _ = events.send(Event::Warning(warning));
-                // Any that is whole will do; to begin anew will not where a server goes on with a job.
-                self.expected = self.start.expected.map(|_| CheckpointId::FIRST);
-                self.damaged.insert(checkpoint)
+                // Any that is whole will do; to begin anew will not.
+                self.expected = Some(CheckpointId::FIRST);
+                self.goes_back = true;
+                self.damaged.insert(checkpoint, failure.message.clone()).is_none()
             }
         }
     }
@@ -201,7 +275,7 @@ pub async fn newest(storage: &JobStorage) -> Result<Option<Manifest>, Error> {
     for _ in 0..LOOKS_MAX {
         let log = storage.read_log().await?;
         let is_empty = log.is_empty();
-        let base = resolve(&log, &HashSet::new()).base;
+        let base = resolve(&log, &Damaged::new()).base;
         storage.check_formats(&log, base.map(|base| base.number))?;
         let found = base.and_then(|base| manifest_at(log, base));
         if found.is_some() || is_empty {
@@ -211,29 +285,35 @@ pub async fn newest(storage: &JobStorage) -> Result<Option<Manifest>, Error> {
     Ok(None)
 }
 
-fn own(manifest: &Manifest) -> Own {
+pub(super) fn own(manifest: &Manifest) -> Own {
     (CheckpointId(manifest.checkpoint), Generation(manifest.generation))
 }
 
 /// What follows from a log, without the checkpoints that are damaged.
-fn resolve(log: &Log, damaged: &HashSet<Own>) -> Decision {
-    let claimed = log.iter().map(|(number, entry)| (*number, entry.as_ref().ok().and_then(|entry| as_claimed(entry, damaged))));
-    let entries: Vec<_> = claimed.collect();
+fn resolve(log: &Log, damaged: &Damaged) -> Decision {
+    let entries = log.iter().map(|(number, entry)| {
+        let seen = entry.as_ref().map_or(Seen::Unreadable, |entry| seen(entry, damaged));
+        (*number, seen)
+    });
+    let entries: Vec<_> = entries.collect();
     claim::resolve(&entries)
 }
 
-/// What decisions need of an entry; none if nobody can start from it.
-fn as_claimed(entry: &weir_checkpoint::Entry, damaged: &HashSet<Own>) -> Option<claim::Entry> {
-    Some(match entry {
-        weir_checkpoint::Entry::Claim(claim) => claim::Entry::Claim { generation: Generation(claim.generation), nonce: Nonce(0) },
-        weir_checkpoint::Entry::Manifest(manifest) if damaged.contains(&own(manifest)) => return None,
-        weir_checkpoint::Entry::Manifest(manifest) => claim::Entry::Manifest {
-            generation: Generation(manifest.generation),
-            checkpoint: CheckpointId(manifest.checkpoint),
+/// What decisions need of an entry.
+fn seen(entry: &weir_checkpoint::Entry, damaged: &Damaged) -> Seen {
+    match entry {
+        weir_checkpoint::Entry::Claim(claim) => {
+            Seen::Whole(claim::Entry::Claim { generation: Generation(claim.generation), nonce: Nonce(0) })
+        }
+        weir_checkpoint::Entry::Manifest(manifest) => {
+            let (checkpoint, generation) = own(manifest);
+            if damaged.contains_key(&(checkpoint, generation)) {
+                return Seen::Damaged { generation, checkpoint };
+            }
             // Whoever starts a job again that was stopped wants it to go on.
-            kind: Kind::Savepoint,
-        },
-    })
+            Seen::Whole(claim::Entry::Manifest { generation, checkpoint, kind: Kind::Savepoint })
+        }
+    }
 }
 
 fn manifest_at(log: Log, base: Base) -> Option<Manifest> {
@@ -252,14 +332,6 @@ fn failure(error: &Error, has_run: bool) -> Failure {
         _ => false,
     };
     failure
-}
-
-/// The storage has not what the job is to go on from. What was in it may come back, as a storage that is away does.
-fn absent(missing: &claim::Missing, url: &str) -> Failure {
-    let message = format!(
-        "it must not begin anew, but in {url} {missing}: bring back what was in there, or cancel the job to be rid of it"
-    );
-    Failure::new(FailureKind::Checkpoint, message)
 }
 
 /// Milliseconds since 1970.
@@ -340,6 +412,116 @@ mod tests {
         assert!(refused.message.contains("checkpoint 1 or a later one is missing"), "{refused}");
         let origin = origins.next(&events).await.expect("its files may be back");
         assert_eq!(checkpoint(&origin), Some(2));
+    }
+
+    /// What an attempt says that finds its checkpoint damaged.
+    fn damaged(origins: &mut Origins, why: &str, events: &mpsc::UnboundedSender<Event>) {
+        assert!(origins.failed(&mut Failure::new(FailureKind::Damaged, why), events), "it looks for another one");
+    }
+
+    /// The warnings so far.
+    fn warnings(told: &mut mpsc::UnboundedReceiver<Event>) -> Vec<String> {
+        let mut warnings = vec![];
+        while let Ok(event) = told.try_recv() {
+            if let Event::Warning(warning) = event {
+                warnings.push(warning);
+            }
+        }
+        warnings
+    }
+
+    /// Goal: where all checkpoints are damaged, a job whose user can say what to do fails for good, says what is damaged, and claims nothing; what is said before
+    /// is true; and once the files are back, or if the user wants it, the job starts.
+    #[tokio::test]
+    async fn nobody_begins_anew_behind_damaged_checkpoints() {
+        let (log, mut origins) = origins("what-is-all-damaged", 1);
+        origins.start = Start { gives_up: true, ..Start::default() };
+        origins.expected = None;
+        let (events, mut told) = mpsc::unbounded_channel();
+        append(&log, 0, claim()).await;
+        append(&log, 1, manifest(1)).await;
+        append(&log, 2, manifest(2)).await;
+        assert_eq!(checkpoint(&origins.next(&events).await.expect("the newest")), Some(2));
+        damaged(&mut origins, "a.sst has 10 bytes", &events);
+        assert_eq!(warnings(&mut told), ["checkpoint 2 of \"job\" is damaged (a.sst has 10 bytes)"]);
+        assert_eq!(checkpoint(&origins.next(&events).await.expect("one is left")), Some(1));
+        let back = "\"job\" is going back to the one before, checkpoint 1; rows committed since then are written again";
+        assert_eq!(warnings(&mut told), [back]);
+        damaged(&mut origins, "b.sst is gone", &events);
+        assert_eq!(warnings(&mut told), ["checkpoint 1 of \"job\" is damaged (b.sst is gone)"], "there is none before");
+        let entries = log.read_log().await.expect("it is in memory").len();
+        let refused = origins.next(&events).await.err().expect("none is left");
+        let url = log.folder().url();
+        let all = format!(
+            "none in {url} can be used: checkpoint 2 is damaged (a.sst has 10 bytes); checkpoint 1 is damaged (b.sst is gone);"
+        );
+        for part in [all.as_str(), "bring back what was in there", "--from-savepoint", "--fresh", "published a second time"] {
+            assert!(refused.message.contains(part), "{part}: {refused}");
+        }
+        assert!(refused.is_final, "nobody brings files back meanwhile");
+        assert_eq!(log.read_log().await.expect("it is in memory").len(), entries, "nothing is claimed");
+        assert_eq!(checkpoint(&origins.next(&events).await.expect("its files may be back")), Some(2));
+
+        let start = Start { fresh: true, gives_up: true, ..Start::default() };
+        let mut fresh = Origins::new("job".to_owned(), origins.checkpoints.clone(), start);
+        assert_eq!(checkpoint(&fresh.next(&events).await.expect("the user wants it")), None);
+    }
+
+    /// Goal: a job that was to begin anew, and has made checkpoints since, does not do so again in the same process where those are damaged, nor start from those
+    /// that it was to leave alone.
+    #[tokio::test]
+    async fn who_has_begun_anew_does_not_again() {
+        let (log, mut origins) = origins("what-is-begun-anew", 1);
+        origins.start = Start { fresh: true, gives_up: true, ..Start::default() };
+        origins.expected = None;
+        let (events, _told) = mpsc::unbounded_channel();
+        append(&log, 0, claim()).await;
+        append(&log, 1, manifest(7)).await;
+        let first = origins.next(&events).await.expect("the user wants it");
+        assert_eq!(checkpoint(&first), None);
+        assert_eq!(checkpoint(&origins.next(&events).await.expect("it has had none since")), None);
+        append(&log, 4, manifest_of(3, 8)).await;
+        assert_eq!(checkpoint(&origins.next(&events).await.expect("it has one")), Some(8));
+        damaged(&mut origins, "a file is gone", &events);
+        let refused = origins.next(&events).await.err().expect("it would begin anew");
+        assert!(refused.is_final && refused.message.contains("checkpoint 8 is damaged (a file is gone);"), "{refused}");
+    }
+
+    /// Goal: manifests that cannot be read are not passed over either, nor those that are gone behind which claims are left: their files are named, and nothing is
+    /// claimed; a claim that cannot be read at the log's beginning hinders nobody.
+    #[tokio::test]
+    async fn nobody_begins_anew_behind_torn_manifests() {
+        let (events, _told) = mpsc::unbounded_channel();
+        for (torn, gives_up) in [(true, true), (true, false), (false, true)] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let (log, mut origins) = in_a_folder(&folder);
+            origins.start.gives_up = gives_up;
+            append(&log, 0, claim()).await;
+            append(&log, 1, manifest(1)).await;
+            append(&log, 2, manifest(2)).await;
+            append(&log, 3, weir_checkpoint::Entry::Claim(weir_checkpoint::Claim { generation: 2, at_ms: 0 })).await;
+            for number in [1, 2] {
+                let path = entry(&folder, number);
+                let done = if torn { std::fs::write(path, "") } else { std::fs::remove_file(path) };
+                done.expect("the folder is ours");
+            }
+            let before = log.read_log().await.expect("it is ours").len();
+            let refused = origins.next(&events).await.err().expect("it would begin anew");
+            assert_eq!(refused.is_final, gives_up, "{refused}");
+            let why = if torn {
+                "2.json, which may be a checkpoint, is damaged (it is empty); file://"
+            } else {
+                "entries 1 to 2 of the log are gone"
+            };
+            assert!(refused.message.contains(why), "{refused}");
+            assert_eq!(log.read_log().await.expect("it is ours").len(), before, "nothing is claimed");
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (log, mut origins) = in_a_folder(&folder);
+        origins.start.gives_up = true;
+        append(&log, 0, claim()).await;
+        std::fs::write(entry(&folder, 0), "").expect("the folder is ours");
+        assert_eq!(checkpoint(&origins.next(&events).await.expect("it has never had one")), None);
     }
 
     /// Goal: the checkpoint that is made after going back has the number of the damaged one, and is another one: nobody passes it over.

@@ -30,6 +30,9 @@ pub struct Start {
     /// the checkpoint that the job is known to have had: as long as neither this one nor a later one is in its log, no attempt begins. None: the job may never
     /// have run
     pub expected: Option<CheckpointId>,
+    /// whether the job fails for good where it has had checkpoints and none of them can be used, since somebody is there who can say what to do; if not, it waits
+    /// until one can be
+    pub gives_up: bool,
 }
 
 /// When checkpoints are made.

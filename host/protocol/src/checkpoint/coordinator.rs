@@ -139,7 +139,7 @@ impl<S: Clone> Coordinator<S> {
     fn tick(&mut self, now_ms: u64, out: &mut Vec<Command<S>>) {
         self.now_ms = self.now_ms.max(now_ms);
         if self.collecting().is_some() && self.has_passed(self.started_ms, self.config.timeout_ms) {
-            self.abandon(Cause::TimedOut, out);
+            self.abandon(Cause::TimedOut { timeout_ms: self.config.timeout_ms }, out);
         }
     }
 

@@ -220,8 +220,11 @@ pub enum Command<S> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Cause {
     /// not all tasks have acked in time, or the sinks are still committing the one before
-    #[error("it took too long")]
-    TimedOut,
+    #[error("it took longer than checkpoint.timeout ({timeout_ms}ms)")]
+    TimedOut {
+        /// how long it may take
+        timeout_ms: u64,
+    },
     /// a task could not give its snapshot
     #[error("task {task} declined: {reason}")]
     Declined {

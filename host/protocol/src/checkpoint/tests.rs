@@ -181,7 +181,7 @@ fn failures() {
         start
         tick 10      -> trigger 1 checkpoint
         tick 29
-        tick 30      -> abandon 1: it took too long
+        tick 30      -> abandon 1: it took longer than checkpoint.timeout (20ms)
         ack 1 a
         tick 34      -> trigger 2 checkpoint
         ack 2 a
@@ -302,7 +302,7 @@ fn stops_in_vain() {
         "
         start
         request 1 stop -> trigger 1 stop
-        tick 20        -> abandon 1: it took too long; refuse 1: the checkpoint failed: it took too long; fail: the savepoint to stop with failed: it took too long
+        tick 20        -> abandon 1: it took longer than checkpoint.timeout (20ms); refuse 1: the checkpoint failed: it took longer than checkpoint.timeout (20ms); fail: the savepoint to stop with failed: it took longer than checkpoint.timeout (20ms)
         ",
     );
 }

@@ -1,14 +1,14 @@
 //! What drives an attempt: its claim, its puts, its restoration, and the commands of its coordinator.
 
 use weir_protocol::checkpoint::Command;
-use weir_protocol::claim::{self, Nonce, Settled};
+use weir_protocol::claim::{self, Nonce, Seen, Settled};
 
 use super::*;
 
 impl World {
     /// An attempt reads the log and puts its claim.
     pub(super) fn claim(&mut self, attempt: usize) {
-        let entries: Vec<_> = (0..).zip(self.log.iter().map(Logged::read)).collect();
+        let entries: Vec<_> = (0..).zip(self.log.iter().map(|logged| Seen::from(logged.read()))).collect();
         let decision = claim::resolve(&entries);
         let entry = decision.entry(Nonce(attempt as u128));
         let put = Put { attempt, number: decision.number, entry, snapshots: Snapshots::new(), is_adrift: false };

@@ -41,10 +41,42 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Error(error)) => {
-            out::tell(&format!("error: {error:#}"));
+            out::tell(&format!("error: {}", in_one_line(error.chain())));
             ExitCode::from(1)
         }
         Err(Failure::Told) => ExitCode::from(1),
         Err(Failure::Ended(signal)) => ExitCode::from(signal.exit_code()),
+    }
+}
+
+/// An error and its causes, the outermost first. Errors of libraries repeat their causes, and those of Weir do so where they say what to do: what was said is not
+/// said again.
+fn in_one_line<'a>(mut errors: impl Iterator<Item = &'a (dyn std::error::Error + 'static)>) -> String {
+    let mut told = errors.next().map_or_else(String::new, ToString::to_string);
+    for cause in errors.map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    /// Goal: a cause that the error has told already is not told again; one that it has not is.
+    #[test]
+    fn causes_are_told_once() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let text = full().to_string();
+        let told = |error: &anyhow::Error| in_one_line(error.chain());
+        let repeating = anyhow::Error::new(full()).context(format!("cannot write x: {text}")).context("there is no savepoint");
+        assert_eq!(told(&repeating), format!("there is no savepoint: cannot write x: {text}"));
+        let plain = Err::<(), _>(full()).context("cannot write x").expect_err("it failed");
+        assert_eq!(told(&plain), format!("cannot write x: {text}"));
+        assert_eq!(told(&anyhow::Error::new(full())), text);
     }
 }

@@ -51,6 +51,9 @@ pub async fn open(args: &SpecArgs, log: &LogSink) -> Result<Opened> {
         let wasm = std::fs::read(&path).with_context(|| format!("cannot read the component {}", path.display()))?;
         components.push(load(&sandbox, wasm).await.with_context(|| path.display().to_string())?);
     }
+    if let Some(why) = sandbox.take_unkept() {
+        tell_unkept(&why);
+    }
     let files = Files::free(&base);
     let prepared = prepare(&spec, components, &files, log).await.with_context(|| args.spec.display().to_string())?;
     Ok(Opened { prepared, base })
@@ -93,9 +96,13 @@ pub fn sandbox() -> Result<Sandbox> {
     match Sandbox::new(&cached) {
         Err(e) if cached.cache_dir.is_some() => {
             let sandbox = Sandbox::new(&Options { cache_dir: None, ..cached })?;
-            out::tell(&format!("warning: compiled components are not kept: {e}; WEIR_HOME names another folder"));
+            tell_unkept(&e.to_string());
             Ok(sandbox)
         }
         result => Ok(result?),
     }
+}
+
+fn tell_unkept(why: &str) {
+    out::tell(&format!("warning: compiled components are not kept: {why}; WEIR_HOME names another folder"));
 }

@@ -50,13 +50,16 @@ impl Error {
     }
 
     /// What is in a file cannot be read. If that is no error of the operating system, which may pass, the file itself is at fault, and will be at the next attempt,
-    /// too.
+    /// too: an error of the kind *unsupported* says itself what to do about it.
     pub fn unreadable(message: impl std::fmt::Display, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         if is_of_the_system(&source) {
             return Self::io(message, source);
         }
-        let message =
-            format!("{message}: {source}; it is damaged, or in a form that Weir does not read: put a whole one in its place");
+        let advice = match is_explained(&source) {
+            true => "",
+            false => "; it is damaged, or in a form that Weir does not read: put a whole one in its place",
+        };
+        let message = format!("{message}: {source}{advice}");
         Self { source: Some(Box::new(source)), ..Self::malformed(message) }
     }
 
@@ -69,12 +72,29 @@ impl Error {
     pub fn io(message: impl std::fmt::Display, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { kind: ErrorKind::Io, message: format!("{message}: {source}"), source: Some(Box::new(source)) }
     }
+
+    /// Whether the operating system refuses this, and not for the moment: somebody has to change rights, the disk or the job spec.
+    pub fn is_refused(&self) -> bool {
+        let source = self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static));
+        let mut causes = iter::successors(source, |&cause| cause.source());
+        causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| is_refusal(cause.kind())))
+    }
+}
+
+fn is_refusal(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotADirectory)
 }
 
 /// Whether an error comes from the operating system.
 fn is_of_the_system(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = iter::successors(Some(error), |&cause| cause.source());
     causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error().is_some()))
+}
+
+/// Whether an error says what to do: that of a reader which knows the form that it does not read.
+fn is_explained(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::Unsupported)
 }
 
 #[cfg(test)]

@@ -130,7 +130,11 @@ impl Store {
             std::io::ErrorKind::NotFound => not_found(id),
             _ => Error::storage(format_args!("cannot read component \"{id}\""), &e),
         })?;
-        prepare::load(sandbox, wasm).await
+        let loaded = prepare::load(sandbox, wasm).await;
+        if let Some(why) = sandbox.take_unkept() {
+            tracing::warn!("compiled components are not kept: {why}; make room there");
+        }
+        loaded
     }
 
     /// Deletes a component. Jobs that run it have loaded it, and need it no more.

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -25,6 +26,8 @@ pub(crate) struct Cache {
     dir: PathBuf,
     compatibility: u64,
     bytes_max: u64,
+    /// why code could not be kept, until it is told
+    unkept: Mutex<Option<String>>,
 }
 
 /// The extensions of an entry's two files.
@@ -48,7 +51,7 @@ impl Cache {
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { dir: dir.to_owned(), compatibility: hasher.finish(), bytes_max })
+        Ok(Self { dir: dir.to_owned(), compatibility: hasher.finish(), bytes_max, unkept: Mutex::default() })
     }
 
     /// The compiled component, from the cache or from the compiler.
@@ -66,10 +69,16 @@ impl Cache {
             // Mapped from the file, the code takes no memory of this process's own.
             Ok(()) => self.get(engine, hash).map_or_else(|| load(engine, &code), Ok),
             Err(error) => {
-                tracing::warn!(%error, dir = %self.dir.display(), "a compiled component could not be cached");
+                let why = format!("the cache directory {} takes no more: {error}", self.dir.display());
+                *self.unkept.lock() = Some(why);
                 load(engine, &code)
             }
         }
+    }
+
+    /// Why code could not be kept since this was asked last.
+    pub(crate) fn take_unkept(&self) -> Option<String> {
+        self.unkept.lock().take()
     }
 
     fn path(&self, hash: ComponentHash, extension: &str) -> PathBuf {
@@ -190,5 +199,27 @@ mod tests {
         make(&tiny, "b");
         assert_eq!(cached(&tiny), ["b"]);
         assert_eq!(fs::read_dir(&path).expect("a cache").count(), 2, "code and checksum");
+    }
+
+    /// Code that cannot be kept is ready to run all the same, and why it was not kept is told once.
+    #[test]
+    fn what_is_not_kept_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("compiled");
+        let engine = Engine::default();
+        let cache = Cache::open(&path, u64::MAX, &engine).expect("a cache");
+        let wasm = b"(component)";
+        let make = || {
+            let compile = || crate::compiler::compile(&engine, wasm);
+            cache.get_or_compile(&engine, ComponentHash::of(wasm), compile).map(|_| ()).expect("it compiles");
+        };
+        fs::remove_dir(&path).expect("it is empty");
+        make();
+        let told = cache.take_unkept().expect("there is no place for it");
+        assert!(told.contains(&path.display().to_string()) && told.contains("No such file"), "{told}");
+        assert_eq!(cache.take_unkept(), None);
+        fs::create_dir(&path).expect("the directory is ours");
+        make();
+        assert_eq!(cache.take_unkept(), None, "it is kept");
     }
 }

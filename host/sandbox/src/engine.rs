@@ -53,6 +53,11 @@ impl Sandbox {
         Component::load(self, wasm)
     }
 
+    /// Why a compiled component could not be kept for the next time, if one could not since this was asked last: for whoever runs the process to be told.
+    pub fn take_unkept(&self) -> Option<String> {
+        self.cache().and_then(Cache::take_unkept)
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }

@@ -554,10 +554,10 @@ fn node_name(plan: &JobPlan, kind: &NodeKind) -> String {
 }
 
 /// The splits of a source cannot be listed, or a sink cannot be written to. What is missing where the job has never run is mistyped, or was never there; if it was
-/// there, it may come back, as what is on a disk that is not mounted does.
+/// there, it may come back, as what is on a disk that is not mounted does. What is refused where it has never run was never allowed.
 pub(crate) fn opening_failure(what: &str, name: &str, error: &weir_connector::Error, has_run: bool) -> Failure {
     let mut failure = connector_failure(what, name, error);
-    failure.is_final |= failure.is_missing && !has_run;
+    failure.is_final |= (failure.is_missing || error.is_refused()) && !has_run;
     failure
 }
 
@@ -582,11 +582,18 @@ mod tests {
 
     #[test]
     fn what_was_there_may_come_back() {
-        // Goal: what is missing ends a job that has never run; one that has run tries again, and so does every job where the outside fails. What is gone stays so.
+        // Goal: what is missing or refused ends a job that has never run; one that has run tries again, and so does every job where the outside fails. What is gone
+        // stays so.
         for (what, has_run) in [("source", false), ("source", true), ("sink", false), ("sink", true)] {
             let is_final = |error: &Error| opening_failure(what, "in", error, has_run).is_final;
             assert_eq!(is_final(&Error::missing("there is no file")), !has_run);
             assert!(!is_final(&Error::io("the disk", io::Error::other("fails"))));
+            for lasting in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::NotADirectory] {
+                assert_eq!(is_final(&Error::io("the folder", io::Error::from(lasting))), !has_run, "{lasting}");
+            }
+            for passing in [io::ErrorKind::StorageFull, io::ErrorKind::TimedOut] {
+                assert!(!is_final(&Error::io("the folder", io::Error::from(passing))), "{passing}");
+            }
             assert!(is_final(&Error::options("no pattern")) && is_final(&Error::gone("it was made anew")));
         }
     }

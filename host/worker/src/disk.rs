@@ -89,8 +89,8 @@ impl StateDisk {
         (self.options.on_limit)();
     }
 
-    /// The process's folder, which is made if it is not there yet.
-    pub fn folder(&self) -> Result<Arc<Folder>, Failure> {
+    /// The process's folder, which is made if it is not there yet. Where that is refused to a job that has never run, it was never allowed.
+    pub fn folder(&self, has_run: bool) -> Result<Arc<Folder>, Failure> {
         let mut folder = self.folder.lock();
         if let Some(folder) = &*folder {
             return Ok(Arc::clone(folder));
@@ -101,10 +101,16 @@ impl StateDisk {
                 "there is no place for state on disk in {}: {error}; make room there, or say where else it is to be by --state-dir",
                 directory.display()
             );
-            Failure::new(FailureKind::Resources, message)
+            Failure { is_final: !has_run && is_refusal(error.kind()), ..Failure::new(FailureKind::Resources, message) }
         })?;
         Ok(Arc::clone(folder.insert(Arc::new(made))))
     }
+}
+
+/// Whether somebody has to change something before there can be a folder; that something else is in the way is told like this, too.
+fn is_refusal(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, AlreadyExists | NotADirectory | PermissionDenied | ReadOnlyFilesystem)
 }
 
 impl Folder {
@@ -181,7 +187,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = StateDisk::new(options(&dir, "state", 6 << 20));
         assert_eq!(disk.memory(), None);
-        let _folder = disk.folder().unwrap();
+        let _folder = disk.folder(false).unwrap();
         let memory = disk.memory().expect("there is a place");
         assert_eq!((memory.budget, memory.write_buffers), (6 << 20, 0));
         assert!(memory.pinned <= memory.used && memory.used < memory.budget);
@@ -193,8 +199,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = options(&dir, "state", 1 << 20);
         let first = StateDisk::new(options.clone());
-        let folder = first.folder().unwrap();
-        assert!(Arc::ptr_eq(&folder, &first.folder().unwrap()), "a process has one");
+        let folder = first.folder(false).unwrap();
+        assert!(Arc::ptr_eq(&folder, &first.folder(false).unwrap()), "a process has one");
         assert_ne!(folder.place(), folder.place());
         fs::create_dir(folder.place()).unwrap();
 
@@ -202,7 +208,7 @@ mod tests {
         fs::create_dir(&left).unwrap();
         fs::write(left.join(LOCK), "").unwrap();
         fs::write(options.directory.join("of somebody else"), "").unwrap();
-        let second = StateDisk::new(options.clone()).folder().unwrap();
+        let second = StateDisk::new(options.clone()).folder(false).unwrap();
         assert!(!left.exists() && folder.path.exists() && folder.path != second.path);
 
         drop((first, folder, second));
@@ -210,12 +216,16 @@ mod tests {
         assert_eq!(names, ["of somebody else"]);
     }
 
-    /// Where there can be no directory, the error says how to name another one.
+    /// Where there can be no directory, the error says how to name another one, and a job that has never run fails for good.
     #[test]
     fn a_bad_place_is_told() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
-        let failure = StateDisk::new(options(&dir, "file", 1 << 20)).folder().unwrap_err();
-        assert!(failure.message.contains("--state-dir") && failure.kind == FailureKind::Resources, "{failure:?}");
+        for (place, has_run) in [("file", false), ("file", true), ("file/below", false), ("file/below", true)] {
+            let failure = StateDisk::new(options(&dir, place, 1 << 20)).folder(has_run).unwrap_err();
+            assert!(failure.message.contains("--state-dir") && failure.kind == FailureKind::Resources, "{failure:?}");
+            assert_eq!(failure.is_final, !has_run, "{place}: {failure:?}");
+        }
+        assert!(!is_refusal(io::ErrorKind::StorageFull), "there may be room later");
     }
 }

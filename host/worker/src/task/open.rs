@@ -171,7 +171,7 @@ async fn open_backend(parts: &Parts, node: &ChainNode, id: &str, groups: KeyGrou
         let backend = parts.allowance.clone().map_or_else(MemoryBackend::default, MemoryBackend::within);
         return Ok(Kept { backend: Box::new(backend), bytes_max: memory_limit, stored: StoredFiles::new(), in_backend: false });
     }
-    let folder = parts.disk.folder()?;
+    let folder = parts.disk.folder(parts.has_run)?;
     if memory_limit.is_some() {
         parts.disk.note_limit();
     }

@@ -11,7 +11,7 @@
 //!
 //! **Cleanups** are timers by which the guest drops state that has expired. The user's function does not see them: they are kept apart, and handed to the guest
 //! in calls of their own. Whose state is fresh then, is forgotten, so that keys that are never heard of again leave nothing behind. Where the backend drops
-//! by itself what has expired, evicted keys do without them (see `expiring`).
+//! by itself what has expired, evicted keys do without them (see `expiring`). The end of the input cleans nothing up.
 //!
 //! **Barriers** do not hold it up where its backend keeps copies: what has changed in slots is copied later, before it changes again, and so are timers (see `copies`).
 
@@ -38,6 +38,7 @@ use crate::context::Context;
 use crate::emission::{Emission, Emitted, Source};
 use crate::eviction::{Eviction, OPERATOR_STATE, Place};
 use crate::progress::Progress;
+use crate::row_text::describe_row;
 use crate::snapshot::{self, CopyTime, Kind, Predecessor, Snapshot, Writer, corrupt};
 use crate::{Error, narrow};
 use copies::{Copies, Owner};
@@ -172,7 +173,7 @@ impl Process {
         let attempt = narrow::Attempt { start, kind: error.kind, input, accumulates: false, assigned };
         match narrow::failing_row(&attempt).await {
             Some((row, error)) => {
-                let text = narrow::describe_row(batch, &context.schemas[port], row);
+                let text = describe_row(batch, &context.schemas[port], row);
                 context.failure(error, Some((row, text)))
             }
             None => context.failure(error, None),
@@ -416,7 +417,8 @@ impl Process {
         Ok(())
     }
 
-    /// Fires what is due. Cleanups come last: state that a timer of the user's function asks for may have expired between its time and now.
+    /// Fires what is due. Cleanups come last: state that a timer of the user's function asks for may have expired between its time and now. At the end of the
+    /// input they wait: it is no time by which anything is old, and who goes on from there finds what had not expired before.
     async fn fire_all(
         &mut self,
         domain: TimeDomain,
@@ -424,7 +426,8 @@ impl Process {
         context: &mut Context,
         out: &mut Vec<Emitted>,
     ) -> Result<Progress, Error> {
-        for cleanup in [false, true] {
+        let cleanups = (until < EventTime::MAX).then_some(true);
+        for cleanup in std::iter::once(false).chain(cleanups) {
             if self.fire(Sort { domain, cleanup }, until, context, out).await? == Progress::More {
                 return Ok(Progress::More);
             }
@@ -864,6 +867,7 @@ impl Process {
     }
 }
 
+/// Whether its rows have slots. Without key columns, they are all of one key.
 fn is_keyed(input: &graph::Input) -> bool {
-    input.partitioning != graph::Partitioning::Broadcast
+    input.partitioning == graph::Partitioning::Hash
 }

@@ -166,7 +166,8 @@ impl ChainCheck<'_> {
                 check_name("an output", &output.name)?;
             }
             if !names.insert(&output.name) {
-                return Err(format!("there are two outputs `{}`", output.name));
+                let name = if output.name.is_empty() { "without a name".to_owned() } else { format!("`{}`", output.name) };
+                return Err(format!("there are two outputs {name}"));
             }
             self.output(port, output).map_err(|e| format!("output {port}: {e}"))?;
         }
@@ -184,10 +185,32 @@ impl ChainCheck<'_> {
                 return Err(format!("column `{}` of type {} cannot be a key", field.name(), field.data_type()));
             }
         }
-        match input.partitioning {
-            Partitioning::Hash | Partitioning::Forward => Ok(()),
-            Partitioning::Rebalance | Partitioning::Broadcast if input.key.is_empty() => Ok(()),
-            _ => Err("it has a key, but its rows are not dealt out by key; use `hash`".into()),
+        self.dealt_out(input)
+    }
+
+    /// State is where its key is at home: there, only rows come that are dealt out by it, or all rows.
+    fn dealt_out(&self, input: &Input) -> Result<(), String> {
+        let by = match input.partitioning {
+            Partitioning::Hash => return Ok(()),
+            Partitioning::Forward => "forward",
+            Partitioning::Rebalance => "rebalance",
+            Partitioning::Broadcast => "broadcast",
+        };
+        if !input.key.is_empty() {
+            return Err(format!(
+                "it has a key, but its rows are not dealt out by it: with `{by}`, rows of one key may be in several subtasks; use `hash`"
+            ));
+        }
+        match self.chain.head {
+            Head::Window(_) => Err(format!(
+                "it has no key and comes by `{by}`, so that each subtask would have windows of its own; use `hash`, with a key, or without \
+                 one if all rows go into the same windows"
+            )),
+            Head::Process if input.partitioning != Partitioning::Broadcast => Err(format!(
+                "it has no key and comes by `{by}`, so that its rows belong to no state; a `process` head needs `hash`, with a key, or \
+                 without one if all rows share a state, or `broadcast`"
+            )),
+            Head::Process | Head::Transform | Head::Relay => Ok(()),
         }
     }
 
@@ -206,19 +229,22 @@ impl ChainCheck<'_> {
         }
     }
 
-    /// All keyed inputs of a chain share its slots, so their keys are of the same types.
+    /// All inputs whose rows are dealt out by key share the chain's slots, so their keys are of the same types.
     fn keys(&self) -> Result<(), String> {
         let types = |port: usize, input: &Input| -> Vec<DataType> {
             let schema = self.graph.input_schema(self.index, port);
             input.key.iter().map(|&c| schema.field(c).data_type().clone()).collect()
         };
-        let mut keys = self.chain.inputs.iter().enumerate().map(|(port, input)| types(port, input)).filter(|key| !key.is_empty());
-        if let Some(first) = keys.next()
-            && let Some(other) = keys.find(|key| *key != first)
-        {
-            return Err(format!("the keys of its inputs differ in type: {first:?} and {other:?}"));
+        let hashed = self.chain.inputs.iter().enumerate().filter(|(_, input)| input.partitioning == Partitioning::Hash);
+        let mut keys = hashed.map(|(port, input)| types(port, input));
+        let Some(first) = keys.next() else { return Ok(()) };
+        match keys.find(|key| *key != first) {
+            Some(other) if first.is_empty() || other.is_empty() => {
+                Err("some of its inputs with `hash` have a key and others do not".into())
+            }
+            Some(other) => Err(format!("the keys of its inputs differ in type: {first:?} and {other:?}")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn output(&self, port: usize, output: &Output) -> Result<(), String> {
@@ -272,10 +298,6 @@ impl ChainCheck<'_> {
     }
 
     fn window(&self, window: &Window) -> Result<(), String> {
-        let keyed = self.chain.inputs.iter().filter(|i| !i.key.is_empty()).count();
-        if keyed != 0 && keyed != self.chain.inputs.len() {
-            return Err("some inputs of the window have a key and others do not".into());
-        }
         match window.assigner {
             Assigner::Tumbling { size_ms, offset_ms } => offset(offset_ms, size_ms)?,
             Assigner::Sliding { size_ms, slide_ms, offset_ms } => {

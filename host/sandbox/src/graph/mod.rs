@@ -70,7 +70,7 @@ fn chain(index: usize, chain: wit::Chain) -> Result<Chain, String> {
             operators: operators.clone(),
             head: head(chain.head)?,
             inputs: chain.inputs.into_iter().map(input).collect::<Result<_, _>>()?,
-            outputs: chain.outputs.into_iter().map(output).collect::<Result<_, _>>()?,
+            outputs: chain.outputs.into_iter().enumerate().map(|(port, o)| output(port, o)).collect::<Result<_, _>>()?,
             event_time: chain.event_time.map(event_time),
             parallelism: chain.parallelism.map(parallelism).transpose()?,
             state_schema: chain.state_schema,
@@ -100,8 +100,8 @@ fn input(input: wit::ChainInput) -> Result<Input, String> {
     })
 }
 
-fn output(output: wit::ChainOutput) -> Result<Output, String> {
-    let schema = schema::from_fields(&output.schema).map_err(|e| format!("output `{}`: {e}", output.name))?;
+fn output(port: usize, output: wit::ChainOutput) -> Result<Output, String> {
+    let schema = schema::from_fields(&output.schema).map_err(|e| format!("output {port}: {e}"))?;
     let columns = output.columns.into_iter().map(|c| match c {
         wit::ColumnOrigin::Computed => ColumnOrigin::Computed,
         wit::ColumnOrigin::Passed(column) => ColumnOrigin::Passed(column as usize),

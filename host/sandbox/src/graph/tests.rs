@@ -75,12 +75,64 @@ fn good() -> wit::Graph {
     }
 }
 
+/// Takes the key of the window's input away, and deals its rows out by `partitioning`.
+fn unkey(graph: &mut wit::Graph, partitioning: wit::Partitioning) {
+    let input = &mut graph.chains[1].inputs[0];
+    input.key.clear();
+    input.partitioning = partitioning;
+}
+
+/// Gives the window a second input of the same rows, without a key.
+fn add_unkeyed(graph: &mut wit::Graph) {
+    let mut again = good();
+    unkey(&mut again, wit::Partitioning::Hash);
+    graph.chains[1].inputs.append(&mut again.chains[1].inputs);
+}
+
 /// The good graph is taken as it is.
 #[test]
 fn a_good_graph() {
     let graph = from_guest(good()).expect("a good graph");
     assert_eq!(graph.chains[1].parallelism, Some(4));
     assert_eq!(graph.input_schema(1, 0), &graph.sources[0].schema);
+}
+
+/// Without key columns, `hash` makes one key of all rows, of windows and of process functions; the latter may have broadcast rows besides, or
+/// alone. What keeps no state takes its rows by any way.
+#[test]
+fn inputs_without_a_key() {
+    use wit::Partitioning::{Broadcast, Forward, Hash, Rebalance};
+    type Change = fn(&mut wit::Graph);
+    let cases: [(&str, Change); 6] = [
+        ("one key of windows", |g| unkey(g, Hash)),
+        ("one key of a process function", |g| {
+            g.chains[1].head = wit::Head::Process;
+            unkey(g, Hash);
+        }),
+        ("broadcast rows alone", |g| {
+            g.chains[1].head = wit::Head::Process;
+            unkey(g, Broadcast);
+        }),
+        ("broadcast rows besides", |g| {
+            g.chains[1].head = wit::Head::Process;
+            g.chains[1].outputs.truncate(1);
+            add_unkeyed(g);
+            g.chains[1].inputs[1].partitioning = Broadcast;
+        }),
+        ("a transform of rebalanced rows", |g| g.chains[0].inputs[0].partitioning = Rebalance),
+        ("a transform of forwarded rows", |g| {
+            g.chains[1].head = wit::Head::Transform;
+            g.chains[1].state_schema = None;
+            unkey(g, Forward);
+        }),
+    ];
+    for (what, change) in cases {
+        let mut graph = good();
+        change(&mut graph);
+        if let Err(error) = from_guest(graph) {
+            panic!("{what}: {error}");
+        }
+    }
 }
 
 /// Each way to spoil it is refused, in words that say where and what.
@@ -122,8 +174,61 @@ fn spoilt_graphs() {
         (Box::new(|g| g.chains[1].inputs[0].key = vec![0, 0]), "its key names column `auction` twice"),
         (Box::new(|g| g.chains[0].inputs[0].columns = vec![9]), "its columns names column 9"),
         (
+            Box::new(|g| g.chains[1].inputs[0].partitioning = wit::Partitioning::Forward),
+            "chain 1 (`window-2`): input 0: it has a key, but its rows are not dealt out by it: with `forward`",
+        ),
+        (
             Box::new(|g| g.chains[1].inputs[0].partitioning = wit::Partitioning::Rebalance),
-            "it has a key, but its rows are not dealt out by key",
+            "it has a key, but its rows are not dealt out by it: with `rebalance`",
+        ),
+        (
+            Box::new(|g| g.chains[1].inputs[0].partitioning = wit::Partitioning::Broadcast),
+            "it has a key, but its rows are not dealt out by it: with `broadcast`",
+        ),
+        (
+            Box::new(|g| {
+                g.chains[1].head = wit::Head::Process;
+                g.chains[1].inputs[0].partitioning = wit::Partitioning::Forward;
+            }),
+            "it has a key, but its rows are not dealt out by it: with `forward`",
+        ),
+        (
+            Box::new(|g| g.chains[0].inputs[0].key = vec![0]),
+            "chain 0 (`filter-1`): input 0: it has a key, but its rows are not dealt out by it: with `forward`",
+        ),
+        (
+            Box::new(|g| unkey(g, wit::Partitioning::Forward)),
+            "input 0: it has no key and comes by `forward`, so that each subtask would have windows of its own; use `hash`",
+        ),
+        (
+            Box::new(|g| unkey(g, wit::Partitioning::Rebalance)),
+            "comes by `rebalance`, so that each subtask would have windows of its own",
+        ),
+        (
+            Box::new(|g| unkey(g, wit::Partitioning::Broadcast)),
+            "comes by `broadcast`, so that each subtask would have windows of its own",
+        ),
+        (
+            Box::new(|g| {
+                g.chains[1].head = wit::Head::Process;
+                unkey(g, wit::Partitioning::Forward);
+            }),
+            "input 0: it has no key and comes by `forward`, so that its rows belong to no state; a `process` head needs `hash`",
+        ),
+        (
+            Box::new(|g| {
+                g.chains[1].head = wit::Head::Process;
+                unkey(g, wit::Partitioning::Rebalance);
+            }),
+            "it has no key and comes by `rebalance`, so that its rows belong to no state",
+        ),
+        (Box::new(add_unkeyed), "some of its inputs with `hash` have a key and others do not"),
+        (
+            Box::new(|g| {
+                g.chains[1].head = wit::Head::Process;
+                add_unkeyed(g);
+            }),
+            "some of its inputs with `hash` have a key and others do not",
         ),
         (Box::new(|g| g.chains[0].outputs[0].columns.truncate(2)), "it says for 2 columns where they come from, but has 3"),
         (
@@ -138,7 +243,12 @@ fn spoilt_graphs() {
             Box::new(|g| g.chains[1].outputs[0].columns[0] = wit::ColumnOrigin::Passed(0)),
             "only chains with one input and without a window",
         ),
-        (Box::new(|g| g.chains[1].outputs[1].name.clear()), "there are two outputs ``"),
+        (
+            Box::new(|g| g.chains[0].outputs[0].schema[1].children = 2),
+            "chain 0 (`filter-1`): output 0: field `price` has 2 children",
+        ),
+        (Box::new(|g| g.chains[1].outputs[1].name.clear()), "there are two outputs without a name"),
+        (Box::new(|g| g.chains[1].outputs[0].name = "late".into()), "there are two outputs `late`"),
         (Box::new(|g| g.chains[0].event_time.as_mut().expect("set").column = Some(1)), "the event time is in column `price`"),
         (Box::new(|g| g.chains[0].event_time.as_mut().expect("set").column = Some(8)), "the event time is column 8 of output 0"),
         (Box::new(|g| g.chains[1].event_time = g.chains[0].event_time), "a window cannot assign event times"),

@@ -20,6 +20,7 @@ pub mod guest;
 pub mod narrow;
 pub mod process;
 pub mod progress;
+mod row_text;
 pub mod snapshot;
 pub mod transform;
 mod weight;

@@ -1,12 +1,7 @@
 //! Finds the row on which a guest fails, by halving.
 
-use std::fmt::Write;
-
 use arrow_array::{Array, ArrayRef};
-use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::SchemaRef;
 use weir_sandbox::{GuestError, GuestErrorKind};
-use weir_types::Batch;
 use weir_types::call::{Input, Slot};
 
 use crate::body::Body;
@@ -71,33 +66,4 @@ impl Attempt<'_> {
             result => result.map(|()| None),
         }
     }
-}
-
-/// The longest description of a row, in bytes.
-const ROW_BYTES_MAX: usize = 500;
-
-/// A row for people: `{auction: 5, channel: "Google"}`; columns that were left out are not shown.
-pub fn describe_row(batch: &Batch, schema: &SchemaRef, row: usize) -> String {
-    let options = FormatOptions::default().with_null("null");
-    let mut text = String::from("{");
-    for (field, column) in schema.fields().iter().zip(batch.columns()) {
-        if column.data_type().is_null() {
-            continue;
-        }
-        let Ok(formatter) = ArrayFormatter::try_new(column, &options) else { continue };
-        let separator = if text.len() > 1 { ", " } else { "" };
-        let quote = if column.data_type().is_string() { "\"" } else { "" };
-        let _ = write!(text, "{separator}{}: {quote}{}{quote}", field.name(), formatter.value(row));
-        if text.len() > ROW_BYTES_MAX {
-            let mut end = ROW_BYTES_MAX;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-            text.push('…');
-            return text;
-        }
-    }
-    text.push('}');
-    text
 }

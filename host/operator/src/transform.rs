@@ -13,6 +13,7 @@ use weir_types::graph;
 use crate::body::Body;
 use crate::context::{Context, GivenUp};
 use crate::emission::{Emission, Emitted, Source};
+use crate::row_text::describe_row;
 use crate::{Error, narrow};
 
 /// Runs a `transform` head.
@@ -79,7 +80,7 @@ impl Transform {
         let input = context.input(port, input, batch, &columns, None);
         let attempt = narrow::Attempt { start, kind: error.kind, input, accumulates: false, assigned: None };
         match narrow::failing_row(&attempt).await {
-            Some((row, error)) => context.failure(error, Some((row, narrow::describe_row(batch, &context.schemas[port], row)))),
+            Some((row, error)) => context.failure(error, Some((row, describe_row(batch, &context.schemas[port], row)))),
             None => context.failure(error, None),
         }
     }

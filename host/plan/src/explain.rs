@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 
-use arrow_schema::{DataType, Schema};
+use arrow_schema::{DataType, Field, Schema};
 use weir_types::graph::{Assigner, ColumnOrigin, Head, OperatorInfo, Partitioning, TimeDomain, Watermarks, Window};
 
 use crate::dead_letters::OUTPUT;
@@ -324,9 +324,8 @@ fn connector<'a>(bindings: &'a BTreeMap<String, Binding>, name: &str) -> &'a str
 fn columns(schema: &Schema, needed: &[bool], out: &mut String) -> fmt::Result {
     let width = schema.fields().iter().map(|f| f.name().chars().count()).max().unwrap_or(0);
     for (i, field) in schema.fields().iter().enumerate() {
-        let optional = if field.is_nullable() { "?" } else { "" };
         let unread = if needed.get(i) == Some(&false) { ", not read" } else { "" };
-        writeln!(out, "      {:width$}  {}{optional}{unread}", field.name(), TypeName(field.data_type()))?;
+        writeln!(out, "      {:width$}  {}{unread}", field.name(), TypeOf(field))?;
     }
     Ok(())
 }
@@ -335,24 +334,25 @@ fn names(schema: &Schema, columns: &[usize]) -> String {
     columns.iter().map(|&c| schema.field(c).name().as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// A type in the words of `wit/types.wit`.
-pub struct TypeName<'a>(pub &'a DataType);
+/// The type of a column, or of a part of one, in the words of `wit/types.wit`; with a question mark where a value may be missing.
+pub struct TypeOf<'a>(pub &'a Field);
 
-impl Display for TypeName<'_> {
+impl Display for TypeOf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            DataType::Timestamp(_, _) => f.write_str("event-time"),
-            DataType::List(item) => write!(f, "sequence<{}>", Self(item.data_type())),
+        match self.0.data_type() {
+            DataType::Timestamp(_, _) => f.write_str("event-time")?,
+            DataType::List(item) => write!(f, "sequence<{}>", Self(item))?,
             DataType::Struct(fields) => {
                 f.write_str("structure<")?;
                 for (i, field) in fields.iter().enumerate() {
                     let comma = if i > 0 { ", " } else { "" };
-                    write!(f, "{comma}{}: {}", field.name(), Self(field.data_type()))?;
+                    write!(f, "{comma}{}: {}", field.name(), Self(field))?;
                 }
-                f.write_str(">")
+                f.write_str(">")?;
             }
-            other => f.write_str(&other.to_string().to_lowercase()),
+            other => f.write_str(&other.to_string().to_lowercase())?,
         }
+        if self.0.is_nullable() { f.write_str("?") } else { Ok(()) }
     }
 }
 
@@ -372,4 +372,25 @@ fn duration(ms: i64) -> String {
         ms => (ms, "ms"),
     };
     format!("{sign}{n}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::Fields;
+
+    use super::*;
+
+    /// Goal: what may be missing is marked wherever it is, in a column, in the items of a list and in the fields of a record.
+    #[test]
+    fn what_may_be_missing_is_marked() {
+        let list = |item| DataType::List(Field::new("item", item, true).into());
+        let fields = vec![Field::new("a", DataType::Int16, true), Field::new("b", list(DataType::Utf8), false)];
+        let record = DataType::Struct(Fields::from(fields));
+        for (is_nullable, expected) in [
+            (true, "sequence<structure<a: int16?, b: sequence<utf8?>>?>?"),
+            (false, "sequence<structure<a: int16?, b: sequence<utf8?>>?>"),
+        ] {
+            assert_eq!(TypeOf(&Field::new("c", list(record.clone()), is_nullable)).to_string(), expected);
+        }
+    }
 }

@@ -166,7 +166,7 @@ impl GuestLog {
         for line in head.lines() {
             let shown = text::shown(cut(line, self.line_bytes));
             let line = cut(&shown, self.line_bytes);
-            if level >= Level::Warn {
+            if level >= Level::Warn && says_why(line) {
                 self.last_error = Some(line.to_owned());
             }
             self.sink.line(level, line, self.bytes_per_second);
@@ -181,6 +181,12 @@ impl GuestLog {
     pub(crate) fn take_last_error(&mut self) -> Option<String> {
         self.last_error.take()
     }
+}
+
+/// Whether a line may say why a guest gives up. What follows a panic's message may not: that there are backtraces to be had.
+fn says_why(line: &str) -> bool {
+    let line = line.trim_start();
+    !line.is_empty() && !line.starts_with("note: ")
 }
 
 #[cfg(test)]
@@ -226,6 +232,19 @@ mod tests {
         log.write(Level::Warn, "a\tb\x1b[2J\r\n\u{202e}001\n\0\0\0\0\0");
         assert_eq!(log.take_last_error().as_deref(), Some("\\u{0}\\u{0}\\u{0}\\"));
         assert_eq!(*lines.lock(), ["a\tb\\u{1b}[2J", "\\u{202e}001", "\\u{0}\\u{0}\\u{0}\\"]);
+    }
+
+    /// The last complaint is what a guest says of its failure, and not how to learn more of it, nor an empty line behind it.
+    #[test]
+    fn notes_are_no_complaints() {
+        let (sink, lines) = sink();
+        let limits = Limits { log_bytes_per_second: usize::MAX, ..Limits::default() };
+        let mut log = GuestLog::new(sink, &limits);
+        log.write(Level::Warn, "Traceback\nKeyError: 'boom'\n\nnote: run with `RUST_BACKTRACE=1` to see more\n  \n");
+        assert_eq!(log.take_last_error().as_deref(), Some("KeyError: 'boom'"));
+        log.write(Level::Error, "note: nothing else");
+        assert_eq!(log.take_last_error(), None);
+        assert_eq!(lines.lock().len(), 6, "the log has all lines");
     }
 
     /// All instances of a job have one budget: neither one beside the others nor one in the place of another has a full one.

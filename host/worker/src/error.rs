@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use weir_operator::Culprit;
+use weir_plan::job::OnError;
+use weir_plan::spec::ErrorPolicy;
+use weir_sandbox::GuestErrorKind;
 use weir_state::Error as StateError;
 
 /// What kind of thing failed.
@@ -50,6 +53,9 @@ pub struct Failure {
     /// whether it is only that another task has ended, which knows why
     #[serde(skip)]
     pub is_consequence: bool,
+    /// whether the guest fails on one row by itself
+    #[serde(skip)]
+    pub is_of_row: bool,
     /// the row that is to blame, where the operator's policy is not just to fail on it
     #[serde(skip)]
     pub culprit: Option<Arc<Culprit>>,
@@ -68,6 +74,7 @@ impl Failure {
             is_missing: false,
             is_malformed: false,
             is_consequence: false,
+            is_of_row: false,
             culprit: None,
         }
     }
@@ -88,6 +95,24 @@ pub(crate) fn operator_failure(error: &weir_operator::Error) -> Failure {
     let mut failure = Failure::new(kind, error.to_string());
     failure.backtrace = guest.map(|g| g.backtrace.clone()).unwrap_or_default();
     failure.is_final = happens_again(error);
+    failure.is_of_row = matches!(error, Error::Rows { row: Some(_), .. });
+    failure
+}
+
+/// Of a failure that no row is to blame for, where the operator's policy is to go on without such rows.
+const NO_ROW: &str = " (no row is known to fail by itself, so that there is none that `on_error` could go on without: what fails may depend on the state \
+                      that earlier rows have left; check rows before `key_by`, or have the function return what is wrong instead of failing)";
+
+/// The failure of an operator at work, of which `on_error` says what it is to do where its guest fails.
+pub(crate) fn failure_at_work(error: &weir_operator::Error, on_error: OnError) -> Failure {
+    let mut failure = operator_failure(error);
+    // Of an instance that does not start, no row could be to blame.
+    if let weir_operator::Error::Rows { row: None, error, .. } = error
+        && error.kind != GuestErrorKind::Start
+        && on_error.policy != ErrorPolicy::Fail
+    {
+        failure.message.push_str(NO_ROW);
+    }
     failure
 }
 
@@ -141,7 +166,7 @@ fn kind_of_state(error: &StateError) -> FailureKind {
 #[cfg(test)]
 mod tests {
     use weir_operator::{Error, Misfit};
-    use weir_sandbox::{GuestError, GuestErrorKind};
+    use weir_sandbox::GuestError;
 
     use super::*;
 
@@ -184,6 +209,25 @@ mod tests {
         for failure in [operator_failure(&full), restore_failure(&full)] {
             assert_eq!((failure.kind, failure.is_final), (FailureKind::Resources, true), "{failure}");
             assert!(failure.message.contains("rocksdb"), "{failure}");
+        }
+    }
+
+    /// Goal: who wants a job to go on without bad rows learns why it does not, where none is to blame, and what to do; else nothing is said of that.
+    #[test]
+    fn where_no_row_is_to_blame_it_is_told() {
+        for (row, kind, policy, is_told) in [
+            (None, GuestErrorKind::Trap, ErrorPolicy::Fail, false),
+            (None, GuestErrorKind::Trap, ErrorPolicy::Skip, true),
+            (None, GuestErrorKind::Trap, ErrorPolicy::DeadLetter, true),
+            (None, GuestErrorKind::Start, ErrorPolicy::Skip, false),
+            (Some((3, "{id: 7}".to_owned())), GuestErrorKind::Trap, ErrorPolicy::DeadLetter, false),
+        ] {
+            let (is_of_row, on_error) = (row.is_some(), OnError { policy, ..OnError::default() });
+            let error = Error::Rows { operator: "join".into(), batch: 4, row, error: GuestError::new(kind, "ouch") };
+            let failure = failure_at_work(&error, on_error);
+            assert!(failure.message.starts_with(&error.to_string()), "{failure}");
+            assert_eq!(failure.message.contains("check rows before `key_by`"), is_told, "{failure}");
+            assert_eq!((failure.kind, failure.is_of_row), (FailureKind::Guest, is_of_row), "{failure}");
         }
     }
 

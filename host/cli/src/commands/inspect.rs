@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use weir_coordinator::prepare::load;
-use weir_plan::explain::TypeName;
+use weir_plan::explain::TypeOf;
 use weir_sandbox::{Component, Limits, LogSink};
 use weir_types::graph::{Chain, Endpoint, Graph};
 
@@ -105,8 +105,7 @@ fn endpoint(graph: &Graph, endpoint: Endpoint) -> String {
 fn columns(schema: &arrow_schema::SchemaRef, out: &mut String) -> std::fmt::Result {
     let width = schema.fields().iter().map(|f| f.name().chars().count()).max().unwrap_or(0);
     for field in schema.fields() {
-        let optional = if field.is_nullable() { "?" } else { "" };
-        writeln!(out, "  {:width$}  {}{optional}", field.name(), TypeName(field.data_type()))?;
+        writeln!(out, "  {:width$}  {}", field.name(), TypeOf(field))?;
     }
     Ok(())
 }

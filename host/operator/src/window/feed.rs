@@ -12,6 +12,7 @@ use weir_types::graph;
 use weir_types::{Batch, EventTime};
 
 use super::turn::Turn;
+use crate::row_text::describe_row;
 use crate::{Error, narrow};
 
 /// One batch of input.
@@ -140,7 +141,7 @@ impl<'a> Feed<'a> {
         match found {
             Some((i, row_error)) => {
                 let row = in_batch(i);
-                let text = narrow::describe_row(self.batch, &turn.context.schemas[self.port], row);
+                let text = describe_row(self.batch, &turn.context.schemas[self.port], row);
                 turn.context.failure(row_error, Some((row, text)))
             }
             None => turn.context.failure(error, None),

@@ -30,7 +30,7 @@ use super::splits::{Reach, Splits};
 use super::{Parts, calmly};
 use crate::database::StoredFiles;
 use crate::deploy::connector_failure;
-use crate::error::{Failure, FailureKind, operator_failure};
+use crate::error::{Failure, FailureKind, failure_at_work};
 use crate::metrics::{JobMetrics, NO_LAG, NodeCounters};
 use crate::snapshot::{Captured, CapturedChain, CapturedState, Prepared};
 
@@ -766,16 +766,16 @@ impl Nodes {
     }
 
     fn failure(&self, node: usize, error: NodeError) -> Failure {
-        let mut failure = match (&self.nodes[node].operator, error) {
+        let Node { id, context, operator, .. } = &self.nodes[node];
+        let mut failure = match (operator, error) {
             (Operator::Sink { name, .. }, NodeError::Connector(error)) => connector_failure("sink", name, &error),
             (_, NodeError::Connector(error)) => Failure::new(FailureKind::Connector, error.to_string()),
             (_, NodeError::Exchange(error)) => {
                 let is_consequence = matches!(error, weir_exchange::outbox::Error::Closed(_));
                 Failure { is_consequence, ..Failure::new(FailureKind::Internal, error.to_string()) }
             }
-            (_, NodeError::Operator(error)) => operator_failure(&error),
+            (_, NodeError::Operator(error)) => failure_at_work(&error, context.on_error),
         };
-        let Node { id, context, .. } = &self.nodes[node];
         failure.operator.get_or_insert_with(|| context.operator.clone());
         failure.subtask = Some(self.subtask);
         failure.culprit = context.culprit.as_ref().map(|culprit| {

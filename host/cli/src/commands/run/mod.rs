@@ -1,5 +1,6 @@
 //! `weir run`
 
+mod hint;
 mod interrupts;
 mod lines;
 mod progress;
@@ -107,6 +108,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         drops_unmatched: args.allow_non_restored_state,
         // Nobody has looked: there may have been no checkpoint.
         expected: None,
+        gives_up: true,
     };
     let context = Context {
         files: Files::free(base),
@@ -116,6 +118,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     };
     let (name, parallelism) = (plan.name.clone(), plan.spec.parallelism);
     let slots = plan.vertices.iter().map(|v| v.parallelism).max().unwrap_or(1);
+    let is_built = components.iter().all(|component| hint::is_built(component.inspect()));
     let clock = Clock::system();
     let deployment = Deployment {
         plan,
@@ -152,7 +155,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
     let Some(metrics) = metrics else {
         // It has not come so far that it did anything.
         return match ended {
-            Ended::Job(Outcome::Failed { failure }, _) => Err(tell(&name, &failure)),
+            Ended::Job(Outcome::Failed { failure }, _) => Err(tell(&name, &failure, is_built)),
             Ended::Job(_, signal) => Err(exit::Failure::Ended(signal.unwrap_or(Signal::Interrupt))),
             Ended::Interrupted(signal) => Err(exit::Failure::Ended(signal)),
         };
@@ -179,7 +182,7 @@ pub async fn run(args: &Args) -> Result<(), exit::Failure> {
         // What could not be printed matters less than this, and may be why.
         Ended::Job(Outcome::Cancelled, signal) => Err(exit::Failure::Ended(signal.unwrap_or(Signal::Interrupt))),
         Ended::Interrupted(signal) => Err(exit::Failure::Ended(signal)),
-        Ended::Job(Outcome::Failed { failure }, _) => Err(tell(&name, &failure)),
+        Ended::Job(Outcome::Failed { failure }, _) => Err(tell(&name, &failure, is_built)),
     }
 }
 
@@ -315,8 +318,8 @@ async fn stop(controls: Controls) {
     }
 }
 
-/// Tells why the job failed.
-fn tell(job: &str, failure: &Failure) -> exit::Failure {
+/// Tells why the job failed, whose components `weir build` has made or not.
+fn tell(job: &str, failure: &Failure, is_built: bool) -> exit::Failure {
     out::tell(&format!("error: the job \"{job}\" failed: {}", failure.message));
     if let Some(operator) = &failure.operator {
         out::tell(&format!("  operator  {operator}"));
@@ -328,23 +331,8 @@ fn tell(job: &str, failure: &Failure) -> exit::Failure {
         out::tell("  guest backtrace, innermost call first");
         failure.backtrace.iter().for_each(|frame| out::tell(&format!("    {frame}")));
     }
-    if let Some(hint) = hint(failure) {
+    if let Some(hint) = hint::hint(failure, is_built) {
         out::tell(&format!("  hint      {hint}"));
     }
     exit::Failure::Told
-}
-
-/// What may help, where the message does not say it.
-fn hint(failure: &Failure) -> Option<&'static str> {
-    match failure.kind {
-        weir_worker::FailureKind::Guest if failure.backtrace.is_empty() => None,
-        weir_worker::FailureKind::Guest => {
-            Some("`weir build --debug` keeps the guest's line numbers; `on_error` lets a job go on without such a row")
-        }
-        weir_worker::FailureKind::Internal => Some("this is a bug in Weir; please report it with the output of `weir explain`"),
-        weir_worker::FailureKind::Connector
-        | weir_worker::FailureKind::Resources
-        | weir_worker::FailureKind::Checkpoint
-        | weir_worker::FailureKind::Damaged => None,
-    }
 }

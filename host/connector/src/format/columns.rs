@@ -3,6 +3,7 @@
 //! A reader sets the values of a row column by column, in any order, and then ends the row; a row that turns out to be malformed is
 //! dropped as a whole. So between rows all columns are of equal length.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow_array::types::*;
@@ -246,7 +247,7 @@ impl Column {
 
     /// Sets a value of text that holds one: a number, a boolean, an instant, text. For formats whose values are all text.
     pub fn push_text(&mut self, text: &str) -> Result<(), Reason> {
-        fn number<T: std::str::FromStr>(values: &mut Vec<T>, text: &str, what: &str) -> Result<(), Reason> {
+        fn number<T: FromStr>(values: &mut Vec<T>, text: &str, what: &str) -> Result<(), Reason> {
             values.push(text.parse().map_err(|_| expected(what, text))?);
             Ok(())
         }
@@ -264,8 +265,8 @@ impl Column {
             Values::UInt16(values) => number(values, text, "an integer of 16 bits from 0 on")?,
             Values::UInt32(values) => number(values, text, "an integer of 32 bits from 0 on")?,
             Values::UInt64(values) => number(values, text, "an integer of 64 bits from 0 on")?,
-            Values::Float32(values) => number(values, text, "a number")?,
-            Values::Float64(values) => number(values, text, "a number")?,
+            Values::Float32(values) => values.push(float(text)?),
+            Values::Float64(values) => values.push(float(text)?),
             Values::Time(values) => values.push(
                 time::parse(text.as_bytes())
                     .or_else(|| text.parse().ok())
@@ -357,6 +358,16 @@ impl Column {
             }
         }
     }
+}
+
+/// A number of a float type. One that is finite, as every text with digits is, does not become an infinity: that would go out as no value.
+#[inline]
+pub(crate) fn float<T: FromStr + Into<f64> + Copy>(text: &str) -> Result<T, Reason> {
+    let value: T = text.parse().map_err(|_| expected("a number", text))?;
+    if value.into().is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return Err(expected("a number in the range of the column's type", text));
+    }
+    Ok(value)
 }
 
 /// The reason that a value is not what its column needs. Long values are cut.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 
 use super::columns::{Reason, Rows};
-use super::csv::{Csv, Dialect};
+use super::csv::{Csv, Dialect, Found};
 use super::json;
 use super::malformed::{Place, Policy};
 use crate::positions::Runs;
@@ -61,9 +61,13 @@ enum Records {
 
 impl Records {
     /// Finds the end of the record that `bytes` begins with.
-    fn next(&mut self, bytes: &[u8], at_end: bool) -> Option<usize> {
+    fn next(&mut self, bytes: &[u8], at_end: bool) -> Found {
         match self {
-            Self::Jsonl => memchr::memchr(b'\n', bytes).map(|at| at + 1).or(at_end.then_some(bytes.len())),
+            Self::Jsonl => match memchr::memchr(b'\n', bytes) {
+                Some(at) => Found::Record(at + 1),
+                None if at_end => Found::Record(bytes.len()),
+                None => Found::Nothing,
+            },
             Self::Csv(csv) => {
                 let seen = &bytes[..bytes.len().min(SEARCH_BYTES_MAX)];
                 csv.next_record(seen, at_end && seen.len() == bytes.len())
@@ -186,19 +190,23 @@ impl Decoder {
             if self.lines == 0 && !at_end && BYTE_ORDER_MARK.starts_with(rest) {
                 break;
             }
-            let next = self.records.next(rest, at_end);
-            let length = match next {
+            let found = self.records.next(rest, at_end);
+            let length = match found {
                 // Whether or not its end is there.
-                _ if is_over_long(&rest[..next.unwrap_or(rest.len())]) => {
+                _ if is_over_long(&rest[..found.length().unwrap_or(rest.len())]) => {
                     self.over_long_record(rest)?;
                     continue;
                 }
-                Some(length) => {
+                Found::Record(length) => {
                     self.record(&rest[..length])?;
                     length
                 }
-                None if at_end => self.unending_record(rest)?,
-                None => break,
+                Found::Torn(_) => self.broken_record(
+                    rest,
+                    "a quoted field does not end before the next quote: one is missing, or is not doubled",
+                )?,
+                Found::Nothing if at_end => self.broken_record(rest, "a quoted field does not end")?,
+                Found::Nothing => break,
             };
             self.lines += match &self.records {
                 Records::Jsonl => 1,
@@ -238,10 +246,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// A quoted field that does not end: the first line of its record is malformed. Decoding goes on behind it.
+    /// A record with a quoted field that does not end, or not as it should: its first line is malformed. Decoding goes on behind it: what seems to be a field
+    /// of several lines is lines behind a stray quote.
     #[cold]
-    fn unending_record(&mut self, rest: &[u8]) -> Result<usize, Error> {
-        let why = "a quoted field does not end";
+    fn broken_record(&mut self, rest: &[u8], why: &str) -> Result<usize, Error> {
         if self.awaits_header() {
             return Err(self.bad_header(why));
         }

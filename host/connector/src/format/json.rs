@@ -11,9 +11,11 @@
 //! array, object | lists, records
 //! `null`, key missing | no value, if the column may lack one
 
+use std::str::FromStr;
+
 use arrow_cast::base64::{BASE64_STANDARD, Engine};
 
-use super::columns::{Column, Reason, Rows, Values, expected};
+use super::columns::{Column, Reason, Rows, Values, expected, float};
 use super::time;
 
 /// Arrays and objects may be this deep, so that hostile input cannot overflow the stack.
@@ -235,13 +237,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number.
-    fn float<T: std::str::FromStr>(&mut self) -> Parsed<T> {
+    fn float<T: FromStr + Into<f64> + Copy>(&mut self) -> Parsed<T> {
         let start = self.at;
         if !self.skip_number() {
             self.at = start;
             return Err(self.mismatch("a number"));
         }
-        self.text[start..self.at].parse().map_err(|_| expected("a number", &self.text[start..self.at]))
+        float(&self.text[start..self.at])
     }
 
     /// The reason that the value at the cursor is not `what`: shows the value, if it is one.

@@ -140,6 +140,33 @@ fn malformed_csv_is_refused() {
 }
 
 #[test]
+fn numbers_beyond_the_type_are_refused() {
+    // Goal: a finite number is never read as an infinity; the greatest of each type are read, and so are the infinities that CSV spells.
+    let floats: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("f", DataType::Float32, false), Field::new("d", DataType::Float64, false)]));
+    let formats: [(TextFormat, fn(&str, &str) -> String); 2] =
+        [(TextFormat::Jsonl, |f, d| format!("{{\"f\":{f},\"d\":{d}}}")), (csv(None), |f, d| format!("f,d\n{f},{d}\n"))];
+    for (format, line) in &formats {
+        for (f, d) in [("3.4028235e38", "1.7976931348623157e308"), ("-3.4028235e38", "-1e308"), ("1e-400", "1e-400")] {
+            assert!(decode(format, &floats, OnMalformed::Fail, line(f, d).as_bytes()).is_ok(), "{format:?}: {f}, {d}");
+        }
+        let far = format!("1{}", "0".repeat(400));
+        for (f, d, found) in
+            [("3.4028236e38", "0", "\"f\""), ("-1e39", "0", "found -1e39"), ("0", "1e400", "\"d\""), ("0", far.as_str(), "…")]
+        {
+            let Err(error) = decode(format, &floats, OnMalformed::Fail, line(f, d).as_bytes()) else {
+                panic!("{format:?}: {f}, {d} was accepted")
+            };
+            assert!(error.message.contains("in the range of the column's type") && error.message.contains(found), "{error}");
+        }
+    }
+    for text in ["inf", "-inf", "Infinity", "+infinity", "NaN"] {
+        let input = format!("f,d\n{text},{text}\n");
+        assert!(decode(&csv(None), &floats, OnMalformed::Fail, input.as_bytes()).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn malformed_headers_fail_whatever_the_policy() {
     // Goal: no line is taken for a header that is not the first one, and the advice is not to pass over such lines.
     for (input, part) in
@@ -252,6 +279,54 @@ fn records_of_several_lines_that_are_too_long_are_malformed_in_the_first() {
             assert_eq!(rows, [(2, 1), (4, 3), (5, 4), (6, 5)], "{last}, {block}");
             assert_eq!(malformed, [(3, "2,\"b".to_string())], "{last}, {block}");
         }
+    }
+}
+
+#[test]
+fn stray_quotes_make_one_line_malformed() {
+    // Goal: a quote that is missing, or that is not doubled, costs the line that it is on, wherever the input is cut: not those up to the next quote, which
+    // keep their numbers. Fields of several lines that end as they should are read.
+    let cases = [
+        ("n,x\n1,a\n2,\"open\n3,c\n4,d\n5,\"q\"\n6,e\n", vec![(2, 1), (4, 3), (5, 4), (6, 5), (7, 6)], vec![(3, "2,\"open")]),
+        (
+            "n,x\r\n1,a\r\n2,\"open\r\n3,c\r\n4,\"q\"\r\n5,\"d\r\ne\"\r\n6,\"f\"",
+            vec![(2, 1), (4, 3), (5, 4), (6, 5), (8, 6)],
+            vec![(3, "2,\"open")],
+        ),
+        ("n,x\n2,\"open\n3,\"\"\n4,\"\"\"q\"\"\"\n5,e\n", vec![(3, 3), (4, 4), (5, 5)], vec![(2, "2,\"open")]),
+        ("n,x\n2,\"a\"b,\"open\n3,c\n4,\",\"\n5,e\n", vec![(3, 3), (4, 4), (5, 5)], vec![(2, "2,\"a\"b,\"open")]),
+        ("n,x\n2,\"open\n3,\"open\n4,c\n5,\"q\"\n", vec![(4, 4), (5, 5)], vec![(2, "2,\"open"), (3, "3,\"open")]),
+        ("n,x\n1,\"a\nb\",c\n4,\"d\ne\"\r\n6,f\n", vec![(2, 1), (4, 4), (6, 6)], vec![]),
+    ];
+    for (input, rows, malformed) in cases {
+        for block in 1..=input.len() {
+            let decoded = decode_blocks(&csv(None), input.as_bytes(), block);
+            assert_eq!(decoded.0, rows, "{input:?}, {block}");
+            let decoded: Vec<_> = decoded.1.iter().map(|(line, text)| (*line, text.as_str())).collect();
+            assert_eq!(decoded, malformed, "{input:?}, {block}");
+        }
+    }
+    let text = "n,text,x,at\n1,a,,\n2,\"open,,\n3,b,,\n4,\"c\",,\n";
+    let (rows, malformed) = decode(&csv(None), &schema(), OnMalformed::Skip, text.as_bytes()).unwrap();
+    let expected = "{\"n\":1,\"text\":\"a\"}\n{\"n\":3,\"text\":\"b\"}\n{\"n\":4,\"text\":\"c\"}\n";
+    assert_eq!((rows.as_str(), malformed), (expected, 1));
+    refuses(&csv(None), text.as_bytes(), &["in, line 3", "before the next quote", "not doubled"]);
+    refuses(&csv(None), b"n,\"text,x,at\n1,\"a\",,\n", &["the header of in", "before the next quote"]);
+}
+
+#[test]
+fn chains_of_quotes_that_tear_are_malformed_line_by_line() {
+    // Goal: where each line begins a quoted field, and the last of these does not end as it should, each is malformed, and what is behind them is read. To
+    // look for the end of each of them from its beginning on would be some five hundred gigabytes.
+    let line = format!("a\",\"{}\n", "x".repeat(58));
+    let count = RECORD_BYTES_MAX / line.len() / 2;
+    let input = format!("n,x\n1,a\n{}b\"c\n2,b\n", line.repeat(count));
+    for block in [3 << 20, input.len()] {
+        let (rows, malformed) = decode_blocks(&csv(None), input.as_bytes(), block);
+        assert_eq!(rows, [(2, 1), (count as u64 + 4, 2)], "{block}");
+        let texts = std::iter::repeat_n(line.trim_end(), count).chain(["b\"c"]);
+        assert_eq!(malformed.len(), count + 1, "{block}");
+        assert!((3..).zip(texts).eq(malformed.iter().map(|(line, text)| (*line, text.as_str()))), "{block}");
     }
 }
 

@@ -37,8 +37,12 @@ pub(crate) fn parse(text: &[u8]) -> Option<EventTime> {
         b"Z" | b"z" => 0,
         [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit()) => {
             let number = |a: u8, b: u8| i64::from(a - b'0') * 10 + i64::from(b - b'0');
-            let minutes = number(*h1, *h2) * 60 + number(*m1, *m2);
-            if *sign == b'-' { -minutes } else { minutes }
+            let (hours, minutes) = (number(*h1, *h2), number(*m1, *m2));
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let offset = hours * 60 + minutes;
+            if *sign == b'-' { -offset } else { offset }
         }
         _ => return None,
     };
@@ -124,6 +128,11 @@ mod tests {
             ("2015-07-15T00:00:00", None),
             ("2015-07-15T24:00:00Z", None),
             ("2015-07-15T00:00:00.Z", None),
+            ("2015-07-15T23:59:00+23:59", Some(1_436_918_400_000)),
+            ("2015-07-14T00:01:00-23:59", Some(1_436_918_400_000)),
+            ("2015-07-15T00:00:00+24:00", None),
+            ("2015-07-15T00:00:00-02:60", None),
+            ("2015-07-15T00:00:00+99:99", None),
             ("2015-07-15T00:00:00+2:00", None),
             ("2015-07-15", None),
             ("", None),

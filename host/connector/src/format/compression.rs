@@ -36,7 +36,7 @@ impl Compression {
         Ok(match self {
             Self::None => Box::new(input),
             Self::Gzip => Box::new(super::gzip::Members::new(input)),
-            Self::Zstd => Box::new(zstd::Decoder::new(input)?),
+            Self::Zstd => Box::new(super::frames::Frames::new(input)?),
         })
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod compression;
 pub(crate) mod csv;
 pub(crate) mod decoder;
 pub(crate) mod encoder;
+mod frames;
 mod gzip;
 pub(crate) mod json;
 pub(crate) mod malformed;

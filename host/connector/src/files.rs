@@ -4,6 +4,8 @@
 //! say. Whoever sends a job to a server must not thereby read or write the server's disk: the files of such a job are *confined* to one
 //! folder. Nothing outside is opened, made or listed, whether the way out is an absolute path, a `..`, a pattern that matches one, or a link.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
@@ -21,6 +23,19 @@ use crate::tail::cut_last_line;
 /// committed.
 const AS_IN_A_SHELL: glob::MatchOptions =
     glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// Whether a name on the way to a match begins with a dot, and not so in the pattern, which has no `**`.
+fn is_hidden(found: &Path, pattern: &Path) -> bool {
+    have_dots(found).zip(have_dots(pattern)).any(|(is_hidden, is_named)| is_hidden && !is_named)
+}
+
+/// Of each name in a path, whether it begins with a dot.
+fn have_dots(path: &Path) -> impl Iterator<Item = bool> + '_ {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.as_encoded_bytes().starts_with(b".")),
+        _ => None,
+    })
+}
 
 /// Whether a path has what may stand for several files.
 fn is_pattern(path: &str) -> bool {
@@ -221,7 +236,7 @@ impl Files {
 
     /// The names of all that is in a folder, in no order; those that are not UTF-8 are left out.
     pub(crate) fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let name = |entry: io::Result<std::ffi::OsString>| entry.map(|name| name.into_string().ok()).transpose();
+        let name = |entry: io::Result<OsString>| entry.map(|name| name.into_string().ok()).transpose();
         match self.reach()? {
             None => std::fs::read_dir(self.root.join(folder))?.filter_map(|entry| name(entry.map(|e| e.file_name()))).collect(),
             Some(dir) => dir.read_dir(folder)?.filter_map(|entry| name(entry.map(|e| e.file_name()))).collect(),
@@ -257,28 +272,97 @@ impl Files {
             Err(e) if !is_pattern => return Err(Error::io(format!("the file {} cannot be read", self.shown(whole)), e)),
             Ok(_) | Err(_) => {}
         }
-        let matches = glob::glob_with(&self.pattern(path).to_string_lossy(), AS_IN_A_SHELL)
+        // Each part of a pattern is good where the whole is.
+        glob::glob_with(&self.pattern(path).to_string_lossy(), AS_IN_A_SHELL)
             .map_err(|e| Error::options(format!("the path {path} is not a pattern: {e}")))?;
+        let mut paths = self.matches(path).map_err(|e| Error::io(format!("the files of {path} cannot be listed"), e))?;
         let recurses = whole.components().any(|part| part.as_os_str() == "**");
-        let mut paths = Vec::new();
-        for found in matches {
-            let found = match found {
-                Ok(found) => found,
-                // What a pattern meets outside is nobody's business.
-                Err(_) if self.confined.is_some() => continue,
-                Err(e) => return Err(Error::io(format!("the files of {path} cannot be listed"), io::Error::from(e))),
-            };
-            let found = found.strip_prefix(&self.root).map(Path::to_owned).unwrap_or(found);
-            // A match that cannot be opened from within a confined folder is outside: as if it were not there.
-            if matches!(self.kind(&found), Ok(Kind::File)) && !(recurses && self.is_behind_link(whole, &found)) {
-                paths.push(found);
-            }
-        }
+        // A match that cannot be opened from within a confined folder is outside: as if it were not there.
+        paths.retain(|found| matches!(self.kind(found), Ok(Kind::File)) && !(recurses && self.is_behind_link(whole, found)));
         paths.sort();
+        paths.dedup();
         if paths.is_empty() {
             return Err(Error::missing(format!("no file matches {}; correct the path, or put files there", self.shown(whole))));
         }
         Ok(paths)
+    }
+
+    /// All that a pattern matches, in no order; of one that ends in `**`, which stands for folders, nothing.
+    ///
+    /// What a `**` stands for is found here: the library follows links where it looks for that, and would not come to an end where two of them lead back.
+    fn matches(&self, pattern: &str) -> io::Result<Vec<PathBuf>> {
+        if pattern.ends_with("**") {
+            return Ok(Vec::new());
+        }
+        // In what is a pattern, a `**` is a whole name. What is before one ends with a slash, and so matches folders only.
+        let mut parts = pattern.split("**/");
+        let mut found = self.expand(Path::new(""), parts.next().unwrap_or_default())?;
+        for part in parts.filter(|part| !part.is_empty()) {
+            let mut folders = self.with_those_below(found)?;
+            // The name that follows a `**` is one that a star could stand for.
+            if part.starts_with(['.', '/']) {
+                folders.clear();
+            }
+            found = Vec::new();
+            for folder in &folders {
+                found.extend(self.expand(folder, part)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What a pattern without `**` matches in a folder.
+    fn expand(&self, folder: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
+        let pattern = self.pattern(&Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(pattern).to_string_lossy());
+        // What is hidden is left out below: the library would panic where it meets a name that is not UTF-8.
+        let options = glob::MatchOptions { require_literal_leading_dot: false, ..AS_IN_A_SHELL };
+        let matches =
+            glob::glob_with(&pattern.to_string_lossy(), options).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let mut paths = Vec::new();
+        for found in matches {
+            match found {
+                Ok(found) if is_hidden(&found, &pattern) => {}
+                Ok(found) => paths.push(found.strip_prefix(&self.root).map(Path::to_owned).unwrap_or(found)),
+                // What a pattern meets outside is nobody's business.
+                Err(_) if self.confined.is_some() => {}
+                Err(e) if is_hidden(e.path(), &pattern) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(paths)
+    }
+
+    /// These folders, and those below them that a `**` stands for: that are neither hidden nor links, and below none that is.
+    fn with_those_below(&self, mut folders: Vec<PathBuf>) -> io::Result<BTreeSet<PathBuf>> {
+        let mut found = BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            if found.contains(&folder) {
+                continue;
+            }
+            match self.folders_in(&folder) {
+                Ok(names) => folders.extend(names.iter().filter(|name| !name.starts_with('.')).map(|name| folder.join(name))),
+                // It may be outside.
+                Err(_) if self.confined.is_some() => continue,
+                Err(e) => return Err(e),
+            }
+            found.insert(folder);
+        }
+        Ok(found)
+    }
+
+    /// The names of the folders in a folder, without links to such, in no order; those that are not UTF-8 are left out.
+    fn folders_in(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let entries: Vec<(OsString, bool)> = match self.reach()? {
+            None => std::fs::read_dir(self.root.join(folder))?
+                .map(|entry| entry.map(|e| (e.file_name(), e.file_type().is_ok_and(|kind| kind.is_dir()))))
+                .collect::<io::Result<_>>()?,
+            Some(dir) => dir
+                .read_dir(folder)?
+                .map(|entry| entry.map(|e| (e.file_name(), e.file_type().is_ok_and(|kind| kind.is_dir()))))
+                .collect::<io::Result<_>>()?,
+        };
+        Ok(entries.into_iter().filter_map(|(name, is_folder)| name.into_string().ok().filter(|_| is_folder)).collect())
     }
 
     /// A pattern from the root on.
@@ -303,7 +387,7 @@ impl Files {
     }
 
     /// Whether a match of a pattern lies in a folder that is a symbolic link, beyond what the pattern names before its first `**`: as in a shell, that does not
-    /// follow them. They could lead back, and the same file would be read again and again.
+    /// follow them. They could lead back, and the same file would be read again.
     fn is_behind_link(&self, pattern: &Path, found: &Path) -> bool {
         let pattern = pattern.strip_prefix(&self.root).unwrap_or(pattern);
         let before = pattern.components().take_while(|part| part.as_os_str() != "**");
@@ -365,6 +449,7 @@ pub(crate) fn clear(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -429,6 +514,89 @@ mod tests {
             assert_eq!(names, ["1.jsonl", "2.jsonl", "link.jsonl"], "{start}");
         }
         assert_eq!(files.list("g/loop/a/*.jsonl").unwrap().len(), 2, "a link that is named is followed");
+    }
+
+    #[test]
+    fn recursive_patterns_end_where_links_lead_back() {
+        // Goal: two links in a loop, which give a file more paths than could ever be listed, give it one.
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        std::fs::create_dir_all(at("g/a")).unwrap();
+        std::fs::write(at("g/a/f.jsonl"), "{}").unwrap();
+        symlink("a", at("g/b")).unwrap();
+        symlink("..", at("g/a/up")).unwrap();
+        for files in [Files::free(folder.path()), Files::confined(folder.path()).unwrap()] {
+            for pattern in ["g/**/*.jsonl", "**/*.jsonl", "**/f.jsonl", "g/**/**/f.*", "**/a/**/*.jsonl", "g/b/up/a/**/*.jsonl"] {
+                let found = files.list(pattern).unwrap();
+                assert_eq!(found.len(), 1, "{pattern}: {found:?}");
+                assert!(found[0].ends_with("a/f.jsonl"), "{pattern}: {found:?}");
+            }
+            assert_eq!(files.list("g/*/**/*.jsonl").unwrap(), ["g/a/f.jsonl", "g/b/f.jsonl"].map(Path::new));
+        }
+    }
+
+    #[test]
+    fn recursive_patterns_match_in_folders_of_any_depth() {
+        // Goal: a `**` stands for no folder, for one and for several, but for none that is hidden, and for no file; what it is followed by can be any
+        // pattern. The folders that it stands for are no patterns.
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["x.csv", "a/x.csv", "a/b/x.csv", "a/.h/x.csv", ".h/x.csv", "a[1]/x.csv", "b/a/y.csv"] {
+            let path = folder.path().join("t").join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        for files in [Files::free(folder.path()), Files::confined(folder.path()).unwrap()] {
+            for (pattern, expected) in [
+                ("t/**/x.csv", vec!["t/a/b/x.csv", "t/a/x.csv", "t/a[1]/x.csv", "t/x.csv"]),
+                ("**/[xy].csv", vec!["t/a/b/x.csv", "t/a/x.csv", "t/a[1]/x.csv", "t/b/a/y.csv", "t/x.csv"]),
+                ("t/**/a/*.csv", vec!["t/a/x.csv", "t/b/a/y.csv"]),
+                ("t/**/b/**/*.csv", vec!["t/a/b/x.csv", "t/b/a/y.csv"]),
+                ("t/*/**/b/x.*", vec!["t/a/b/x.csv"]),
+                ("t/a/.h/**/*.csv", vec!["t/a/.h/x.csv"]),
+                ("t/**/a/.h/*.csv", vec!["t/a/.h/x.csv"]),
+            ] {
+                let found = files.list(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
+                assert_eq!(found, expected.into_iter().map(PathBuf::from).collect::<Vec<_>>(), "{pattern}");
+            }
+            for (pattern, part) in [
+                ("t/**", "no file matches"),
+                ("t/**/", "no file matches"),
+                ("t/**/a", "no file matches"),
+                ("t/**/.h/*.csv", "no file matches"),
+                ("t/**//x.csv", "no file matches"),
+                ("t/a**/x.csv", "is not a pattern"),
+            ] {
+                let error = files.list(pattern).unwrap_err();
+                assert!(error.message.contains(part), "{pattern}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_passed_over() {
+        // Goal: a file or a folder whose name is not UTF-8 is none that a pattern matches, and hides nothing that it does match. What is hidden is found
+        // where the pattern says so.
+        let folder = tempfile::tempdir().unwrap();
+        let odd = std::ffi::OsStr::from_bytes(b"\xff.csv");
+        for file in ["a/x.csv", ".h/x.csv", "a/.y.csv"] {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        std::fs::write(folder.path().join("a").join(odd), "").unwrap();
+        std::fs::create_dir(folder.path().join(odd)).unwrap();
+        for files in [Files::free(folder.path()), Files::confined(folder.path()).unwrap()] {
+            for (pattern, expected) in [
+                ("*/*.csv", "a/x.csv"),
+                ("**/*.csv", "a/x.csv"),
+                ("./*/x.csv", "a/x.csv"),
+                (".h/*.csv", ".h/x.csv"),
+                (".*/*.csv", ".h/x.csv"),
+                ("*/.*.csv", "a/.y.csv"),
+            ] {
+                assert_eq!(files.list(pattern).unwrap(), [Path::new(expected)], "{pattern}");
+            }
+        }
     }
 
     #[test]

@@ -111,6 +111,11 @@ fn wrong_bindings_are_named() {
         ("sources.nexmark.rate=0", "not 0.0; leave it out to read events as fast as the job can"),
         (kafka, "source \"nexmark\": options of \"nexmark\": unknown option `stat`"),
         ("args.querry=q5", "the job has no argument `querry`; with these arguments, it asks for: `query`"),
+        ("checkpoint.storage=s3:/x", "the storage \"s3:/x\" begins as a URL does and is none; write file:///directory, s3://"),
+        (
+            "checkpoint={ storage = \"file:///proc/nowhere\", options = { foo = \"bar\" } }",
+            "file:///proc/nowhere: there is no option \"foo\"; there is sync",
+        ),
         ("args.query=[1]", "an argument is a text, a number or a boolean; write anything else as a text (in `args.query`)"),
     ] {
         for command in ["explain", "run"] {

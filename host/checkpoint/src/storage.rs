@@ -1,6 +1,7 @@
 //! Where checkpoints lie: a URL, opened.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use object_store::memory::InMemory;
@@ -76,19 +77,7 @@ impl Storage {
     /// # Errors
     /// If the URL or an option is wrong, or the directory cannot be made.
     pub fn open(url: &str, options: &[(String, String)]) -> Result<Self, Error> {
-        if !url.contains("://") {
-            return Err(Error::invalid(format!("the storage {url:?} is no URL; {KINDS}")));
-        }
-        let parsed = Url::parse(url).map_err(|e| Error::invalid(format!("the storage {url:?} is no URL: {e}; {KINDS}")))?;
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            // The URL is not repeated: it has a secret in it, and messages are kept in logs.
-            return Err(Error::invalid("the storage's URL has credentials in it; give them as options or by AWS_* variables"));
-        }
-        if parsed.query().is_some() || parsed.fragment().is_some() {
-            return Err(Error::invalid(format!("the storage {url:?} has a `?` or `#`; settings are given as options")));
-        }
-        let prefix = Path::from_url_path(parsed.path())
-            .map_err(|e| Error::invalid(format!("the storage {url:?} has no valid path: {e}")))?;
+        let (parsed, prefix) = parse(url)?;
         match parsed.scheme() {
             "file" => Self::open_directory(url, options),
             "memory" => {
@@ -107,16 +96,19 @@ impl Storage {
         }
     }
 
+    /// Checks what [`open`](Self::open) is told, and makes no directory for that.
+    ///
+    /// # Errors
+    /// If the URL or an option is wrong.
+    pub fn check(url: &str, options: &[(String, String)]) -> Result<(), Error> {
+        match parse(url)?.0.scheme() {
+            "file" => directory(url, options).map(drop),
+            _ => Self::open(url, options).map(drop),
+        }
+    }
+
     fn open_directory(url: &str, options: &[(String, String)]) -> Result<Self, Error> {
-        refuse_options(url, options, &["sync"])?;
-        let sync = match options.iter().map(|(_, value)| value.as_str()).next_back() {
-            None | Some("true") => true,
-            Some("false") => false,
-            Some(other) => return Err(Error::invalid(format!("{url}: the option sync is \"true\" or \"false\", not {other:?}"))),
-        };
-        let directory = location::directory(url).ok_or_else(|| {
-            Error::invalid(format!("{url:?} names no directory of this machine; write file:/// and an absolute path"))
-        })?;
+        let (directory, sync) = directory(url, options)?;
         let local = Local::open(&directory, sync)
             .map_err(|e| Error::local(format!("{url}: cannot make the directory {}", directory.display()), e))?;
         Ok(Self::new(url, Arc::new(local.clone()), Some(local), Path::ROOT))
@@ -250,6 +242,38 @@ pub(crate) fn join(root: &Path, path: &Path) -> Path {
     root.parts().chain(path.parts()).collect()
 }
 
+/// What a URL says, and its path within the store.
+fn parse(url: &str) -> Result<(Url, Path), Error> {
+    if !url.contains("://") {
+        return Err(Error::invalid(format!("the storage {url:?} is no URL; {KINDS}")));
+    }
+    let parsed = Url::parse(url).map_err(|e| Error::invalid(format!("the storage {url:?} is no URL: {e}; {KINDS}")))?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        // The URL is not repeated: it has a secret in it, and messages are kept in logs.
+        return Err(Error::invalid("the storage's URL has credentials in it; give them as options or by AWS_* variables"));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(Error::invalid(format!("the storage {url:?} has a `?` or `#`; settings are given as options")));
+    }
+    let prefix =
+        Path::from_url_path(parsed.path()).map_err(|e| Error::invalid(format!("the storage {url:?} has no valid path: {e}")))?;
+    Ok((parsed, prefix))
+}
+
+/// The directory that a URL names, and whether the disk is waited for.
+fn directory(url: &str, options: &[(String, String)]) -> Result<(PathBuf, bool), Error> {
+    refuse_options(url, options, &["sync"])?;
+    let sync = match options.iter().map(|(_, value)| value.as_str()).next_back() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => return Err(Error::invalid(format!("{url}: the option sync is \"true\" or \"false\", not {other:?}"))),
+    };
+    let directory = location::directory(url).ok_or_else(|| {
+        Error::invalid(format!("{url:?} names no directory of this machine; write file:/// and an absolute path"))
+    })?;
+    Ok((directory, sync))
+}
+
 fn refuse_options(url: &str, options: &[(String, String)], known: &[&str]) -> Result<(), Error> {
     match options.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) if known.is_empty() => {
@@ -310,6 +334,10 @@ mod tests {
         for (url, options, expected) in cases {
             let error = Storage::open(url, options).unwrap_err();
             assert!(error.message.contains(expected), "{url}: {error}");
+            // To check it is to say the same of it, but for what is on the disk.
+            let checked = Storage::check(url, options).map_err(|e| e.message);
+            let is_there_to_make = url == "file:///proc/nowhere";
+            assert_eq!(checked, if is_there_to_make { Ok(()) } else { Err(error.message) }, "{url}");
         }
         let error = Storage::open("s3://key:hunter2@bucket", &[]).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");

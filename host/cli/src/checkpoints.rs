@@ -23,6 +23,12 @@ pub fn look(plan: &JobPlan, base: &Path) -> Result<Option<Checkpoints>> {
     Ok(Some(Checkpoints { storage, job: plan.name.clone() }))
 }
 
+/// Checks the storage that a spec names, as far as that goes without opening it. A job for a server has none, but may have an interval.
+pub fn check(plan: &JobPlan, base: &Path) -> Result<()> {
+    let Some(storage) = &plan.spec.checkpoint.storage else { return Ok(()) };
+    Ok(Storage::check(&location::url(storage, base)?, &options(plan))?)
+}
+
 fn named(plan: &JobPlan) -> Result<Option<&str>> {
     let spec = &plan.spec.checkpoint;
     if spec.storage.is_none() && spec.interval.is_some() {

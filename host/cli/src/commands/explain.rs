@@ -3,8 +3,8 @@
 use weir_sandbox::LogSink;
 
 use crate::exit::Failure;
-use crate::out;
-use crate::spec_file::{self, SpecArgs};
+use crate::spec_file::{self, Opened, SpecArgs};
+use crate::{checkpoints, out};
 
 /// Print the plan of a job: its tasks, what they do, and what is exchanged between them
 ///
@@ -16,6 +16,7 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args) -> Result<(), Failure> {
-    let prepared = spec_file::open(&args.spec, &LogSink::none()).await?.prepared;
+    let Opened { prepared, base } = spec_file::open(&args.spec, &LogSink::none()).await?;
+    checkpoints::check(&prepared.plan, &base)?;
     Ok(out::print(&weir_plan::explain::explain(&prepared.plan))?)
 }

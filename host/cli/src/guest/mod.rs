@@ -44,7 +44,7 @@ pub fn build_if_changed(manifest: &Path) -> Result<PathBuf> {
         return Ok(output);
     }
     crate::out::tell(&format!("building {}", manifest.display()));
-    build(manifest, None, false)
+    crate::process::aside(|| build(manifest, None, false))
 }
 
 /// Where a guest's component is, unless its builder wants it elsewhere.

@@ -34,7 +34,7 @@ pub struct Summary {
     pub checksum: Option<u64>,
     /// the most memory that was resident at once
     pub peak_rss_bytes: Option<u64>,
-    /// from the start of the process to the first row at a sink
+    /// from the start of the process to the first row at a sink, without the time in which guests were built
     pub first_row_ms: Option<f64>,
     /// by quantile, of the sink that measured it
     #[serde(skip_serializing_if = "Option::is_none")]

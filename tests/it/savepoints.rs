@@ -1,5 +1,6 @@
 //! What users do with checkpoints and savepoints: on a server, and with `weir run`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -200,6 +201,71 @@ async fn drains_with_a_savepoint() {
     }
 }
 
+/// How many bids each bidder has made, by what q11 says of their sessions.
+fn bids_by_bidder(visits: &[String]) -> BTreeMap<u64, u64> {
+    let mut bids = BTreeMap::new();
+    for visit in visits {
+        let visit: Value = serde_json::from_str(visit).expect("a row is JSON");
+        let number = |name: &str| visit[name].as_u64().unwrap_or_else(|| panic!("no {name} in {visit}"));
+        *bids.entry(number("bidder")).or_default() += number("bids");
+    }
+    bids
+}
+
+/// Goal: what is read after a drained savepoint is in windows: no bid is missing, and none counts twice, though a session that the drain has cut comes in two parts.
+#[tokio::test]
+async fn goes_on_from_a_drained_savepoint() {
+    let expected = bids_by_bidder(&undisturbed("q11", &EVENTS));
+    let server = Server::start(4);
+    let client = server.client();
+    let deploy = |parallelism: &str, rate, more: &[&str]| {
+        let mut command = server.weir(&["deploy", "examples/nexmark/q11.toml"]);
+        command.args(more);
+        set(&mut command, EVENTS.into_iter().chain(rate));
+        let sink = [("sinks.out.connector", "file"), ("sinks.out.folder", "out"), ("sinks.out.format", "jsonl")];
+        set(&mut command, sink);
+        set(&mut command, [("checkpoint.interval", "100ms"), ("parallelism", parallelism)]);
+        command
+    };
+    let job = printed(deploy("1", SLOW, &[])).trim().to_owned();
+    wait(&client, &job, has_checkpoint).await;
+    printed(server.weir(&["job", "stop", &job, "--savepoint=drained", "--drain"]));
+    assert_eq!(wait(&client, &job, |detail| detail.job.is_ended()).await.job.state, "finished");
+    let out = server.data().join("files/default/out");
+    let before = bids_by_bidder(&published(&out));
+    let total = |bids: &BTreeMap<u64, u64>| bids.values().sum::<u64>();
+    assert!((1..total(&expected)).contains(&total(&before)), "it was drained in the midst");
+    let shown = printed(server.weir(&["savepoint", "inspect", "drained"]));
+    assert!(shown.lines().any(|line| line.starts_with("time ") && line.contains("begins anew")), "{shown}");
+
+    let next = printed(deploy("2", FAST, &["--from-savepoint", "drained"])).trim().to_owned();
+    assert_eq!(wait(&client, &next, |detail| detail.job.is_ended()).await.job.state, "finished");
+    assert_eq!(bids_by_bidder(&published(&out)), expected);
+}
+
+/// Goal: from a savepoint of a job that has finished, input is read that is new, and windows make rows of it, also where its time is before the end of the old one.
+#[test]
+fn goes_on_from_a_savepoint_of_a_finished_job() {
+    let mut job = Local::expiring();
+    job.settings.push(("args.job", "window-all".to_owned()));
+    job.settings.push(("sources.in.path", job.path("rows*.jsonl").display().to_string()));
+    let write = |name: &str, id: u64| {
+        let row = format!("{{\"id\":{id},\"key\":\"k\",\"number\":1,\"at\":1436918400000}}\n");
+        fs::write(job.path(name), row).expect("the folder is ours");
+    };
+    write("rows.jsonl", 1);
+    job.finish(&[]);
+    let first = published(&job.path("out"));
+    assert_eq!(first.len(), 1, "{first:?}");
+    printed(job.command(&["savepoint", "create", "--id", "kept"]));
+    let kept = format!("{}/savepoints/kept", job.storage());
+    let told = |from: &[&str]| printed(job.command(&[&["job", "diff"][..], from].concat())).contains("time begins anew");
+    assert!(told(&["--from-savepoint", &kept]) && !told(&[]), "the job itself has nothing more to read");
+    write("rows-2.jsonl", 2);
+    job.finish(&["--from-savepoint", &kept, "--set", &format!("sinks.out.folder={}", job.path("out2").display())]);
+    assert_eq!(published(&job.path("out2")), first, "a row of the same window");
+}
+
 /// Goal: a checkpoint is made when somebody asks for it, long before it is time for the next one.
 #[tokio::test]
 async fn checkpoints_on_request() {
@@ -279,7 +345,8 @@ async fn refusals() {
     assert_eq!(refused(client.submit_from(&groups, &from("one")).await), (422, "WEIR-SAVEPOINT-006".into()));
     let dropping = StartFrom { drops_unmatched: true, ..from("one") };
     let other = client.submit_from(&other, &dropping).await.expect("state may be left behind").id;
-    wait(&client, &other, |detail| detail.job.state == "running").await;
+    // From then on it does without the savepoint.
+    wait(&client, &other, has_checkpoint).await;
 
     // A component stays as long as a job uses it.
     let component = spec["component"].as_str().expect("an id");
@@ -957,6 +1024,83 @@ fn damaged_state() {
     let told = job.finish(&["--set", "restart.strategy=none", "--quiet"]);
     assert!(told.contains(&format!("checkpoint {newest} of \"nexmark-q5\" is damaged")), "{told}");
     assert!(told.contains("going back to the one before"), "{told}");
+    job.expect_rows("q5", false);
+}
+
+/// Goal: where a file is damaged that all checkpoints share, the job does not begin anew: it fails, says which checkpoints and which file, and publishes nothing;
+/// it goes on from the newest one once the file is back.
+#[test]
+fn damaged_files_that_checkpoints_share() {
+    let job = Local::new("q5");
+    job.interrupted_with(&[("state.backend", "rocksdb")]);
+    let rows = published(&job.path("out"));
+    let manifests: Vec<_> = job.entries().iter().map(|entry| fs::read_to_string(entry).expect("it is there")).collect();
+    let manifests: Vec<_> = manifests.iter().filter(|entry| entry.contains("\"manifest\"")).collect();
+    let lists = |manifest: &str, file: &Path| {
+        let (_, below) = file.to_str().and_then(|path| path.split_once("/files/")).expect("a file of state");
+        manifest.contains(&format!("\"files/{below}\""))
+    };
+    let mut state = state_below(Path::new(&job.storage()));
+    state.sort_by_key(|file| std::cmp::Reverse(manifests.iter().filter(|manifest| lists(manifest, file)).count()));
+    let one_of = |manifest: &&String| state.iter().find(|file| lists(manifest, file)).expect("it has state");
+    let mut cut: Vec<_> = manifests.iter().map(one_of).collect();
+    cut.sort();
+    cut.dedup();
+    let whole: Vec<_> = cut.iter().map(|file| fs::read(file).expect("it is there")).collect();
+    for file in &cut {
+        fs::remove_file(file).and_then(|()| fs::write(file, "cut")).expect("the folder is ours");
+    }
+    let run = || job.command(&["run", "--set", "state.backend=rocksdb"]);
+    let told = refusal(run());
+    let is_named = |file: &&PathBuf| {
+        let name = file.file_name().and_then(OsStr::to_str).expect("a name");
+        told.contains(&format!("{name} has 3 bytes instead of "))
+    };
+    assert!(cut.iter().any(is_named), "{cut:?}: {told}");
+    for part in ["it does not begin anew by itself", "bring back what was in there", "--from-savepoint", "--fresh"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("cannot be read"), "{told}");
+    let backs = told.matches("going back to the one before").count();
+    assert_eq!(backs + 1, manifests.len(), "there is none before the first: {told}");
+    assert_eq!(published(&job.path("out")), rows, "nothing is published");
+    // It was the checkpoints of an attempt that another one has gone back behind.
+    let again = refusal(run());
+    assert!(again.contains("it does not begin anew by itself"), "{again}");
+
+    for (file, bytes) in cut.iter().zip(whole) {
+        fs::write(file, bytes).expect("the folder is ours");
+    }
+    job.finish(&["--set", "state.backend=rocksdb"]);
+    job.expect_rows("q5", true);
+}
+
+/// Goal: where all manifests are torn, the job does not begin anew: it fails, names them, publishes nothing and claims nothing; it starts from a savepoint if one
+/// says so.
+#[test]
+fn torn_manifests_of_all_checkpoints() {
+    let job = Local::new("q5");
+    job.interrupted();
+    printed(job.command(&["savepoint", "create", "--id", "kept"]));
+    let (entries, rows) = (job.entries(), published(&job.path("out")));
+    for entry in &entries {
+        let whole = fs::read(entry).expect("it is there");
+        fs::write(entry, &whole[..whole.len() / 2]).expect("the folder is ours");
+    }
+    let told = refusal(job.command(&["run"]));
+    // The first one is a claim, if it is still there.
+    for entry in entries.iter().filter(|entry| !entry.ends_with("00000000000000000000.json")) {
+        let name = entry.file_name().and_then(OsStr::to_str).expect("a name");
+        assert!(told.contains(&format!("log/{name}, which may be a checkpoint, is damaged (")), "{name}: {told}");
+    }
+    for part in ["it does not begin anew by itself", "bring back what was in there", "--from-savepoint", "--fresh"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("going back") && !told.contains("starts again"), "{told}");
+    assert_eq!((job.entries(), published(&job.path("out"))), (entries, rows), "nothing is claimed or published");
+
+    let kept = format!("{}/savepoints/kept", job.storage());
+    job.finish(&["--from-savepoint", &kept]);
     job.expect_rows("q5", false);
 }
 

@@ -51,7 +51,7 @@ use splits::Splits;
 /// How long a task that has work keeps its thread before it lets others run. A guest call lets others run at each epoch tick besides.
 ///
 /// Those who wait are as late as the turns before theirs are long; on the other hand, a task's keys and the memory of its guest are in its processor's cache only after it
-/// has gone through many rows. Half as much costs a query that is all look-ups a sixth of its speed; what twice as much gains is lost in noise.
+/// has gone through many rows. Half as much costs a query that is all look-ups an eighth of its speed; what twice as much gains is lost in noise.
 const TURN: Duration = Duration::from_millis(2);
 
 /// How long a task without input sleeps at most: then it counts the time, so that its figures are not older than that.

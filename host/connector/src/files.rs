@@ -273,7 +273,7 @@ impl Files {
             Ok(_) | Err(_) => {}
         }
         // Each part of a pattern is good where the whole is.
-        glob::glob_with(&self.pattern(path).to_string_lossy(), AS_IN_A_SHELL)
+        glob::Pattern::new(&self.pattern(path).to_string_lossy())
             .map_err(|e| Error::options(format!("the path {path} is not a pattern: {e}")))?;
         let mut paths = self.matches(path).map_err(|e| Error::io(format!("the files of {path} cannot be listed"), e))?;
         let recurses = whole.components().any(|part| part.as_os_str() == "**");

@@ -76,20 +76,24 @@ impl Error {
     /// Whether the operating system refuses this, and not for the moment: somebody has to change rights, the disk or the job spec.
     pub fn is_refused(&self) -> bool {
         let source = self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static));
-        let mut causes = iter::successors(source, |&cause| cause.source());
-        causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| is_refusal(cause.kind())))
+        source.is_some_and(|source| io_causes(source).any(|cause| is_refusal(cause.kind())))
     }
 }
 
-fn is_refusal(kind: io::ErrorKind) -> bool {
+/// Whether the operating system refuses something for good, until somebody changes rights, the disk or the job spec.
+pub fn is_refusal(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     matches!(kind, PermissionDenied | ReadOnlyFilesystem | NotADirectory)
 }
 
 /// Whether an error comes from the operating system.
 fn is_of_the_system(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut causes = iter::successors(Some(error), |&cause| cause.source());
-    causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error().is_some()))
+    io_causes(error).any(|cause| cause.raw_os_error().is_some())
+}
+
+/// Those of an error and its causes that are of input and output.
+fn io_causes<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a io::Error> {
+    iter::successors(Some(error), |&cause| cause.source()).filter_map(|cause| cause.downcast_ref())
 }
 
 /// Whether an error says what to do: that of a reader which knows the form that it does not read.

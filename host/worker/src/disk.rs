@@ -109,8 +109,7 @@ impl StateDisk {
 
 /// Whether somebody has to change something before there can be a folder; that something else is in the way is told like this, too.
 fn is_refusal(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-    matches!(kind, AlreadyExists | NotADirectory | PermissionDenied | ReadOnlyFilesystem)
+    kind == io::ErrorKind::AlreadyExists || weir_connector::error::is_refusal(kind)
 }
 
 impl Folder {

@@ -195,7 +195,7 @@ pub struct SavepointContent {
     /// the bytes of its files
     pub bytes: u64,
     /// whether its job was drained or had finished: time begins anew for a job that starts from it
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_end: bool,
 }
 
@@ -229,10 +229,6 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
 /// The state of an operator in a savepoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorState {
@@ -263,7 +259,7 @@ pub struct StateDiff {
     /// the checkpoint
     pub checkpoint: u64,
     /// whether it is that of a savepoint whose job was drained or had finished: time begins anew for a job that starts from it
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_end: bool,
     /// whether the job would start
     pub starts: bool,

@@ -14,7 +14,6 @@ use weir_worker::bindings::{
 use weir_worker::restore::{Fit, UNREADABLE_ADVICE, compare, misfit};
 
 use crate::prepare::Prepared;
-use crate::savepoint::is_false;
 
 /// What to do about state of an operator that the job has not.
 const LOST_ADVICE: &str = "give an operator this id back, or leave the state behind by --allow-non-restored-state";
@@ -28,7 +27,7 @@ pub struct Diff {
     /// the checkpoint
     pub checkpoint: u64,
     /// whether it is that of a savepoint whose job was drained or had finished: time begins anew for a job that starts from it
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub at_end: bool,
     /// whether the job would start
     pub starts: bool,

@@ -69,7 +69,7 @@ pub struct Content {
     /// the bytes of its files
     pub bytes: u64,
     /// whether its job was drained or had finished: time begins anew for a job that starts from it
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub at_end: bool,
 }
 
@@ -102,10 +102,6 @@ pub struct View {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-pub(crate) fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// The state of an operator in a savepoint.

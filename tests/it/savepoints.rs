@@ -68,6 +68,16 @@ fn has_checkpoint(detail: &JobDetail) -> bool {
     detail.checkpoints.iter().any(|checkpoint| checkpoint.failure.is_none() && checkpoint.bytes_total > 0)
 }
 
+/// Deploys a query with a checkpoint every 100 ms, whose rows are published in `out`.
+fn deploy(server: &Server, query: &str, parallelism: &str, rate: [(&str, &str); 1], more: &[&str]) -> Command {
+    let mut command = server.weir(&["deploy", &format!("examples/nexmark/{query}.toml")]);
+    command.args(more);
+    set(&mut command, EVENTS.into_iter().chain(rate));
+    set(&mut command, [("sinks.out.connector", "file"), ("sinks.out.folder", "out"), ("sinks.out.format", "jsonl")]);
+    set(&mut command, [("checkpoint.interval", "100ms"), ("parallelism", parallelism)]);
+    command
+}
+
 /// The first sample of a metric that a job has.
 fn sample(metrics: &str, name: &str, job: &str) -> Option<f64> {
     let is_of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')) && line.contains(job);
@@ -100,15 +110,7 @@ async fn goes_on_from_a_savepoint() {
     let expected = undisturbed("q5", &EVENTS);
     let server = Server::start(4);
     let client = server.client();
-    let deploy = |parallelism: &str, rate, more: &[&str]| {
-        let mut command = server.weir(&["deploy", "examples/nexmark/q5.toml"]);
-        command.args(more);
-        set(&mut command, EVENTS.into_iter().chain(rate));
-        let sink = [("sinks.out.connector", "file"), ("sinks.out.folder", "out"), ("sinks.out.format", "jsonl")];
-        set(&mut command, sink);
-        set(&mut command, [("checkpoint.interval", "100ms"), ("parallelism", parallelism)]);
-        command
-    };
+    let deploy = |parallelism: &str, rate, more: &[&str]| deploy(&server, "q5", parallelism, rate, more);
     let job = printed(deploy("1", SLOW, &[])).trim().to_owned();
     wait(&client, &job, has_checkpoint).await;
 
@@ -218,15 +220,7 @@ async fn goes_on_from_a_drained_savepoint() {
     let expected = bids_by_bidder(&undisturbed("q11", &EVENTS));
     let server = Server::start(4);
     let client = server.client();
-    let deploy = |parallelism: &str, rate, more: &[&str]| {
-        let mut command = server.weir(&["deploy", "examples/nexmark/q11.toml"]);
-        command.args(more);
-        set(&mut command, EVENTS.into_iter().chain(rate));
-        let sink = [("sinks.out.connector", "file"), ("sinks.out.folder", "out"), ("sinks.out.format", "jsonl")];
-        set(&mut command, sink);
-        set(&mut command, [("checkpoint.interval", "100ms"), ("parallelism", parallelism)]);
-        command
-    };
+    let deploy = |parallelism: &str, rate, more: &[&str]| deploy(&server, "q11", parallelism, rate, more);
     let job = printed(deploy("1", SLOW, &[])).trim().to_owned();
     wait(&client, &job, has_checkpoint).await;
     printed(server.weir(&["job", "stop", &job, "--savepoint=drained", "--drain"]));
